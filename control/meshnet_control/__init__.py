@@ -1,0 +1,1 @@
+"""meshnet's control plane, agent and front doors."""

@@ -1,0 +1,1 @@
+"""Pure steps from services to assigned tasks."""

@@ -1,0 +1,1 @@
+"""Virtual IPs and the ingress routing mesh."""

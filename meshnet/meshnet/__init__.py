@@ -1,0 +1,1 @@
+"""meshnet: the model, the data plane and gossip."""

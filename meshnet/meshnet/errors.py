@@ -1,0 +1,84 @@
+"""Every error meshnet raises on purpose. Fields, not sentences: ``__str__`` builds the sentence."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+class MeshnetError(Exception):
+    """Base of all errors that meshnet expects and explains."""
+
+
+@dataclass
+class ConfigError(MeshnetError):
+    """A setting that cannot be used, and where it came from."""
+
+    key: str
+    value: str
+    source: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.key} = {self.value!r}: {self.why}"
+
+
+@dataclass
+class KernelError(MeshnetError):
+    """The kernel refused an operation; ``errno`` is kept for callers that tell cases apart."""
+
+    op: str
+    target: str
+    errno: int
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.target}: {os.strerror(self.errno)}"
+
+
+class NotFoundError(KernelError):
+    """The object is not there (ENOENT, ENODEV, ESRCH)."""
+
+
+class AlreadyExistsError(KernelError):
+    """The object is there already (EEXIST)."""
+
+
+class NotSupportedError(KernelError):
+    """This kernel cannot do it (EOPNOTSUPP)."""
+
+
+@dataclass
+class WireError(MeshnetError):
+    """A peer sent bytes that are not ours to accept: count, drop, go on."""
+
+    peer: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"from {self.peer}: {self.why}"
+
+
+class CapacityError(MeshnetError):
+    """Something finite ran out."""
+
+
+@dataclass
+class PoolExhaustedError(CapacityError):
+    """An address, VNI or port pool has no free member."""
+
+    pool: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"could not find an available {self.what} in {self.pool}"
+
+
+@dataclass
+class ControlError(MeshnetError):
+    """A request to the control plane that is refused; ``message`` is what the user reads."""
+
+    message: str
+    status: int = 400
+
+    def __str__(self) -> str:
+        return self.message

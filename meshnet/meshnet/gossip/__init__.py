@@ -1,0 +1,1 @@
+"""SWIM membership and per-owner records on port 7946."""

@@ -1,0 +1,1 @@
+"""docker_gwbridge: desired state and plan."""

@@ -1,0 +1,1 @@
+"""Values shared by every part: ids, nodes, networks, services, endpoints, the Snapshot."""

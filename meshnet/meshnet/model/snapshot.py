@@ -1,0 +1,185 @@
+"""The Snapshot: one frozen picture of what the cluster should look like, seen from one node.
+
+Managers say configuration (services, networks, VIPs, addresses, published ports); nodes say
+liveness (which endpoint runs where and is ready). ``meshnet_control.view`` joins both into a
+Snapshot; every reconciler derives its desired state from it and from nothing else.
+
+Be aware: endpoints of dead nodes are not in a Snapshot. What is not here must not be in the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Literal
+
+from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+
+Protocol = Literal["tcp", "udp", "sctp"]
+EndpointMode = Literal["vip", "dnsrr"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A live member of the cluster, this node included."""
+
+    id: NodeId
+    hostname: str
+    vtep: IPv4Address
+    """Underlay address that VXLAN packets to this node are sent to."""
+    underlay_mtu: int = 1500
+    """MTU of the interface that carries ``vtep``, bytes."""
+    ingress_address: IPv4Address | None = None
+    """Address of the node's gateway on the ingress network; its MAC is ``mac_of`` of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A cluster-wide overlay network."""
+
+    id: NetworkId
+    name: str
+    vni: Vni
+    subnet: IPv4Network
+    gateway: IPv4Address
+    ingress: bool = False
+    internal: bool = False
+    """No way out: containers get no docker_gwbridge interface for it."""
+    mtu: int | None = None
+    """Set by ``com.docker.network.driver.mtu``; None: lowest underlay MTU minus 50."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """One ``--publish`` of a service."""
+
+    protocol: Protocol
+    target: int
+    published: int
+    mode: Literal["ingress", "host"] = "ingress"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service as the data plane sees it."""
+
+    id: ServiceId
+    name: str
+    mode: EndpointMode = "vip"
+    vips: Mapping[NetworkId, IPv4Address] = field(default_factory=dict)
+    aliases: Mapping[NetworkId, tuple[str, ...]] = field(default_factory=dict)
+    """Further names of the service on a network (a stack's short name)."""
+    ports: tuple[PublishedPort, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A task's place on its networks, wherever in the cluster it runs."""
+
+    task: TaskId
+    name: str
+    """Container name: ``web.1.<task id>``."""
+    node: NodeId
+    service: ServiceId | None
+    addresses: Mapping[NetworkId, IPv4Address]
+    container: str = ""
+    """Container ID, 64 hex digits, or empty while unknown."""
+    hostname: str = ""
+    aliases: Mapping[NetworkId, tuple[str, ...]] = field(default_factory=dict)
+    """Names of this endpoint alone (``docker run --network-alias``)."""
+    ready: bool = True
+    """False: wired and reachable, but not (or no longer) a backend of its service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The network namespace of a container on this node that we wire.
+
+    ``networks`` is in interface order: eth0 is the first; ``docker_gwbridge`` is always the last
+    and carries the default route.
+    """
+
+    task: TaskId
+    netns: str
+    """Path of the network namespace, such as ``/run/docker/netns/0123456789ab``."""
+    networks: tuple[tuple[NetworkId, IPv4Interface], ...]
+    gateway_address: IPv4Interface | None
+    """Address on docker_gwbridge, None when every network is internal."""
+    ports: tuple[PublishedPort, ...] = ()
+    upstreams: tuple[IPv4Address, ...] = ()
+    """DNS servers for names that are not ours."""
+    search: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gwbridge:
+    """docker_gwbridge on this node, as the local engine made it."""
+
+    name: str
+    subnet: IPv4Network
+    gateway: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What this node should look like.
+
+    Attributes:
+        revision: grows with every change, starts at 1; 0 is the empty snapshot.
+        self_id: this node.
+        complete: manager's assignments and a first gossip exchange are both in. Until then
+            nothing may be removed from the kernel: a restart must not wipe live state.
+    """
+
+    revision: int
+    self_id: NodeId
+    nodes: Mapping[NodeId, Node] = field(default_factory=dict)
+    networks: Mapping[NetworkId, Network] = field(default_factory=dict)
+    services: Mapping[ServiceId, Service] = field(default_factory=dict)
+    endpoints: Mapping[TaskId, Endpoint] = field(default_factory=dict)
+    sandboxes: Mapping[TaskId, Sandbox] = field(default_factory=dict)
+    gwbridge: Gwbridge | None = None
+    complete: bool = True
+
+    @property
+    def ingress(self) -> Network | None:
+        """The routing-mesh network, or None when it was removed."""
+        return next((net for net in self.networks.values() if net.ingress), None)
+
+    def mtu_of(self, network: Network) -> int:
+        """MTU inside ``network``, bytes: its own setting, else the lowest underlay MTU minus 50.
+
+        50 = outer IPv4 (20) + UDP (8) + VXLAN (8) + inner Ethernet (14); RFC 7348 section 5.
+        """
+        if network.mtu is not None:
+            return network.mtu
+        return min((node.underlay_mtu for node in self.nodes.values()), default=1500) - 50
+
+    def backends(self, service: ServiceId, network: NetworkId) -> tuple[IPv4Address, ...]:
+        """Addresses of the ready endpoints of ``service`` on ``network``, ascending."""
+        return tuple(
+            sorted(
+                endpoint.addresses[network]
+                for endpoint in self.endpoints.values()
+                if endpoint.service == service and endpoint.ready and network in endpoint.addresses
+            )
+        )
+
+    def remote_macs(self, network: NetworkId) -> Mapping[MacAddress, tuple[IPv4Address, IPv4Address]]:
+        """Every MAC on ``network`` that lives on another node: MAC -> (overlay address, VTEP).
+
+        Ingress gateways of other nodes count as endpoints of the ingress network.
+        """
+        found: dict[MacAddress, tuple[IPv4Address, IPv4Address]] = {}
+        for endpoint in self.endpoints.values():
+            node = self.nodes.get(endpoint.node)
+            if node is None or endpoint.node == self.self_id or network not in endpoint.addresses:
+                continue
+            address = endpoint.addresses[network]
+            found[mac_of(address)] = (address, node.vtep)
+        if network in self.networks and self.networks[network].ingress:
+            for node in self.nodes.values():
+                if node.id != self.self_id and node.ingress_address is not None:
+                    found[mac_of(node.ingress_address)] = (node.ingress_address, node.vtep)
+        return found

@@ -1,0 +1,1 @@
+"""nftables objects and transactions as values."""

@@ -1,0 +1,1 @@
+"""VXLAN overlays: desired state and plan."""
