@@ -19,7 +19,7 @@ _DIGITS = string.digits + string.ascii_lowercase
 
 
 class Rng(Protocol):
-    """Source of randomness handed to pure code (``random.Random`` and ``secrets.SystemRandom`` fit)."""
+    """Randomness handed to pure code; ``random.Random`` and ``secrets.SystemRandom`` fit."""
 
     def getrandbits(self, k: int, /) -> int: ...  # noqa: D102
 
@@ -36,7 +36,7 @@ def base36(number: int, width: int) -> str:
 
 
 def new_id(rng: Rng) -> str:
-    """A fresh object id: 128 random bits as 25 base-36 characters (swarmkit identity/randomid.go)."""
+    """A fresh object id: 128 random bits in base 36 (swarmkit identity/randomid.go)."""
     return base36(rng.getrandbits(128), ID_LENGTH)
 
 

@@ -166,7 +166,9 @@ class Snapshot:
             )
         )
 
-    def remote_macs(self, network: NetworkId) -> Mapping[MacAddress, tuple[IPv4Address, IPv4Address]]:
+    def remote_macs(
+        self, network: NetworkId
+    ) -> Mapping[MacAddress, tuple[IPv4Address, IPv4Address]]:
         """Every MAC on ``network`` that lives on another node: MAC -> (overlay address, VTEP).
 
         Ingress gateways of other nodes count as endpoints of the ingress network.
