@@ -1,0 +1,143 @@
+"""``meshnet lab``: a cluster of hosts on this one machine. Arguments in, words out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from meshnet_control.lab import machine as door
+from meshnet_control.lab.lab import Lab, Report, need_root
+
+
+@click.group()
+def lab() -> None:
+    """A cluster of hosts on this machine."""
+
+
+@lab.command()
+@click.option("--hosts", type=int, default=None, help="How many hosts (3 unless said).")
+@click.option("--engine-only", is_flag=True, help="Docker Engines only, no meshnetd.")
+def up(*, hosts: int | None, engine_only: bool) -> None:
+    """Make the lab, or repair it."""
+    current = Lab.current()
+    size = hosts if hosts is not None else current.layout.size
+    wanted = Lab(replace(current.layout, size=size), engine_only=engine_only)
+    began = time.monotonic()
+    with _progress() as report:
+        wanted.up(report)
+    names = ", ".join(host.name for host in wanted.layout.hosts)
+    click.echo(f"{names} and client are up in {time.monotonic() - began:.1f} s")
+
+
+@lab.command()
+def down() -> None:
+    """Remove the lab and everything in it."""
+    with _progress() as report:
+        Lab.current().down(report)
+    click.echo("the lab is gone")
+
+
+@lab.command(context_settings={"ignore_unknown_options": True})
+@click.argument("host")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec(host: str, command: tuple[str, ...]) -> None:  # noqa: A001 - the verb's name
+    """Run COMMAND on HOST (h1, h2, …, or client), DOCKER_HOST set."""
+    argv = Lab.current().command(host, command, cwd=os.getcwd())  # noqa: PTH109
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)  # noqa: S606
+
+
+@lab.command()
+@click.argument("host")
+def env(host: str) -> None:
+    """Print the setting that points a docker CLI outside of the lab at HOST."""
+    click.echo(f"export DOCKER_HOST={Lab.current().socket(host)}")
+
+
+@lab.command()
+@click.argument("host")
+def kill(host: str) -> None:
+    """Power HOST off: every process of it dies at once."""
+    Lab.current().kill(host)
+    click.echo(f"{host} is dead")
+
+
+@lab.command()
+@click.argument("host")
+def start(host: str) -> None:
+    """Power a killed HOST on again."""
+    with _progress() as report:
+        Lab.current().start(host, report)
+
+
+@lab.command()
+@click.argument("one")
+@click.argument("other")
+def partition(one: str, other: str) -> None:
+    """Cut the cable between two machines."""
+    Lab.current().partition(one, other)
+
+
+@lab.command()
+@click.argument("one")
+@click.argument("other")
+def heal(one: str, other: str) -> None:
+    """Mend the cable between two machines."""
+    Lab.current().heal(one, other)
+
+
+@lab.command()
+@click.argument("image")
+def load(image: str) -> None:
+    """Load IMAGE (a tar file, or an image of this machine's engine) into every engine."""
+    with _progress() as report:
+        Lab.current().load(image, report)
+
+
+@lab.command()
+def status() -> None:
+    """Show the lab's machines."""
+    need_root()
+    current = Lab.current()
+    observed = door.observe(current.layout)
+    if not observed.members:
+        click.echo("the lab is not up")
+        return
+    table = Table(box=None)
+    for title in ("MACHINE", "ADDRESS", "STATE", "DOCKER_HOST"):
+        table.add_column(title)
+    for machine in current.layout.machines:
+        state = "up" if observed.is_whole(machine.name) else "down"
+        socket = current.socket(machine.name) if machine.is_host else ""
+        table.add_row(machine.name, str(machine.address.ip), state, socket)
+    Console(soft_wrap=True).print(table)
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A live table of machines on a terminal, one line for each step elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda name, what: click.echo(f"{name}: {what}", err=True)
+        return
+    steps: dict[str, str] = {}
+    began = time.monotonic()
+    with Live(console=console, transient=True, refresh_per_second=10) as live:
+
+        def report(name: str, what: str) -> None:
+            steps[name] = what
+            table = Table(box=None, show_header=False)
+            for machine, step in sorted(steps.items()):
+                table.add_row(machine, step, f"{time.monotonic() - began:.1f} s")
+            live.update(table)
+
+        yield report

@@ -1,0 +1,179 @@
+"""Small container images made from this machine's own Debian packages; no registry is asked.
+
+=================  ==========================================================================
+``meshnet/web:1``  a web server that answers with its version, its hostname and the peer's address
+``meshnet/web:2``  the same, of another version: something to update to
+``meshnet/tools:1``  curl, dig and iperf3, beside busybox's own nc and ip
+=================  ==========================================================================
+
+All stand on one layer with busybox. An image is what ``docker load`` reads: layers, a config naming
+them by digest, a manifest. Times and owners are fixed, so the same binaries give the same image ids
+on every engine.
+
+Be aware: Debian's ``busybox wget`` crashes in a container without /etc/ssl; use curl or nc.
+Programs are copied with the libraries ldd(1) names and with nothing else: no locale, no CA
+certificates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshnet.errors import MeshnetError
+
+BUSYBOX = Path("/bin/busybox")
+TOOLS = ("curl", "dig", "iperf3")
+"""Programs of the tools image; one that is not installed is left out."""
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+_ANSWER = """#!/bin/sh
+echo "Content-Type: text/plain"
+echo
+echo "web:$VERSION $(hostname) sees $REMOTE_ADDR"
+"""
+
+
+class ImageError(MeshnetError):
+    """An image could not be made or loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a layer: its bytes, or where a symbolic link points."""
+
+    content: bytes = b""
+    mode: int = 0o755
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Layers (tar files, lowest first) and what is run in them."""
+
+    tag: str
+    layers: tuple[bytes, ...]
+    command: tuple[str, ...]
+    env: tuple[str, ...] = ()
+
+
+def layer(files: Mapping[str, File]) -> bytes:
+    """A tar file of ``files`` (path without the leading slash → file), always the same."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        parents = {str(parent) for path in files for parent in Path(path).parents} - {"."}
+        for path in sorted(parents - files.keys()):
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if path == "tmp" else 0o755
+            tar.addfile(entry)
+        for path, file in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.mode, entry.size = file.mode, len(file.content)
+            if file.link:
+                entry.type, entry.linkname = tarfile.SYMTYPE, file.link
+            tar.addfile(entry, io.BytesIO(file.content))
+    return buffer.getvalue()
+
+
+def archive(images: Sequence[Image], architecture: str) -> bytes:
+    """What ``docker load`` reads for all ``images``; a layer used twice is stored once.
+
+    Source: moby image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format".
+    """
+    files: dict[str, File] = {}
+    manifest = []
+    for image in images:
+        digests = [hashlib.sha256(content).hexdigest() for content in image.layers]
+        for digest, content in zip(digests, image.layers, strict=True):
+            files[f"{digest}.tar"] = File(content, 0o644)
+        config = json.dumps(_config(image, digests, architecture), sort_keys=True).encode()
+        name = f"{hashlib.sha256(config).hexdigest()}.json"
+        files[name] = File(config, 0o644)
+        layers = [f"{digest}.tar" for digest in digests]
+        manifest.append({"Config": name, "RepoTags": [image.tag], "Layers": layers})
+    files["manifest.json"] = File(json.dumps(manifest).encode(), 0o644)
+    return layer(files)
+
+
+def _config(image: Image, digests: Sequence[str], architecture: str) -> dict[str, object]:
+    return {
+        "architecture": architecture,
+        "os": "linux",
+        "created": "2024-01-01T00:00:00Z",
+        "config": {"Cmd": list(image.command), "Env": [_PATH, *image.env], "WorkingDir": "/"},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "meshnet"} for _ in digests],
+    }
+
+
+def build() -> bytes:
+    """All images of this module, made of this machine's programs, as ``docker load`` reads them.
+
+    Raises:
+        ImageError: busybox-static is not installed.
+    """
+    if not BUSYBOX.exists():
+        raise ImageError(f"{BUSYBOX} is missing: install Debian's busybox-static")
+    base = layer(_base())
+    answer = layer({"www/cgi-bin/index.cgi": File(_ANSWER.encode())})
+    serve = ("busybox", "httpd", "-f", "-p", "0.0.0.0:80", "-h", "/www")
+    images = [
+        Image(f"meshnet/web:{version}", (base, answer), serve, (f"VERSION={version}",))
+        for version in ("1", "2")
+    ]
+    programs = [found for tool in TOOLS if (found := shutil.which(tool))]
+    tools = layer(_with_libraries([Path(program) for program in programs]))
+    images.append(Image("meshnet/tools:1", (base, tools), ("sleep", "2147483647")))
+    machine = platform.machine()
+    return archive(images, _ARCHITECTURES.get(machine, machine))
+
+
+def load(archive_bytes: bytes, docker_host: str) -> list[str]:
+    """Load an archive into an engine and return the tags it names.
+
+    Raises:
+        ImageError: the engine's own words.
+    """
+    done = subprocess.run(
+        ["docker", "-H", docker_host, "load"], input=archive_bytes, capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        raise ImageError(done.stderr.decode().strip().removeprefix("Error response from daemon: "))
+    found = [line.partition(": ") for line in done.stdout.decode().splitlines()]
+    return [name for said, _, name in found if said.startswith("Loaded image")]
+
+
+def _base() -> dict[str, File]:
+    listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True)
+    files = {
+        f"bin/{applet}": File(link="busybox")
+        for applet in listed.stdout.split()
+        if applet not in {"busybox", "wget"}
+    }
+    files["bin/busybox"] = File(BUSYBOX.read_bytes())
+    files["etc/passwd"] = File(b"root:x:0:0:root:/root:/bin/sh\n", 0o644)
+    files["etc/group"] = File(b"root:x:0:\n", 0o644)
+    files["etc/nsswitch.conf"] = File(b"passwd: files\ngroup: files\nhosts: files dns\n", 0o644)
+    files["tmp/.keep"] = File(mode=0o644)
+    return files
+
+
+def _with_libraries(programs: Sequence[Path]) -> dict[str, File]:
+    files: dict[str, File] = {}
+    for program in programs:
+        files[f"usr/bin/{program.name}"] = File(program.read_bytes())
+        listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
+        for line in listed.stdout.splitlines():
+            paths = [word for word in line.split() if word.startswith("/")]
+            for path in paths:
+                files[path.lstrip("/")] = File(Path(path).read_bytes())
+    return files

@@ -1,0 +1,255 @@
+"""The lab's verbs: up, down, kill, start, partition, and the command line to enter a machine.
+
+``up`` compares what should be with what is and makes the difference, so it also repairs; machines
+are made in parallel. When it fails, what this very run made is removed again. ``down`` removes
+every trace.
+
+Be aware: not locked against a second ``up`` of the same lab at the same time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from meshnet_control import images
+from meshnet_control.lab import machine as door
+from meshnet_control.lab import services
+from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.layout import DEFAULT_NAME, LAN, Layout
+from meshnet_control.lab.plan import Desired, Make, MakeLan, Unmake, UnmakeLan, plan
+
+Report = Callable[[str, str], None]
+"""Told (machine, what it does now) as ``up`` goes on."""
+
+_CUT = """table bridge meshnet_lab {
+  set cut { type ether_addr . ether_addr; }
+  chain forward { type filter hook forward priority 0; ether saddr . ether daddr @cut drop; }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """One lab on this machine, up or not."""
+
+    layout: Layout
+    engine_only: bool = False
+
+    @classmethod
+    def current(cls, environ: Mapping[str, str] = os.environ) -> Lab:
+        """The lab ``MESHNET_LAB`` names (``mnlab`` unless set), as its last ``up`` left it."""
+        layout = Layout(environ.get("MESHNET_LAB", DEFAULT_NAME))
+        try:
+            saved = json.loads(_settings(layout).read_text())
+        except FileNotFoundError:
+            return cls(layout)
+        return cls(replace(layout, size=saved["hosts"]), engine_only=saved["engine_only"])
+
+    def up(self, report: Report) -> None:
+        """Make the lab, or what is missing of it.
+
+        Raises:
+            LabError: why not; what this call made is gone again.
+        """
+        need_root()
+        preserved = door.observe(self.layout)
+        archive = images.build()
+        try:
+            _settings(self.layout).parent.mkdir(parents=True, exist_ok=True)
+            settings = {"hosts": self.layout.size, "engine_only": self.engine_only}
+            _settings(self.layout).write_text(json.dumps(settings))
+            desired = Desired(tuple(machine.name for machine in self.layout.machines))
+            self._converge(desired, report)
+            self._each(desired.members, lambda name: self._serve(name, archive, report))
+        except BaseException:
+            made = door.observe(self.layout).members - preserved.members
+            if not preserved.members:
+                self.down(report)
+            else:
+                self._each(sorted(made), lambda name: self._remove(name, report))
+            raise
+
+    def down(self, report: Report) -> None:
+        """Remove the lab and every file of it; nothing there is success."""
+        need_root()
+        everything = door.observe(self.layout).members | self._known_by_files()
+        self._each(sorted(everything), lambda name: self._remove(name, report))
+        self._converge(Desired(), report)
+        door.remove_cgroups(f"/{self.layout.name}")
+        for root in (self.layout.run_root, self.layout.state_root):
+            door.remove_tree(root / self.layout.name)
+            if root.is_dir() and not any(root.iterdir()):
+                root.rmdir()
+
+    def kill(self, name: str) -> None:
+        """Power a host off: all its processes die at once, its namespace goes, its disk stays."""
+        need_root()
+        self.layout.machine(name)
+        if name not in door.observe(self.layout).members:
+            raise LabError(f"{name} is not running")
+        door.unmake(self.layout, name)
+
+    def start(self, name: str, report: Report) -> None:
+        """Power a killed host on again, with the disk it had."""
+        need_root()
+        machine = self.layout.machine(name)
+        observed = door.observe(self.layout)
+        if not observed.bridge:
+            raise LabError("the lab is not up: meshnet lab up")
+        if observed.is_whole(name):
+            raise LabError(f"{name} is running already")
+        door.unmake(self.layout, name)
+        door.make(self.layout, machine)
+        self._serve(name, images.build(), report)
+
+    def partition(self, one: str, other: str) -> None:
+        """Cut the cable between two machines; both still reach all others."""
+        self._cut("add", one, other)
+
+    def heal(self, one: str, other: str) -> None:
+        """Undo :meth:`partition`."""
+        self._cut("delete", one, other)
+
+    def load(self, source: str, report: Report) -> None:
+        """Load an image into every engine: a tar file, or an image of this machine's own engine."""
+        need_root()
+        if Path(source).is_file():
+            content = Path(source).read_bytes()
+        else:
+            content = services.saved_image(source)
+        up = door.observe(self.layout)
+        for host in self.layout.hosts:
+            if up.is_whole(host.name):
+                tags = images.load(content, self.engine_socket(host.name))
+                report(host.name, f"loaded {', '.join(tags)}")
+
+    def command(self, name: str, argv: Sequence[str], *, cwd: str | None = None) -> list[str]:
+        """The command line that runs ``argv`` on a machine, with DOCKER_HOST and PATH set for it.
+
+        Raises:
+            LabError: no such machine, or it is not running.
+        """
+        need_root()
+        self.layout.machine(name)
+        pid = door.inits(self.layout).get(name)
+        if pid is None:
+            hint = "meshnet lab start " + name if self._known_by_files() else "meshnet lab up"
+            raise LabError(f"{name} is not running ({hint})")
+        where = (
+            cwd if cwd is not None and Path(cwd).is_dir() and not cwd.startswith("/run") else "/"
+        )
+        return door.enter(pid, argv, self.environment(name), cwd=where)
+
+    def environment(self, name: str) -> dict[str, str]:
+        """What commands on a machine find in their environment, besides the caller's."""
+        scripts = str(Path(sys.executable).parent)
+        path = os.environ.get("PATH", os.defpath)
+        found = {"PATH": path if scripts in path.split(":") else f"{scripts}:{path}"}
+        if self.layout.machine(name).is_host:
+            socket = "/run/docker.sock" if self.engine_only else "/run/meshnet/docker.sock"
+            found["DOCKER_HOST"] = f"unix://{socket}"
+            found["MESHNET_STATE_DIR"] = str(self.layout.state_dir(name) / "meshnet")
+        return found
+
+    def socket(self, name: str) -> str:
+        """DOCKER_HOST of a host for a command outside of the lab."""
+        if not self.layout.machine(name).is_host:
+            raise LabError(f"{name} runs no engine")
+        socket = "docker.sock" if self.engine_only else "meshnet/docker.sock"
+        return f"unix://{self.layout.run_dir(name) / socket}"
+
+    def engine_socket(self, name: str) -> str:
+        """The engine's own socket, seen from outside of the lab."""
+        return f"unix://{self.layout.run_dir(name) / 'docker.sock'}"
+
+    def _serve(self, name: str, archive: bytes, report: Report) -> None:
+        machine = self.layout.machine(name)
+        if not machine.is_host:
+            return
+        pid = door.inits(self.layout)[name]
+        report(name, "engine")
+        services.ensure_engine(self.layout, name, pid)
+        report(name, "images")
+        images.load(archive, self.engine_socket(name))
+        if not self.engine_only:
+            report(name, "meshnetd")
+            services.ensure_meshnet(self.layout, name, self.command(name, services.MESHNET_UP))
+        report(name, "ready")
+
+    def _converge(self, desired: Desired, report: Report) -> None:
+        changes = plan(desired, door.observe(self.layout))
+        unmade = [change.member for change in changes if isinstance(change, Unmake)]
+        self._each(unmade, lambda name: door.unmake(self.layout, name))
+        for change in changes:
+            if isinstance(change, UnmakeLan):
+                door.unmake_lan(self.layout)
+            elif isinstance(change, MakeLan):
+                door.make_lan(self.layout)
+        made = [change.member for change in changes if isinstance(change, Make)]
+
+        def make(name: str) -> None:
+            report(name, "namespace")
+            door.make(self.layout, self.layout.machine(name))
+            if name not in {host.name for host in self.layout.hosts}:
+                report(name, "ready")
+
+        self._each(made, make)
+
+    def _remove(self, name: str, report: Report) -> None:
+        door.unmake(self.layout, name)
+        for directory in (self.layout.run_dir(name), self.layout.state_dir(name)):
+            door.remove_tree(directory)
+        report(name, "gone")
+
+    def _known_by_files(self) -> frozenset[str]:
+        root = self.layout.state_root / self.layout.name
+        return (
+            frozenset(path.name for path in root.iterdir() if path.is_dir())
+            if root.is_dir()
+            else frozenset()
+        )
+
+    def _cut(self, verb: str, one: str, other: str) -> None:
+        need_root()
+        lan = self.layout.netns(LAN)
+        a, b = self.layout.machine(one).mac, self.layout.machine(other).mac
+        nft = ["ip", "netns", "exec", lan, "nft", "-f", "-"]
+        tables = door.run(["ip", "netns", "exec", lan, "nft", "list", "tables"])
+        if "bridge meshnet_lab" not in tables:
+            door.run(nft, stdin=_CUT)
+        both = f"{a} . {b}, {b} . {a}"
+        if verb == "delete":  # an element must be there to be deleted
+            door.run(nft, stdin=f"add element bridge meshnet_lab cut {{ {both} }}\n")
+        door.run(nft, stdin=f"{verb} element bridge meshnet_lab cut {{ {both} }}\n")
+
+    @staticmethod
+    def _each(names: Iterable[str], work: Callable[[str], None]) -> None:
+        """Do ``work`` for all names in parallel; the first failure is raised in the end."""
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            for future in [pool.submit(work, name) for name in names]:
+                future.result()
+
+
+def need_root() -> None:
+    """Refuse to go on as an ordinary user.
+
+    Raises:
+        LabError: the effective user is not root.
+    """
+    if os.geteuid() != 0:
+        command = " ".join(
+            itertools.chain(["sudo", shutil.which("meshnet") or sys.argv[0]], sys.argv[1:])
+        )
+        raise LabError(f"must be run as root (namespaces and links are made): {command}")
+
+
+def _settings(layout: Layout) -> Path:
+    return layout.state_root / layout.name / "lab.json"

@@ -1,0 +1,267 @@
+"""The lab's door to this machine: reads what is there, runs commands, makes and unmakes machines.
+
+A machine of the lab is a network namespace under /run/netns plus a first process (tini) in mount,
+pid and uts namespaces of its own. Killing that process kills everything in the machine at once,
+containers included; its mounts go with it. It is found again by ``MESHNET_LAB_MACHINE`` in its
+environment, never by a file that might be stale.
+
+Be aware: mount propagation is private (unshare(1)), so nothing a machine mounts is seen outside.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.layout import LAN, Layout, Machine
+from meshnet_control.lab.plan import Observed
+
+MARKER = "MESHNET_LAB_MACHINE"
+_NETNS = Path("/run/netns")
+_INIT = """set -e
+mount --bind "$1" /run
+mount --bind "$2" /etc/hosts
+hostname "$3"
+touch /run/booted
+exec tini -- sleep infinity
+"""
+
+
+def run(argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 60.0) -> str:
+    """Run a command to its end and return what it printed.
+
+    Raises:
+        LabError: it could not be started, failed or took too long; the sentence ends in its own
+        last line.
+    """
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except FileNotFoundError:
+        raise LabError(f"{argv[0]}: command not found (./dev setup installs it)") from None
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{' '.join(argv)}: no end after {timeout_s:.0f} s") from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise LabError(f"{' '.join(argv)}: {said[-1] if said else f'exit {done.returncode}'}")
+    return done.stdout
+
+
+def wait_for(what: str, condition: object, *, timeout_s: float, interval_s: float = 0.02) -> None:
+    """Poll a callable until it is true.
+
+    Raises:
+        LabError: it was not true in time.
+    """
+    if not callable(condition):
+        raise TypeError(what)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"{what}: not after {timeout_s:.0f} s")
+        time.sleep(interval_s)
+
+
+def inits(layout: Layout) -> dict[str, int]:
+    """Members whose first process lives, with its process id.
+
+    Source: NSpid in proc_pid_status(5): a first process is the one with id 1 in the innermost of
+    two.
+    """
+    prefix = f"{MARKER}={layout.name}/".encode()
+    found: dict[str, int] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            marks = [
+                e for e in (entry / "environ").read_bytes().split(b"\0") if e.startswith(prefix)
+            ]
+            if marks and _namespace_ids(entry)[1:] == ["1"]:
+                found[marks[0][len(prefix) :].decode()] = int(entry.name)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def _namespace_ids(process: Path) -> list[str]:
+    for line in (process / "status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return line.split()[1:]
+    return []
+
+
+def observe(layout: Layout) -> Observed:
+    """Read from the kernel what is there of this lab."""
+    prefix = f"{layout.name}-"
+    names = [path.name for path in _NETNS.iterdir()] if _NETNS.is_dir() else []
+    namespaces = frozenset(name[len(prefix) :] for name in names if name.startswith(prefix))
+    links: set[str] = set()
+    if LAN in namespaces:
+        listed = subprocess.run(
+            ["ip", "-n", layout.netns(LAN), "-o", "link"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        links = {line.split(": ")[1].split("@")[0] for line in listed.stdout.splitlines()}
+    return Observed(
+        namespaces=namespaces,
+        inits=frozenset(inits(layout)),
+        ports=frozenset(links - {"lo", "br0"}),
+        bridge="br0" in links,
+    )
+
+
+def make_lan(layout: Layout) -> None:
+    """Make the LAN's namespace with its bridge."""
+    lan = layout.netns(LAN)
+    run(["ip", "netns", "add", lan])
+    _ip_batch(
+        lan,
+        "link set lo up",
+        "link add br0 type bridge forward_delay 0",
+        f"addr add {layout.gateway} dev br0",
+        "link set br0 up",
+    )
+    # A new namespace hands bridged frames to the IP hooks; this LAN is only a cable.
+    off = "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 > $f; done"
+    run(["ip", "netns", "exec", lan, "sh", "-c", off])
+
+
+def unmake_lan(layout: Layout) -> None:
+    """Remove the LAN's namespace, if it is there."""
+    _delete_netns(layout.netns(LAN))
+
+
+def make(layout: Layout, machine: Machine) -> None:
+    """Make a machine: its namespace, its cable to the LAN and its first process.
+
+    Raises:
+        LabError: a command failed; what was made so far stays for :func:`unmake`.
+    """
+    netns, lan = layout.netns(machine.name), layout.netns(LAN)
+    run(["ip", "netns", "add", netns])
+    _ip_batch(
+        netns,
+        "link set lo up",
+        f"link add eth0 address {machine.mac} type veth peer name {machine.name} netns {lan}",
+        f"addr add {machine.address} dev eth0",
+        "link set eth0 up",
+        f"route add default via {layout.gateway.ip}",
+    )
+    _ip_batch(lan, f"link set {machine.name} master br0 up")
+    _boot(layout, machine)
+
+
+def _boot(layout: Layout, machine: Machine) -> None:
+    run_dir, state_dir = layout.run_dir(machine.name), layout.state_dir(machine.name)
+    if run_dir.exists():
+        shutil.rmtree(run_dir)  # /run is empty after a boot
+    run_dir.mkdir(parents=True)
+    (run_dir / "lock").mkdir()
+    state_dir.mkdir(parents=True, exist_ok=True)
+    hosts = state_dir / "hosts"
+    hosts.write_text(layout.hosts_file())
+    enter = ["nsenter", f"--net={_NETNS / layout.netns(machine.name)}"]
+    own = ["unshare", "--mount", "--uts", "--pid", "--fork", "--mount-proc"]
+    with (state_dir / "init.log").open("wb") as log:
+        started = subprocess.Popen(
+            [*enter, *own, "sh", "-c", _INIT, "init", str(run_dir), str(hosts), machine.name],
+            env={**os.environ, MARKER: layout.marker(machine.name)},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+        )  # fmt: skip
+
+    def booted() -> bool:
+        if started.poll() is not None:
+            said = (state_dir / "init.log").read_text().strip().splitlines()
+            raise LabError(
+                f"{machine.name} did not boot: {said[-1] if said else 'no reason given'}"
+            )
+        return (run_dir / "booted").exists()
+
+    wait_for(f"{machine.name} to boot", booted, timeout_s=10)
+
+
+def unmake(layout: Layout, member: str) -> None:
+    """Stop a machine at once, remove its namespace, port and cgroups; gone already is success."""
+    pid = inits(layout).get(member)
+    if pid is not None:
+        _kill(pid)
+    _delete_netns(layout.netns(member))
+    if (_NETNS / layout.netns(LAN)).exists():
+        subprocess.run(  # usually gone with its peer
+            ["ip", "-n", layout.netns(LAN), "link", "del", member], capture_output=True, check=False
+        )
+    remove_cgroups(layout.cgroup(member))
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+    def gone() -> bool:
+        try:
+            return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_for(f"process {pid} to end", gone, timeout_s=20)
+
+
+def _delete_netns(name: str) -> None:
+    if (_NETNS / name).exists():
+        run(["ip", "netns", "del", name])
+
+
+def remove_cgroups(parent: str) -> None:
+    """Remove an empty cgroup and all below it, in every hierarchy (v1) or the one (v2)."""
+    root = Path("/sys/fs/cgroup")
+    for top in [root / parent.lstrip("/"), *root.glob(f"*/{parent.lstrip('/')}")]:
+
+        def removed(top: Path = top) -> bool:
+            for directory, _, _ in os.walk(top, topdown=False):
+                try:
+                    Path(directory).rmdir()
+                except OSError:
+                    return False  # a killed process is still on its way out
+            return not top.exists()
+
+        wait_for(f"cgroup {top} to be empty", removed, timeout_s=10)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and everything in it; gone already is success.
+
+    Raises:
+        LabError: something in it is still in use after some seconds.
+    """
+
+    def removed() -> bool:
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return not path.exists()
+        except OSError:
+            return False  # a mount of a machine that died a moment ago
+        return True
+
+    wait_for(f"{path} to be removable", removed, timeout_s=10, interval_s=0.1)
+
+
+def enter(pid: int, argv: Sequence[str], env: Mapping[str, str], *, cwd: str = "/") -> list[str]:
+    """The command line that runs ``argv`` inside the machine whose first process is ``pid``."""
+    settings = [f"{key}={value}" for key, value in env.items()]
+    inside = ["nsenter", "-t", str(pid), "-m", "-n", "-p", "-u", "--"]
+    return [*inside, "env", "-C", cwd, *settings, *argv]
+
+
+def _ip_batch(netns: str, *lines: str) -> None:
+    run(["ip", "-n", netns, "-batch", "-"], stdin="\n".join(lines) + "\n")
