@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from meshnet.errors import ConfigError, WireError
-from meshnet.gossip.engine import Engine, MemberChanged
+from meshnet.gossip.engine import Engine
+from meshnet.gossip.events import MemberChanged
 from meshnet.gossip.members import Address, Member
 from meshnet.model.ids import NodeId
 
@@ -74,7 +75,7 @@ class GossipRunner(asyncio.DatagramProtocol):
 
     def join(self, seeds: Sequence[Address]) -> None:
         """Addresses that must be members (see Engine.join)."""
-        self._engine.join(seeds, self._loop.time())
+        self._engine.join(seeds)
         self._pump()
 
     def leave(self) -> None:

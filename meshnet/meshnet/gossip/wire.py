@@ -46,7 +46,7 @@ _FIELDS: Final = {
     ALIVE: 5,
     SUSPECT: 4,
     DEAD: 4,
-    DIGEST: 2,
+    DIGEST: 3,
     DELTA: 7,
     SYNC: 4,
 }
