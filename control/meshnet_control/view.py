@@ -1,0 +1,141 @@
+"""Joins what managers say (Assignments) and what nodes say (gossip) into one Snapshot. Pure.
+
+An endpoint is in the Snapshot only while its node takes part in gossip and the managers know the
+node: this one rule is why nothing points at a dead node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import cast
+
+from meshnet.gossip.members import Member
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.snapshot import (
+    Endpoint,
+    EndpointMode,
+    Gwbridge,
+    Network,
+    Node,
+    Protocol,
+    PublishedPort,
+    Sandbox,
+    Service,
+    Snapshot,
+)
+from meshnet_control import records as gossip_records
+from meshnet_control.api import control_pb2 as pb
+
+MTU_OPTION = "com.docker.network.driver.mtu"
+
+
+def network_of(network: pb.Network) -> Network | None:
+    """The data plane's view of a network; None while it has no subnet or VNI yet."""
+    if not network.vni or not network.ipam_options.configs:
+        return None
+    config = network.ipam_options.configs[0]
+    options = network.driver_state.options
+    mtu = options.get(MTU_OPTION) or network.spec.driver_configuration.options.get(MTU_OPTION)
+    subnet = IPv4Network(config.subnet)
+    return Network(
+        id=NetworkId(network.id),
+        name=network.spec.name,
+        vni=Vni(network.vni),
+        subnet=subnet,
+        gateway=IPv4Address(config.gateway) if config.gateway else subnet[1],
+        ingress=network.spec.ingress,
+        internal=network.spec.internal,
+        mtu=int(mtu) if mtu and mtu.isdigit() else None,
+    )
+
+
+def ports_of(ports: list[pb.PortConfig]) -> tuple[PublishedPort, ...]:
+    """Published ports of a service; ``tcp`` and ``ingress`` are the defaults."""
+    return tuple(
+        PublishedPort(
+            protocol=cast("Protocol", port.protocol or "tcp"),
+            target=port.target_port,
+            published=port.published_port,
+            mode="host" if port.publish_mode == "host" else "ingress",
+        )
+        for port in ports
+    )
+
+
+def service_of(service: pb.ServiceView) -> Service:
+    """The data plane's view of a service."""
+    return Service(
+        id=ServiceId(service.id),
+        name=service.name,
+        mode=cast("EndpointMode", service.endpoint_mode or "vip"),
+        vips={
+            NetworkId(vip.network_id): IPv4Interface(vip.addr).ip
+            for vip in service.virtual_ips
+            if vip.addr
+        },
+        aliases={NetworkId(net.target): tuple(net.aliases) for net in service.networks},
+        ports=ports_of(list(service.ports)),
+    )
+
+
+def build(
+    *,
+    revision: int,
+    self_id: NodeId,
+    assignments: pb.Assignments,
+    members: Mapping[NodeId, Member],
+    records: Mapping[tuple[NodeId, str], bytes],
+    sandboxes: Mapping[TaskId, Sandbox],
+    gwbridge: Gwbridge | None,
+    complete: bool,
+) -> Snapshot:
+    """The Snapshot of this moment.
+
+    Args:
+        revision: number of the new Snapshot.
+        self_id: this node.
+        assignments: everything the managers said, merged.
+        members: gossip's view of the members.
+        records: gossip records of the members that take part.
+        sandboxes: containers on this node that we wire.
+        gwbridge: docker_gwbridge as the local engine made it.
+        complete: both sources have spoken since the process started.
+    """
+    nodes = {
+        NodeId(node.id): Node(
+            id=NodeId(node.id),
+            hostname=node.hostname,
+            vtep=IPv4Address(node.addr),
+            underlay_mtu=gossip_records.decode_mtu(
+                records.get((NodeId(node.id), gossip_records.NODE_KEY), b"")
+            ),
+            ingress_address=IPv4Interface(node.ingress_address).ip
+            if node.ingress_address
+            else None,
+        )
+        for node in assignments.nodes
+        if node.addr and (node.id == self_id or _takes_part(members, NodeId(node.id)))
+    }
+    networks = [network_of(network) for network in assignments.networks]
+    endpoints: dict[TaskId, Endpoint] = {
+        task: endpoint
+        for task, endpoint in gossip_records.decode_endpoints(records).items()
+        if endpoint.node in nodes
+    }
+    return Snapshot(
+        revision=revision,
+        self_id=self_id,
+        nodes=nodes,
+        networks={network.id: network for network in networks if network is not None},
+        services={ServiceId(service.id): service_of(service) for service in assignments.services},
+        endpoints=endpoints,
+        sandboxes=dict(sandboxes),
+        gwbridge=gwbridge,
+        complete=complete,
+    )
+
+
+def _takes_part(members: Mapping[NodeId, Member], node: NodeId) -> bool:
+    member = members.get(node)
+    return member is not None and member.counted
