@@ -23,6 +23,8 @@ from meshnet.model.ids import NodeId, Rng
 
 Outbox = deque[tuple[Address, Message]]
 """Messages waiting to be packed and sealed."""
+_INSTANT_S = 0.001
+"""Deadlines are not finer than this: a wait lost in the rounding of ``now`` must not spin."""
 
 
 class Membership:
@@ -154,7 +156,7 @@ class Membership:
             or member.incarnation != int(incarnation)
         ):
             return
-        if self._suspicion_left_s(member, now) > 0:
+        if self._suspicion_left_s(member, now) > _INSTANT_S:
             self._arm_suspicion(member, now)
             return
         self._became(swim.dead(member, member.incarnation, self._self_id, now), now)
@@ -230,7 +232,7 @@ class Membership:
         )
 
     def _arm_suspicion(self, member: Member, now: float) -> None:
-        when = now + max(0.0, self._suspicion_left_s(member, now))
+        when = now + max(_INSTANT_S, self._suspicion_left_s(member, now))
         self._timers.arm(when, "suspicion", f"{member.id} {member.incarnation}")
 
     def _suspicion_left_s(self, member: Member, now: float) -> float:
