@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -16,6 +17,8 @@ from rich.table import Table
 
 from meshnet_control.lab import machine as door
 from meshnet_control.lab.lab import Lab, Report, need_root
+from meshnet_control.lab.play import Play, Show, StepError
+from meshnet_control.lab.scenario import DEMO_STEPS
 
 
 @click.group()
@@ -141,3 +144,37 @@ def _progress() -> Iterator[Report]:
             live.update(table)
 
         yield report
+
+
+@lab.command()
+@click.option("--hosts", type=int, default=3, show_default=True)
+def demo(*, hosts: int) -> None:
+    """Play the scenario aloud and leave the lab up."""
+    need_root()
+    console = Console(highlight=False, soft_wrap=True)
+    current = Lab.current()
+    play = Play(Lab(replace(current.layout, size=hosts)), show=_audience(console))
+    began = time.monotonic()
+    for number, step in enumerate(DEMO_STEPS, start=1):
+        console.print(f"\n{number}. {step.title}", style="bold")
+        try:
+            step.play(play)
+        except StepError as error:
+            raise StepError(f"step {number}, {step.title!r}, does not hold: {error}") from None
+    meshnet_command = f"sudo {Path(sys.argv[0])}"
+    console.print(f"\nAll {len(DEMO_STEPS)} steps hold ({time.monotonic() - began:.0f} s).")
+    console.print("The lab is still up. Go on with:", style="bold")
+    console.print(f"  {meshnet_command} lab exec h1 -- docker service ps server")
+    console.print(f"  {meshnet_command} lab exec client -- curl http://h1:8080/")
+    console.print(f"  {meshnet_command} lab start {play.lab.layout.hosts[-1].name}")
+    console.print("and take it down with:", style="bold")
+    console.print(f"  {meshnet_command} lab down")
+
+
+def _audience(console: Console) -> Show:
+    def show(text: str) -> None:
+        typed = text.partition("$ ")[0].isalnum() or text.startswith("$ ")
+        if text.strip():
+            console.print(text.rstrip(), style="cyan" if typed else None, markup=False)
+
+    return show
