@@ -43,7 +43,7 @@ class Member:
     @property
     def counted(self) -> bool:
         """Takes part: its records are visible and it is probed."""
-        return self.state in {State.ALIVE, State.SUSPECT}
+        return self.state is State.ALIVE or self.state is State.SUSPECT
 
 
 def alive(

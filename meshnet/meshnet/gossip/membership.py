@@ -56,6 +56,7 @@ class Membership:
         self._timers = timers
         self._news: dict[NodeId, tuple[Message, int]] = {}
         self.all: dict[NodeId, Member] = {me.id: me}
+        self._fingerprint: int | None = None
         self.health = 0
         """Local health score (Lifeguard): 0 is well; it stretches our own timeouts."""
 
@@ -82,8 +83,10 @@ class Membership:
 
     def fingerprint(self) -> int:
         """A number that is equal on two nodes when they believe the same (suspicions aside)."""
-        rows = sorted(f"{m.id} {m.incarnation} {m.counted}" for m in self.all.values())
-        return zlib.crc32("\n".join(rows).encode())
+        if self._fingerprint is None:
+            rows = sorted(f"{m.id} {m.incarnation} {m.counted}" for m in self.all.values())
+            self._fingerprint = zlib.crc32("\n".join(rows).encode())
+        return self._fingerprint
 
     def rows(self) -> list[list[object]]:
         """Every member as the row of a sync message."""
@@ -163,7 +166,7 @@ class Membership:
 
     def leave(self, now: float) -> None:
         """We go; everybody is told once, directly."""
-        self.all[self._self_id] = replace(self.me, state=State.LEFT, since=now)
+        self._set(replace(self.me, state=State.LEFT, since=now))
         message: Message = [wire.DEAD, self._self_id, self.me.incarnation, self._self_id]
         self._outbox.extend((member.address, message) for member in self.peers())
 
@@ -173,6 +176,7 @@ class Membership:
         for id_ in old:
             if id_ != self._self_id:
                 del self.all[id_]
+        self._fingerprint = None
         return old
 
     def riders(self, room: int) -> list[Message]:
@@ -201,19 +205,23 @@ class Membership:
         if me.state is State.LEFT or incarnation < me.incarnation:
             return
         self.unwell()
-        self.all[self._self_id] = replace(me, incarnation=incarnation + 1, since=now)
+        self._set(replace(me, incarnation=incarnation + 1, since=now))
         self._spread(self.me)
 
     def _became(self, member: Member | None, now: float) -> None:
         if member is None:
             return
         before = self.all.get(member.id)
-        self.all[member.id] = member
+        self._set(member)
         if member.state is State.SUSPECT:
             self._arm_suspicion(member, now)
         self._spread(member)
         if before is None or before.state is not member.state or before.address != member.address:
             self._events.append(MemberChanged(member))
+
+    def _set(self, member: Member) -> None:
+        self.all[member.id] = member
+        self._fingerprint = None
 
     def _spread(self, member: Member) -> None:
         message: Message

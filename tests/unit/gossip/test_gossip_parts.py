@@ -1,0 +1,155 @@
+"""Formulas, transitions, records and the wire, each alone."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnet.errors import WireError
+from meshnet.gossip import members as swim
+from meshnet.gossip.members import Member, State
+from meshnet.gossip.suspicion import remaining_suspicion_s, retransmit_limit, suspicion_bounds_s
+from meshnet.gossip.table import Table, cut
+from meshnet.gossip.wire import KeyRing, size_of
+from meshnet.model.ids import NodeId
+
+A, B = NodeId("a"), NodeId("b")
+ADDRESS = ("10.0.0.1", 7946)
+
+
+@given(st.integers(0, 10), st.integers(1, 10), st.floats(0, 10), st.floats(0.1, 5), st.floats(1, 5))
+def test_more_confirmations_never_wait_longer(confirmed, wanted, elapsed, low, factor):
+    more = remaining_suspicion_s(confirmed + 1, wanted, elapsed, low, low * factor)
+    fewer = remaining_suspicion_s(confirmed, wanted, elapsed, low, low * factor)
+    assert more <= fewer + 1e-9
+    assert low - elapsed - 1e-9 <= more <= low * factor - elapsed + 1e-9
+
+
+def test_suspicion_grows_with_the_logarithm_of_the_cluster():
+    assert suspicion_bounds_s(5, 0.5, 2, 2) == (1.0, 2.0)
+    assert suspicion_bounds_s(1000, 0.5, 2, 2) == (3.0, 6.0)
+    assert [retransmit_limit(n, 4) for n in (1, 9, 10, 99, 100)] == [4, 4, 8, 8, 12]
+
+
+def _member(state: State, incarnation: int) -> Member:
+    accusers = frozenset({B}) if state is State.SUSPECT else frozenset()
+    return Member(A, ADDRESS, incarnation, state, 0.0, accusers)
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "after"),
+    [
+        ((State.ALIVE, 1), (swim.suspect, 1), State.SUSPECT),
+        ((State.ALIVE, 2), (swim.suspect, 1), None),
+        ((State.ALIVE, 1), (swim.dead, 1), State.DEAD),
+        ((State.SUSPECT, 1), (swim.dead, 1), State.DEAD),
+        ((State.DEAD, 1), (swim.suspect, 5), None),
+        ((State.DEAD, 1), (swim.dead, 5), None),
+        ((State.LEFT, 1), (swim.dead, 1), None),
+    ],
+)
+def test_transitions(before, message, after):
+    known = _member(*before)
+    decide, incarnation = message
+    result = decide(known, incarnation, NodeId("c"), 1.0)
+    assert (result.state if result else None) is after
+
+
+@given(st.sampled_from(list(State)), st.integers(1, 5), st.integers(1, 5))
+def test_only_a_greater_incarnation_revives(state, known, heard):
+    result = swim.alive(_member(state, known), A, ADDRESS, heard, 1.0)
+    assert (result is not None) == (heard > known)
+    assert result is None or result.state is State.ALIVE
+
+
+def test_dead_said_by_the_member_itself_means_left():
+    assert swim.dead(_member(State.ALIVE, 1), 1, A, 0.0).state is State.LEFT
+
+
+Changes = st.lists(
+    st.tuples(st.sampled_from("abcdef"), st.one_of(st.none(), st.binary(max_size=40))), max_size=30
+)
+
+
+@given(Changes, st.data())
+def test_deltas_in_pieces_make_a_peer_equal(changes, data):
+    """Whatever the peer knew before and however the delta is cut, it ends up with our records."""
+    owner, peer = Table(), Table()
+    owner.adopt(A, 1)
+    for i, (key, value) in enumerate(changes):
+        owner.put(A, 1, key, value, float(i))
+        if data.draw(st.booleans()):
+            for delta in owner.lacking(peer.digest()):
+                peer.merge(delta, float(i))
+        if data.draw(st.integers(0, 9)) == 0:
+            owner.reap(float(i))
+    room = data.draw(st.integers(1, 200))
+    for delta in list(owner.lacking(peer.digest())):
+        for piece in cut(delta, room, 16):
+            assert peer.merge(piece, 100.0) is not None
+    assert peer.values(A) == owner.values(A)
+    assert list(owner.lacking(peer.digest())) == []
+
+
+@given(Changes, st.randoms())
+def test_a_gap_is_noticed(changes, rng: random.Random):
+    owner, peer = Table(), Table()
+    owner.adopt(A, 1)
+    deltas = []
+    for key, value in changes:
+        before = dict(owner.digest())
+        if owner.put(A, 1, key, value, 0.0):
+            deltas += list(owner.lacking(before))
+    rng.shuffle(deltas)
+    for delta in deltas:
+        version = peer.digest().get(A, (1, 0))[1]
+        merged = peer.merge(delta, 0.0)
+        assert (merged is None) == (delta.base > version and delta.upto > version)
+
+
+def test_an_old_generation_is_ignored_and_a_new_one_replaces():
+    new, old, peer = Table(), Table(), Table()
+    old.put(A, 1, "k", b"old", 0.0)
+    new.put(A, 2, "j", b"new", 0.0)
+    (late,) = old.lacking({})
+    peer.merge(late, 0.0)
+    (delta,) = new.lacking(peer.digest())
+    assert peer.merge(delta, 0.0) is True
+    assert peer.merge(late, 0.0) is False
+    assert peer.values(A) == {"j": b"new"}
+
+
+def test_seal_and_open():
+    old, new = KeyRing((b"1" * 16,)), KeyRing((b"2" * 16, b"1" * 16))
+    packet = old.seal([[3, 7]], b"n" * 12)
+    assert new.open(packet, "peer") == [[3, 7]]
+    with pytest.raises(WireError):
+        old.open(new.seal([[3, 7]], b"n" * 12), "peer")
+    with pytest.raises(WireError):
+        new.open(packet[:-1] + bytes([packet[-1] ^ 1]), "peer")
+    assert size_of([3, 7]) == 3
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_a_wire_error_and_nothing_else(garbage):
+    with pytest.raises(WireError):
+        KeyRing((b"1" * 16,)).open(garbage, "peer")
+
+
+@given(st.lists(st.lists(st.one_of(st.integers(), st.text(), st.none()), max_size=7), max_size=4))
+def test_nonsense_from_a_key_holder_never_raises(messages):
+    from meshnet.gossip.config import GossipConfig
+    from meshnet.gossip.engine import Engine
+
+    ring = (b"1" * 16,)
+    engine = Engine(GossipConfig.lan(), A, ADDRESS, 1, random.Random(1), 0.0)
+    engine.set_keys(ring)
+    try:
+        packet = KeyRing(ring).seal(messages, b"n" * 12)
+    except OverflowError:
+        return
+    engine.receive_datagram(packet, ("10.0.0.2", 7946), 0.0)
+    engine.datagrams_to_send(0.0)
