@@ -7,6 +7,7 @@ node: this one rule is why nothing points at a dead node.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import cast
 
@@ -139,3 +140,8 @@ def build(
 def _takes_part(members: Mapping[NodeId, Member], node: NodeId) -> bool:
     member = members.get(node)
     return member is not None and member.counted
+
+
+def numbered(snapshot: Snapshot, revision: int) -> Snapshot:
+    """The same Snapshot under another revision."""
+    return replace(snapshot, revision=revision)
