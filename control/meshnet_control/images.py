@@ -20,9 +20,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import platform
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -177,3 +179,17 @@ def _with_libraries(programs: Sequence[Path]) -> dict[str, File]:
             for path in paths:
                 files[path.lstrip("/")] = File(Path(path).read_bytes())
     return files
+
+
+def main() -> None:
+    """Load all images into the engine that DOCKER_HOST names (``./dev images``)."""
+    docker_host = os.environ.get("DOCKER_HOST", "unix:///run/docker.sock")
+    try:
+        for tag in load(build(), docker_host):
+            print(tag)  # noqa: T201 - the command's output
+    except ImageError as error:
+        sys.exit(f"meshnet: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -68,6 +68,8 @@ class Lab:
             _settings(self.layout).write_text(json.dumps(settings))
             desired = Desired(tuple(machine.name for machine in self.layout.machines))
             self._converge(desired, report)
+            stale = self._known_by_files() - set(desired.members)
+            self._each(sorted(stale), lambda name: self._remove(name, report))
             self._each(desired.members, lambda name: self._serve(name, archive, report))
         except BaseException:
             made = door.observe(self.layout).members - preserved.members

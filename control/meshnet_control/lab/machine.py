@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -110,12 +111,23 @@ def observe(layout: Layout) -> Observed:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         links = {line.split(": ")[1].split("@")[0] for line in listed.stdout.splitlines()}
+    pids = inits(layout)
     return Observed(
         namespaces=namespaces,
-        inits=frozenset(inits(layout)),
+        inits=frozenset(pids),
+        booted=frozenset(name for name, pid in pids.items() if _has_directories(layout, name, pid)),
         ports=frozenset(links - {"lo", "br0"}),
         bridge="br0" in links,
     )
+
+
+def _has_directories(layout: Layout, member: str, pid: int) -> bool:
+    """Whether nobody removed the machine's directories under its feet."""
+    try:
+        same = layout.run_dir(member).samefile(f"/proc/{pid}/root/run")
+    except FileNotFoundError:
+        return False
+    return same and (layout.state_dir(member) / "hosts").exists()
 
 
 def make_lan(layout: Layout) -> None:
@@ -130,8 +142,10 @@ def make_lan(layout: Layout) -> None:
         "link set br0 up",
     )
     # A new namespace hands bridged frames to the IP hooks; this LAN is only a cable.
-    off = "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 > $f; done"
-    run(["ip", "netns", "exec", lan, "sh", "-c", off])
+    settings = "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 > $f; done"
+    # A gateway that forwards but knows no way answers "unreachable": nothing waits for a lost packet.
+    settings += "; echo 1 > /proc/sys/net/ipv4/ip_forward"
+    run(["ip", "netns", "exec", lan, "sh", "-c", settings])
 
 
 def unmake_lan(layout: Layout) -> None:
@@ -186,6 +200,12 @@ def _boot(layout: Layout, machine: Machine) -> None:
         return (run_dir / "booted").exists()
 
     wait_for(f"{machine.name} to boot", booted, timeout_s=10)
+    leave_running(started)
+
+
+def leave_running(process: subprocess.Popen[bytes]) -> None:
+    """Let a process outlive us; while we live ourselves, take its exit status when it ends."""
+    threading.Thread(target=process.wait, daemon=True).start()
 
 
 def unmake(layout: Layout, member: str) -> None:

@@ -1,8 +1,8 @@
 """From the lab that should be and the one that is, to the changes between them. Pure.
 
-A machine is whole when its namespace, its first process and its port on the LAN are all there. A
-machine that is not whole is unmade and made again: there is nothing in between worth repairing, its
-disk survives. A LAN that lost its bridge takes all machines with it.
+A machine is whole when its namespace, its first process, its directories and its port on the LAN
+are all there. A machine that is not whole is unmade and made again: there is nothing in between
+worth repairing, its disk survives. A LAN that lost its bridge takes all machines with it.
 
 Law: ``plan(desired, state after applying plan(desired, observed)) == []``.
 """
@@ -23,6 +23,8 @@ class Observed:
     """Members (``h1``, ``client``, ``lan``) that have a network namespace."""
     inits: frozenset[str] = frozenset()
     """Members whose first process lives."""
+    booted: frozenset[str] = frozenset()
+    """Members whose first process sees the directories that we see."""
     ports: frozenset[str] = frozenset()
     """Members with a port on the bridge."""
     bridge: bool = False
@@ -35,7 +37,8 @@ class Observed:
 
     def is_whole(self, member: str) -> bool:
         """Whether nothing of this machine is missing."""
-        return member in self.namespaces and member in self.inits and member in self.ports
+        parts = (self.namespaces, self.inits, self.booted, self.ports)
+        return all(member in part for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

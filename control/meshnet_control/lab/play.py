@@ -51,7 +51,7 @@ class Play:
         """
         self.show(_typed(machine, command, secret))
         code, output = self._run(machine, command, timeout_s)
-        self.show(output)
+        self.show(condensed(output))
         if code != 0:
             raise StepError(f"{machine}: {command}: exit {code}: {_last_line(output)}")
         return output
@@ -142,6 +142,13 @@ def in_turn(names: list[str], members: int) -> bool:
     return len(set(names)) == members and all(
         name == names[index % members] for index, name in enumerate(names)
     )
+
+
+def condensed(output: str) -> str:
+    """Output without lines that repeat the one before, as progress displays print them."""
+    lines = output.splitlines()
+    kept = [line for line, before in zip(lines, [None, *lines], strict=False) if line != before]
+    return "\n".join(kept)
 
 
 def requests(url: str, count: int) -> str:

@@ -66,8 +66,6 @@ def list_nodes(play: Play) -> None:
 def make_network(play: Play) -> None:
     """4: an overlay network beside the engine's own."""
     play.on("h1", "docker network create -d overlay --attachable discovery")
-    listed = play.on("h1", "docker network ls")
-    rows = {tuple(line.split()[1:]) for line in listed.splitlines()[1:]}
     wanted = {
         ("ingress", "overlay", "swarm"),
         ("discovery", "overlay", "swarm"),
@@ -76,8 +74,11 @@ def make_network(play: Play) -> None:
         ("host", "host", "local"),
         ("none", "null", "local"),
     }
-    if rows != wanted:
-        raise StepError(f"docker network ls: {rows ^ wanted} should not differ")
+
+    def shown(output: str) -> bool:
+        return {tuple(line.split()[1:]) for line in output.splitlines()[1:]} == wanted
+
+    play.until("h1", "docker network ls", shown, timeout_s=10)
 
 
 def make_service(play: Play) -> None:

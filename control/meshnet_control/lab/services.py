@@ -51,6 +51,7 @@ def ensure_engine(layout: Layout, host: str, pid: int) -> None:
     door.wait_for(
         f"{host}: dockerd to answer", answers, timeout_s=_ENGINE_STARTS_S, interval_s=0.05
     )
+    door.leave_running(started)
 
 
 def ensure_meshnet(layout: Layout, host: str, command: list[str]) -> None:

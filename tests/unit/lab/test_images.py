@@ -15,7 +15,8 @@ from meshnet_control.images import File, Image, archive, layer
 
 def read(content: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        return {m.name: tar.extractfile(m).read() for m in tar.getmembers() if m.isreg()}
+        members = [(m.name, tar.extractfile(m)) for m in tar.getmembers() if m.isreg()]
+        return {name: file.read() for name, file in members if file}
 
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.binary(max_size=40), min_size=1))

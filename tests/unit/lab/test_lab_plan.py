@@ -29,6 +29,7 @@ def states(draw):
     return Observed(
         namespaces=draw(subsets) | ({"lan"} if lan else set()),
         inits=draw(subsets),
+        booted=draw(subsets),
         ports=draw(subsets) if bridge else frozenset(),
         bridge=bridge,
     )
@@ -36,11 +37,12 @@ def states(draw):
 
 def apply(changes: list[Change], state: Observed) -> Observed:
     namespaces, inits, ports = set(state.namespaces), set(state.inits), set(state.ports)
+    booted = set(state.booted)
     bridge = state.bridge
     for change in changes:
         match change:
             case Unmake(member):
-                for part in (namespaces, inits, ports):
+                for part in (namespaces, inits, booted, ports):
                     part.discard(member)
             case UnmakeLan():
                 namespaces.discard("lan")
@@ -53,9 +55,10 @@ def apply(changes: list[Change], state: Observed) -> Observed:
             case Make(member):
                 assert bridge
                 assert not {member} & (namespaces | inits | ports)
-                for part in (namespaces, inits, ports):
+                for part in (namespaces, inits, booted, ports):
                     part.add(member)
-    return Observed(frozenset(namespaces), frozenset(inits), frozenset(ports), bridge=bridge)
+    parts = [frozenset(part) for part in (namespaces, inits, booted, ports)]
+    return Observed(parts[0], parts[1], parts[2], parts[3], bridge=bridge)
 
 
 @given(members, states())
@@ -89,7 +92,7 @@ def test_an_empty_machine_gets_a_lan_first():
 
 def test_a_lost_bridge_takes_the_machines_with_it():
     whole = frozenset({"h1", "client"})
-    state = Observed(whole | {"lan"}, whole, frozenset(), bridge=False)
+    state = Observed(whole | {"lan"}, whole, whole, frozenset(), bridge=False)
     assert plan(Desired(("h1", "client")), state) == [
         Unmake("h1"),
         Unmake("client"),

@@ -1,0 +1,51 @@
+"""Which tiers run here: a tier runs when what it needs can be done, tried and not guessed.
+
+A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=netns,docker,lab`` turns such a
+skip into an error, so that a machine for tests cannot go green by lacking something. Fast tiers run
+first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+
+import pytest
+
+TIERS = ("unit", "sim", "netns", "docker", "lab")
+PROGRAMS = {
+    "netns": ("ip", "nft"),
+    "docker": ("dockerd", "docker"),
+    "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
+}
+
+
+@cache
+def lacking(tier: str) -> str:
+    """Why this machine cannot run the tier; empty when it can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+    missing = [name for name in PROGRAMS[tier] if shutil.which(name, path=path) is None]
+    if missing:
+        return f"needs {', '.join(missing)}"
+    tried = subprocess.run(["unshare", "-n", "true"], capture_output=True, text=True, check=False)
+    return "" if tried.returncode == 0 else f"no network namespaces: {tried.stderr.strip()}"
+
+
+def pytest_collection_modifyitems(items):
+    required = set(filter(None, os.environ.get("MESHNET_REQUIRE", "").split(",")))
+    for item in items:
+        for tier in PROGRAMS:
+            if item.get_closest_marker(tier) and (why := lacking(tier)):
+                if tier in required:
+                    raise pytest.UsageError(f"{tier} is required here (MESHNET_REQUIRE): {why}")
+                item.add_marker(pytest.mark.skip(reason=f"{tier}: {why}"))
+
+    def order(item):
+        tier = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        return TIERS.index(tier) if tier in TIERS else len(TIERS)
+
+    items.sort(key=order)
