@@ -31,7 +31,7 @@ for _command in cli_host.COMMANDS:
 def _pass_through(name: str) -> click.Command:
     @click.command(
         name,
-        context_settings={"ignore_unknown_options": True, "help_option_names": []},
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
         add_help_option=False,
         help=f"docker {name}, on meshnet's socket." if name != "docker" else "docker itself.",
     )

@@ -49,12 +49,13 @@ def down() -> None:
     click.echo("the lab is gone")
 
 
-@lab.command(context_settings={"ignore_unknown_options": True})
+@lab.command(context_settings={"allow_interspersed_args": False})
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec(host: str, command: tuple[str, ...]) -> None:  # noqa: A001 - the verb's name
     """Run COMMAND on HOST (h1, h2, …, or client), DOCKER_HOST set."""
-    argv = Lab.current().command(host, command, cwd=os.getcwd())  # noqa: PTH109
+    typed = command[1:] if command[0] == "--" else command
+    argv = Lab.current().command(host, typed, cwd=os.getcwd())  # noqa: PTH109
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606
 

@@ -143,7 +143,7 @@ def make_lan(layout: Layout) -> None:
     )
     # A new namespace hands bridged frames to the IP hooks; this LAN is only a cable.
     settings = "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 > $f; done"
-    # A gateway that forwards but knows no way answers "unreachable": nothing waits for a lost packet.
+    # A gateway that forwards but knows no way answers "unreachable", so that nobody waits.
     settings += "; echo 1 > /proc/sys/net/ipv4/ip_forward"
     run(["ip", "netns", "exec", lan, "sh", "-c", settings])
 
