@@ -17,11 +17,11 @@ import time
 import click
 import grpc
 from google.protobuf.json_format import MessageToDict
-from rich.console import Console
 from rich.table import Table
 
 from meshnet_control import processes
 from meshnet_control.api import control_pb2, control_pb2_grpc
+from meshnet_control.cli_lab import wide_console
 from meshnet_control.processes import HostError
 
 __all__ = ["COMMANDS", "HostError", "docker_host"]
@@ -83,7 +83,7 @@ def status(style: str) -> None:
         )
         click.echo(json.dumps(shown, indent=2))
         return
-    console = Console(soft_wrap=True)
+    console = wide_console()
     for table in status_tables(reply, time.time()):
         console.print(table)
         console.print()

@@ -123,7 +123,12 @@ def status() -> None:
         state = "up" if observed.is_whole(machine.name) else "down"
         socket = current.socket(machine.name) if machine.is_host else ""
         table.add_row(machine.name, str(machine.address.ip), state, socket)
-    Console(soft_wrap=True).print(table)
+    wide_console().print(table)
+
+
+def wide_console() -> Console:
+    """The terminal's width on a terminal; elsewhere lines are as long as they need to be."""
+    return Console(width=None if sys.stdout.isatty() else 250)
 
 
 @contextmanager

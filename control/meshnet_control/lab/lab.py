@@ -63,14 +63,13 @@ class Lab:
         preserved = door.observe(self.layout)
         archive = images.build()
         try:
-            _settings(self.layout).parent.mkdir(parents=True, exist_ok=True)
-            settings = {"hosts": self.layout.size, "engine_only": self.engine_only}
-            _settings(self.layout).write_text(json.dumps(settings))
             desired = Desired(tuple(machine.name for machine in self.layout.machines))
             self._converge(desired, report)
             stale = self._known_by_files() - set(desired.members)
             self._each(sorted(stale), lambda name: self._remove(name, report))
             self._each(desired.members, lambda name: self._serve(name, archive, report))
+            settings = {"hosts": self.layout.size, "engine_only": self.engine_only}
+            _settings(self.layout).write_text(json.dumps(settings))
         except BaseException:
             made = door.observe(self.layout).members - preserved.members
             if not preserved.members:
