@@ -20,6 +20,7 @@ from meshnet_control.lab.layout import Layout
 
 MESHNET_UP = ("meshnet", "up", "--no-context")
 _ENGINE_STARTS_S = 30.0
+_MESHNET_STARTS_S = 60.0
 
 
 def ensure_engine(layout: Layout, host: str, pid: int) -> None:
@@ -60,9 +61,17 @@ def ensure_meshnet(layout: Layout, host: str, command: list[str]) -> None:
     Raises:
         LabError: its own words.
     """
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60
-    )
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=_MESHNET_STARTS_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{host}: meshnet up: no end after {_MESHNET_STARTS_S:.0f} s") from None
     if done.returncode != 0:
         said = done.stderr.strip().removeprefix("meshnet: ") or f"exit {done.returncode}"
         raise LabError(f"{host}: {said}")
