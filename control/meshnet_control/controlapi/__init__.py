@@ -1,0 +1,1 @@
+"""Requests on the cluster's objects: checked, completed and written to the store."""

@@ -1,0 +1,203 @@
+"""Swarm-scoped networks: create, inspect, remove, prune, list.
+
+Addresses and the VNI are the allocator's; here a subnet the user chose is checked against every
+other network and against the routes of this host, before anything depends on it.
+
+Source: moby daemon/cluster/networks.go; swarmkit manager/controlapi/network.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import (
+    IPAMConfig,
+    Network,
+    NetworkCreateRequest,
+    Node,
+    Service,
+    Task,
+)
+from meshnet_control.controlapi import filters, lookup, network_view
+from meshnet_control.controlapi.access import Access, name_of
+from meshnet_control.controlapi.names import check_dns_name
+from meshnet_control.controlapi.refusals import exists, invalid, precondition, unimplemented
+
+_PREDEFINED = frozenset({"bridge", "host", "none", "default"})
+_PRUNE_FILTERS = ("label", "label!", "until")
+
+
+class Networks:
+    """The swarm-scoped networks of a cluster."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def select(self, wanted: filters.Filters) -> list[dict[str, Any]]:
+        """Networks that match, as Engine JSON."""
+        services, tasks = await self._users()
+        return [
+            network_view.resource(n)
+            for n in await self._access.all(Network)
+            if network_view.matches(
+                n, wanted, used=network_view.users(n, services, tasks) is not None
+            )
+        ]
+
+    async def search(self, reference: str, *, exact: bool) -> list[Network]:
+        """Networks that a reference may mean.
+
+        Args:
+            reference: id, name, or prefix of an id.
+            exact: leave prefixes out, so that a local network of that name comes first.
+        """
+        found = lookup.search(await self._access.all(Network), reference, name_of)
+        if exact:
+            return [n for n in found if reference in {n.id, n.spec.name}]
+        return found
+
+    async def inspect(self, network: Network, *, verbose: bool) -> dict[str, Any]:
+        """One network as Engine JSON."""
+        if not verbose:
+            return network_view.resource(network)
+        services, tasks = await self._users()
+        return network_view.verbose(network, services, tasks, await self._access.all(Node))
+
+    async def create(self, request: NetworkCreateRequest, local_names: Iterable[str]) -> str:
+        """Make a network and return its id.
+
+        Args:
+            request: as the client sent it.
+            local_names: names of the engine's own networks, which are taken too.
+
+        Raises:
+            ControlError: the request is refused, or its name or subnet is taken.
+        """
+        self._check(request)
+        async with self._access.writing:
+            others = await self._access.all(Network)
+            if request.name in {n.spec.name for n in others} | set(local_names):
+                raise ControlError(
+                    f"network with name {request.name} already exists", HTTPStatus.CONFLICT
+                )
+            present = next((n for n in others if n.spec.ingress), None)
+            if request.ingress and present is not None:
+                raise exists(f"ingress network ({present.id}) is already present")
+            for config in request.ipam.config:
+                self._check_subnet(_subnet(config), others)
+            network = network_view.to_spec(request)
+            network.id = self._access.new_id()
+            await self._access.put(network)
+        return str(network.id)
+
+    async def remove(self, network: Network) -> None:
+        """Remove a network that nothing uses.
+
+        Raises:
+            ControlError: in use, and by whom (400).
+        """
+        async with self._access.writing:
+            services, tasks = await self._users()
+            user = network_view.users(network, services, tasks)
+            if user is not None:
+                raise precondition(
+                    f"ingress network cannot be removed because {user} depends on it"
+                    if network.spec.ingress
+                    else f"network {network.id} is in use by {user}"
+                )
+            await self._access.delete([network])
+
+    async def prune(self, raw_filters: str | None) -> list[str]:
+        """Remove every network that nothing uses, the ingress network excepted; their names.
+
+        Raises:
+            ControlError: a filter that is not understood.
+        """
+        wanted = filters.parse(raw_filters, _PRUNE_FILTERS)
+        if "until" in wanted:
+            return []  # Docker compares with the creation time; keeping them is the safe side
+        async with self._access.writing:
+            services, tasks = await self._users()
+            unused = [
+                n
+                for n in await self._access.all(Network)
+                if not n.spec.ingress
+                and network_view.users(n, services, tasks) is None
+                and filters.labels(wanted.get("label"), n.spec.labels)
+                and not (wanted.get("label!") and filters.labels(wanted["label!"], n.spec.labels))
+            ]
+            await self._access.delete(unused)
+        return [n.spec.name for n in unused]
+
+    async def _users(self) -> tuple[list[Service], list[Task]]:
+        return await self._access.all(Service), await self._access.all(Task)
+
+    def _check(self, request: NetworkCreateRequest) -> None:
+        if request.name in _PREDEFINED:
+            raise ControlError(
+                f"operation is not permitted on predefined {request.name} network",
+                HTTPStatus.FORBIDDEN,
+            )
+        check_dns_name(request.name)
+        if request.driver not in {"", "overlay"}:
+            raise unimplemented(
+                f"swarm-scoped networks with driver {request.driver} are not supported "
+                "by this version of meshnet"
+            )
+        if "encrypted" in request.options and request.options["encrypted"] != "false":
+            raise unimplemented(
+                "encrypted overlay networks are not supported by this version of meshnet: "
+                "refused rather than sent in clear text"
+            )
+        if request.enable_ipv6:
+            raise unimplemented("IPv6 on overlay networks is not supported by this version")
+        for config in request.ipam.config:
+            _check_config(config)
+
+    def _check_subnet(
+        self, subnet: IPv4Network | IPv6Network | None, others: list[Network]
+    ) -> None:
+        if subnet is None:
+            return
+        for other in others:
+            for config in other.ipam_options.configs or other.spec.ipam_options.configs:
+                taken = _subnet(config)
+                if taken is not None and taken.version == subnet.version:
+                    if not taken.overlaps(subnet):  # type: ignore[arg-type]
+                        continue
+                    raise invalid(
+                        f"subnet {subnet} overlaps with {taken} of network {other.spec.name}"
+                    )
+        route = self._access.conflicting_route(str(subnet))
+        if route is not None:
+            raise invalid(f"subnet {subnet} overlaps with the route {route} of this host")
+
+
+def _subnet(config: IPAMConfig) -> IPv4Network | IPv6Network | None:
+    return ip_network(config.subnet, strict=False) if config.subnet else None
+
+
+def _check_config(config: IPAMConfig) -> None:
+    """Refuse an address range that is none, or lies outside its subnet."""
+    try:
+        subnet = _subnet(config)
+    except ValueError:
+        raise invalid(f"ipam configuration: invalid subnet {config.subnet}") from None
+    if subnet is not None and subnet.version != 4:  # noqa: PLR2004
+        raise unimplemented("IPv6 on overlay networks is not supported by this version")
+    try:
+        inside = ip_network(config.ip_range, strict=False) if config.ip_range else None
+    except ValueError:
+        raise invalid(f"ipam configuration: invalid range {config.ip_range}") from None
+    if inside is not None and (subnet is None or not inside.subnet_of(subnet)):  # type: ignore[arg-type]
+        raise invalid(f"ipam configuration: range {config.ip_range} is not in the subnet")
+    try:
+        gateway = ip_address(config.gateway) if config.gateway else None
+    except ValueError:
+        raise invalid(f"ipam configuration: invalid gateway {config.gateway}") from None
+    if gateway is not None and (subnet is None or gateway not in subnet):
+        raise invalid(f"ipam configuration: gateway {config.gateway} is not in the subnet")

@@ -1,0 +1,53 @@
+"""Refusals in the engine's words: the gRPC code in the text, the HTTP status beside it.
+
+PURE. Source: moby errdefs and daemon/cluster/errors.go; swarmkit manager/controlapi.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from meshnet.errors import ControlError
+
+
+def invalid(why: str) -> ControlError:
+    """A request that can never be served as it is: 400."""
+    return ControlError(f"rpc error: code = InvalidArgument desc = {why}", HTTPStatus.BAD_REQUEST)
+
+
+def precondition(why: str) -> ControlError:
+    """A request that does not fit what the cluster looks like now: 400."""
+    return ControlError(
+        f"rpc error: code = FailedPrecondition desc = {why}", HTTPStatus.BAD_REQUEST
+    )
+
+
+def exists(why: str) -> ControlError:
+    """A name that is taken: 409."""
+    return ControlError(f"rpc error: code = AlreadyExists desc = {why}", HTTPStatus.CONFLICT)
+
+
+def unimplemented(why: str) -> ControlError:
+    """Something Docker or this version cannot do: 501."""
+    return ControlError(f"rpc error: code = Unimplemented desc = {why}", HTTPStatus.NOT_IMPLEMENTED)
+
+
+def not_found(kind: str, reference: str) -> ControlError:
+    """``service web not found``: 404."""
+    return ControlError(f"{kind} {reference} not found", HTTPStatus.NOT_FOUND)
+
+
+def ambiguous(kind: str, reference: str, matches: int) -> ControlError:
+    """A name or prefix that several objects share: 500, as the engine has it."""
+    return ControlError(
+        f"{kind} {reference} is ambiguous ({matches} matches found)",
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+
+
+def out_of_sequence() -> ControlError:
+    """The object changed since the caller read it: 500, as the engine has it."""
+    return ControlError(
+        "rpc error: code = Unknown desc = update out of sequence",
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )

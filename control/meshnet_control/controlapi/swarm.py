@@ -1,0 +1,81 @@
+"""The cluster object: inspect it, change its settings, rotate its join tokens.
+
+Source: moby daemon/cluster/swarm.go and convert/swarm.go; swarmkit manager/controlapi/cluster.go,
+ca/config.go (GenerateJoinToken).
+"""
+
+from __future__ import annotations
+
+from meshnet.model.ids import Rng, base36
+from meshnet_control.api.control_pb2 import Cluster, ClusterSpec
+from meshnet_control.controlapi.access import Access, check_version
+from meshnet_control.controlapi.refusals import invalid, not_found, unimplemented
+
+_MIN_CERT_EXPIRY_NS = 3600 * 1_000_000_000
+_SECRET_BITS, _SECRET_DIGITS = 128, 25
+
+
+class Swarm:
+    """The cluster itself."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def inspect(self) -> Cluster:
+        """The cluster, join tokens included.
+
+        Raises:
+            ControlError: the store has none (404).
+        """
+        clusters = await self._access.all(Cluster)
+        if not clusters:
+            raise not_found("swarm", "default")
+        return clusters[0]
+
+    async def update(
+        self, version: int, spec: ClusterSpec, *, rotate_worker: bool, rotate_manager: bool
+    ) -> None:
+        """Replace the cluster's settings; what is left out keeps its value.
+
+        Raises:
+            ControlError: a setting is refused, or the cluster changed since it was read.
+        """
+        async with self._access.writing:
+            cluster = await self.inspect()
+            check_version(cluster, version)
+            _check(cluster.spec, spec)
+            new = Cluster()
+            new.CopyFrom(cluster)
+            new.spec.labels.clear()
+            new.spec.MergeFrom(spec)
+            new.spec.name = cluster.spec.name
+            tokens = new.join_tokens
+            if rotate_worker:
+                tokens.worker = rotated(tokens.worker, self._access.rng)
+            if rotate_manager:
+                tokens.manager = rotated(tokens.manager, self._access.rng)
+            await self._access.put(new)
+
+
+def rotated(token: str, rng: Rng) -> str:
+    """A join token with a new secret for the same cluster; PURE.
+
+    Args:
+        token: ``SWMTKN-1-<digest of the root certificate>-<secret>``.
+        rng: source of the secret; must be a cryptographic one.
+    """
+    head, _, _ = token.rpartition("-")
+    return f"{head}-{base36(rng.getrandbits(_SECRET_BITS), _SECRET_DIGITS)}"
+
+
+def _check(old: ClusterSpec, new: ClusterSpec) -> None:
+    expiry, heartbeat = new.ca_config.node_cert_expiry, new.dispatcher.heartbeat_period
+    if expiry and expiry < _MIN_CERT_EXPIRY_NS:
+        raise invalid("minimum certificate expiry time is 1h0m0s")
+    if heartbeat < 0:
+        raise invalid("heartbeat time period cannot be a negative duration")
+    if new.encryption_config.auto_lock_managers:
+        raise unimplemented("autolock is not supported by this version of meshnet")
+    asked, has = new.ca_config, old.ca_config
+    if asked.force_rotate != has.force_rotate or asked.signing_ca_cert or asked.external_cas:
+        raise unimplemented("rotating the CA is not supported by this version of meshnet")

@@ -1,0 +1,68 @@
+"""Tasks: list and inspect. Nobody but the orchestrator makes them.
+
+Source: moby daemon/cluster/tasks.go and filters.go; swarmkit manager/controlapi/task.go.
+"""
+
+from __future__ import annotations
+
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import Node, Service, Task, TaskState
+from meshnet_control.controlapi import filters
+from meshnet_control.controlapi.access import Access, task_name
+
+_FILTERS = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
+
+
+class Tasks:
+    """The tasks of a cluster."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def select(self, raw_filters: str | None) -> list[Task]:
+        """Tasks that match.
+
+        Raises:
+            ControlError: a filter that is not understood, or names a service or node that is not
+                there.
+        """
+        wanted = filters.parse(raw_filters, _FILTERS)
+        services = {
+            (await self._access.find(Service, s)).id for s in sorted(wanted.get("service", ()))
+        }
+        nodes = {(await self._access.find(Node, n)).id for n in sorted(wanted.get("node", ()))}
+        states = {_state(word) for word in wanted.get("desired-state", ())}
+        fresh = filters.flag(wanted.get("_up-to-date"))
+        versions = {s.id: s.spec_version for s in await self._access.all(Service)} if fresh else {}
+        return [
+            shown(task)
+            for task in await self._access.all(Task)
+            if (not services or task.service_id in services)
+            and (not nodes or task.node_id in nodes)
+            and (not states or task.desired_state in states)
+            and (not fresh or versions.get(task.service_id) == task.spec_version)
+            and filters.prefix(wanted.get("id"), task.id)
+            and filters.prefix(wanted.get("name"), task_name(task))
+            and filters.labels(wanted.get("label"), {**task.service_labels, **task.labels})
+        ]
+
+    async def inspect(self, reference: str) -> Task:
+        """One task."""
+        return shown(await self._access.find(Task, reference))
+
+
+def shown(task: Task) -> Task:
+    """The task as the API shows it: its specification does not name the runtime; PURE."""
+    if not task.spec.runtime:
+        return task
+    copy = Task()
+    copy.CopyFrom(task)
+    copy.spec.ClearField("runtime")
+    return copy
+
+
+def _state(word: str) -> int:
+    name = f"TASK_STATE_{word.upper()}"
+    if name not in TaskState.keys():  # noqa: SIM118 - an enum wrapper, not a mapping
+        raise ControlError(f"Invalid desired-state filter: '{word}'")
+    return int(TaskState.Value(name))

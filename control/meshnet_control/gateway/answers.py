@@ -1,0 +1,54 @@
+"""Answers in the engine's form: JSON bodies, error bodies, the sentences for a missing engine.
+
+Source: moby api/server/httputils (WriteJSON, MakeErrorHandler).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Routes = list[tuple[str, str, Handler]]
+_JSON = {"Content-Type": "application/json"}
+
+
+def dumps(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """Compact JSON and a newline, as Go's encoder writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def ok(value: Any, status: int = HTTPStatus.OK) -> web.Response:  # noqa: ANN401 - any JSON value
+    """A JSON answer."""
+    return web.Response(body=dumps(value), status=status, headers=_JSON)
+
+
+def error(status: int, message: str) -> web.Response:
+    """The engine's error body: ``{"message": "..."}``."""
+    return ok({"message": message}, status)
+
+
+def empty(status: int = HTTPStatus.OK) -> web.Response:
+    """An answer without a body: 200 of an update or a service's removal, 204 of other removals."""
+    return web.Response(status=status)
+
+
+def raw_error(status: HTTPStatus, message: str) -> bytes:
+    """A whole HTTP answer for a connection that no application serves."""
+    body = dumps({"message": message})
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def engine_down(path: Path, why: OSError | None = None) -> str:
+    """The sentence for an engine that does not answer."""
+    reason = f": {why.strerror or why}" if why is not None else ""
+    return f"The local Docker Engine at unix://{path} does not answer{reason}. Is dockerd running?"

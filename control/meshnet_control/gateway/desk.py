@@ -1,0 +1,129 @@
+"""What every handler works with: node, engine, control API, and how to read a request."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from google.protobuf.message import Message
+
+from meshnet.errors import ControlError
+from meshnet_control.controlapi.access import Access
+from meshnet_control.controlapi.api import ControlApi
+from meshnet_control.convert import from_engine
+from meshnet_control.gateway.engine import Engine
+from meshnet_control.gateway.ports import NodeControl
+from meshnet_control.store import Store
+
+NOT_IN_SWARM: Final = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
+    "to connect this node to swarm and try again."
+)
+NOT_MANAGER: Final = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+    "Please run this command on a manager node or promote the current node to a manager."
+)
+
+M = TypeVar("M", bound=Message)
+
+
+class Desk:
+    """Shared by all handlers of a gateway.
+
+    Args:
+        node: this node.
+        engine: its local engine.
+        conflicting_route: name of a host route that overlaps a subnet, None when there is none.
+    """
+
+    def __init__(
+        self, node: NodeControl, engine: Engine, conflicting_route: Callable[[str], str | None]
+    ) -> None:
+        self.node = node
+        self.engine = engine
+        self._conflicting_route = conflicting_route
+        self._bound: tuple[Store, ControlApi] | None = None
+
+    def api_or_none(self) -> ControlApi | None:
+        """The control API; None when this node is no manager."""
+        store = self.node.store()
+        if store is None:
+            self._bound = None
+            return None
+        if self._bound is None or self._bound[0] is not store:
+            access = Access(store, secrets.SystemRandom(), time.time, self._conflicting_route)
+            self._bound = (store, ControlApi(access))
+        return self._bound[1]
+
+    def api(self) -> ControlApi:
+        """The control API.
+
+        Raises:
+            ControlError: this node is no manager (503).
+        """
+        api = self.api_or_none()
+        if api is None:
+            raise ControlError(
+                NOT_IN_SWARM if self.node.state == "inactive" else NOT_MANAGER,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            )
+        return api
+
+
+async def read(request: web.Request, cls: type[M]) -> M:
+    """The request's JSON body as a message.
+
+    Raises:
+        ControlError: not JSON, or it carries a value we do not know (400).
+    """
+    return from_engine(cls, parse_json(await request.text()))
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """JSON of a body.
+
+    Raises:
+        ControlError: broken, in the words of Go's decoder (400).
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise ControlError("EOF") from None
+        rest = text[error.pos :].strip()
+        if not rest:
+            raise ControlError("unexpected EOF") from None
+        raise ControlError(
+            f"invalid character '{rest[0]}' looking for beginning of value"
+        ) from None
+
+
+def version(request: web.Request, kind: str) -> int:
+    """The ``version`` parameter of an update.
+
+    Raises:
+        ControlError: missing or no number (400).
+    """
+    raw = request.query.get("version", "")
+    if raw.isascii() and raw.isdigit():
+        return int(raw)
+    raise ControlError(
+        f"invalid {kind} version '{raw}': strconv.ParseUint: "
+        f"parsing {json.dumps(raw)}: invalid syntax"
+    )
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """A boolean parameter. Source: moby api/server/httputils BoolValue."""
+    value = request.query.get(name, "").strip().lower()
+    return value not in {"", "0", "no", "false", "none"}
+
+
+def reference(request: web.Request) -> str:
+    """The object's id, name or prefix in the path."""
+    return request.match_info["id"]

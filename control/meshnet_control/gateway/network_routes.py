@@ -1,0 +1,156 @@
+"""``/networks*``: ours and the engine's in one list; and containers that name one of ours.
+
+A name or id of ours wins over the engine's; a prefix is tried on ours last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest
+from meshnet_control.controlapi import filters, network_view
+from meshnet_control.controlapi.refusals import ambiguous, not_found
+from meshnet_control.convert import from_engine
+from meshnet_control.gateway import answers
+from meshnet_control.gateway.desk import Desk, flag, parse_json, reference
+
+
+class NetworkRoutes:
+    """Handlers of networks."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> answers.Routes:
+        """Method, path and handler."""
+        return [
+            ("GET", "/networks", self.list),
+            ("GET", "/networks/", self.list),
+            ("POST", "/networks/create", self.create),
+            ("POST", "/networks/prune", self.prune),
+            ("GET", "/networks/{id}", self.inspect),
+            ("DELETE", "/networks/{id}", self.remove),
+            ("POST", "/networks/{id}/connect", self.connect),
+            ("POST", "/networks/{id}/disconnect", self.connect),
+            ("POST", "/containers/create", self.container_create),
+        ]
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """``GET /networks``."""
+        api = self._desk.api_or_none()
+        if api is None:
+            return await self._relay(request)
+        wanted = filters.parse(request.query.get("filters"), network_view.FILTERS)
+        theirs = await self._desk.engine.json(request.path, dict(request.query))
+        return answers.ok([*(await api.networks.select(wanted)), *theirs])
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """``POST /networks/create``: swarm-scoped ones are ours."""
+        body = parse_json(await request.text())
+        if not isinstance(body, dict) or not _swarm_scoped(body):
+            return await self._relay(request)
+        api = self._desk.api()
+        asked = from_engine(NetworkCreateRequest, body)
+        local = await self._desk.engine.json("/networks")
+        made = await api.networks.create(asked, [str(n["Name"]) for n in local])
+        return answers.ok({"Id": made, "Warning": ""}, HTTPStatus.CREATED)
+
+    async def prune(self, request: web.Request) -> web.StreamResponse:
+        """``POST /networks/prune``: the engine's unused networks and ours."""
+        answer = await self._relay(request)
+        api = self._desk.api_or_none()
+        if api is None or answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
+            return answer
+        theirs = parse_json(answer.body.decode()).get("NetworksDeleted") or []
+        ours = await api.networks.prune(request.query.get("filters"))
+        return answers.ok({"NetworksDeleted": [*theirs, *ours] or None})
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        """``GET /networks/{id}``; ``scope`` narrows it to ours or the engine's."""
+        scope = request.query.get("scope", "")
+        found = await self._ours(request, exact=True) if scope != "local" else None
+        if found is None and scope != "swarm":
+            answer = await self._relay(request)
+            if answer.status != HTTPStatus.NOT_FOUND:
+                return answer
+        if found is None and scope != "local":
+            found = await self._ours(request, exact=False)
+        if found is None:
+            raise not_found("network", reference(request))
+        api = self._desk.api()
+        return answers.ok(await api.networks.inspect(found, verbose=flag(request, "verbose")))
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        """``DELETE /networks/{id}``."""
+        found = await self._ours(request, exact=True)
+        if found is None:
+            answer = await self._relay(request)
+            if answer.status != HTTPStatus.NOT_FOUND:
+                return answer
+            found = await self._ours(request, exact=False)
+        if found is None:
+            raise not_found("network", reference(request))
+        await self._desk.api().networks.remove(found)
+        return answers.empty(HTTPStatus.NO_CONTENT)
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        """``POST /networks/{id}/connect`` and ``disconnect``: not yet to one of ours."""
+        found = await self._ours(request, exact=True)
+        if found is not None:
+            raise _unattachable(found)
+        return await self._relay(request)
+
+    async def container_create(self, request: web.Request) -> web.StreamResponse:
+        """``POST /containers/create``: the engine's, unless it names an overlay network."""
+        body = parse_json(await request.text())
+        api = self._desk.api_or_none()
+        if api is not None and isinstance(body, dict):
+            for name in _networks_of(body):
+                for network in await api.networks.search(name, exact=True):
+                    raise _unattachable(network)
+        return await self._relay(request)
+
+    async def _relay(self, request: web.Request) -> web.Response:
+        return await self._desk.engine.relay(request, await request.read())
+
+    async def _ours(self, request: web.Request, *, exact: bool) -> Network | None:
+        api = self._desk.api_or_none()
+        if api is None:
+            return None
+        name = reference(request)
+        found = await api.networks.search(name, exact=exact)
+        if len(found) > 1:
+            raise ambiguous("network", name, len(found))
+        return found[0] if found else None
+
+
+def _swarm_scoped(body: Mapping[str, Any]) -> bool:
+    """PURE: the driver is overlay, or the scope is said to be swarm."""
+    return body.get("Driver") == "overlay" or body.get("Scope") == "swarm"
+
+
+def _networks_of(body: Mapping[str, Any]) -> Iterable[str]:
+    """PURE: names of the networks a new container would be attached to."""
+    mode = (body.get("HostConfig") or {}).get("NetworkMode")
+    named = ((body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}).keys()
+    return {str(n) for n in (mode, *named) if n}
+
+
+def _unattachable(network: Network) -> ControlError:
+    name = network.spec.name
+    if not network.spec.attachable:
+        return ControlError(
+            f"Could not attach to network {name}: rpc error: code = PermissionDenied "
+            f"desc = network {name} not manually attachable",
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
+    return ControlError(
+        f"Could not attach to network {name}: this version of meshnet attaches only the tasks of "
+        "services to overlay networks; create a service instead",
+        HTTPStatus.NOT_IMPLEMENTED,
+    )
