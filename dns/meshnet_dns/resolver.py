@@ -1,0 +1,220 @@
+"""The resolver's state and how messages change it: zones, views, sandboxes.
+
+```
+ put-zone ──> zones ──> views of the containers that have the network: swapped whole, caches emptied
+ put-sandbox ──> memory ──> Sandbox (sockets), if its namespace is there
+```
+What it was told is its memory; it is written to ``<run dir>/resolver.state`` a moment after a
+change and read at the start, so that a restart answers the same without anybody's help, and a
+restart of meshnetd changes nothing.
+
+Be aware: a namespace that is not there (any more) is no error of the teller: the container ended.
+It is remembered, reported under ``errors`` and looked for again every ``CHECK_S`` seconds, until it
+is dropped. Any other failure is an error: the sandbox is not remembered, so that it is told again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from meshnet.errors import KernelError, MeshnetError, NotFoundError, WireError
+from meshnet.model.ids import NetworkId, TaskId
+from meshnet_dns.counters import Counters
+from meshnet_dns.forward import Forwarder
+from meshnet_dns.loop import Loop, Timer
+from meshnet_dns.mmsg import Batch
+from meshnet_dns.sandbox import Sandbox
+from meshnet_dns.state import (
+    VERSION,
+    Memory,
+    SandboxDns,
+    decode_memory,
+    digest,
+    encode_memory,
+    sandbox_of,
+    sandbox_payload,
+    zone_of,
+    zone_payload,
+)
+from meshnet_dns.views import View
+from meshnet_dns.zone import Zone
+
+STATE: Final = "resolver.state"
+CHECK_S: Final = 10.0
+SAVE_S: Final = 0.05
+"""A burst of changes is written once."""
+
+_log = logging.getLogger(__name__)
+
+
+class Resolver:
+    """Everything between the control messages and the sandboxes' sockets."""
+
+    def __init__(self, loop: Loop, state: Path) -> None:
+        self._loop = loop
+        self._state = state
+        self._batch = Batch()
+        self._counters = Counters()
+        self._forwarder = Forwarder(loop, self._counters)
+        self._zones: dict[NetworkId, Zone] = {}
+        self._told: dict[TaskId, SandboxDns] = {}
+        self._digests: dict[str, dict[str, str]] = {"zones": {}, "sandboxes": {}}
+        self._views: dict[tuple[tuple[NetworkId, ...], bool], View] = {}
+        self._open: dict[TaskId, Sandbox] = {}
+        self._errors: dict[str, str] = {}
+        self._save: Timer | None = None
+        self._check: Timer | None = None
+        self._operations: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "put-zone": lambda asked: self._put_zone(asked["id"], asked["zone"]),
+            "drop-zone": lambda asked: self._drop_zone(asked["id"]),
+            "put-sandbox": lambda asked: self._put_sandbox(asked["id"], asked["sandbox"]),
+            "drop-sandbox": lambda asked: self._drop_sandbox(asked["id"]),
+        }
+
+    def handle(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer to one control message: ``{}`` when done, ``{"error": sentence}`` when not."""
+        if asked.get("op") == "status":
+            return self.status()
+        operation = self._operations.get(str(asked.get("op")))
+        if operation is None:
+            return {"error": f"no such operation: {asked.get('op')!r}"}
+        try:
+            operation(asked)
+        except KeyError as missing:
+            return {"error": f"{asked['op']}: {missing} is missing"}
+        except MeshnetError as error:
+            return {"error": str(error)}
+        self._changed()
+        return {}
+
+    def status(self) -> Mapping[str, Any]:
+        """Digests of what is remembered, what does not work, and the counters."""
+        return {
+            "version": VERSION,
+            "pid": os.getpid(),
+            **{kind: dict(digests) for kind, digests in self._digests.items()},
+            "errors": dict(self._errors),
+            "forwarding": len(self._forwarder.pending),
+            "counters": self._counters.as_dict(),
+        }
+
+    def restore(self) -> None:
+        """Go on from the state file; without one, or with an unreadable one, from nothing."""
+        try:
+            memory = decode_memory(self._state.read_bytes())
+        except FileNotFoundError:
+            return
+        except (OSError, WireError) as error:
+            _log.warning("starting empty: %s: %s", self._state, error)
+            return
+        for network, zone in memory.zones.items():
+            self._put_zone(network, zone_payload(zone))
+        for task, told in memory.sandboxes.items():
+            try:
+                self._put_sandbox(task, sandbox_payload(told))
+            except KernelError as error:
+                _log.warning("task %s: %s", task, error)
+                self._errors[task] = str(error)
+        _log.info("restored %d zones, %d sandboxes", len(self._zones), len(self._told))
+
+    def save(self) -> None:
+        """Write the state file, whole or not at all."""
+        self._save = None
+        partial = self._state.with_suffix(".partial")
+        try:
+            partial.touch(mode=0o600)
+            partial.write_bytes(encode_memory(Memory(self._zones, self._told)))
+            partial.replace(self._state)
+        except OSError as error:
+            self._errors["state"] = f"{self._state}: {error.strerror}"
+            _log.warning("a restart would forget: %s: %s", self._state, error)
+        else:
+            self._errors.pop("state", None)
+
+    def close(self) -> None:
+        """Stop answering everywhere; what is remembered is written."""
+        for sandbox in self._open.values():
+            sandbox.close()
+        self._open.clear()
+        if self._save is not None:
+            self._save.cancel()
+            self.save()
+
+    def _changed(self) -> None:
+        if self._save is None:
+            self._save = self._loop.after(SAVE_S, self.save)
+
+    def _put_zone(self, network: NetworkId, payload: Mapping[str, Any]) -> None:
+        self._zones[network] = zone_of(payload)
+        self._digests["zones"][network] = digest(payload)
+        self._refresh(network)
+
+    def _drop_zone(self, network: NetworkId) -> None:
+        self._zones.pop(network, None)
+        self._digests["zones"].pop(network, None)
+        self._refresh(network)
+
+    def _refresh(self, network: NetworkId) -> None:
+        for view in self._views.values():
+            if network in view.networks:
+                view.refresh(self._zones)
+
+    def _put_sandbox(self, task: TaskId, payload: Mapping[str, Any]) -> None:
+        told = sandbox_of(payload)
+        self._drop_sandbox(task)
+        self._answer_in(task, told)
+        self._told[task] = told
+        self._digests["sandboxes"][task] = digest(payload)
+        if self._check is None:
+            self._check = self._loop.after(CHECK_S, self._look)
+
+    def _answer_in(self, task: TaskId, told: SandboxDns) -> None:
+        """Open the sandbox; a namespace that is not there is noted, anything else is raised."""
+        view = self._view(told)
+        try:
+            self._open[task] = Sandbox(self._loop, self._batch, self._forwarder, view, told)
+        except NotFoundError as error:
+            self._errors[task] = str(error)
+        else:
+            self._errors.pop(task, None)
+
+    def _view(self, told: SandboxDns) -> View:
+        key = (told.networks, bool(told.upstreams))
+        if key not in self._views:
+            view = self._views[key] = View(told.networks, upstreams=bool(told.upstreams))
+            view.refresh(self._zones)
+        return self._views[key]
+
+    def _drop_sandbox(self, task: TaskId) -> None:
+        told = self._told.pop(task, None)
+        self._digests["sandboxes"].pop(task, None)
+        self._errors.pop(task, None)
+        sandbox = self._open.pop(task, None)
+        if sandbox is not None:
+            sandbox.close()
+        if told is not None:
+            used = {(other.networks, bool(other.upstreams)) for other in self._told.values()}
+            self._views = {key: view for key, view in self._views.items() if key in used}
+
+    def _look(self) -> None:
+        """Close what answers in a namespace that has gone, open what has come (back)."""
+        self._check = None
+        if not self._told:
+            return
+        for task, told in self._told.items():
+            sandbox = self._open.get(task)
+            if sandbox is not None and sandbox.gone:
+                sandbox.close()
+                del self._open[task]
+                self._errors[task] = f"{told.netns} has gone"
+                _log.info("task %s: %s has gone", task, told.netns)
+            if task not in self._open:
+                try:
+                    self._answer_in(task, told)
+                except KernelError as error:
+                    self._errors[task] = str(error)
+        self._check = self._loop.after(CHECK_S, self._look)

@@ -1,0 +1,174 @@
+"""One container's resolver: a UDP and a TCP socket inside its network namespace.
+
+Sockets stay in the namespace they were made in (man 2 setns), so the process visits the namespace
+once, for 50 us, and then serves all containers from where it is. The port is high and nft leads
+127.0.0.11:53 to it (``meshnet_dns.redirect``): an application may still bind port 53 itself.
+
+Be aware: an open socket keeps a namespace alive after its container has gone; ``gone`` finds that
+out. Setting up one sandbox blocks the loop for those 50 us.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from meshnet.errors import KernelError, NotFoundError, WireError
+from meshnet_dns.counters import Counters
+from meshnet_dns.forward import Done, Forwarder
+from meshnet_dns.loop import READ, Loop
+from meshnet_dns.mmsg import Batch
+from meshnet_dns.ports import RESOLVER_PORT
+from meshnet_dns.state import SandboxDns
+from meshnet_dns.streams import Streams
+from meshnet_dns.views import View
+
+ADDRESS: Final = "127.0.0.11"
+_CLONE_NEWNET: Final = 0x40000000
+_SO_RCVBUFFORCE: Final = 33
+_RECEIVE_BUFFER: Final = 1 << 20
+"""Bytes of queries the kernel keeps while we are busy; used only then."""
+_HARMLESS: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
+"""What an earlier reply may have met; reported on the next read."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Sandbox:
+    """Answers inside one network namespace, from construction to ``close``."""
+
+    def __init__(
+        self, loop: Loop, batch: Batch, forwarder: Forwarder, view: View, settings: SandboxDns
+    ) -> None:
+        """Open the sockets and begin to answer.
+
+        Raises:
+            NotFoundError: there is no such namespace.
+            KernelError: it cannot be entered, or the port is taken there. Nothing is left open.
+        """
+        self.settings = settings
+        self.view = view
+        self._loop = loop
+        self._batch = batch
+        self._forwarder = forwarder
+        self._counters: Counters = forwarder.counters
+        self._udp, listener, self._identity = _open(settings.netns)
+        loop.watch(self._udp.fileno(), READ, self._datagrams)
+        self._streams = Streams(loop, listener, self._message)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the namespace's path is gone or names another namespace now."""
+        try:
+            now = Path(self.settings.netns).stat()
+        except OSError:
+            return True
+        return (now.st_dev, now.st_ino) != self._identity
+
+    def close(self) -> None:
+        """Stop answering; the namespace is free to go."""
+        self._streams.close()
+        self._loop.forget(self._udp.fileno())
+        self._udp.close()
+
+    def _datagrams(self, _events: int) -> None:
+        try:
+            number, hits, lost = self._batch.serve(self._udp.fileno(), self.view.cached, self._miss)
+        except OSError as error:
+            if error.errno not in _HARMLESS:
+                raise
+            return
+        counters = self._counters
+        counters.queries += number
+        counters.hits += hits
+        counters.misses += number - hits
+        if lost:
+            counters.drop("not sent", lost)
+
+    def _miss(self, packet: bytes, index: int) -> bytes | None:
+        try:
+            reply = self.view.datagram(packet)
+        except WireError as error:
+            self._counters.drop(error.why)
+            return None
+        if reply:
+            return reply
+        client = self._batch.sender(index)
+        self._forwarder.ask(
+            packet, self.settings.upstreams, tcp=False, done=lambda found: self._send(found, client)
+        )
+        return None
+
+    def _send(self, reply: bytes, client: tuple[str, int]) -> None:
+        if self._udp.fileno() < 0:
+            return  # the container went while its question was on its way
+        try:
+            self._udp.sendto(reply, client)
+        except OSError:
+            self._counters.drop("not sent")
+
+    def _message(self, packet: bytes, done: Done) -> None:
+        self._counters.queries += 1
+        self._counters.misses += 1
+        self._counters.tcp += 1
+        reply = self.view.message(packet)
+        if reply:
+            done(reply)
+        else:
+            self._forwarder.ask(packet, self.settings.upstreams, tcp=True, done=done)
+
+
+@contextmanager
+def _inside(path: str) -> Iterator[tuple[int, int]]:
+    """This thread is in the namespace at ``path``; its device and inode."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(there)
+            identity = os.fstat(there)
+        finally:
+            os.close(there)
+        try:
+            yield identity.st_dev, identity.st_ino
+        finally:
+            # Should this fail, the process must end: it may not go on elsewhere.
+            _enter(home)
+    finally:
+        os.close(home)
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _open(path: str) -> tuple[socket.socket, socket.socket, tuple[int, int]]:
+    opened: list[socket.socket] = []
+    try:
+        with _inside(path) as identity:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                made = socket.socket(
+                    socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+                )
+                opened.append(made)
+                if kind == socket.SOCK_STREAM:
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                made.bind((ADDRESS, RESOLVER_PORT))
+        udp, listener = opened
+        udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        listener.listen(128)
+    except OSError as error:
+        for made in opened:
+            made.close()
+        code = error.errno or errno.EIO
+        refused = NotFoundError if code == errno.ENOENT else KernelError
+        raise refused(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, code) from error
+    return udp, listener, identity

@@ -1,0 +1,74 @@
+"""``meshnet-resolver``: the process that answers at 127.0.0.11 in every container of this host.
+
+```
+ container's netns: 127.0.0.11:53 ─nft─> 127.0.0.11:41053 ─┐ sockets opened inside
+ container's netns: 127.0.0.11:53 ─nft─> 127.0.0.11:41053 ─┤
+                                          resolver.sock ───┼─> one epoll loop ──> upstreams
+ meshnetd ── zones, sandboxes ────────────────┘            ┘        (from the host's namespace)
+```
+It knows nothing of clusters: zones and sandboxes are told by ``operations`` (in meshnetd). It is a
+process of its own so that neither a busy nor a stopped meshnetd delays an answer.
+
+Be aware: must be root (setns). No answers while it restarts, a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from meshnet.errors import ControlError
+from meshnet_dns.control import NAME, ControlSocket
+from meshnet_dns.loop import Loop
+from meshnet_dns.resolver import STATE, Resolver
+
+RUN_DIR: Final = Path("/run/meshnet")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say one sentence and no usage."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; exit status 0 then, 1: cannot start, 2: bad arguments."""
+    parser = _Parser(prog="meshnet-resolver", description="Answers at 127.0.0.11 in containers.")
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        default=Path(os.environ.get("MESHNET_RUN_DIR", RUN_DIR)),
+        help="where resolver.sock and resolver.state are (default: %(default)s)",
+    )
+    run_dir: Path = parser.parse_args(arguments).run_dir
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    if os.geteuid() != 0:
+        parser.exit(1, "meshnet-resolver: must be run as root\n")
+    try:
+        serve(run_dir)
+    except ControlError as error:
+        parser.exit(1, f"meshnet-resolver: {error}\n")
+
+
+def serve(run_dir: Path) -> None:
+    """Answer until a signal comes.
+
+    Raises:
+        ControlError: the control socket cannot be had; nothing was changed.
+    """
+    loop = Loop()
+    loop.stop_on((signal.SIGTERM, signal.SIGINT))
+    resolver = Resolver(loop, run_dir / STATE)
+    control = ControlSocket(loop, run_dir / NAME, resolver.handle)
+    try:
+        resolver.restore()
+        loop.run()
+    finally:
+        control.close()
+        resolver.close()

@@ -1,0 +1,241 @@
+"""DNS messages to values and back. dnslib is used here and nowhere else.
+
+A reply is kept in three pieces, head (header and question), records, tail (EDNS), because all A
+records of one name have the same size: rotating them is slicing (``Reply.packets``).
+
+Sizes (RFC 1035 4.2.1, RFC 6891): over UDP 512 bytes, with EDNS what the client offers but at most
+1232 (no fragments on any path, dnsflagday.net/2020); over TCP 65535. What does not fit is left out
+whole record by whole record and TC is set; the rotation goes over all records, so that clients that
+ignore TC (musl) see all of them in turn.
+
+Be aware: EDNS options are ignored and not echoed; a packet with options (a cookie differs in every
+query) is not worth a cache entry, ``Query.cacheable`` says so.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Final
+
+from dnslib import EDNS0, PTR, QTYPE, RR, A, DNSBuffer, DNSError, DNSHeader, DNSLabel, DNSRecord
+from dnslib.buffer import BufferError as DnsBufferError
+from dnslib.label import DNSLabelError
+
+from meshnet.errors import WireError
+from meshnet_dns.answer import FORMERR, NOTIMP, TTL_S, Answer, Question
+
+HEADER: Final = 12
+UDP_PLAIN: Final = 512
+UDP_EDNS: Final = 1232
+TCP: Final = 65535
+BADVERS: Final = 16
+_A_RECORD: Final = 16
+"""Bytes of an A record whose name is a pointer: 2 + 2 + 2 + 4 + 2 + 4."""
+_OPT: Final = 41
+_RESPONSE: Final = 0x8000
+_OPCODE: Final = 0x7800
+_TC: Final = 0x0200
+_RA: Final = 0x0080
+_RD_CD: Final = 0x0110
+_COUNTS: Final = struct.Struct("!HHHHHH")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question with what its asker can take.
+
+    Attributes:
+        question: lower case.
+        label: the name as it was spelt; replies repeat it letter by letter.
+        bits: header bits to repeat (RD, CD).
+        offered: UDP bytes the asker can take by EDNS, None without EDNS.
+        version: EDNS version, 0 is the only one there is.
+        dnssec: DO bit, repeated (RFC 3225).
+        options: EDNS options are present.
+    """
+
+    question: Question
+    label: DNSLabel
+    bits: int
+    offered: int | None = None
+    version: int = 0
+    dnssec: bool = False
+    options: bool = False
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the same bytes are likely to come again."""
+        return not self.options
+
+    @property
+    def udp_limit(self) -> int:
+        """Bytes that a reply over UDP may have."""
+        if self.offered is None:
+            return UDP_PLAIN
+        return min(max(self.offered, UDP_PLAIN), UDP_EDNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply without its ID (the first two bytes are zero)."""
+
+    head: bytes
+    records: bytes = b""
+    tail: bytes = b""
+    shown: int = 0
+    """Bytes of ``records`` in one packet; fewer than all when truncated."""
+    rotates: bool = False
+
+    def packets(self, first: int = 0) -> Iterator[bytes]:
+        """The reply again and again, the A records rotated by one each time. Never ends.
+
+        Args:
+            first: the record that the first packet begins with, modulo their number.
+        """
+        if not self.rotates:
+            return repeat(self.head + self.records[: self.shown] + self.tail)
+        return self._rotations(first)
+
+    def _rotations(self, first: int) -> Iterator[bytes]:
+        twice = self.records * 2
+        start = first * _A_RECORD % len(self.records)
+        while True:
+            yield self.head + twice[start : start + self.shown] + self.tail
+            start = (start + _A_RECORD) % len(self.records)
+
+
+def parse(packet: bytes) -> Query:
+    """The query in ``packet``.
+
+    Raises:
+        WireError: not a query at all (a response, or no header): drop it; never answer a response.
+        RefusedQueryError: a query that is answered with a result code only.
+    """
+    if len(packet) < HEADER:
+        raise WireError("client", "short")
+    _, bits, questions, _, _, _ = _COUNTS.unpack_from(packet)
+    if bits & _RESPONSE:
+        raise WireError("client", "response")
+    if bits & _OPCODE:
+        raise RefusedQueryError("client", "opcode", NOTIMP)
+    if questions != 1:
+        raise RefusedQueryError("client", "malformed", FORMERR)
+    try:
+        record: Any = DNSRecord.parse(packet)
+    except (DNSError, DNSLabelError, DnsBufferError, ValueError) as error:
+        raise RefusedQueryError("client", "malformed", FORMERR) from error
+    label = record.q.qname
+    name = b".".join(label.label).decode("latin-1").lower()
+    question = Question(name, int(record.q.qtype), int(record.q.qclass))
+    opt = next((extra for extra in record.ar if extra.rtype == _OPT), None)
+    if opt is None:
+        return Query(question, label, bits & _RD_CD)
+    return Query(
+        question, label, bits & _RD_CD,
+        offered=int(opt.rclass), version=opt.ttl >> 16 & 0xFF, dnssec=bool(opt.ttl & 0x8000),
+        options=bool(opt.rdata),
+    )  # fmt: skip
+
+
+@dataclass
+class RefusedQueryError(WireError):
+    """A query that we answer with ``rcode`` and nothing else."""
+
+    rcode: int
+
+
+def reply(query: Query, answer: Answer, limit: int) -> Reply:
+    """``answer`` as bytes, at most ``limit`` of them in one packet."""
+    tail = _edns(query)
+    rcode = answer.rcode
+    if query.version:
+        answer, rcode = Answer(), 0  # BADVERS is 16: its low four bits are in the header
+    header: Any = DNSHeader(
+        id=0, bitmap=query.bits, qr=1, aa=int(answer.authoritative), ra=1, rcode=rcode
+    )
+    message: Any = DNSRecord(header)
+    message.add_question(_question(query))
+    head_size = len(message.pack())
+    for record in _records(query, answer):
+        message.add_answer(record)
+    packed = message.pack()
+    records = packed[head_size:]
+    room = limit - head_size - len(tail)
+    shown, count = len(records), header.a
+    rotates = bool(answer.addresses)
+    if shown > room:
+        count = room // _A_RECORD if rotates else 0
+        shown = count * _A_RECORD if rotates else 0
+        header.tc = 1
+    head = _COUNTS.pack(0, header.bitmap, 1, count, 0, 1 if tail else 0) + packed[HEADER:head_size]
+    return Reply(head, records, tail, shown, rotates=len(answer.addresses) > 1)
+
+
+def failure(packet: bytes, rcode: int) -> bytes:
+    """A reply to the query ``packet`` (>= 12 bytes) with ``rcode``; its question when readable."""
+    number, bits, questions, _, _, _ = _COUNTS.unpack_from(packet)
+    question = question_of(packet) if questions == 1 else b""
+    bits = _RESPONSE | _RA | bits & (_RD_CD | _OPCODE) | rcode
+    return _COUNTS.pack(number, bits, 1 if question else 0, 0, 0, 0) + question
+
+
+def question_of(packet: bytes) -> bytes:
+    """The bytes of the first question of ``packet``, empty when it has none that is whole.
+
+    Only plain labels: a compressed first question does not exist.
+    """
+    at = HEADER
+    while at < len(packet) and 0 < packet[at] < 64:  # noqa: PLR2004 - the two high bits: a pointer
+        at += 1 + packet[at]
+    end = at + 5
+    return packet[HEADER:end] if end <= len(packet) and packet[at] == 0 else b""
+
+
+def answers(response: bytes, query: bytes) -> bool:
+    """Whether ``response`` answers ``query``: same ID, same question, and a response (RFC 5452)."""
+    return (
+        len(response) >= HEADER
+        and response[:2] == query[:2]
+        and bool(response[2] & 0x80)
+        and question_of(response).lower() == question_of(query).lower()
+    )
+
+
+def truncated(packet: bytes) -> bool:
+    """Whether TC is set in ``packet``, which has at least a header."""
+    return bool(int.from_bytes(packet[2:4]) & _TC)
+
+
+def rcode_of(packet: bytes) -> int:
+    """The low four bits of the result code of ``packet``, which has at least a header."""
+    return packet[3] & 0x0F
+
+
+def _question(query: Query) -> Any:  # noqa: ANN401 - dnslib has no types
+    from_dnslib: Any = DNSRecord.question(".", "A").q
+    from_dnslib.qname = query.label
+    from_dnslib.qtype = query.question.type
+    from_dnslib.qclass = query.question.cls
+    return from_dnslib
+
+
+def _records(query: Query, answer: Answer) -> Iterator[Any]:
+    for address in answer.addresses:
+        yield RR(query.label, QTYPE.A, ttl=TTL_S, rdata=A(str(address)))
+    if answer.pointer:
+        yield RR(query.label, QTYPE.PTR, ttl=TTL_S, rdata=PTR(answer.pointer))
+
+
+def _edns(query: Query) -> bytes:
+    if query.offered is None:
+        return b""
+    buffer: Any = DNSBuffer()
+    EDNS0(
+        flags="do" if query.dnssec else "",
+        udp_len=UDP_EDNS,
+        ext_rcode=BADVERS >> 4 if query.version else 0,
+    ).pack(buffer)
+    return bytes(buffer.data)

@@ -1,0 +1,173 @@
+"""Names to records: what each network's containers can ask for.
+
+A Zone is everything one network knows, made whole from a Snapshot and swapped whole in the
+resolver, so that no answer ever mixes two states. Names are kept in lower case without a final dot.
+
+| name | records |
+|---|---|
+| service (VIP mode), its aliases | the VIP, for as long as the service exists, 0 tasks included |
+| service (dnsrr mode), its aliases | its ready endpoints |
+| ``tasks.<service>``, ``tasks.<alias>`` | its ready endpoints |
+| container name, 12 hex digits of its ID, endpoint aliases, hostname | that endpoint |
+| ``<any of these>.<network>`` | the same (see ``Zone.find``: not stored twice) |
+| reverse of an endpoint's address | ``<container name>.<network>`` |
+| reverse of a VIP | ``<service>.<network>`` |
+
+When two things claim a name, the better claim takes it alone: service name, service alias,
+container name or ID, endpoint alias, hostname. Equal claims share it: two stacks' services with one
+alias give the addresses of both, as in Swarm.
+
+Be aware: an endpoint's own names stay while it drains or fails its health check, a container must
+be able to find itself; only the names of its *service* follow readiness. A dnsrr service is known
+on a network from its first endpoint there (or its aliases); it stays known, with no address, while
+none of them is ready. The ingress network has no names.
+
+Source: moby libnetwork service_common.go addServiceInfoToCluster; differs: VIPs with no task, VIP
+reverse records, 12-hex ID and hostname on every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network
+
+from meshnet.model.ids import NetworkId, ServiceId
+from meshnet.model.snapshot import Endpoint, Network, Service, Snapshot
+
+TASKS = "tasks."
+SHORT_ID = 12
+_LABEL = 63
+_NAME = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """The names of one network.
+
+    Attributes:
+        network: the network's name, lower case.
+        subnet: the network's addresses; their reverse names are ours alone.
+        names: lower-case name -> addresses, ascending. Empty: the name is ours, it has no address.
+        pointers: address -> name with its case kept.
+    """
+
+    network: str
+    subnet: IPv4Network
+    names: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
+    pointers: Mapping[IPv4Address, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> tuple[IPv4Address, ...] | None:
+        """Addresses of ``name`` (lower case, no final dot), or of ``name`` less ``.<network>``.
+
+        None: not a name of this network.
+        """
+        found = self.names.get(name)
+        if found is None and name.endswith("." + self.network):
+            return self.names.get(name[: -len(self.network) - 1])
+        return found
+
+
+class _Claim(IntEnum):
+    """How good a claim on a name is; the lowest wins."""
+
+    SERVICE = 0
+    SERVICE_ALIAS = 1
+    CONTAINER = 2
+    ALIAS = 3
+    HOSTNAME = 4
+
+
+_Record = tuple[str, _Claim, tuple[IPv4Address, ...]]
+
+
+def zones(snapshot: Snapshot) -> dict[NetworkId, Zone]:
+    """The zone of every network of ``snapshot`` except ingress. Pure."""
+    members = _members(snapshot)
+    return {
+        network.id: _zone(network, snapshot, members.get(network.id, []))
+        for network in snapshot.networks.values()
+        if not network.ingress
+    }
+
+
+def _members(snapshot: Snapshot) -> dict[NetworkId, list[Endpoint]]:
+    members: dict[NetworkId, list[Endpoint]] = {}
+    for endpoint in snapshot.endpoints.values():
+        for network in endpoint.addresses:
+            members.setdefault(network, []).append(endpoint)
+    return members
+
+
+def _zone(network: Network, snapshot: Snapshot, members: list[Endpoint]) -> Zone:
+    tasks: dict[ServiceId, list[Endpoint]] = {}
+    for endpoint in members:
+        if endpoint.service is not None:
+            tasks.setdefault(endpoint.service, []).append(endpoint)
+    records: list[_Record] = []
+    pointers: dict[IPv4Address, str] = {}
+    for service in snapshot.services.values():
+        records += _service_records(service, network.id, tasks.get(service.id, []))
+        if service.mode == "vip" and network.id in service.vips:
+            pointers[service.vips[network.id]] = f"{service.name}.{network.name}"
+    for endpoint in members:
+        records += _endpoint_records(endpoint, network.id)
+        pointers[endpoint.addresses[network.id]] = f"{endpoint.name}.{network.name}"
+    return Zone(
+        network=network.name.lower(),
+        subnet=network.subnet,
+        names=_settled(records),
+        pointers={
+            address: pointers[address] for address in sorted(pointers) if _fits(pointers[address])
+        },
+    )
+
+
+def _service_records(
+    service: Service, network: NetworkId, tasks: list[Endpoint]
+) -> Iterator[_Record]:
+    aliases = service.aliases.get(network, ())
+    vip = service.vips.get(network) if service.mode == "vip" else None
+    if vip is None and not tasks and not aliases:
+        return
+    ready = tuple(task.addresses[network] for task in tasks if task.ready)
+    own = ready if vip is None else (vip,)
+    yield service.name, _Claim.SERVICE, own
+    yield TASKS + service.name, _Claim.SERVICE, ready
+    for alias in aliases:
+        yield alias, _Claim.SERVICE_ALIAS, own
+        yield TASKS + alias, _Claim.SERVICE_ALIAS, ready
+
+
+def _endpoint_records(endpoint: Endpoint, network: NetworkId) -> Iterator[_Record]:
+    address = (endpoint.addresses[network],)
+    yield endpoint.name, _Claim.CONTAINER, address
+    yield endpoint.container[:SHORT_ID], _Claim.CONTAINER, address
+    for alias in endpoint.aliases.get(network, ()):
+        yield alias, _Claim.ALIAS, address
+    yield endpoint.hostname, _Claim.HOSTNAME, address
+
+
+def _settled(records: list[_Record]) -> dict[str, tuple[IPv4Address, ...]]:
+    """One set of addresses per name: of those with the best claim."""
+    best: dict[str, tuple[_Claim, set[IPv4Address]]] = {}
+    for given, claim, addresses in records:
+        name = given.lower().rstrip(".")
+        if not name:
+            continue
+        holder = best.get(name)
+        if holder is None or claim < holder[0]:
+            best[name] = (claim, set(addresses))
+        elif claim == holder[0]:
+            holder[1].update(addresses)
+    return {name: tuple(sorted(best[name][1])) for name in sorted(best)}
+
+
+def _fits(name: str) -> bool:
+    """Whether ``name`` can be written in a packet (RFC 1035 section 2.3.4)."""
+    return (
+        name.isascii()
+        and len(name) <= _NAME
+        and all(0 < len(label) <= _LABEL for label in name.split("."))
+    )
