@@ -31,7 +31,7 @@ class Files(Generic[F]):
 
     def __init__(self, access: Access, kind: type[F]) -> None:
         self._access = access
-        self._kind = kind
+        self._kind: type[F] = kind
         self._word = kind.DESCRIPTOR.name.lower()
 
     async def select(self, raw_filters: str | None) -> list[F]:
@@ -65,7 +65,7 @@ class Files(Generic[F]):
             if any(f.spec.name == spec.name for f in await self._access.all(self._kind)):
                 raise exists(f"{self._word} {spec.name} already exists")
             new = self._kind(id=self._access.new_id())
-            new.spec.MergeFrom(spec)  # type: ignore[arg-type]
+            new.spec.MergeFromString(spec.SerializeToString())
             await self._access.put(new)
         return str(new.id)
 
@@ -128,7 +128,7 @@ class Files(Generic[F]):
     def _shown(self, stored: F) -> F:
         if self._word != "secret":
             return stored
-        shown = self._kind()
+        shown: F = self._kind()
         shown.CopyFrom(stored)
         shown.spec.ClearField("data")
         return shown

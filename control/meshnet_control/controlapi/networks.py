@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from meshnet.errors import ControlError
@@ -88,7 +88,7 @@ class Networks:
             if request.ingress and present is not None:
                 raise exists(f"ingress network ({present.id}) is already present")
             for config in request.ipam.config:
-                self._check_subnet(_subnet(config), others)
+                self._check_subnet(_subnet(config.subnet), others)
             network = network_view.to_spec(request)
             network.id = self._access.new_id()
             await self._access.put(network)
@@ -158,17 +158,13 @@ class Networks:
         for config in request.ipam.config:
             _check_config(config)
 
-    def _check_subnet(
-        self, subnet: IPv4Network | IPv6Network | None, others: list[Network]
-    ) -> None:
+    def _check_subnet(self, subnet: IPv4Network | None, others: list[Network]) -> None:
         if subnet is None:
             return
         for other in others:
             for config in other.ipam_options.configs or other.spec.ipam_options.configs:
-                taken = _subnet(config)
-                if taken is not None and taken.version == subnet.version:
-                    if not taken.overlaps(subnet):  # type: ignore[arg-type]
-                        continue
+                taken = _subnet(config.subnet)
+                if taken is not None and taken.overlaps(subnet):
                     raise invalid(
                         f"subnet {subnet} overlaps with {taken} of network {other.spec.name}"
                     )
@@ -177,26 +173,24 @@ class Networks:
             raise invalid(f"subnet {subnet} overlaps with the route {route} of this host")
 
 
-def _subnet(config: IPAMConfig) -> IPv4Network | IPv6Network | None:
-    return ip_network(config.subnet, strict=False) if config.subnet else None
+def _subnet(said: str) -> IPv4Network | None:
+    return IPv4Network(said, strict=False) if said else None
 
 
 def _check_config(config: IPAMConfig) -> None:
-    """Refuse an address range that is none, or lies outside its subnet."""
+    """Refuse an address range that is none (of IPv4), or lies outside its subnet."""
     try:
-        subnet = _subnet(config)
+        subnet = _subnet(config.subnet)
     except ValueError:
         raise invalid(f"ipam configuration: invalid subnet {config.subnet}") from None
-    if subnet is not None and subnet.version != 4:  # noqa: PLR2004
-        raise unimplemented("IPv6 on overlay networks is not supported by this version")
     try:
-        inside = ip_network(config.ip_range, strict=False) if config.ip_range else None
+        inside = _subnet(config.ip_range)
     except ValueError:
         raise invalid(f"ipam configuration: invalid range {config.ip_range}") from None
-    if inside is not None and (subnet is None or not inside.subnet_of(subnet)):  # type: ignore[arg-type]
+    if inside is not None and (subnet is None or not inside.subnet_of(subnet)):
         raise invalid(f"ipam configuration: range {config.ip_range} is not in the subnet")
     try:
-        gateway = ip_address(config.gateway) if config.gateway else None
+        gateway = IPv4Address(config.gateway) if config.gateway else None
     except ValueError:
         raise invalid(f"ipam configuration: invalid gateway {config.gateway}") from None
     if gateway is not None and (subnet is None or gateway not in subnet):

@@ -35,7 +35,7 @@ def mode_of(spec: ServiceSpec) -> str:
         ("replicated_job", "replicated-job"),
         ("global_job", "global-job"),
     ):
-        if spec.mode.HasField(field):  # type: ignore[arg-type]
+        if spec.mode.HasField(field):
             return word
     return ""
 
@@ -62,7 +62,7 @@ def complete(spec: ServiceSpec) -> ServiceSpec:
             task.restart_policy.max_attempts = 0
     _complete_mode(done)
     for name in ("update_config", "rollback_config"):
-        if done.HasField(name):  # type: ignore[arg-type]
+        if done.HasField(name):
             config: UpdateConfig = getattr(done, name)
             config.failure_action = config.failure_action or "pause"
             config.order = config.order or "stop-first"
@@ -106,7 +106,7 @@ def with_defaults(spec: ServiceSpec) -> ServiceSpec:
     if not policy.HasField("max_attempts"):
         policy.max_attempts = 0
     for name in ("update_config", "rollback_config"):
-        if not full.HasField(name):  # type: ignore[arg-type]
+        if not full.HasField(name):
             getattr(full, name).CopyFrom(
                 UpdateConfig(
                     parallelism=1, failure_action="pause", monitor=5 * SECOND, order="stop-first"

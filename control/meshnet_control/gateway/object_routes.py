@@ -100,7 +100,7 @@ class FileRoutes(Generic[F]):
 
     def __init__(self, desk: Desk, kind: type[F]) -> None:
         self._desk = desk
-        self._kind = kind
+        self._kind: type[F] = kind
         self._word = kind.DESCRIPTOR.name.lower()
 
     def routes(self) -> answers.Routes:

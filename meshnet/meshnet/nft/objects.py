@@ -1,0 +1,64 @@
+"""What one nftables table of ours should hold, as values.
+
+Rules are nft text: they are written by pure functions in ``meshnet_lb`` and ``meshnet_dns`` and are
+compared by a fingerprint of their chain, never by the text that the kernel gives back (nft prints
+rules in its own words). Sets and maps are compared element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Family = Literal["ip", "netdev", "inet", "ip6"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain and its rules in order.
+
+    Attributes:
+        hook: what stands between the braces of a base chain before its rules, such as
+            ``type nat hook output priority dstnat; policy accept;`` (nft(8)); None: a chain that
+            is only jumped to.
+        rules: rule texts without comments, such as ``ip daddr vmap @vips``.
+    """
+
+    name: str
+    rules: tuple[str, ...] = ()
+    hook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A named set, map or verdict map.
+
+    Attributes:
+        type: nft type text: ``ipv4_addr``, ``inet_proto . inet_service : verdict``,
+            ``ether_addr : mark``.
+        elements: key text -> value text, "" in a plain set. Keys and values are in nft's canonical
+            form as given by ``meshnet.nft.canonical``: ``10.0.1.2``, ``tcp . 8080``,
+            ``goto svc-web``, ``0x10000001``.
+        flags: such as ``interval``.
+    """
+
+    name: str
+    type: str
+    elements: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+    @property
+    def is_map(self) -> bool:
+        """True when elements carry a value."""
+        return ":" in self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """Everything one table should hold; whatever else is in the table is not wanted."""
+
+    family: Family
+    name: str
+    chains: tuple[Chain, ...] = ()
+    sets: tuple[Set, ...] = ()

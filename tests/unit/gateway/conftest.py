@@ -1,0 +1,139 @@
+"""A gateway's application in this process, over a real store and a stand-in for dockerd's socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.gateway.app import application
+from meshnet_control.gateway.engine import Engine
+from meshnet_control.store import Put, Store
+from meshnet_control.store_sqlite import SqliteStore
+
+NODE = "c05ykilrz2cfspy1oomwnmsyg"
+
+
+class Host:
+    """A node whose part in the swarm a test sets."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self.calls: list[str] = []
+
+    @property
+    def state(self):
+        return "inactive" if self._store is None else "manager"
+
+    async def init(self, request: pb.SwarmInitRequest) -> str:
+        self.calls.append(f"init {request.advertise_addr}")
+        return NODE
+
+    async def join(self, request: pb.SwarmJoinRequest) -> None:
+        self.calls.append(f"join {request.remote_addrs[0]}")
+
+    async def leave(self, *, force: bool) -> None:
+        self.calls.append(f"leave {force}")
+
+    def swarm_info(self) -> pb.SwarmInfo:
+        active = self._store is not None
+        return pb.SwarmInfo(
+            node_id=NODE if active else "",
+            local_node_state="active" if active else "inactive",
+            control_available=active,
+        )
+
+    def store(self) -> Store | None:
+        return self._store
+
+
+async def _engine_app() -> web.Application:
+    local = [{"Name": "bridge", "Id": "4a09de50c461", "Scope": "local", "Driver": "bridge"}]
+
+    async def version(_: web.Request) -> web.Response:
+        return web.json_response({"ApiVersion": "1.41", "Version": "20.10.24+dfsg1"})
+
+    async def ping(_: web.Request) -> web.Response:
+        return web.Response(text="OK", headers={"Api-Version": "1.41", "Swarm": "inactive"})
+
+    async def info(_: web.Request) -> web.Response:
+        return web.json_response({"Name": "h1", "Swarm": {"LocalNodeState": "inactive"}})
+
+    async def networks(_: web.Request) -> web.Response:
+        return web.json_response(local)
+
+    async def network(request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        if name == "bridge":
+            return web.json_response(local[0])
+        return web.json_response({"message": f"network {name} not found"}, status=404)
+
+    async def created(request: web.Request) -> web.Response:
+        return web.json_response({"Id": "e1", "Warnings": []}, status=201)
+
+    app = web.Application()
+    for prefix in ("", "/v1.41"):
+        app.router.add_get(prefix + "/version", version)
+        app.router.add_get(prefix + "/_ping", ping)
+        app.router.add_get(prefix + "/info", info)
+        app.router.add_get(prefix + "/networks", networks)
+        app.router.add_get(prefix + "/networks/{id}", network)
+        app.router.add_delete(prefix + "/networks/{id}", network)
+        app.router.add_post(prefix + "/networks/create", created)
+        app.router.add_post(prefix + "/containers/create", created)
+    return app
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    """Name: engine. Scope: function. A client of a stand-in engine on a socket of its own."""
+    runner = web.AppRunner(await _engine_app())
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "engine.sock")).start()
+    client = Engine(tmp_path / "engine.sock")
+    yield client
+    await client.close()
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """Name: store. Scope: function. A SQLite store with one cluster and one manager."""
+    opened = await open_store(tmp_path)
+    cluster = pb.Cluster(id="j0cgxhrut7w9ohuidf9b99ohh", subnet_size=24, data_path_port=4789)
+    cluster.spec.name = "default"
+    cluster.spec.ca_config.node_cert_expiry = 7776000000000000
+    cluster.join_tokens.worker = f"SWMTKN-1-{'a' * 50}-{'b' * 25}"
+    cluster.join_tokens.manager = f"SWMTKN-1-{'a' * 50}-{'c' * 25}"
+    node = pb.Node(id=NODE)
+    node.spec.role, node.spec.availability = "manager", "active"
+    node.description.hostname, node.status.state = "node1", "ready"
+    worker = pb.Node(id="7oq94r9c0b8adccmhpv7nniat")
+    worker.spec.role, worker.spec.availability = "worker", "active"
+    worker.description.hostname, worker.status.state = "node3", "ready"
+    await opened.commit([Put(cluster), Put(node), Put(worker)])
+    yield opened
+    await opened.close()
+
+
+async def open_store(path: Path) -> Store:
+    return SqliteStore(path / "store.db")
+
+
+@pytest.fixture
+async def manager(store: Store, engine: Engine) -> AsyncIterator[TestClient]:
+    """Name: manager. Scope: function. Depends: store, engine. A client of a manager's gateway."""
+    async with TestClient(TestServer(application(Host(store), engine))) as client:
+        yield client
+
+
+@pytest.fixture
+async def outsider(engine: Engine) -> AsyncIterator[tuple[TestClient, Host]]:
+    """Name: outsider. Scope: function. Depends: engine. A node that is in no swarm."""
+    host = Host(None)
+    async with TestClient(TestServer(application(host, engine))) as client:
+        yield client, host

@@ -1,0 +1,265 @@
+"""Refusals and shapes beside the recording: docker-api.md, sections 1, 2, 6 and 8."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from meshnet_control.gateway.swarm_routes import ALREADY_IN_SWARM, LAST_MANAGER
+
+SERVICE = {"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "nginx"}}}
+
+
+async def ask(client: TestClient, method: str, path: str, body=None, **query: str):
+    answer = await client.request(
+        method, path, params=query, data=None if body is None else json.dumps(body)
+    )
+    text = await answer.text()
+    return answer.status, json.loads(text) if text else None
+
+
+@pytest.mark.parametrize("path", ["/nodes", "/v1.41/services", "/swarm", "/swarm/unlockkey"])
+async def test_no_swarm(outsider, path: str):
+    client, _ = outsider
+    status, body = await ask(client, "GET", path)
+    assert status == 503
+    assert body["message"].startswith('This node is not a swarm manager. Use "docker swarm init"')
+
+
+async def test_node_operations_reach_the_node(outsider):
+    client, host = outsider
+    init = {"AdvertiseAddr": "192.168.0.100", "Spec": {"Orchestration": {}}}
+    assert await ask(client, "POST", "/swarm/init", init) == (200, "c05ykilrz2cfspy1oomwnmsyg")
+    join = {"RemoteAddrs": ["192.168.0.100:2377"], "JoinToken": "SWMTKN-1-x-y"}
+    assert await ask(client, "POST", "/swarm/join", join) == (200, None)
+    assert host.calls == ["init 192.168.0.100", "join 192.168.0.100:2377"]
+    status, body = await ask(client, "POST", "/swarm/leave")
+    assert (status, body) == (503, {"message": "This node is not part of a swarm"})
+
+
+async def test_a_manager_does_not_join_or_leave_by_accident(manager: TestClient):
+    assert await ask(manager, "POST", "/swarm/init", {}) == (503, {"message": ALREADY_IN_SWARM})
+    assert await ask(manager, "POST", "/swarm/join", {}) == (503, {"message": ALREADY_IN_SWARM})
+    assert await ask(manager, "POST", "/swarm/leave") == (503, {"message": LAST_MANAGER})
+
+
+async def test_versions(manager: TestClient):
+    status, body = await ask(manager, "GET", "/v1.51/info")
+    assert (status, body["message"]) == (
+        400,
+        "client version 1.51 is too new. Maximum supported API version is 1.41",
+    )
+    assert (await ask(manager, "GET", "/v1.11/info"))[0] == 400
+    assert (await ask(manager, "GET", "/v1.24/services")) == (200, [])
+    assert (await ask(manager, "GET", "/services")) == (200, [])
+
+
+async def test_ping_and_info(manager: TestClient):
+    ping = await manager.head("/_ping")
+    assert ping.status == 200
+    assert ping.headers["Api-Version"] == "1.41"
+    assert ping.headers["Ostype"] == "linux"
+    assert "Swarm" not in ping.headers
+    _, info = await ask(manager, "GET", "/info")
+    assert info["Name"] == "h1"
+    assert info["Swarm"]["LocalNodeState"] == "active"
+    assert info["Swarm"]["ControlAvailable"] is True
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/services"), ("DELETE", "/swarm")])
+async def test_unknown_pages(manager: TestClient, method: str, path: str):
+    assert await ask(manager, method, path) == (404, {"message": "page not found"})
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{", "unexpected EOF"),
+        ("", "EOF"),
+        ("{}", "mismatched Runtime and *Spec fields"),
+    ],
+)
+async def test_broken_bodies(manager: TestClient, body: str, said: str):
+    answer = await manager.post("/services/create", data=body)
+    assert (answer.status, (await answer.json())["message"]) == (400, said)
+
+
+async def test_updates_need_the_version_that_was_read(manager: TestClient):
+    _, made = await ask(manager, "POST", "/services/create", SERVICE)
+    path = f"/services/{made['ID'][:6]}/update"
+    status, body = await ask(manager, "POST", path, SERVICE)
+    assert (status, body["message"]) == (
+        400,
+        "invalid service version '': strconv.ParseUint: parsing \"\": invalid syntax",
+    )
+    status, body = await ask(manager, "POST", path, SERVICE, version="1")
+    assert (status, body["message"]) == (
+        500,
+        "rpc error: code = Unknown desc = update out of sequence",
+    )
+    _, service = await ask(manager, "GET", "/services/web")
+    at = str(service["Version"]["Index"])
+    assert await ask(manager, "POST", path, SERVICE, version=at) == (200, {"Warnings": None})
+    renamed = {**SERVICE, "Name": "other"}
+    _, service = await ask(manager, "GET", "/services/web")
+    at = str(service["Version"]["Index"])
+    assert (await ask(manager, "POST", path, renamed, version=at))[0] == 501
+    other_mode = {**SERVICE, "Mode": {"Global": {}}}
+    status, body = await ask(manager, "POST", path, other_mode, version=at)
+    assert "service mode change is not allowed" in body["message"]
+
+
+async def test_filters_in_both_forms(manager: TestClient):
+    for name in ("aa1", "aa2", "b"):
+        await ask(manager, "POST", "/services/create", {**SERVICE, "Name": name})
+    for form in ({"name": ["aa"]}, {"name": {"aa": True}}):
+        _, found = await ask(manager, "GET", "/services", filters=json.dumps(form))
+        assert sorted(s["Spec"]["Name"] for s in found) == ["aa1", "aa2"]
+    status, body = await ask(manager, "GET", "/services", filters='{"foo":["x"]}')
+    assert (status, body["message"]) == (400, "Invalid filter 'foo'")
+    assert (await ask(manager, "GET", "/services", filters="x"))[0] == 400
+
+
+async def test_status_counts_are_there_when_asked_for(manager: TestClient):
+    await ask(manager, "POST", "/services/create", SERVICE)
+    _, found = await ask(manager, "GET", "/services", status="true")
+    assert found[0]["ServiceStatus"] == {
+        "RunningTasks": 0,
+        "DesiredTasks": 1,
+        "CompletedTasks": 0,
+    }
+
+
+async def test_nodes(manager: TestClient):
+    _, node = await ask(manager, "GET", "/nodes/node1")
+    at = str(node["Version"]["Index"])
+    demoted = {**node["Spec"], "Role": "worker"}
+    status, body = await ask(manager, "POST", f"/nodes/{node['ID']}/update", demoted, version=at)
+    assert (status, body["message"]) == (
+        400,
+        "rpc error: code = FailedPrecondition desc = "
+        "attempting to demote the last manager of the swarm",
+    )
+    drained = {**node["Spec"], "Availability": "drain", "Labels": {"zone": "a"}}
+    assert (await ask(manager, "POST", "/nodes/node1/update", drained, version=at))[0] == 200
+    _, found = await ask(manager, "GET", "/nodes", filters='{"role":{"manager":true}}')
+    assert [n["Spec"] for n in found] == [drained]
+    status, body = await ask(manager, "DELETE", "/nodes/node3")
+    assert "is not down and can't be removed" in body["message"]
+    assert await ask(manager, "DELETE", "/nodes/node3", force="1") == (200, None)
+    status, body = await ask(manager, "GET", "/nodes/self")
+    assert (status, body["message"]) == (404, "node self not found")
+
+
+async def test_networks_of_both_worlds(manager: TestClient):
+    overlay = {"Name": "n1", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "10.9.0.0/24"}]}}
+    status, made = await ask(manager, "POST", "/networks/create", overlay)
+    assert status == 201
+    assert made["Warning"] == ""
+    _, listed = await ask(manager, "GET", "/networks")
+    assert {n["Name"] for n in listed} == {"n1", "bridge"}
+    assert (await ask(manager, "GET", "/networks/bridge"))[1]["Scope"] == "local"
+    assert (await ask(manager, "GET", "/networks/n1", scope="swarm"))[1]["Id"] == made["Id"]
+    assert (await ask(manager, "GET", f"/networks/{made['Id'][:9]}"))[1]["Name"] == "n1"
+    assert (await ask(manager, "GET", "/networks/n1", scope="local"))[0] == 404
+    status, body = await ask(manager, "POST", "/networks/create", {**overlay, "Name": "n2"})
+    assert "overlaps with 10.9.0.0/24 of network n1" in body["message"]
+    taken = {"Name": "n1", "Driver": "overlay"}
+    assert await ask(manager, "POST", "/networks/create", taken) == (
+        409,
+        {"message": "network with name n1 already exists"},
+    )
+    assert (await ask(manager, "POST", "/networks/create", {"Name": "l1"}))[0] == 201
+    encrypted = {"Name": "e", "Driver": "overlay", "Options": {"encrypted": ""}}
+    assert (await ask(manager, "POST", "/networks/create", encrypted))[0] == 501
+
+
+async def test_containers_on_overlay_networks_are_refused(manager: TestClient):
+    await ask(manager, "POST", "/networks/create", {"Name": "closed", "Driver": "overlay"})
+    opened = {"Name": "open", "Driver": "overlay", "Attachable": True}
+    await ask(manager, "POST", "/networks/create", opened)
+    for name, status, said in (
+        ("closed", 500, "network closed not manually attachable"),
+        ("open", 501, "create a service instead"),
+    ):
+        for body in (
+            {"HostConfig": {"NetworkMode": name}},
+            {"NetworkingConfig": {"EndpointsConfig": {name: {}}}},
+        ):
+            got, answer = await ask(manager, "POST", "/containers/create", body)
+            assert got == status
+            assert said in answer["message"]
+    plain = {"HostConfig": {"NetworkMode": "default"}}
+    assert (await ask(manager, "POST", "/containers/create", plain))[0] == 201
+
+
+async def test_a_network_in_use_stays(manager: TestClient):
+    _, made = await ask(manager, "POST", "/networks/create", {"Name": "n1", "Driver": "overlay"})
+    task = {**SERVICE["TaskTemplate"], "Networks": [{"Target": "n1"}]}
+    _, service = await ask(
+        manager, "POST", "/services/create", {"Name": "web", "TaskTemplate": task}
+    )
+    status, body = await ask(manager, "DELETE", "/networks/n1")
+    assert (status, body["message"]) == (
+        400,
+        f"rpc error: code = FailedPrecondition desc = network {made['Id']} "
+        f"is in use by service {service['ID']}",
+    )
+    assert await ask(manager, "DELETE", "/services/web") == (200, None)
+    assert await ask(manager, "DELETE", "/networks/n1") == (204, None)
+    missing = {**SERVICE["TaskTemplate"], "Networks": [{"Target": "nope"}]}
+    status, body = await ask(
+        manager, "POST", "/services/create", {"Name": "x", "TaskTemplate": missing}
+    )
+    assert (status, body["message"]) == (404, "network nope not found")
+
+
+async def test_secrets_and_configs(manager: TestClient):
+    status, body = await ask(manager, "POST", "/secrets/create", {"Name": "s"})
+    assert (status, body["message"]) == (
+        400,
+        "rpc error: code = InvalidArgument desc = "
+        "secret data must be larger than 0 and less than 512000 bytes",
+    )
+    await ask(manager, "POST", "/secrets/create", {"Name": "s", "Data": "MTIz"})
+    _, secret = await ask(manager, "GET", "/secrets/s")
+    assert "Data" not in secret["Spec"]
+    await ask(manager, "POST", "/configs/create", {"Name": "c", "Data": "MTIz"})
+    _, config = await ask(manager, "GET", "/configs/c")
+    assert config["Spec"]["Data"] == "MTIz"
+    at = str(secret["Version"]["Index"])
+    labelled = {"Name": "s", "Labels": {"a": "b"}, "Data": "MTIz"}
+    assert (await ask(manager, "POST", "/secrets/s/update", labelled, version=at))[0] == 200
+    assert (await ask(manager, "GET", "/secrets/s"))[1]["Spec"]["Labels"] == {"a": "b"}
+    assert await ask(manager, "DELETE", "/secrets/s") == (204, None)
+    assert await ask(manager, "DELETE", "/secrets/s") == (
+        404,
+        {"message": "secret s not found"},
+    )
+
+
+async def test_join_tokens_rotate(manager: TestClient):
+    _, before = await ask(manager, "GET", "/swarm")
+    at = str(before["Version"]["Index"])
+    status, _ = await ask(
+        manager, "POST", "/swarm/update", before["Spec"], version=at, rotateManagerToken="true"
+    )
+    assert status == 200
+    _, after = await ask(manager, "GET", "/swarm")
+    assert after["JoinTokens"]["Worker"] == before["JoinTokens"]["Worker"]
+    old, new = before["JoinTokens"]["Manager"], after["JoinTokens"]["Manager"]
+    assert old != new
+    assert old.rpartition("-")[0] == new.rpartition("-")[0]
+    assert len(new) == len(old)
+
+
+async def test_the_engine_is_down(manager: TestClient, engine):
+    engine.path.unlink()
+    await engine.close()
+    status, body = await ask(manager, "GET", "/info")
+    assert status == 503
+    assert body["message"].startswith("The local Docker Engine at unix://")
+    assert (await ask(manager, "GET", "/services")) == (200, [])
+    assert (await manager.head("/_ping")).headers["Api-Version"] == "1.41"
