@@ -1,0 +1,139 @@
+"""The cluster's objects behind one narrow interface: read, commit with compare, watch.
+
+Touches nothing itself; a backend (store_sqlite.py) is the durable copy. The model is etcd's:
+
+    commit 41 ── commit 42 ── commit 43        one revision for the whole store, grows by one a commit
+                  │ Put web, Delete db         an object's Version.Index = revision that wrote it last
+                  └─> watchers: one batch      what changed together is seen together, in order
+
+A commit is all or nothing. ``expect`` names the version each object must still have, so that a
+decision made from an older reading is refused instead of overwriting a newer one.
+
+Be aware: there is no query language and no index: ``list`` is the whole kind, filtered by callers.
+Every message that goes in or comes out is a copy: changing it changes nothing in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
+
+from meshnet.errors import MeshnetError
+from meshnet_control.api.control_pb2 import (
+    Cluster,
+    Config,
+    Network,
+    Node,
+    Secret,
+    Service,
+    Task,
+)
+
+Object: TypeAlias = Cluster | Node | Service | Task | Network | Secret | Config
+Kind: TypeAlias = type[Object]
+Key: TypeAlias = tuple[Kind, str]
+"""Kind and id: what names one object."""
+
+KINDS: tuple[Kind, ...] = (Cluster, Node, Service, Task, Network, Secret, Config)
+
+T = TypeVar("T", bound=Object)
+
+
+@dataclass(frozen=True)
+class Put:
+    """Write an object whole; its id says which. Version and times are the store's to set."""
+
+    message: Object
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Remove an object; one that is gone already is no change."""
+
+    kind: Kind
+    id: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One object as a commit left it."""
+
+    kind: Kind
+    id: str
+    message: Object | None
+    """None: deleted."""
+    revision: int
+
+
+class StoreError(MeshnetError):
+    """The store cannot be opened, read or written; the text says which file and why."""
+
+
+class OutOfSequenceError(MeshnetError):
+    """An object is not at the version the writer read: read again and decide again."""
+
+    def __init__(self) -> None:
+        super().__init__("update out of sequence")
+
+
+class CompactedError(MeshnetError):
+    """The store no longer remembers the commits after this revision: list again, then watch."""
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        super().__init__(f"revision {revision} has been compacted")
+
+
+class Store(Protocol):
+    """The cluster's objects. One event loop; any number of readers, writers and watchers."""
+
+    @property
+    def revision(self) -> int:
+        """Of the last commit; 0: nothing was ever written."""
+        ...
+
+    async def get(self, kind: type[T], id: str) -> T | None:  # noqa: A002 - the field's name
+        """An object by its exact id; None when there is none."""
+        ...
+
+    async def list(self, kind: type[T]) -> list[T]:
+        """Every object of a kind, in no promised order."""
+        ...
+
+    async def commit(
+        self, writes: Sequence[Put | Delete], expect: Mapping[Key, int] | None = None
+    ) -> int:
+        """Write all or nothing; of several writes to one object the last counts.
+
+        Each put object gets ``version.index`` = the new revision, ``updated_at`` = now, and
+        ``created_at`` = that of the stored object, or else its own, or else now.
+
+        Args:
+            writes: what to write. Without an effect (no writes, or deletes of what is not there)
+                nothing is committed.
+            expect: the ``version.index`` objects must have now; 0: must not exist. The objects
+                need not be among the written.
+
+        Returns:
+            The revision of this commit, or the current one when nothing was committed.
+
+        Raises:
+            OutOfSequenceError: an expectation does not hold; nothing is written.
+            StoreError: the backend cannot write, or is closed; nothing is written.
+        """
+        ...
+
+    def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
+        """The commits after ``from_revision``, one batch each, in order, none missed.
+
+        List, remember ``revision`` (no await in between), watch from it. Ends when the store closes.
+
+        Raises:
+            CompactedError: that revision is too long ago; raised by the call itself.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish the running commit, end the watches, let go of the file. Twice is fine."""
+        ...
