@@ -1,0 +1,62 @@
+"""Connect, one byte, its answer, reset: how many of these a second. Both ends, plain sockets.
+
+``crr.py serve PORT`` answers each connection's first bytes with the peer's address;
+``crr.py load ADDRESS PORT SECONDS`` prints connections per second;
+``crr.py seen ADDRESS PORT`` prints the client addresses the servers saw.
+
+Be aware: connections end by RST (SO_LINGER 0), so no TIME_WAIT uses up ports. One connection at a time;
+what Python itself costs is in every figure, of us and of the peer, and pulls ratios towards 1: run it
+where the kernel's share is what differs (bench/README says how large it is).
+"""
+
+import socket
+import struct
+import sys
+import time
+
+RESET = struct.pack("ii", 1, 0)
+
+
+def serve(port: int) -> None:
+    listener = socket.create_server(("0.0.0.0", port), backlog=4096)
+    while True:
+        try:
+            connection, peer = listener.accept()
+            if connection.recv(1):
+                connection.send(peer[0].encode())
+            connection.close()
+        except ConnectionError:
+            continue
+
+
+def once(address: str, port: int) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.connect((address, port))
+        client.send(b"x")
+        return client.recv(64)
+
+
+def load(address: str, port: int, seconds: float) -> None:
+    count = 0
+    began = time.perf_counter()
+    end = began + seconds
+    while time.perf_counter() < end:
+        once(address, port)
+        count += 1
+    print(f"{count / (time.perf_counter() - began):.1f}")
+
+
+def main() -> None:
+    mode, *rest = sys.argv[1:]
+    socket.setdefaulttimeout(None)
+    if mode == "serve":
+        serve(int(rest[0]))
+    elif mode == "load":
+        load(rest[0], int(rest[1]), float(rest[2]))
+    else:
+        print("\n".join({once(rest[0], int(rest[1])).decode() for _ in range(20)}))
+
+
+if __name__ == "__main__":
+    main()
