@@ -2,9 +2,9 @@
 
 Touches nothing itself; a backend (store_sqlite.py) is the durable copy. The model is etcd's:
 
-    commit 41 ── commit 42 ── commit 43        one revision for the whole store, grows by one a commit
-                  │ Put web, Delete db         an object's Version.Index = revision that wrote it last
-                  └─> watchers: one batch      what changed together is seen together, in order
+    commit 41 ── commit 42 ── commit 43     one revision for the whole store, plus one a commit
+                  │ Put web, Delete db      an object's Version.Index = revision that wrote it last
+                  └─> watchers: one batch   what changed together is seen together, in order
 
 A commit is all or nothing. ``expect`` names the version each object must still have, so that a
 decision made from an older reading is refused instead of overwriting a newer one.
@@ -127,7 +127,8 @@ class Store(Protocol):
     def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
         """The commits after ``from_revision``, one batch each, in order, none missed.
 
-        List, remember ``revision`` (no await in between), watch from it. Ends when the store closes.
+        Read ``revision``, list, then watch from it: a change may be seen twice, none is missed.
+        Ends when the store closes.
 
         Raises:
             CompactedError: that revision is too long ago; raised by the call itself.
