@@ -56,9 +56,15 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """Everything one table should hold; whatever else is in the table is not wanted."""
+    """Everything one table should hold; whatever else is in the table is not wanted.
+
+    Attributes:
+        backends: addresses that its rules DNAT to. UDP flows to one that leaves are forgotten, as
+            conntrack would keep sending their packets there.
+    """
 
     family: Family
     name: str
     chains: tuple[Chain, ...] = ()
     sets: tuple[Set, ...] = ()
+    backends: frozenset[str] = frozenset()

@@ -1,0 +1,274 @@
+"""What has to change so that our nftables tables hold what they should: pure, one table at a time.
+
+The model: a chain is equal when its hook is, when it has as many rules as wanted, and when every
+rule carries the comment ``mn:<digest>`` of what was rendered; rule text is never compared, as nft
+gives rules back in its own words. Sets and maps are compared element by element. One table's
+changes are one transaction, so a packet meets the old table or the new one and nothing between; a
+chain that is equal is not in it, so its counters and its turn (``numgen inc``) go on.
+
+Order in a transaction: table, new chains, new sets, rules of changed chains, elements out, elements
+in, stale chains out, stale sets out. So a chain is there before an element or a rule names it and
+goes after the last one did.
+
+Be aware: with ``prune`` False nothing is deleted, except what a wanted thing replaces (rules of a
+changed chain, the value of a map's key). A set whose type changed, or a plain chain that became a
+base chain, cannot be changed in place: its table is then deleted and written anew in one
+transaction, which drops stale things too and so waits for ``prune``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from meshnet.nft import canonical
+from meshnet.nft.objects import Chain, Family, Ruleset, Set
+
+TableKey = tuple[Family, str]
+OURS: tuple[TableKey, ...] = (("ip", "meshnet"), ("netdev", "meshnet"), ("ip", "meshnet_dns"))
+"""Every table that is ours, in whatever namespace; others are never read and never touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedChain:
+    """A chain in the kernel.
+
+    Attributes:
+        hook: ``canonical.hook`` text, "" when it is no base chain.
+        fingerprint: the comment that all its rules share, "" when they do not.
+        rules: number of rules.
+    """
+
+    hook: str = ""
+    fingerprint: str = ""
+    rules: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedSet:
+    """A set or map in the kernel; texts as in ``meshnet.nft.canonical``."""
+
+    type: str
+    elements: Mapping[str, str] = field(default_factory=dict)
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedTable:
+    """A table of ours in the kernel."""
+
+    chains: Mapping[str, ObservedChain] = field(default_factory=dict)
+    sets: Mapping[str, ObservedSet] = field(default_factory=dict)
+
+
+Observed = Mapping[TableKey, ObservedTable]
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """One transaction.
+
+    Attributes:
+        commands: nft commands, to be run together in this order.
+        result: what the table holds afterwards, None: it is gone.
+    """
+
+    table: TableKey
+    commands: tuple[str, ...]
+    result: ObservedTable | None
+
+    @property
+    def text(self) -> str:
+        """What libnftables runs as one transaction."""
+        return "\n".join(self.commands) + "\n"
+
+
+@lru_cache(maxsize=8192)
+def as_observed(chain: Chain) -> ObservedChain:
+    """What the kernel shows of a chain after it was rendered."""
+    hook = canonical.hook(chain.hook)
+    if not chain.rules:
+        return ObservedChain(hook)
+    digest = hashlib.blake2b("\n".join((hook, *chain.rules)).encode(), digest_size=8)
+    return ObservedChain(hook, f"mn:{digest.hexdigest()}", len(chain.rules))
+
+
+def plan(desired: Sequence[Ruleset], observed: Observed, *, prune: bool) -> list[TableChange]:
+    """Transactions that make the kernel hold ``desired``; [] when it does already.
+
+    Args:
+        desired: one Ruleset for each table; the order does not matter.
+        observed: every table of ours that is there.
+        prune: whether what is not wanted is deleted.
+
+    Raises:
+        ValueError: Two rulesets are for one table, or an element is not of its set's type.
+    """
+    wanted = {(ruleset.family, ruleset.name): ruleset for ruleset in desired}
+    if len(wanted) != len(desired):
+        raise ValueError("two rulesets for one table")
+    changes = []
+    for key in sorted(wanted):
+        change = _table(wanted[key], observed.get(key), prune=prune)
+        if change.commands:
+            changes.append(change)
+    if prune:
+        changes += [
+            TableChange(key, (f"delete table {key[0]} {key[1]}",), None)
+            for key in sorted(observed.keys() - wanted.keys())
+        ]
+    return changes
+
+
+def _table(ruleset: Ruleset, have: ObservedTable | None, *, prune: bool) -> TableChange:
+    key: TableKey = (ruleset.family, ruleset.name)
+    chains = {chain.name: chain for chain in ruleset.chains}
+    sets = {set_.name: set_ for set_ in ruleset.sets}
+    commands = []
+    if have and not _fits(chains, sets, have):
+        if not prune:
+            return TableChange(key, (), have)
+        commands.append(f"delete table {ruleset.family} {ruleset.name}")
+        have = None
+    if have is None:
+        commands.append(f"add table {ruleset.family} {ruleset.name}")
+        have = ObservedTable()
+    table = _Table(f"{ruleset.family} {ruleset.name}", chains, sets, have, prune=prune)
+    commands += table.commands()
+    return TableChange(key, tuple(commands), table.result())
+
+
+def _fits(chains: Mapping[str, Chain], sets: Mapping[str, Set], have: ObservedTable) -> bool:
+    """Whether everything wanted can be reached without writing the whole table anew."""
+    for name in chains.keys() & have.chains.keys():
+        if bool(chains[name].hook) != bool(have.chains[name].hook):
+            return False
+    for name in sets.keys() & have.sets.keys():
+        there = have.sets[name]
+        if (canonical.type_text(sets[name].type), frozenset(sets[name].flags)) != (
+            there.type,
+            there.flags,
+        ):
+            return False
+    return True
+
+
+class _Table:
+    """The difference of one table that is there and fits."""
+
+    def __init__(
+        self,
+        name: str,
+        chains: Mapping[str, Chain],
+        sets: Mapping[str, Set],
+        have: ObservedTable,
+        *,
+        prune: bool,
+    ) -> None:
+        self._name = name
+        self._chains = chains
+        self._sets = sets
+        self._have = have
+        self._prune = prune
+        self._elements = {name: self._wanted(set_) for name, set_ in sets.items()}
+
+    def _wanted(self, set_: Set) -> Mapping[str, str]:
+        there = self._have.sets.get(set_.name)
+        if there and there.elements == set_.elements:
+            return there.elements
+        return dict(canonical.element(set_.type, *pair) for pair in set_.elements.items())
+
+    def _there(self, set_name: str) -> Mapping[str, str]:
+        there = self._have.sets.get(set_name)
+        return there.elements if there else {}
+
+    def commands(self) -> Iterator[str]:
+        """Everything to run, in order."""
+        yield from self._new_chains()
+        for name in sorted(self._sets.keys() - self._have.sets.keys()):
+            yield self._add_set(self._sets[name])
+        yield from self._rules()
+        yield from self._stale_elements()
+        yield from self._new_elements()
+        if self._prune:
+            stale = sorted(self._have.chains.keys() - self._chains.keys())
+            yield from (f"flush chain {self._name} {name}" for name in stale)
+            yield from (f"delete chain {self._name} {name}" for name in stale)
+            for name in sorted(self._have.sets.keys() - self._sets.keys()):
+                kind = "map" if ":" in self._have.sets[name].type else "set"
+                yield f"delete {kind} {self._name} {name}"
+
+    def result(self) -> ObservedTable:
+        """What the table holds when the commands were run."""
+        chains = {name: as_observed(chain) for name, chain in self._chains.items()}
+        sets = {}
+        for name, set_ in self._sets.items():
+            elements = self._elements[name]
+            if not self._prune and self._there(name).keys() - elements.keys():
+                elements = {**self._there(name), **elements}
+            type_ = canonical.type_text(set_.type)
+            sets[name] = ObservedSet(type_, elements, frozenset(set_.flags))
+        if self._prune:
+            return ObservedTable(chains, sets)
+        return ObservedTable({**self._have.chains, **chains}, {**self._have.sets, **sets})
+
+    def _new_chains(self) -> Iterator[str]:
+        for name in sorted(self._chains):
+            chain, there = self._chains[name], self._have.chains.get(name)
+            if there and there.hook != canonical.hook(chain.hook):
+                yield f"flush chain {self._name} {name}"
+                yield f"delete chain {self._name} {name}"
+                there = None
+            if there is None:
+                body = f" {{ {chain.hook} }}" if chain.hook else ""
+                yield f"add chain {self._name} {name}{body}"
+
+    def _rules(self) -> Iterator[str]:
+        for name in sorted(self._chains):
+            chain, there = self._chains[name], self._have.chains.get(name)
+            wanted = as_observed(chain)
+            if there == wanted:
+                continue
+            if there and there.hook == wanted.hook:
+                yield f"flush chain {self._name} {name}"
+            for rule in chain.rules:
+                yield f'add rule {self._name} {name} {rule} comment "{wanted.fingerprint}"'
+
+    def _add_set(self, set_: Set) -> str:
+        flags = f" flags {','.join(sorted(set_.flags))};" if set_.flags else ""
+        kind = "map" if set_.is_map else "set"
+        return f"add {kind} {self._name} {set_.name} {{ type {set_.type};{flags} }}"
+
+    def _stale_elements(self) -> Iterator[str]:
+        for name in sorted(self._have.sets):
+            there = self._there(name)
+            wanted = self._elements.get(name, {})
+            if there == wanted or (name not in self._sets and not self._prune):
+                continue
+            out = [
+                _element(key, value)
+                for key, value in sorted(there.items())
+                if (wanted[key] != value if key in wanted else self._prune)
+            ]
+            if out:
+                yield f"delete element {self._name} {name} {{ {', '.join(out)} }}"
+
+    def _new_elements(self) -> Iterator[str]:
+        for name in sorted(self._sets):
+            there = self._there(name)
+            wanted = self._elements[name]
+            if there == wanted:
+                continue
+            new = [
+                _element(key, value)
+                for key, value in sorted(wanted.items())
+                if there.get(key) != value
+            ]
+            if new:
+                yield f"add element {self._name} {name} {{ {', '.join(new)} }}"
+
+
+def _element(key: str, value: str) -> str:
+    return f"{key} : {value}" if value else key
