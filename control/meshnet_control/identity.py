@@ -1,0 +1,127 @@
+"""Who this node is: its certificates and addresses, kept in the state directory.
+
+```
+ node.key   0600  private key          state.json  0600  ids, role, addresses, managers
+ node.crt   0600  node certificate     ca.crt      0600  the cluster's root
+```
+
+Be aware: state.json is written last and says that the node is in a cluster; a directory without it
+holds no identity, whatever else a crash left there. ``replace`` is atomic per file only: a key and a
+certificate that do not belong together (crash during a renewal) are prevented by keeping both in
+one write of node.crt (certificate, then key); node.key is a copy for people and tools.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from meshnet_control.api import control_pb2 as pb
+
+_STATE: Final = "state.json"
+_FILES: Final = (_STATE, "node.crt", "node.key", "ca.crt")
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """A node's key, its certificate and the root that signed it; PEM."""
+
+    key: bytes = field(repr=False)
+    certificate: bytes
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One node of one cluster. Addresses are ``host:port`` where they have a port."""
+
+    node_id: str
+    cluster_id: str
+    role: Literal["worker", "manager"]
+    certs: Certificates
+    managers: tuple[str, ...] = ()
+    """Where managers listen, ``host:port``; the last known ones."""
+    advertise_addr: str = ""
+    """``host:port`` other nodes reach this one at."""
+    listen_addr: str = ""
+    data_path_addr: str = ""
+    """Underlay address of the VXLAN endpoint, without a port."""
+    data_path_port: int = 0
+    availability: str = "active"
+
+
+def load(state_dir: Path) -> Identity | None:
+    """The identity in a state directory; None when this node is in no cluster.
+
+    Raises:
+        OSError: a file is there and cannot be read.
+        ValueError: state.json is not what ``save`` writes.
+    """
+    try:
+        state = json.loads((state_dir / _STATE).read_text())
+    except FileNotFoundError:
+        return None
+    certificate, key = _split((state_dir / "node.crt").read_bytes())
+    root = (state_dir / "ca.crt").read_bytes()
+    try:
+        return Identity(
+            certs=Certificates(key=key, certificate=certificate, root=root),
+            **{**state, "managers": tuple(state["managers"])},
+        )
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{state_dir / _STATE}: {error}") from error
+
+
+def save(state_dir: Path, identity: Identity) -> None:
+    """Write an identity, each file atomically and for root alone.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = asdict(identity)
+    del state["certs"]
+    _write(state_dir / "ca.crt", identity.certs.root)
+    _write(state_dir / "node.key", identity.certs.key)
+    _write(state_dir / "node.crt", identity.certs.certificate + identity.certs.key)
+    _write(state_dir / _STATE, json.dumps(state, indent=1).encode() + b"\n")
+    _sync(state_dir)
+
+
+def wipe(state_dir: Path) -> None:
+    """Remove the identity; state.json first, so that a crash half-way leaves none."""
+    for name in _FILES:
+        (state_dir / name).unlink(missing_ok=True)
+
+
+def remotes(managers: list[pb.RemoteManager]) -> tuple[str, ...]:
+    """The addresses in a list of managers, those without one left out."""
+    return tuple(manager.addr for manager in managers if manager.addr)
+
+
+def _split(pem: bytes) -> tuple[bytes, bytes]:
+    mark = pem.find(b"-----BEGIN PRIVATE KEY-----")
+    if mark < 0:
+        raise ValueError("node.crt holds no private key")
+    return pem[:mark], pem[mark:]
+
+
+def _write(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
