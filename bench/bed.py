@@ -1,22 +1,23 @@
 """Network namespaces, cables and processes a benchmark stands on, all gone when it ends.
 
-Every namespace made here starts with ``mb`` and this process' id. Processes are started inside of one,
-in a session of their own, and killed by their process group.
+Every namespace made here starts with ``mb`` and this process' id. Processes are started inside of
+one, in a session of their own, and killed by their process group.
 
-Be aware: links that end in a namespace die with it, so removing the namespaces is all of the cleaning.
-Namespaces are entered through ip(8), so programs see their own /sys.
+Be aware: links that end in a namespace die with it, so removing the namespaces is all of the
+cleaning. Namespaces are entered through ip(8), so programs see their own /sys.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.rounds import BenchError
@@ -151,8 +152,6 @@ class Bed:
 
     def gbps(self, short: str, address: str, port: int, seconds: float = 1.0) -> float:
         """Gbit/s one TCP stream carries from a namespace to an iperf3 server."""
-        import json
-
         out = self.inside(
             short, *("iperf3", "-J", "-c", address, "-p", str(port), "-t", str(seconds))
         )
@@ -161,13 +160,3 @@ class Bed:
 
 PINNED: Sequence[str] = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
 """Puts client, server and the softirqs between them on one core, so that cost shows as speed."""
-
-
-@contextlib.contextmanager
-def within(*paths: Path) -> Iterator[None]:
-    """Remove files at the end."""
-    try:
-        yield
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)

@@ -4,9 +4,10 @@
 ``crr.py load ADDRESS PORT SECONDS`` prints connections per second;
 ``crr.py seen ADDRESS PORT`` prints the client addresses the servers saw.
 
-Be aware: connections end by RST (SO_LINGER 0), so no TIME_WAIT uses up ports. One connection at a time;
-what Python itself costs is in every figure, of us and of the peer, and pulls ratios towards 1: run it
-where the kernel's share is what differs (bench/README says how large it is).
+Be aware: connections end by RST (SO_LINGER 0), so no TIME_WAIT uses up ports. One connection at a
+time.
+What Python itself costs is in the figures of us and of the peer alike and pulls ratios towards
+1, see ``Bed.rate`` for how that is kept small.
 """
 
 import socket
@@ -18,7 +19,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 def serve(port: int) -> None:
-    listener = socket.create_server(("0.0.0.0", port), backlog=4096)
+    listener = socket.create_server(("", port), backlog=4096)
     while True:
         try:
             connection, peer = listener.accept()

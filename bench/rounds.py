@@ -1,8 +1,8 @@
 """Rounds in which every contender is measured once, and the ratios that come of them.
 
-A machine's speed drifts by far more than the differences measured here, so what is compared is always
-measured within one round, seconds apart, in an order that turns with each round. A verdict is the
-median of the rounds' ratios.
+A machine's speed drifts by far more than the differences measured here, so what is compared is
+always measured within one round, seconds apart, in an order that turns with each round. A verdict
+is the median of the rounds' ratios.
 
 Be aware: a ratio is always "ours over the peer's" as the benchmark names it; whether it has to be
 high (speed) or low (time) is said by the goal.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 ROUNDS = 7
 """Rounds of a quick measurement; slow ones say their own number, never under 5."""
@@ -62,19 +62,15 @@ class Line:
         return statistics.median(self.values)
 
     @property
+    def best_to_best(self) -> float:
+        """Our best round over the peer's best, whichever rounds those were."""
+        low = self.goal is not None and not self.goal.at_least
+        best = min if low else max
+        return best(self.ours) / best(self.peer)
+
+    @property
     def holds(self) -> bool | None:
         return None if self.goal is None else self.goal.holds(self.median)
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """One measurement: its name on the command line, what it says, and how to do it."""
-
-    name: str
-    title: str
-    run: Callable[[], list[Line]]
-    needs: tuple[str, ...] = field(default=())
-    """Programs that have to be installed."""
 
 
 def interleave(

@@ -1,0 +1,64 @@
+"""``python -m bench [names…]``: measure, say ratios and verdicts, write docs/benchmarks.md.
+
+Exit status: 0 when every goal was reached, 1 when one was missed or could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import time
+
+from bench.report import row, write
+from bench.rounds import BenchError, Line
+
+BENCHMARKS = {
+    "overlay": "throughput from container to container across hosts",
+    "vip": "new connections per second through a VIP",
+    "mesh": "new connections and throughput through a published port",
+    "dns": "DNS queries per second on one core",
+    "lab_up": "seconds of meshnet lab up",
+    "create20": "seconds of service create --replicas 20",
+    "rest": "memory and CPU at rest with 20 tasks on the host",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--dry", action="store_true", help="do not write docs/benchmarks.md")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - BENCHMARKS.keys():
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    if os.geteuid() != 0:
+        parser.error("must be run as root: it makes network namespaces")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that finally blocks run
+    done: dict[str, list[Line]] = {}
+    failed: list[str] = []
+    for name in asked.names or BENCHMARKS:
+        print(f"{name}: {BENCHMARKS[name]}", flush=True)
+        began = time.monotonic()
+        try:
+            done[name] = importlib.import_module(f"bench.{name}").measure()
+        except (BenchError, ImportError) as error:
+            failed.append(name)
+            print(f"    not measured: {error}")
+            continue
+        for line in done[name]:
+            print("    " + row(line).strip(), flush=True)
+        print(f"    ({time.monotonic() - began:.0f} s)")
+    if done and not asked.dry:
+        write(done, list(BENCHMARKS))
+    missed = [line.what for lines in done.values() for line in lines if line.holds is False]
+    if missed:
+        print(f"goals missed: {'; '.join(missed)}")
+    if failed:
+        print(f"not measured: {', '.join(failed)}")
+    return 1 if missed or failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
