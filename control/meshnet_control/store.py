@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from meshnet.errors import MeshnetError
 from meshnet_control.api.control_pb2 import (
@@ -34,6 +34,9 @@ Object: TypeAlias = Cluster | Node | Service | Task | Network | Secret | Config
 Kind: TypeAlias = type[Object]
 Key: TypeAlias = tuple[Kind, str]
 """Kind and id: what names one object."""
+
+Expect: TypeAlias = Mapping[tuple[Any, str], int]
+"""Key to version. Any: a mapping's keys are invariant, and callers have one kind's type."""
 
 KINDS: tuple[Kind, ...] = (Cluster, Node, Service, Task, Network, Secret, Config)
 
@@ -101,9 +104,7 @@ class Store(Protocol):
         """Every object of a kind, in no promised order."""
         ...
 
-    async def commit(
-        self, writes: Sequence[Put | Delete], expect: Mapping[Key, int] | None = None
-    ) -> int:
+    async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
         """Write all or nothing; of several writes to one object the last counts.
 
         Each put object gets ``version.index`` = the new revision, ``updated_at`` = now, and

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar, cast
 
 from meshnet_control.store import (
@@ -22,8 +22,8 @@ from meshnet_control.store import (
     Change,
     CompactedError,
     Delete,
+    Expect,
     Key,
-    Kind,
     Object,
     OutOfSequenceError,
     Put,
@@ -76,9 +76,7 @@ class Memory:
         """Copies of a kind's objects."""
         return [cast("_M", _copy(m)) for m in self._objects[kind].values()]
 
-    def prepare(
-        self, writes: Sequence[Put | Delete], expect: Mapping[Key, int], now_ns: int
-    ) -> list[Change]:
+    def prepare(self, writes: Sequence[Put | Delete], expect: Expect, now_ns: int) -> list[Change]:
         """What these writes change as the next commit, stamped; [] when nothing.
 
         Raises:

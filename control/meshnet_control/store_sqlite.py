@@ -22,7 +22,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +36,7 @@ from meshnet_control.store import (
     KINDS,
     Change,
     Delete,
-    Key,
+    Expect,
     Kind,
     Object,
     Put,
@@ -132,9 +132,7 @@ class SqliteStore:
         """Every object of a kind, in no promised order."""
         return self._memory.all(kind)
 
-    async def commit(
-        self, writes: Sequence[Put | Delete], expect: Mapping[Key, int] | None = None
-    ) -> int:
+    async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
         """Write all or nothing; see ``Store.commit``.
 
         A caller that is cancelled meanwhile does not stop a commit that has begun.
@@ -163,7 +161,7 @@ class SqliteStore:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
             self._thread.shutdown(wait=False)
 
-    async def _commit(self, writes: Sequence[Put | Delete], expect: Mapping[Key, int]) -> int:
+    async def _commit(self, writes: Sequence[Put | Delete], expect: Expect) -> int:
         async with self._writing:
             if self._closed:
                 raise StoreError(f"the store {self._path} is closed")
