@@ -23,7 +23,7 @@ __all__ = ["Delete", "Put", "Step", "StepFunction", "View", "Write", "changed"]
 Write: TypeAlias = Put | Delete
 _Index: TypeAlias = dict[str, dict[str, pb.Task]]
 
-M = TypeVar("M", bound=Object)
+M = TypeVar("M", pb.Cluster, pb.Node, pb.Service, pb.Task, pb.Network)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""Which subnet a network gets, and which address of it is handed out next. Pure.
+
+Addresses go upwards and are not reused at once: the search starts behind the highest address
+that is held *or remembered*, and begins again at the bottom when the top is reached. Remembered
+are the addresses of dead tasks as long as their records are kept (five a slot): somebody may still
+have such an address in a cache. Only when nothing else is free are they given away.
+
+    .1 gateway   .2 held (VIP)   .3 held   .4 dead   .5 held   .6 <- next
+
+Be aware: there is no stored cursor. What was released and forgotten, and was the highest, comes
+again; the data plane forgets connections to a withdrawn address, so this is harmless.
+Source: moby libnetwork/ipam (serial allocation), swarmkit manager/allocator/network.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+from itertools import chain
+
+from meshnet_control.api import control_pb2 as pb
+
+NO_ADDRESS = "could not find an available IP"
+NO_VIP = "could not find an available IP while allocating VIP"
+NO_SUBNET = (
+    "could not find an available, non-overlapping IPv4 address pool among the defaults "
+    "to assign to the network"
+)
+
+DEFAULT_POOL = "10.0.0.0/8"
+DEFAULT_SUBNET_SIZE = 24
+FIRST_VNI = 4096
+"""The ingress network's; the others count up from here."""
+LAST_VNI = (1 << 24) - 1
+
+
+class Addresses:
+    """The addresses of one network while a step hands some out.
+
+    Args:
+        config: the network's allocated configuration, subnet and gateway set.
+        held: addresses in use, plain or with a prefix length.
+        remembered: addresses of dead tasks, given away last.
+    """
+
+    def __init__(
+        self, config: pb.IPAMConfig, held: Iterable[str], remembered: Iterable[str] = ()
+    ) -> None:
+        self.subnet = IPv4Network(config.subnet)
+        space = IPv4Network(config.ip_range) if config.ip_range else self.subnet
+        first, last = int(space.network_address), int(space.broadcast_address)
+        reserved = {int(self.subnet.network_address), int(self.subnet.broadcast_address)}
+        gateway = config.gateway or str(self.subnet[1])
+        reserved |= {number_of(a) for a in (gateway, *config.auxiliary_addresses.values())}
+        self._first, self._last = first, last
+        self._held = reserved | {number_of(address) for address in held}
+        self._remembered = {number_of(address) for address in remembered}
+
+    def __contains__(self, address: str) -> bool:
+        """True when an address, plain or with a prefix length, lies in the subnet."""
+        try:
+            return IPv4Interface(address).ip in self.subnet
+        except AddressValueError:
+            return False
+
+    def take(self) -> str | None:
+        """The next free address, as ``10.0.1.2/24``; None when every one is held."""
+        avoided = self._held | self._remembered
+        inside = [n for n in avoided if self._first <= n < self._last]
+        start = max(inside, default=self._first - 1) + 1
+        walk = chain(range(start, self._last + 1), range(self._first, start))
+        number = next((n for n in walk if n not in avoided), None)
+        if number is None:
+            every = range(self._first, self._last + 1)
+            number = next((n for n in every if n not in self._held), None)
+        if number is None:
+            return None
+        self._held.add(number)
+        return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
+
+
+def number_of(address: str) -> int:
+    """An address, plain or with a prefix length, as a number."""
+    return int(IPv4Address(address.partition("/")[0]))
+
+
+def subnet_for(cluster: pb.Cluster | None, networks: Iterable[pb.Network]) -> IPv4Network | None:
+    """The next subnet of the cluster's pools that overlaps no network's; None: none is left.
+
+    The search starts behind the newest network's subnet (highest VNI) and goes round.
+    """
+    pools = (cluster.default_addr_pool if cluster else ()) or (DEFAULT_POOL,)
+    size = (cluster.subnet_size if cluster else 0) or DEFAULT_SUBNET_SIZE
+    taken: list[IPv4Network] = []
+    newest: tuple[int, IPv4Network] | None = None
+    for network in networks:
+        for config in network.ipam_options.configs or network.spec.ipam_options.configs:
+            if not config.subnet:
+                continue
+            subnet = IPv4Network(config.subnet, strict=False)
+            taken.append(subnet)
+            if newest is None or network.vni > newest[0]:
+                newest = (network.vni, subnet)
+    spaces = [IPv4Network(pool, strict=False) for pool in pools]
+    after = newest[1] if newest else None
+    start = next((i for i, s in enumerate(spaces) if after and after.subnet_of(s)), None)
+    if start is None or after is None:
+        return _first_free(spaces, size, taken)
+    behind = [int(after.broadcast_address) + 1] + [0] * (len(spaces) - start - 1)
+    found = _first_free(spaces[start:], size, taken, behind)
+    return found or _first_free(spaces, size, taken)
+
+
+def _first_free(
+    spaces: list[IPv4Network], size: int, taken: list[IPv4Network], behind: Iterable[int] = ()
+) -> IPv4Network | None:
+    """The first free subnet, looking only behind the given start in each space."""
+    starts = chain(behind, iter(lambda: 0, 1))
+    step = 1 << (32 - size)
+    for space, start in zip(spaces, starts, strict=False):
+        at = max(int(space.network_address), -(-start // step) * step)
+        while at + step - 1 <= int(space.broadcast_address):
+            subnet = IPv4Network((at, size))
+            block = next((t for t in taken if t.overlaps(subnet)), None)
+            if block is None:
+                return subnet
+            at = max(at + step, -(-(int(block.broadcast_address) + 1) // step) * step)
+    return None
+
+
+def vni_for(last: int, networks: Mapping[str, pb.Network]) -> int | None:
+    """The next VNI: one above the highest ever given, from the bottom again after 2^24 - 1.
+
+    Args:
+        last: the highest given so far (Cluster.LastVNI), 0: none.
+        networks: the networks there are.
+    """
+    used = {network.vni for network in networks.values()}
+    above = max(last, FIRST_VNI, *used) + 1 if used else max(last, FIRST_VNI) + 1
+    if above <= LAST_VNI:
+        return above
+    return next((n for n in range(FIRST_VNI + 1, LAST_VNI + 1) if n not in used), None)
