@@ -78,6 +78,10 @@ class Addresses:
         self._held.add(number)
         return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
 
+    def give_back(self, address: str) -> None:
+        """Undo a ``take`` of the same step."""
+        self._held.discard(number_of(address))
+
 
 def number_of(address: str) -> int:
     """An address, plain or with a prefix length, as a number."""
@@ -87,7 +91,8 @@ def number_of(address: str) -> int:
 def subnet_for(cluster: pb.Cluster | None, networks: Iterable[pb.Network]) -> IPv4Network | None:
     """The next subnet of the cluster's pools that overlaps no network's; None: none is left.
 
-    The search starts behind the newest network's subnet (highest VNI) and goes round.
+    The search starts behind the newest subnet given by us (highest VNI) and goes round; a subnet
+    that was asked for is only stepped over.
     """
     pools = (cluster.default_addr_pool if cluster else ()) or (DEFAULT_POOL,)
     size = (cluster.subnet_size if cluster else 0) or DEFAULT_SUBNET_SIZE
@@ -99,7 +104,8 @@ def subnet_for(cluster: pb.Cluster | None, networks: Iterable[pb.Network]) -> IP
                 continue
             subnet = IPv4Network(config.subnet, strict=False)
             taken.append(subnet)
-            if newest is None or network.vni > newest[0]:
+            ours = not any(asked.subnet for asked in network.spec.ipam_options.configs)
+            if ours and (newest is None or network.vni > newest[0]):
                 newest = (network.vni, subnet)
     spaces = [IPv4Network(pool, strict=False) for pool in pools]
     after = newest[1] if newest else None
