@@ -39,6 +39,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from meshnet.errors import ControlError
+from meshnet.model.ids import ID_LENGTH, base36
 from meshnet_control.api import control_pb2 as pb
 
 Role = Literal["worker", "manager"]
@@ -106,14 +107,7 @@ def issue(
     Raises:
         ControlError: 400, the request is not a PEM signing request signed by its own P-256 key.
     """
-    try:
-        csr = x509.load_pem_x509_csr(csr_pem)
-        public = csr.public_key()
-        sound = csr.is_signature_valid and isinstance(public, ec.EllipticCurvePublicKey)
-    except ValueError:
-        sound, public = False, None
-    if not sound or not isinstance(public, ec.EllipticCurvePublicKey):
-        raise ControlError("certificate signing request is not valid")
+    public = _requested_key(csr_pem)
     root = x509.load_pem_x509_certificate(root_cert)
     unit = f"swarm-{role}"
     names = [x509.DNSName(unit), x509.DNSName(node_id)]
@@ -219,6 +213,27 @@ def tls_info(root_cert: bytes) -> pb.TLSInfo:
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         ),
     )
+
+
+def _requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem)
+        public = csr.public_key()
+        if csr.is_signature_valid and isinstance(public, ec.EllipticCurvePublicKey):
+            return public
+    except ValueError:
+        pass
+    raise ControlError("certificate signing request is not valid")
+
+
+def node_id_of(csr_pem: bytes) -> str:
+    """The id of a node that joins: from its key, so that a repeated request makes one node.
+
+    Raises:
+        ControlError: 400, not a valid signing request.
+    """
+    public = _requested_key(csr_pem).public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    return base36(int.from_bytes(hashlib.sha256(public).digest()[:16], "big"), ID_LENGTH)
 
 
 def _signed_by(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:

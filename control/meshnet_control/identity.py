@@ -1,14 +1,13 @@
 """Who this node is: its certificates and addresses, kept in the state directory.
 
 ```
- node.key   0600  private key          state.json  0600  ids, role, addresses, managers
- node.crt   0600  node certificate     ca.crt      0600  the cluster's root
+ node.pem    certificate and private key      state.json  ids, role, addresses, managers
+ ca.crt      the cluster's root               all 0600
 ```
 
 Be aware: state.json is written last and says that the node is in a cluster; a directory without it
-holds no identity, whatever else a crash left there. ``replace`` is atomic per file only: a key and a
-certificate that do not belong together (crash during a renewal) are prevented by keeping both in
-one write of node.crt (certificate, then key); node.key is a copy for people and tools.
+holds no identity, whatever else a crash left there. A replacement is atomic per file only, so a
+certificate and its key are one file: a crash during a renewal leaves a pair that fits.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Final, Literal
 from meshnet_control.api import control_pb2 as pb
 
 _STATE: Final = "state.json"
-_FILES: Final = (_STATE, "node.crt", "node.key", "ca.crt")
+_FILES: Final = (_STATE, "node.pem", "ca.crt")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def load(state_dir: Path) -> Identity | None:
         state = json.loads((state_dir / _STATE).read_text())
     except FileNotFoundError:
         return None
-    certificate, key = _split((state_dir / "node.crt").read_bytes())
+    certificate, key = _split((state_dir / "node.pem").read_bytes())
     root = (state_dir / "ca.crt").read_bytes()
     try:
         return Identity(
@@ -85,8 +84,7 @@ def save(state_dir: Path, identity: Identity) -> None:
     state = asdict(identity)
     del state["certs"]
     _write(state_dir / "ca.crt", identity.certs.root)
-    _write(state_dir / "node.key", identity.certs.key)
-    _write(state_dir / "node.crt", identity.certs.certificate + identity.certs.key)
+    _write(state_dir / "node.pem", identity.certs.certificate + identity.certs.key)
     _write(state_dir / _STATE, json.dumps(state, indent=1).encode() + b"\n")
     _sync(state_dir)
 
@@ -105,7 +103,7 @@ def remotes(managers: list[pb.RemoteManager]) -> tuple[str, ...]:
 def _split(pem: bytes) -> tuple[bytes, bytes]:
     mark = pem.find(b"-----BEGIN PRIVATE KEY-----")
     if mark < 0:
-        raise ValueError("node.crt holds no private key")
+        raise ValueError("node.pem holds no private key")
     return pem[:mark], pem[mark:]
 
 
