@@ -1,0 +1,119 @@
+"""The table in the host's network namespace: published ports and the way out of containers. Pure.
+
+The model: a connection to any address of this node on a published port is translated to a ready
+task of the service, wherever it runs, and leaves through ``mn-ingress``, the node's foot in the
+ingress network. Its source stays: the task sees the client, and finds the way back by the MAC of
+``mn-ingress`` (``meshnet_lb.sandbox``). Only sources that the task could not answer to are replaced
+by the address of ``mn-ingress``: this host's own addresses, 127.0.0.1 among them, and its
+containers' addresses on docker_gwbridge, which every host has alike. A port published with
+``mode=host`` is translated to the task's address on docker_gwbridge, on the task's node alone.
+
+A port without a ready task is refused before the host's own firewall can drop it silently.
+
+Be aware: localhost works only with ``route_localnet`` set; forwarding needs ``ip_forward``, and no
+other table may drop in forward (the Engine sets its own FORWARD policy to DROP when it was it that
+turned forwarding on). A drop elsewhere cannot be overruled from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from meshnet.model.snapshot import Gwbridge, Protocol, Snapshot
+from meshnet.nft.objects import Chain, Ruleset, Set
+from meshnet_lb.service import Backends, turn
+
+GATEWAY_INTERFACE: Final = "mn-ingress"
+
+Port = tuple[Protocol, int]
+"""Protocol and published port."""
+
+_TO_PORTS = "fib daddr type local meta l4proto . th dport vmap @ports"
+
+
+def ruleset(snapshot: Snapshot, ready: Backends) -> Ruleset:
+    """What the host's ``table ip meshnet`` holds; ``ready`` is ``service.backends(snapshot)``."""
+    rules, closed = _published(snapshot, ready)
+    ports = {_key(port): f"goto {_chain_name(port)}" for port in sorted(rules)}
+    chains = (
+        Chain("prerouting", (_TO_PORTS,), "type nat hook prerouting priority -100;"),
+        Chain("output", (_TO_PORTS,), "type nat hook output priority -100;"),
+        Chain(
+            "postrouting",
+            _masquerading(snapshot.gwbridge),
+            "type nat hook postrouting priority 100;",
+        ),
+        Chain(
+            "refuse",
+            (
+                "ct state new meta l4proto . th dport @closed meta l4proto tcp"
+                " reject with tcp reset",
+                "ct state new meta l4proto . th dport @closed reject with icmp port-unreachable",
+            ),
+            "type filter hook input priority -10;",
+        ),
+        *(Chain(_chain_name(port), (rules[port],)) for port in sorted(rules)),
+    )
+    sets = (
+        Set("ports", "inet_proto . inet_service : verdict", ports),
+        Set("closed", "inet_proto . inet_service", {_key(port): "" for port in sorted(closed)}),
+    )
+    return Ruleset("ip", "meshnet", chains, sets)
+
+
+def _published(snapshot: Snapshot, ready: Backends) -> tuple[Mapping[Port, str], frozenset[Port]]:
+    """The rule of each port that somebody answers, and the ports that nobody answers."""
+    rules = dict(_host_mode(snapshot))
+    closed: set[Port] = set()
+    ingress = snapshot.ingress
+    if ingress is None:
+        return rules, frozenset()
+    itself = snapshot.nodes.get(snapshot.self_id)
+    connected = itself is not None and itself.ingress_address is not None
+    for service in sorted(snapshot.services.values(), key=lambda service: service.id):
+        backends = ready.get((service.id, ingress.id), ()) if connected else ()
+        for port in service.ports:
+            key: Port = (port.protocol, port.published)
+            if port.mode != "ingress":
+                continue
+            if backends:
+                rules[key] = turn([f"{address} . {port.target}" for address in backends])
+            else:
+                closed.add(key)
+    return rules, frozenset(closed - rules.keys())
+
+
+def _host_mode(snapshot: Snapshot) -> Mapping[Port, str]:
+    """Ports that tasks on this node publish here alone; of two tasks the later id wins."""
+    rules: dict[Port, str] = {}
+    for sandbox in sorted(snapshot.sandboxes.values(), key=lambda sandbox: sandbox.task):
+        for port in sandbox.ports:
+            if port.mode == "host" and sandbox.gateway_address is not None:
+                rules[port.protocol, port.published] = (
+                    f"meta l4proto {port.protocol}"
+                    f" dnat to {sandbox.gateway_address.ip}:{port.target}"
+                )
+    return rules
+
+
+def _masquerading(gwbridge: Gwbridge | None) -> tuple[str, ...]:
+    own = f'oifname "{GATEWAY_INTERFACE}" fib saddr type local masquerade'
+    if gwbridge is None:
+        return (own,)
+    return (
+        own,
+        f'ip saddr {gwbridge.subnet} oifname != "{gwbridge.name}" masquerade',
+        # A task asks its own node for a port of mode=host: without this the answer would go
+        # straight from task to task on the bridge and be nobody's.
+        f'oifname "{gwbridge.name}" ct status dnat ip saddr {gwbridge.subnet} masquerade',
+        f'oifname "{gwbridge.name}" ct status dnat fib saddr type local masquerade',
+    )
+
+
+def _key(port: Port) -> str:
+    return f"{port[0]} . {port[1]}"
+
+
+def _chain_name(port: Port) -> str:
+    return f"port-{port[0]}-{port[1]}"

@@ -1,0 +1,144 @@
+"""The tables in a container's network namespace: pure.
+
+``table ip meshnet`` balances the VIPs of the container's networks where its connections begin, so
+the backend sees the container's own address and nothing stands between. In a container on the
+ingress network it also holds the task's side of the routing mesh, with ``table netdev meshnet``:
+
+1. The entry node sends a client's packet on through VXLAN, which is layer 2, without changing its
+   source. The packet's Ethernet source is the entry node's gateway and names the way back.
+2. ``@gateways`` turns that MAC into a mark, kept in conntrack; every reply carries the mark again.
+3. ``ip rule`` leads marked packets out of the ingress interface to a next hop that does not exist;
+   ``@macs`` writes the entry node's MAC over its MAC on the way out (netdev egress, Linux 5.16).
+
+So a node that joins or leaves is one element in two maps.
+
+Be aware: rule, route, neighbour and sysctls of the way back are the overlay reconciler's. Marks use
+the low 24 bits of the gateway's address, so an ingress network larger than a /8 would be ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+
+from meshnet.model.ids import NetworkId, mac_of
+from meshnet.model.snapshot import Network, Sandbox, Snapshot
+from meshnet.nft.objects import Chain, Ruleset, Set
+from meshnet_lb.service import NetworkVips
+
+MARK = 0x10000000
+"""The bit that all marks of the mesh have; ``ip rule`` matches it and nothing else."""
+_MESH_MARKED = f"ct mark & {MARK:#010x} == {MARK:#010x}"
+
+_NOTHING = NetworkVips()
+
+
+def rulesets(
+    sandbox: Sandbox, vips: Mapping[NetworkId, NetworkVips], snapshot: Snapshot
+) -> tuple[Ruleset, ...]:
+    """What one container's namespace holds; ``vips`` is ``service.vips(snapshot, ...)``."""
+    chains, sets = _balancing([vips.get(network, _NOTHING) for network, _ in sandbox.networks])
+    interface = _ingress_interface(sandbox, snapshot.ingress)
+    if interface is None:
+        return (Ruleset("ip", "meshnet", chains, sets),)
+    gateways = _gateways(snapshot)
+    return (
+        Ruleset(
+            "ip",
+            "meshnet",
+            (*chains, *_mesh_chains(interface)),
+            (*sets, *_mesh_sets(sandbox, gateways)),
+        ),
+        _egress(interface, gateways),
+    )
+
+
+def mark_of(gateway: IPv4Address) -> int:
+    """Mark of connections that came in through the node with this ingress gateway address."""
+    return MARK | (int(gateway) & 0x00FFFFFF)
+
+
+def _balancing(networks: Sequence[NetworkVips]) -> tuple[tuple[Chain, ...], tuple[Set, ...]]:
+    verdicts = {vip: verdict for network in networks for vip, verdict in network.verdicts}
+    empty = {vip: "" for network in networks for vip in network.empty}
+    chains = (
+        Chain("balance", ("ip daddr vmap @vips",), "type nat hook output priority -100;"),
+        Chain(
+            "refuse",
+            (
+                "ip daddr @empty_vips meta l4proto tcp reject with tcp reset",
+                "ip daddr @empty_vips reject with icmp port-unreachable",
+            ),
+            "type filter hook output priority 0;",
+        ),
+        *(chain for network in networks for chain in network.chains),
+    )
+    sets = (
+        Set("vips", "ipv4_addr : verdict", verdicts),
+        Set("empty_vips", "ipv4_addr", empty),
+    )
+    return chains, sets
+
+
+def _ingress_interface(sandbox: Sandbox, ingress: Network | None) -> str | None:
+    for index, (network, _) in enumerate(sandbox.networks):
+        if ingress is not None and network == ingress.id:
+            return f"eth{index}"
+    return None
+
+
+def _gateways(snapshot: Snapshot) -> tuple[IPv4Address, ...]:
+    """Ingress gateway addresses of all nodes, this one included, ascending."""
+    found = (node.ingress_address for node in snapshot.nodes.values())
+    return tuple(sorted(address for address in found if address is not None))
+
+
+def _mesh_chains(interface: str) -> tuple[Chain, ...]:
+    return (
+        Chain(
+            "mesh_in",
+            (
+                f'iifname "{interface}" ct state new ct mark set ether saddr map @gateways',
+                f'iifname "{interface}" {_MESH_MARKED} meta mark set ct mark',
+            ),
+            "type filter hook prerouting priority -150;",
+        ),
+        Chain(
+            "mesh_back",
+            (f"ct direction reply {_MESH_MARKED} meta mark set ct mark",),
+            "type route hook output priority -150;",
+        ),
+        Chain("mesh_only", _only_published(interface), "type filter hook input priority 0;"),
+    )
+
+
+def _only_published(interface: str) -> tuple[str, ...]:
+    """Refuse what comes in from the ingress network and is for no published port."""
+    new = f'iifname "{interface}" ct state new'
+    return (
+        f"{new} meta l4proto . th dport @targets accept",
+        f"{new} meta l4proto tcp reject with tcp reset",
+        f"{new} meta l4proto {{ udp, sctp }} reject with icmp port-unreachable",
+    )
+
+
+def _mesh_sets(sandbox: Sandbox, gateways: Sequence[IPv4Address]) -> tuple[Set, ...]:
+    targets = {
+        f"{port.protocol} . {port.target}": "" for port in sandbox.ports if port.mode == "ingress"
+    }
+    marks = {mac_of(gateway): f"{mark_of(gateway):#010x}" for gateway in gateways}
+    return (
+        Set("targets", "inet_proto . inet_service", dict(sorted(targets.items()))),
+        Set("gateways", "ether_addr : mark", marks),
+    )
+
+
+def _egress(interface: str, gateways: Sequence[IPv4Address]) -> Ruleset:
+    """Who gets a marked packet; a mark that is in no map leaves the packet as it is."""
+    macs = {f"{mark_of(gateway):#010x}": mac_of(gateway) for gateway in gateways}
+    chain = Chain(
+        "egress",
+        ("ether daddr set meta mark map @macs",),
+        f'type filter hook egress device "{interface}" priority 0;',
+    )
+    return Ruleset("netdev", "meshnet", (chain,), (Set("macs", "mark : ether_addr", macs),))

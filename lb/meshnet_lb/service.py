@@ -1,0 +1,101 @@
+"""Where a connection to a service's virtual IP goes: pure, computed once for all containers.
+
+The model: a VIP belongs to one service on one network. With ready backends it has a chain of its
+own, ``svc-<service>-<network>``, whose one rule hands new connections to the backends in strict
+turn (``numgen inc``, nft(8) "Numgen expression"); conntrack keeps a connection where it began.
+Without ready backends the VIP is refused at once instead. Backends stand in ascending order of
+address, so the order in which they became ready does not matter.
+
+Be aware: the turn is counted for each chain in each container and begins anew when the service's
+backends change, and only then. The ingress network's VIPs are not balanced in containers: what is
+published is reached through the nodes (``meshnet_lb.ingress``).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from meshnet.model.ids import NetworkId, ServiceId
+from meshnet.model.snapshot import Snapshot
+from meshnet.nft.objects import Chain
+
+Backends = Mapping[tuple[ServiceId, NetworkId], tuple[IPv4Address, ...]]
+"""Ready backends, ascending; a service without any on a network has no entry there."""
+
+_ID_PART = 12
+"""Characters of an id in a chain's name: 62 random bits; both parts fit well below nft's 128."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkVips:
+    """The VIPs of one network, as they stand in every container on it.
+
+    Attributes:
+        chains: one for each VIP that has backends, in order of name.
+        verdicts: VIP -> ``goto <chain>``.
+        empty: VIPs without a ready backend.
+    """
+
+    chains: tuple[Chain, ...] = ()
+    verdicts: tuple[tuple[str, str], ...] = ()
+    empty: tuple[str, ...] = ()
+
+
+def backends(snapshot: Snapshot) -> Backends:
+    """Every service's ready backends on every network, in one pass over the endpoints.
+
+    The same as ``Snapshot.backends`` for each pair, which walks all endpoints for one.
+    """
+    found: defaultdict[tuple[ServiceId, NetworkId], list[IPv4Address]] = defaultdict(list)
+    for endpoint in snapshot.endpoints.values():
+        if endpoint.service is not None and endpoint.ready:
+            for network, address in endpoint.addresses.items():
+                found[endpoint.service, network].append(address)
+    return {key: tuple(sorted(addresses)) for key, addresses in found.items()}
+
+
+def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]:
+    """The VIPs of each network that has any; ``ready`` is ``backends(snapshot)``."""
+    chains: defaultdict[NetworkId, list[Chain]] = defaultdict(list)
+    verdicts: defaultdict[NetworkId, list[tuple[str, str]]] = defaultdict(list)
+    empty: defaultdict[NetworkId, list[str]] = defaultdict(list)
+    ingress = snapshot.ingress
+    for service in snapshot.services.values():
+        if service.mode != "vip":
+            continue
+        for network, vip in service.vips.items():
+            if ingress is not None and network == ingress.id:
+                continue
+            addresses = ready.get((service.id, network), ())
+            if not addresses:
+                empty[network].append(str(vip))
+                continue
+            chain = Chain(chain_name(service.id, network), (turn([str(a) for a in addresses]),))
+            chains[network].append(chain)
+            verdicts[network].append((str(vip), f"goto {chain.name}"))
+    return {
+        network: NetworkVips(
+            tuple(sorted(chains[network], key=lambda chain: chain.name)),
+            tuple(sorted(verdicts[network])),
+            tuple(sorted(empty[network])),
+        )
+        for network in verdicts.keys() | empty.keys()
+    }
+
+
+def chain_name(service: ServiceId, network: NetworkId) -> str:
+    """Name of the chain of one VIP: ``svc-<12 of the service id>-<12 of the network id>``."""
+    return f"svc-{service[:_ID_PART]}-{network[:_ID_PART]}"
+
+
+def turn(destinations: Sequence[str]) -> str:
+    """A rule that translates new connections to the destinations, each in its turn.
+
+    Args:
+        destinations: at least one, ``address`` or, all of them, ``address . port``.
+    """
+    slots = ", ".join(f"{slot} : {destination}" for slot, destination in enumerate(destinations))
+    return f"dnat to numgen inc mod {len(destinations)} map {{ {slots} }}"
