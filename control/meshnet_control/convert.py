@@ -2,7 +2,7 @@
 
 PURE. The schema is the mapping; each message type is looked at once and remembered as a table:
 
-    uint64 index = 1 [json_name = "Index", (always) = true]     {"Index": 0}
+    bool leader = 1 [json_name = "Leader", (always) = true]    {"Leader": false}
            name in messages        name in JSON    written even when empty
 
 ========================  =====================================================================
@@ -29,7 +29,7 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -37,6 +37,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet.errors import ControlError
@@ -46,6 +47,7 @@ _M = TypeVar("_M", bound=Message)
 Json = dict[str, Any]
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
+_NO_TIME = "{path} is not a time in RFC 3339"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_ONE_S = -62135596800
 _YEAR_10000_S = 253402300800
@@ -106,7 +108,7 @@ class _RefusedError(Exception):
     def __str__(self) -> str:
         path = ".".join(self.path)
         if not self.go_type:
-            return self.what.format(path=path)
+            return self.what.replace("{path}", path)
         target = f"struct field {self.struct}.{path}" if path else "value"
         return f"json: cannot unmarshal {self.what} into Go {target} of type {self.go_type}"
 
@@ -148,26 +150,33 @@ def _table(descriptor: Descriptor) -> _Table:
     by_name: dict[str, _Field] = {}
     always: list[_Field] = []
     for item in descriptor.fields:
-        options = item.GetOptions()
-        if options.Extensions[control_pb2.hidden]:
+        if _says(item, control_pb2.hidden):
             continue
         field = _field(item)
         by_number[item.number] = field
         by_name[item.json_name] = field
         by_name.setdefault(item.json_name.lower(), field)
-        if options.Extensions[control_pb2.always]:
+        if _says(item, control_pb2.always):
             always.append(field)
     return _Table(by_number, by_name, tuple(always))
+
+
+def _says(item: FieldDescriptor, option: FieldDescriptor) -> bool:
+    extensions = item.GetOptions().Extensions
+    return bool(extensions[option])  # type: ignore[index] # protoc's stub has the general type
 
 
 def _field(item: FieldDescriptor) -> _Field:
     message = item.message_type
     if message is not None and message.GetOptions().map_entry:
-        return _map_field(item, _scalar(message.fields_by_name["value"]))
+        entry = message.fields_by_name["value"]
+        if entry.message_type is not None:
+            return _message_map_field(item, entry.message_type)
+        return _map_field(item, _scalar(entry))
     if message is None or message.full_name == Timestamp.DESCRIPTOR.full_name:
         scalar = _TIME if message is not None else _scalar(item)
         return _list_field(item, scalar) if item.is_repeated else _one_field(item, scalar)
-    return _messages_field(item) if item.is_repeated else _message_field(item)
+    return _messages_field(item, message) if item.is_repeated else _message_field(item, message)
 
 
 def _one_field(item: FieldDescriptor, scalar: _Scalar) -> _Field:
@@ -213,8 +222,24 @@ def _map_field(item: FieldDescriptor, scalar: _Scalar) -> _Field:
     return _Field(item.json_name, written, read, dict)
 
 
-def _message_field(item: FieldDescriptor) -> _Field:
-    attribute, zero = item.name, item.message_type._concrete_class  # noqa: SLF001 - its only name
+def _message_map_field(item: FieldDescriptor, part_type: Descriptor) -> _Field:
+    attribute, go_type = item.name, f"map[string]swarm.{part_type.name}"
+
+    def read(message: Message, value: Any) -> None:  # noqa: ANN401 - any JSON value
+        if not isinstance(value, dict):
+            raise _RefusedError(_kind(value), go_type)
+        target = getattr(message, attribute)
+        for key, entry in value.items():
+            _fill(target[_text(key)], {} if entry is None else entry)
+
+    def write(values: Mapping[str, Message]) -> Json:
+        return {k: to_engine(v) for k, v in values.items()}
+
+    return _Field(item.json_name, write, read, dict)
+
+
+def _message_field(item: FieldDescriptor, part_type: Descriptor) -> _Field:
+    attribute, zero = item.name, GetMessageClass(part_type)
 
     def read(message: Message, value: Any) -> None:  # noqa: ANN401 - any JSON value
         part = getattr(message, attribute)
@@ -224,8 +249,8 @@ def _message_field(item: FieldDescriptor) -> _Field:
     return _Field(item.json_name, to_engine, read, lambda: to_engine(zero()))
 
 
-def _messages_field(item: FieldDescriptor) -> _Field:
-    attribute, go_type = item.name, f"[]swarm.{item.message_type.name}"
+def _messages_field(item: FieldDescriptor, part_type: Descriptor) -> _Field:
+    attribute, go_type = item.name, f"[]swarm.{part_type.name}"
 
     def read(message: Message, value: Any) -> None:  # noqa: ANN401 - any JSON value
         if not isinstance(value, list):
@@ -251,10 +276,10 @@ def _fill(message: Message, obj: Any) -> None:  # noqa: ANN401 - any JSON value
             continue
         field = fields.get(name) or fields.get(name.lower())
         try:
-            if field is not None:
+            if field is None:
+                _refuse_unless_empty(value)
+            else:
                 field.read(message, value)
-            elif not _says_nothing(value):
-                raise _RefusedError("{path} is not supported by this version of meshnet")
         except _RefusedError as refused:
             refused.within(descriptor.name, name if field is None else field.name)
             raise
@@ -264,7 +289,7 @@ def _scalar(item: FieldDescriptor) -> _Scalar:
     kind = item.cpp_type
     if kind in _INTEGERS:
         return _integer(*_INTEGERS[kind])
-    if kind == FieldDescriptor.CPPTYPE_ENUM:
+    if item.enum_type is not None:
         return _enum(item.enum_type)
     if item.type == FieldDescriptor.TYPE_BYTES:
         return _BYTES
@@ -294,7 +319,7 @@ def _enum(descriptor: EnumDescriptor) -> _Scalar:
         if not isinstance(value, str):
             raise _RefusedError(_kind(value), f"swarm.{descriptor.name}")
         if value not in numbers:
-            raise _RefusedError(f"{{path}} {value!r} is not one of {', '.join(numbers)}")
+            raise _RefusedError("{path}" + f" {value!r} is not one of {', '.join(numbers)}")
         return numbers[value]
 
     return _Scalar(lambda n: names.get(n, str(n)), read, descriptor.name, names[0])
@@ -349,15 +374,13 @@ def _read_time(value: Any) -> Timestamp | None:  # noqa: ANN401 - any JSON value
         raise _RefusedError(_kind(value), "time.Time")
     found = _RFC3339.fullmatch(value)
     try:
-        if found is None:
-            raise ValueError(value)
-        moment = datetime.fromisoformat(found[1] + found[3])
+        past = datetime.fromisoformat(found[1] + found[3] if found else "") - _EPOCH
     except ValueError:
-        raise _RefusedError("{path} is not a time in RFC 3339") from None
-    past = moment - _EPOCH
-    seconds, nanos = past.days * 86400 + past.seconds, int((found[2] or "0").ljust(9, "0")[:9])
+        raise _RefusedError(_NO_TIME) from None
+    seconds = past.days * 86400 + past.seconds
+    nanos = int(((found and found[2]) or "0").ljust(9, "0")[:9])
     if not _YEAR_ONE_S <= seconds < _YEAR_10000_S:
-        raise _RefusedError("{path} is not a time in RFC 3339")
+        raise _RefusedError(_NO_TIME)
     if seconds == _YEAR_ONE_S and nanos == 0:
         return None
     return Timestamp(seconds=seconds, nanos=nanos)
@@ -380,6 +403,11 @@ def _kind(value: Any) -> str:  # noqa: ANN401 - any JSON value
         return "bool"
     names = {str: "string", int: "number", float: "number", list: "array", dict: "object"}
     return names.get(type(value), "null")
+
+
+def _refuse_unless_empty(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    if not _says_nothing(value):
+        raise _RefusedError("{path} is not supported by this version of meshnet")
 
 
 def _says_nothing(value: Any) -> bool:  # noqa: ANN401 - any JSON value

@@ -332,8 +332,22 @@ class PeerInfo(_message.Message):
     ip: str
     def __init__(self, name: _Optional[str] = ..., ip: _Optional[str] = ...) -> None: ...
 
+class EndpointResource(_message.Message):
+    __slots__ = ("name", "endpoint_id", "mac_address", "ipv4_address", "ipv6_address")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    MAC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    IPV4_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    IPV6_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    endpoint_id: str
+    mac_address: str
+    ipv4_address: str
+    ipv6_address: str
+    def __init__(self, name: _Optional[str] = ..., endpoint_id: _Optional[str] = ..., mac_address: _Optional[str] = ..., ipv4_address: _Optional[str] = ..., ipv6_address: _Optional[str] = ...) -> None: ...
+
 class NetworkResource(_message.Message):
-    __slots__ = ("name", "id", "created", "scope", "driver", "enable_ipv6", "ipam", "internal", "attachable", "ingress", "config_from", "config_only", "options", "labels", "peers")
+    __slots__ = ("name", "id", "created", "scope", "driver", "enable_ipv6", "ipam", "internal", "attachable", "ingress", "config_from", "config_only", "options", "labels", "peers", "containers")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -348,6 +362,13 @@ class NetworkResource(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class ContainersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: EndpointResource
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[EndpointResource, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
@@ -363,6 +384,7 @@ class NetworkResource(_message.Message):
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    CONTAINERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: str
     created: _timestamp_pb2.Timestamp
@@ -378,7 +400,8 @@ class NetworkResource(_message.Message):
     options: _containers.ScalarMap[str, str]
     labels: _containers.ScalarMap[str, str]
     peers: _containers.RepeatedCompositeFieldContainer[PeerInfo]
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[str] = ..., driver: _Optional[str] = ..., enable_ipv6: _Optional[bool] = ..., ipam: _Optional[_Union[IPAM, _Mapping]] = ..., internal: _Optional[bool] = ..., attachable: _Optional[bool] = ..., ingress: _Optional[bool] = ..., config_from: _Optional[_Union[ConfigReference, _Mapping]] = ..., config_only: _Optional[bool] = ..., options: _Optional[_Mapping[str, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., peers: _Optional[_Iterable[_Union[PeerInfo, _Mapping]]] = ...) -> None: ...
+    containers: _containers.MessageMap[str, EndpointResource]
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[str] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scope: _Optional[str] = ..., driver: _Optional[str] = ..., enable_ipv6: _Optional[bool] = ..., ipam: _Optional[_Union[IPAM, _Mapping]] = ..., internal: _Optional[bool] = ..., attachable: _Optional[bool] = ..., ingress: _Optional[bool] = ..., config_from: _Optional[_Union[ConfigReference, _Mapping]] = ..., config_only: _Optional[bool] = ..., options: _Optional[_Mapping[str, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., peers: _Optional[_Iterable[_Union[PeerInfo, _Mapping]]] = ..., containers: _Optional[_Mapping[str, EndpointResource]] = ...) -> None: ...
 
 class NetworkCreateRequest(_message.Message):
     __slots__ = ("name", "check_duplicate", "driver", "scope", "enable_ipv6", "enable_ipv4", "ipam", "internal", "attachable", "ingress", "config_only", "config_from", "options", "labels")
@@ -1317,7 +1340,7 @@ class RemoteManager(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., addr: _Optional[str] = ...) -> None: ...
 
 class SwarmInfo(_message.Message):
-    __slots__ = ("node_id", "node_addr", "local_node_state", "control_available", "error", "remote_managers", "nodes", "managers", "cluster")
+    __slots__ = ("node_id", "node_addr", "local_node_state", "control_available", "error", "remote_managers", "nodes", "managers", "cluster", "warnings")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ADDR_FIELD_NUMBER: _ClassVar[int]
     LOCAL_NODE_STATE_FIELD_NUMBER: _ClassVar[int]
@@ -1327,6 +1350,7 @@ class SwarmInfo(_message.Message):
     NODES_FIELD_NUMBER: _ClassVar[int]
     MANAGERS_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     node_addr: str
     local_node_state: str
@@ -1336,7 +1360,8 @@ class SwarmInfo(_message.Message):
     nodes: int
     managers: int
     cluster: Cluster
-    def __init__(self, node_id: _Optional[str] = ..., node_addr: _Optional[str] = ..., local_node_state: _Optional[str] = ..., control_available: _Optional[bool] = ..., error: _Optional[str] = ..., remote_managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., nodes: _Optional[int] = ..., managers: _Optional[int] = ..., cluster: _Optional[_Union[Cluster, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node_id: _Optional[str] = ..., node_addr: _Optional[str] = ..., local_node_state: _Optional[str] = ..., control_available: _Optional[bool] = ..., error: _Optional[str] = ..., remote_managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., nodes: _Optional[int] = ..., managers: _Optional[int] = ..., cluster: _Optional[_Union[Cluster, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeView(_message.Message):
     __slots__ = ("id", "hostname", "addr", "ingress_address", "role")

@@ -121,7 +121,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def open_store(path: Path) -> Store:
-    return SqliteStore(path / "store.db")
+    return SqliteStore.open(path / "store.db", path / "store.key")
 
 
 @pytest.fixture
