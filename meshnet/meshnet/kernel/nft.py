@@ -1,0 +1,335 @@
+"""The door to nftables: lists our tables in each network namespace and runs transactions there.
+
+Touches nftables in the host's namespace and in our sandboxes' (only the tables of
+``meshnet.nft.plan.OURS``), and UDP conntrack entries of backends that left.
+
+The model: a ``Door`` is one namespace: a libnftables context and an nfnetlink socket, both opened
+inside it and used from outside. A namespace is told by (st_dev, st_ino), not by its path, as paths
+are used again. What a table holds is kept with the nftables generation at which it was true: while
+the kernel's generation is that one, nothing is read again; our own commits move both on by one;
+after a stranger's commit the tables are listed anew.
+
+Be aware: an open Door keeps its namespace alive; doors are closed in ``observe`` when the snapshot
+no longer has them or their path leads elsewhere. Rules must say ``iifname``, not ``iif``: interface
+numbers would be looked up in the thread's namespace. A table's transaction stands alone, so an
+interface that is not there yet holds up ``netdev meshnet`` and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import nftables
+
+from meshnet.errors import (
+    AlreadyExistsError,
+    KernelError,
+    MeshnetError,
+    NotFoundError,
+    NotSupportedError,
+)
+from meshnet.kernel import netns
+from meshnet.kernel.nfnetlink import NfnetlinkSocket
+from meshnet.model.snapshot import Snapshot
+from meshnet.nft import canonical
+from meshnet.nft.objects import Ruleset
+from meshnet.nft.plan import (
+    OURS,
+    Observed,
+    ObservedChain,
+    ObservedSet,
+    ObservedTable,
+    TableChange,
+    plan,
+)
+
+HOST = "/proc/self/ns/net"
+LISTING_TRIES = 5
+Identity = tuple[int, int]
+"""Device and inode of a network namespace."""
+Source = Callable[[Snapshot], Mapping[str | None, Sequence[Ruleset]]]
+"""Pure; the path of a network namespace, None for the host's -> tables it should hold."""
+
+_KINDS: Mapping[int, type[KernelError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.ENODEV: NotFoundError,
+    errno.EEXIST: AlreadyExistsError,
+    errno.EOPNOTSUPP: NotSupportedError,
+}
+_ERRNOS = (*_KINDS, errno.EBUSY, errno.EPERM, errno.ENOMEM, errno.EINTR, errno.ENOBUFS)
+
+
+def identity_of(path: str) -> Identity | None:
+    """Which namespace a path leads to now; None: there is nothing."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Door:
+    """libnftables in one network namespace."""
+
+    def __init__(self, path: str) -> None:
+        """Open it there.
+
+        Raises:
+            NotFoundError: The path is no network namespace.
+        """
+        self._path = path
+        with netns.inside(path):
+            own = Path("/proc/thread-self/ns/net").stat()
+            self.identity: Identity = (own.st_dev, own.st_ino)
+            self._nft = nftables.Nftables()
+            self._netlink = NfnetlinkSocket()
+        self._nft.set_json_output(True)
+        self._tables: Observed = {}
+        self._generation: int | None = None
+
+    def close(self) -> None:
+        """Give the namespace free."""
+        self._netlink.close()
+        del self._nft
+
+    def tables(self) -> Observed:
+        """Our tables as they are now; listed only when somebody else committed since.
+
+        Raises:
+            KernelError: nftables refused, or changed faster than it could be listed.
+        """
+        for _ in range(LISTING_TRIES):
+            generation = self._netlink.generation()
+            if generation == self._generation:
+                return self._tables
+            self._tables = self._listed()
+            self._generation = generation
+        raise KernelError("list", f"nftables of {self._path}", errno.EAGAIN)
+
+    def run(self, change: TableChange) -> None:
+        """Commit one transaction.
+
+        Raises:
+            KernelError: nftables refused it; nothing of it was done.
+        """
+        before = self._netlink.generation()
+        self._command(change.text, f"{change.table[0]} {change.table[1]}")
+        if self._generation == before and self._netlink.generation() == before + 1:
+            tables = dict(self._tables)
+            tables.pop(change.table, None)
+            if change.result is not None:
+                tables[change.table] = change.result
+            self._tables, self._generation = tables, before + 1
+        else:
+            self._generation = None
+
+    def forget_udp(self, backends: frozenset[str]) -> int:
+        """Number of UDP flows to withdrawn backends that were forgotten."""
+        return self._netlink.forget_udp(backends)
+
+    def _listed(self) -> Observed:
+        there = {
+            (entry["table"]["family"], entry["table"]["name"])
+            for entry in self._listing("list tables")
+            if "table" in entry
+        }
+        return {
+            key: table_of(self._listing(f"list table {key[0]} {key[1]}"))
+            for key in OURS
+            if key in there
+        }
+
+    def _listing(self, command: str) -> canonical.Json:
+        return json.loads(self._command(command, command))["nftables"]
+
+    def _command(self, text: str, target: str) -> bytes:
+        code, output, said = self._nft.cmd(text.encode())
+        if code:
+            raise _refusal(target, self._path, said.decode(errors="replace"))
+        return cast("bytes", output)
+
+
+def _refusal(target: str, path: str, said: str) -> KernelError:
+    first = said.strip().partition("\n")[0] or "no reason given"
+    number = next((code for code in _ERRNOS if os.strerror(code) in said), errno.EINVAL)
+    reason = re.sub(r"^\S*?Error: (Could not process rule: )?", "", first)
+    return _KINDS.get(number, KernelError)("nft", f"{target} in {path} ({reason})", number)
+
+
+def table_of(listing: canonical.Json) -> ObservedTable:
+    """What libnftables' JSON says of one table (libnftables-json(5))."""
+    hooks: dict[str, str] = {}
+    comments: dict[str, list[str]] = {}
+    sets: dict[str, ObservedSet] = {}
+    for entry in listing:
+        ((kind, body),) = entry.items()
+        if kind == "chain":
+            hooks[body["name"]] = canonical.json_hook(body)
+        elif kind == "rule":
+            comments.setdefault(body["chain"], []).append(body.get("comment", ""))
+        elif kind in {"set", "map"}:
+            type_ = canonical.json_type(body)
+            elements = dict(canonical.json_element(type_, item) for item in body.get("elem", ()))
+            flags = body.get("flags", ())
+            flags = [flags] if isinstance(flags, str) else flags
+            sets[body["name"]] = ObservedSet(type_, elements, frozenset(flags))
+    chains = {}
+    for name, hook in hooks.items():
+        said = comments.get(name, [])
+        fingerprint = said[0] if len(set(said)) == 1 else ""
+        chains[name] = ObservedChain(hook, fingerprint, len(said))
+    return ObservedTable(chains, sets)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What was observed in one namespace.
+
+    Attributes:
+        backends: addresses that our tables there sent flows to, as far as this process knows.
+    """
+
+    identity: Identity
+    tables: Observed
+    backends: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NftChange:
+    """What to do in one namespace: transactions in turn, then flows to forget."""
+
+    netns: str | None
+    identity: Identity
+    tables: tuple[TableChange, ...] = ()
+    withdrawn: frozenset[str] = field(default=frozenset())
+
+
+class NftOperations:
+    """Every nftables table of ours on this node, kept as the sources say.
+
+    Implements ``meshnet.reconcile.Operations``. All but ``desired`` and ``plan`` are called in the
+    one kernel thread.
+    """
+
+    name = "lb"
+
+    def __init__(self, sources: Sequence[Source], *, host_netns: str | None = None) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            sources: each says some tables; two must not say the same table of a namespace.
+            host_netns: path of the namespace that None stands for, when it is not this process's.
+        """
+        self._sources = tuple(sources)
+        self._host = host_netns or HOST
+        self._doors: dict[str | None, Door] = {}
+        self._backends: dict[Identity, frozenset[str]] = {}
+
+    def desired(self, snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
+        """Tables by namespace, all sources together; the host is always there."""
+        merged: dict[str | None, tuple[Ruleset, ...]] = {None: ()}
+        for source in self._sources:
+            for path, rulesets in source(snapshot).items():
+                merged[path] = (*merged.get(path, ()), *rulesets)
+        return merged
+
+    def observe(
+        self, desired: Mapping[str | None, Sequence[Ruleset]]
+    ) -> Mapping[str | None, Namespace]:
+        """What is there, in every wanted namespace that exists.
+
+        Raises:
+            ExceptionGroup: Of KernelErrors, when some could not be listed.
+        """
+        self._close_left(desired)
+        observed: dict[str | None, Namespace] = {}
+        errors: list[MeshnetError] = []
+        for path, rulesets in desired.items():
+            try:
+                door = self._doors.get(path) or Door(path or self._host)
+                self._doors[path] = door
+                tables = door.tables()
+            except NotFoundError as error:
+                if path is None:
+                    errors.append(error)
+                continue
+            except MeshnetError as error:
+                errors.append(error)
+                continue
+            known = self._backends.get(door.identity, frozenset())
+            known = known.union(*(ruleset.backends for ruleset in rulesets))
+            self._backends[door.identity] = known
+            observed[path] = Namespace(door.identity, tables, known)
+        if errors:
+            raise ExceptionGroup("nftables could not be listed", errors)
+        return observed
+
+    def plan(
+        self,
+        desired: Mapping[str | None, Sequence[Ruleset]],
+        observed: Mapping[str | None, Namespace],
+        *,
+        prune: bool,
+    ) -> list[NftChange]:
+        """What to do, one entry for each namespace that needs something; pure."""
+        changes = []
+        for path, there in observed.items():
+            rulesets = desired.get(path, ())
+            tables = tuple(plan(rulesets, there.tables, prune=prune))
+            wanted: frozenset[str] = frozenset().union(*(r.backends for r in rulesets))
+            withdrawn = there.backends - wanted if prune else frozenset()
+            if tables or withdrawn:
+                changes.append(NftChange(path, there.identity, tables, withdrawn))
+        return changes
+
+    def apply(self, changes: Sequence[NftChange]) -> None:
+        """Do it; the rest is done also when something fails.
+
+        Raises:
+            ExceptionGroup: Of KernelErrors. A namespace that vanished is no error.
+        """
+        errors: list[MeshnetError] = []
+        for change in changes:
+            door = self._doors.get(change.netns)
+            if door is None or door.identity != change.identity:
+                continue
+            failed = self._apply_one(door, change)
+            if identity_of(change.netns or self._host) == change.identity:
+                errors += failed
+        if errors:
+            raise ExceptionGroup("nftables could not be changed", errors)
+
+    def close(self) -> None:
+        """Close every door; the tables stay as they are."""
+        for door in self._doors.values():
+            door.close()
+        self._doors.clear()
+
+    def _apply_one(self, door: Door, change: NftChange) -> list[MeshnetError]:
+        errors: list[MeshnetError] = []
+        for table in change.tables:
+            try:
+                door.run(table)
+            except MeshnetError as error:
+                errors.append(error)
+        if errors or not change.withdrawn:
+            return errors
+        try:
+            door.forget_udp(change.withdrawn)
+        except MeshnetError as error:
+            return [error]
+        self._backends[door.identity] -= change.withdrawn
+        return []
+
+    def _close_left(self, desired: Mapping[str | None, Sequence[Ruleset]]) -> None:
+        for path, door in list(self._doors.items()):
+            if path not in desired or identity_of(path or self._host) != door.identity:
+                self._backends.pop(door.identity, None)
+                self._doors.pop(path).close()
