@@ -5,7 +5,8 @@ in the container may have port 53 for itself; ``table ip meshnet_dns`` translate
 question begins and conntrack translates the answer back, as the Engine does (moby
 libnetwork/resolver_unix.go). ``dnat`` keeps the address; ``redirect`` would make it 127.0.0.1.
 
-Be aware: the chain stands before those of the Engine (-100), whose own resolver would win otherwise.
+Be aware: the chain stands before those of the Engine (-100), whose own resolver would win
+otherwise.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ Port = tuple[Protocol, int]
 """Protocol and published port."""
 
 _TO_PORTS = "fib daddr type local meta l4proto . th dport vmap @ports"
+_TO_CLOSED = "ct state new meta l4proto . th dport @closed"
 
 
 def ruleset(snapshot: Snapshot, ready: Backends) -> Ruleset:
@@ -47,9 +48,8 @@ def ruleset(snapshot: Snapshot, ready: Backends) -> Ruleset:
         Chain(
             "refuse",
             (
-                "ct state new meta l4proto . th dport @closed meta l4proto tcp"
-                " reject with tcp reset",
-                "ct state new meta l4proto . th dport @closed reject with icmp port-unreachable",
+                f"{_TO_CLOSED} meta l4proto tcp reject with tcp reset",
+                f"{_TO_CLOSED} reject with icmp port-unreachable",
             ),
             "type filter hook input priority -10;",
         ),

@@ -126,7 +126,7 @@ def _mesh_sets(sandbox: Sandbox, gateways: Sequence[IPv4Address]) -> tuple[Set, 
     targets = {
         f"{port.protocol} . {port.target}": "" for port in sandbox.ports if port.mode == "ingress"
     }
-    marks = {mac_of(gateway): f"{mark_of(gateway):#010x}" for gateway in gateways}
+    marks = {str(mac_of(gateway)): f"{mark_of(gateway):#010x}" for gateway in gateways}
     return (
         Set("targets", "inet_proto . inet_service", dict(sorted(targets.items()))),
         Set("gateways", "ether_addr : mark", marks),
@@ -135,7 +135,7 @@ def _mesh_sets(sandbox: Sandbox, gateways: Sequence[IPv4Address]) -> tuple[Set, 
 
 def _egress(interface: str, gateways: Sequence[IPv4Address]) -> Ruleset:
     """Who gets a marked packet; a mark that is in no map leaves the packet as it is."""
-    macs = {f"{mark_of(gateway):#010x}": mac_of(gateway) for gateway in gateways}
+    macs = {f"{mark_of(gateway):#010x}": str(mac_of(gateway)) for gateway in gateways}
     chain = Chain(
         "egress",
         ("ether daddr set meta mark map @macs",),
