@@ -39,7 +39,7 @@ VXLAN_IDS = "com.docker.network.driver.overlay.vxlanid_list"
 PENDING_MESSAGE = "pending task scheduling"
 
 
-def step(view: View, now: float, rng: Rng) -> Step:  # noqa: ARG001 - every step's signature
+def step(view: View, now: float, rng: Rng) -> Step:
     """Allocate whatever lacks something."""
     networks = _networks(view)
     view = view.apply(networks)
@@ -227,10 +227,10 @@ class _Allocator:
         endpoint.spec.CopyFrom(new.spec.endpoint_spec)
         others = ports.taken(s for s in self._services.values() if s.id != new.id)
         given = ports.allocate(old, others)
+        del endpoint.ports[:]
         if given is None:
             self._ports_short.add(new.id)
         else:
-            del endpoint.ports[:]
             endpoint.ports.extend(given)
         had = {vip.network_id: vip.addr for vip in old.endpoint.virtual_ips}
         del endpoint.virtual_ips[:]

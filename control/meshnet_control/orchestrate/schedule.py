@@ -1,0 +1,282 @@
+"""Gives every PENDING task a node: PENDING -> ASSIGNED. Pure.
+
+Each node goes through the filters in this order and fails at the first that refuses it:
+
+    ready and active | resources | plugins | constraints | platform | host ports | max replicas
+
+Of the nodes left the task goes to the one with, in this order: the least loaded branch for every
+spread preference; fewest recent failures of the service (counted from five in five minutes on);
+fewest tasks of the service; fewest tasks; lowest id.
+
+Be aware: only reservations are counted, never what a container really uses. Nothing is moved once
+it runs. A task that finds no node stays PENDING and says why in Status.Err; a changed node or task
+wakes the leader, which tries again.
+Source: swarmkit manager/scheduler (pipeline.go, filter.go, nodeinfo.go, scheduler.go nodeLess).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from meshnet.model.ids import Rng
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate import constraints
+from meshnet_control.orchestrate.allocate import timestamp
+from meshnet_control.orchestrate.view import Put, Step, View, Write, changed
+
+ASSIGNED_MESSAGE = "scheduler assigned task to node"
+CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"
+MANY_FAILURES = 5
+"""A node with fewer recent failures of a service counts as one without."""
+FAILURE_WINDOW_S = 300.0
+
+_REASONS = {  # of one node, of several; in the order of the filters
+    "ready": ("1 node not available for new tasks", "{} nodes not available for new tasks"),
+    "resources": ("insufficient resources on 1 node", "insufficient resources on {} nodes"),
+    "plugins": ("missing plugin on 1 node", "missing plugin on {} nodes"),
+    "constraints": (
+        "scheduling constraints not satisfied on 1 node",
+        "scheduling constraints not satisfied on {} nodes",
+    ),
+    "platform": ("unsupported platform on 1 node", "unsupported platform on {} nodes"),
+    "host ports": (
+        "host-mode port already in use on 1 node",
+        "host-mode port already in use on {} nodes",
+    ),
+    "max replicas": ("max replicas per node limit exceed",) * 2,
+}
+_ORDER = list(_REASONS)
+
+
+def step(view: View, now: float, rng: Rng) -> Step:
+    """Assign what can be assigned; say of the rest why not."""
+    pending = [task for task in view.tasks.values() if _pending(task)]
+    if not pending:
+        return Step()
+    nodes = [_Load.of(view, node, now) for _, node in sorted(view.nodes.items())]
+    static: dict[tuple[str, int, str], str | None] = {}
+    writes: list[Write] = []
+    for task in sorted(pending, key=lambda t: (not t.node_id, t.service_id, t.slot, t.id)):
+        candidates = [load for load in nodes if not task.node_id or load.node.id == task.node_id]
+        refusals: Counter[str] = Counter()
+        fitting: list[_Load] = []
+        for load in candidates:
+            refusal = _refusal(task, load, static)
+            if refusal is None:
+                fitting.append(load)
+            else:
+                refusals[refusal] += 1
+        if fitting:
+            chosen = _best(task, fitting, nodes)
+            new = _assigned(task, chosen.node.id, now)
+            chosen.add(new)
+        else:
+            new = _explained(task, explain(refusals), now)
+        if new != task:
+            writes.append(Put(new))
+    return Step(tuple(writes))
+
+
+def explain(refusals: Counter[str]) -> str:
+    """How many nodes each filter refused, most first, in Swarm's words; "" when there are none."""
+    found = sorted(
+        (name for name in refusals if refusals[name]),
+        key=lambda name: (-refusals[name], _ORDER.index(name)),
+    )
+    return "; ".join(_REASONS[name][refusals[name] > 1].format(refusals[name]) for name in found)
+
+
+@dataclass
+class _Load:
+    """A node and what its tasks take of it, kept up to date while a step assigns."""
+
+    node: pb.Node
+    cpus: int = 0
+    memory: int = 0
+    generic: Counter[str] = field(default_factory=Counter)
+    tasks: int = 0
+    of_service: Counter[str] = field(default_factory=Counter)
+    failures: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Recent failures by service and version of its spec."""
+    host_ports: dict[tuple[str, int], list[pb.Task]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, view: View, node: pb.Node, now: float) -> _Load:
+        load = cls(node)
+        for task in view.tasks_on_node(node.id):
+            if task.status.state <= pb.TASK_STATE_RUNNING and not _pending(task):
+                load.add(task)
+            elif task.status.state in {pb.TASK_STATE_FAILED, pb.TASK_STATE_REJECTED}:
+                at = task.status.timestamp.seconds + task.status.timestamp.nanos / 1e9
+                if now - at < FAILURE_WINDOW_S:
+                    load.failures[task.service_id, task.spec_version] += 1
+        return load
+
+    def add(self, task: pb.Task) -> None:
+        """Count a task that is not over yet."""
+        reserved = task.spec.resources.reservations
+        self.cpus += reserved.nano_cpus
+        self.memory += reserved.memory_bytes
+        self.generic += _generic(reserved)
+        if task.desired_state <= pb.TASK_STATE_COMPLETE:
+            self.tasks += 1
+            self.of_service[task.service_id] += 1
+        for port in _host_ports(task):
+            self.host_ports.setdefault(port, []).append(task)
+
+
+def _pending(task: pb.Task) -> bool:
+    return bool(
+        task.status.state == pb.TASK_STATE_PENDING and task.desired_state <= pb.TASK_STATE_COMPLETE
+    )
+
+
+def _refusal(
+    task: pb.Task, load: _Load, static: dict[tuple[str, int, str], str | None]
+) -> str | None:
+    """The first filter that refuses the node; None: it fits.
+
+    Args:
+        task: to be placed.
+        load: the node.
+        static: answers so far of the filters that look at nothing but the spec and the node.
+    """
+    node = load.node
+    if node.status.state != "ready" or node.spec.availability not in {"", "active"}:
+        return "ready"
+    if not _has_room(task, load):
+        return "resources"
+    key = (task.service_id, task.spec_version, node.id)
+    if key not in static:
+        static[key] = _static_refusal(task, node)
+    if static[key] is not None:
+        return static[key]
+    if any(_port_taken(task, holder) for p in _host_ports(task) for holder in _at(load, p)):
+        return "host ports"
+    limit = task.spec.placement.max_replicas
+    if limit and load.of_service[task.service_id] >= limit:
+        return "max replicas"
+    return None
+
+
+def _static_refusal(task: pb.Task, node: pb.Node) -> str | None:
+    placement = task.spec.placement
+    if not _has_plugins(task.spec, node):
+        return "plugins"
+    if not all(constraints.satisfied(text, node) for text in placement.constraints):
+        return "constraints"
+    if not constraints.runs_platform(node, list(placement.platforms)):
+        return "platform"
+    return None
+
+
+def _has_room(task: pb.Task, load: _Load) -> bool:
+    wanted, has = task.spec.resources.reservations, load.node.description.resources
+    if wanted.nano_cpus and load.cpus + wanted.nano_cpus > has.nano_cpus:
+        return False
+    if wanted.memory_bytes and load.memory + wanted.memory_bytes > has.memory_bytes:
+        return False
+    there = _generic(has)
+    return all(load.generic[k] + amount <= there[k] for k, amount in _generic(wanted).items())
+
+
+def _generic(resources: pb.NodeResources) -> Counter[str]:
+    """Amounts by kind; every named resource is one."""
+    amounts: Counter[str] = Counter()
+    for resource in resources.generic_resources:
+        if resource.HasField("named_resource_spec"):
+            amounts[resource.named_resource_spec.kind] += 1
+        else:
+            discrete = resource.discrete_resource_spec
+            amounts[discrete.kind] += discrete.value
+    return amounts
+
+
+def _has_plugins(spec: pb.TaskSpec, node: pb.Node) -> bool:
+    """Volume drivers and the log driver; the overlay driver is ours and everywhere."""
+    plugins = {(p.type, p.name.removesuffix(":latest")) for p in node.description.engine.plugins}
+    drivers = {
+        mount.volume_options.driver_config.name
+        for mount in spec.container_spec.mounts
+        if mount.type == "volume"
+    }
+    wanted = {("Volume", name.removesuffix(":latest")) for name in drivers - {"", "local"}}
+    log = spec.log_driver.name
+    if log not in {"", "none"} and any(kind == "Log" for kind, _ in plugins):
+        wanted.add(("Log", log))
+    return wanted <= plugins
+
+
+def _host_ports(task: pb.Task) -> list[tuple[str, int]]:
+    return [
+        (port.protocol or "tcp", port.published_port)
+        for port in task.endpoint_spec.ports
+        if port.publish_mode == "host" and port.published_port
+    ]
+
+
+def _at(load: _Load, port: tuple[str, int]) -> Sequence[pb.Task]:
+    return load.host_ports.get(port, ())
+
+
+def _port_taken(task: pb.Task, holder: pb.Task) -> bool:
+    """False when the holder is on its way out and the task waits (READY) to take its place."""
+    return not (
+        holder.desired_state > pb.TASK_STATE_COMPLETE
+        and holder.service_id == task.service_id
+        and task.desired_state <= pb.TASK_STATE_READY
+    )
+
+
+def _best(task: pb.Task, fitting: Sequence[_Load], nodes: Sequence[_Load]) -> _Load:
+    """The node to take, of those that fit; all nodes count for the load of a branch."""
+    descriptors = [p.spread.spread_descriptor for p in task.spec.placement.preferences]
+    branches: Counter[tuple[str, ...]] = Counter()
+    for load in nodes:
+        path = _path(load, descriptors)
+        for depth in range(1, len(path) + 1):
+            branches[path[:depth]] += load.of_service[task.service_id]
+
+    def rank(load: _Load) -> tuple[list[tuple[int, str]], int, int, int, str]:
+        path = _path(load, descriptors)
+        spread = [(branches[path[: i + 1]], value) for i, value in enumerate(path)]
+        failures = load.failures[task.service_id, task.spec_version]
+        return (
+            spread,
+            failures if failures >= MANY_FAILURES else 0,
+            load.of_service[task.service_id],
+            load.tasks,
+            load.node.id,
+        )
+
+    return min(fitting, key=rank)
+
+
+def _path(load: _Load, descriptors: Sequence[str]) -> tuple[str, ...]:
+    return tuple(constraints.value_of(key, load.node) or "" for key in descriptors)
+
+
+def _assigned(task: pb.Task, node_id: str, now: float) -> pb.Task:
+    new = changed(task)
+    new.status.Clear()
+    new.status.state = pb.TASK_STATE_ASSIGNED
+    new.status.message = CONFIRMED_MESSAGE if task.node_id else ASSIGNED_MESSAGE
+    new.status.timestamp.CopyFrom(timestamp(now))
+    new.node_id = node_id
+    return new
+
+
+def _explained(task: pb.Task, reasons: str, now: float) -> pb.Task:
+    """The task with the reason why it waits; unchanged when it says so already."""
+    if task.node_id:
+        text = reasons
+    else:
+        text = f"no suitable node ({reasons})" if reasons else "no suitable node"
+    if task.status.err == text:
+        return task
+    new = changed(task)
+    new.status.err = text
+    new.status.timestamp.CopyFrom(timestamp(now))
+    return new
