@@ -1,0 +1,77 @@
+"""What docker_gwbridge gives each container: a way out. Pure.
+
+```
+ container's netns          host netns
+ ethN 02:42:<address> ───── g<task> ─ docker_gwbridge ─(masquerade: meshnet_lb)─> LAN
+ default via the bridge
+```
+The bridge is the engine's network (docs/decisions/0005-gwbridge-is-the-engines-network.md); only
+the ports and, in the engine's DOCKER-USER chain, the rules that let the mesh pass are ours.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Final
+
+from meshnet.kernel.encode import MAIN_TABLE
+from meshnet.model.ids import TaskId, mac_of
+from meshnet.model.snapshot import Snapshot
+from meshnet.netstate.changes import Netns
+from meshnet.netstate.values import Desired, NetnsSpec, RouteSpec, Veth
+from meshnet.overlay.desired import INGRESS_LINK
+
+_PORTS: Final = r"g[0-9a-z]{12}"
+_NAME_CHARS: Final = 12
+_DEFAULT: Final = IPv4Network("0.0.0.0/0")
+
+
+def port_name(task: TaskId) -> str:
+    """Name of the host's end of a container's link to the bridge."""
+    return "g" + task[:_NAME_CHARS]
+
+
+def desired(snapshot: Snapshot) -> Desired:
+    """The containers' last interface and default route, and the bridge's ports."""
+    specs: dict[Netns, NetnsSpec] = {None: NetnsSpec(owned=_PORTS)}
+    veths: list[Veth] = []
+    bridge = snapshot.gwbridge
+    for task, sandbox in snapshot.sandboxes.items():
+        if bridge is None or sandbox.gateway_address is None:
+            continue
+        name = f"eth{len(sandbox.networks)}"
+        specs[sandbox.netns] = NetnsSpec(
+            addresses=frozenset({(name, sandbox.gateway_address)}),
+            routes=frozenset({RouteSpec(name, MAIN_TABLE, _DEFAULT, bridge.gateway)}),
+            exact=frozenset({name}),
+        )
+        veths.append(
+            Veth(
+                netns=None,
+                name=port_name(task),
+                master=bridge.name,
+                mtu=min((node.underlay_mtu for node in snapshot.nodes.values()), default=1500),
+                peer_netns=sandbox.netns,
+                peer=name,
+                peer_mac=mac_of(sandbox.gateway_address.ip),
+            )
+        )
+    return Desired(specs, tuple(veths))
+
+
+def forward_rules(snapshot: Snapshot) -> tuple[str, ...]:
+    """Rules for the head of DOCKER-USER, in order, as ``iptables -S`` prints them.
+
+    The engine's FORWARD policy is DROP. What comes in through the mesh, what containers send out
+    through the bridge, and the answers to both must pass.
+    """
+    if snapshot.gwbridge is None:
+        return ()
+    bridge = snapshot.gwbridge.name
+    matches = (
+        f"-i {INGRESS_LINK}",
+        f"-o {INGRESS_LINK}",
+        f"-i {bridge} ! -o {bridge}",
+        f"-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT",
+    )
+    return tuple(f"{match} -m comment --comment meshnet -j ACCEPT" for match in matches)

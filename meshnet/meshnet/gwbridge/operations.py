@@ -1,0 +1,115 @@
+"""docker_gwbridge's ports and rules as a reconciler sees them (``meshnet.reconcile``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshnet.errors import MeshnetError
+from meshnet.gwbridge import desired as wanted
+from meshnet.kernel import changer, observer
+from meshnet.kernel.iptables import Firewall
+from meshnet.kernel.rtnl import RouteDoor
+from meshnet.model.snapshot import Snapshot
+from meshnet.netstate import plan as netstate
+from meshnet.netstate.changes import Change as NetnsChange
+from meshnet.netstate.values import Desired as NetnsDesired
+from meshnet.netstate.values import Observed as NetnsObserved
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Links and addresses, and the rules at the head of DOCKER-USER."""
+
+    netns: NetnsDesired
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What of it is there."""
+
+    netns: NetnsObserved
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetRules:
+    """Make these the head of DOCKER-USER."""
+
+    rules: tuple[str, ...]
+
+
+Change: TypeAlias = NetnsChange | SetRules
+
+
+def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
+    """Changes from ``observed`` to ``desired``; ``[]`` when equal. Pure."""
+    changes: list[Change] = []
+    if desired.rules != observed.rules and (desired.rules or prune):
+        changes.append(SetRules(desired.rules))
+    changes += netstate.plan(desired.netns, observed.netns, prune=prune)
+    return changes
+
+
+class GwbridgeOperations:
+    """Gives containers their way out.
+
+    Args:
+        host_netns: path of the namespace that stands for the host; None: the process's own.
+    """
+
+    name = "gwbridge"
+
+    def __init__(self, host_netns: str | None = None) -> None:
+        self._door = RouteDoor(host_netns)
+        self._firewall = Firewall(host_netns)
+
+    def desired(self, snapshot: Snapshot) -> Desired:
+        """See ``meshnet.gwbridge.desired``."""
+        return Desired(wanted.desired(snapshot), wanted.forward_rules(snapshot))
+
+    def observe(self, desired: Desired) -> Observed:
+        """Read links, addresses, routes and rules back.
+
+        Raises:
+            MeshnetError: they cannot be read.
+        """
+        self._door.keep({path for path in desired.netns.specs if path is not None})
+        return Observed(
+            netns=observer.observe(self._door, desired.netns, frozenset()),
+            rules=self._firewall.rules(),
+        )
+
+    def plan(self, desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
+        """See ``plan``."""
+        return plan(desired, observed, prune=prune)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Make the changes.
+
+        Raises:
+            ExceptionGroup: of the MeshnetErrors of those that failed.
+        """
+        failed: list[Exception] = []
+        links: list[NetnsChange] = []
+        for change in changes:
+            if not isinstance(change, SetRules):
+                links.append(change)
+                continue
+            try:
+                self._firewall.set_rules(change.rules)
+            except MeshnetError as error:
+                failed.append(error)
+        try:
+            changer.apply(self._door, links)
+        except ExceptionGroup as group:
+            failed.append(group)
+        if failed:
+            raise ExceptionGroup("docker_gwbridge", failed)
+
+    def close(self) -> None:
+        """Close the sockets; ports and rules stay."""
+        self._door.close()
+        self._firewall.close()

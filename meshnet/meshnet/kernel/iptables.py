@@ -1,0 +1,142 @@
+"""The door to the engine's firewall chain for others, DOCKER-USER (iptables(8)).
+
+dockerd sets the policy of FORWARD to DROP and jumps to DOCKER-USER first: "rules that should load
+before Docker's" belong there. Ours carry the comment ``meshnet`` and stand at its head.
+
+Be aware: the command is run only when the ruleset's generation says that something changed
+(nfnetlink's GETGEN), or when iptables is the legacy one that has no generation.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+from typing import Final
+
+from meshnet.errors import KernelError, MeshnetError
+from meshnet.kernel import netns
+
+CHAIN: Final = "DOCKER-USER"
+COMMENT: Final = "--comment meshnet"
+_JUMP: Final = f"-A FORWARD -j {CHAIN}"
+_TIMEOUT_S: Final = 20
+_NETLINK_NETFILTER: Final = 12
+_NFT_GETGEN: Final = (10 << 8) | 16
+
+
+class FirewallError(MeshnetError):
+    """iptables refused; the text is its own."""
+
+
+class Firewall:
+    """DOCKER-USER of one namespace; None: the thread's own."""
+
+    def __init__(self, host_netns: str | None = None) -> None:
+        self._netns = host_netns
+        self._socket: socket.socket | None = None
+        self._seen: tuple[int, tuple[str, ...]] | None = None
+        self._legacy: bool | None = None
+
+    def rules(self) -> tuple[str, ...]:
+        """Our rules in their order; empty too when the chain or the jump to it is missing.
+
+        A rule of ours that does not stand at the head is not counted.
+
+        Raises:
+            FirewallError: iptables cannot be run.
+            KernelError: the namespace cannot be asked.
+        """
+        generation = self._generation()
+        if self._seen is not None and self._seen[0] == generation and not self._is_legacy():
+            return self._seen[1]
+        found = self._read()
+        self._seen = (generation, found)
+        return found
+
+    def set_rules(self, rules: tuple[str, ...]) -> None:
+        """Make ``rules`` the head of the chain, and remove every other rule of ours. Idempotent.
+
+        Raises:
+            FirewallError: iptables refused.
+        """
+        self._seen = None
+        if self._run("-S", CHAIN) is None:
+            if not rules:
+                return
+            self._must("-N", CHAIN)
+            self._must("-A", CHAIN, "-j", "RETURN")
+        if rules and _JUMP not in (self._run("-S", "FORWARD") or "").splitlines()[1:2]:
+            self._run("-D", "FORWARD", "-j", CHAIN)
+            self._must("-I", "FORWARD", "-j", CHAIN)
+        old = (self._run("-S", CHAIN) or "").splitlines()
+        ours = [n for n, line in enumerate(old[1:], start=1) if COMMENT in line]
+        for number, rule in enumerate(rules, start=1):
+            self._must("-I", CHAIN, str(number), *rule.split())
+        for number in reversed(ours):
+            self._must("-D", CHAIN, str(number + len(rules)))
+
+    def close(self) -> None:
+        """Close the socket; the rules stay."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _read(self) -> tuple[str, ...]:
+        forward = (self._run("-S", "FORWARD") or "").splitlines()
+        if _JUMP not in forward:
+            return ()
+        lines = (self._run("-S", CHAIN) or "").splitlines()[1:]
+        found: list[str] = []
+        for line in lines:
+            if COMMENT not in line:
+                break
+            found.append(line.removeprefix(f"-A {CHAIN} "))
+        stray = [line for line in lines[len(found) :] if COMMENT in line]
+        return tuple(found + stray)
+
+    def _generation(self) -> int:
+        if self._socket is None:
+            with netns.inside(self._netns):
+                self._socket = socket.socket(
+                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+                )
+            self._socket.settimeout(5)
+        try:
+            self._socket.send(struct.pack("=IHHIIBBH", 20, _NFT_GETGEN, 1, 1, 0, 0, 0, 0))
+            answer = self._socket.recv(4096)
+        except OSError as error:
+            raise KernelError("read", "ruleset generation", error.errno or 0) from error
+        return int(struct.unpack_from("!I", answer, 24)[0])
+
+    def _is_legacy(self) -> bool:
+        if self._legacy is None:
+            self._legacy = "nf_tables" not in (self._run("--version") or "")
+        return self._legacy
+
+    def _must(self, *arguments: str) -> None:
+        if self._run(*arguments, must=True) is None:
+            raise FirewallError(f"iptables {' '.join(arguments)} failed")
+
+    def _run(self, *arguments: str, must: bool = False) -> str | None:
+        """What ``iptables`` printed; None when it said no."""
+        wait = () if arguments[0] == "--version" else ("-w", "10")
+        try:
+            # The child is made by this thread and so starts in the namespace it is in.
+            with netns.inside(self._netns):
+                done = subprocess.run(
+                    ["iptables", *wait, *arguments],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=_TIMEOUT_S,
+                )
+        except OSError as error:
+            raise FirewallError(f"iptables cannot be run: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise FirewallError(f"iptables {' '.join(arguments)} does not end") from error
+        if done.returncode == 0:
+            return done.stdout
+        if must:
+            raise FirewallError(f"iptables {' '.join(arguments)}: {done.stderr.strip()}")
+        return None

@@ -1,0 +1,90 @@
+"""Reads network namespaces back: everything a spec speaks of, and nothing it does not.
+
+Be aware: a namespace that is not there is left out of the answer; that is not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from meshnet.errors import NotFoundError
+from meshnet.kernel import netns, sysctl
+from meshnet.kernel.encode import AF_BRIDGE, AF_INET, NUD_NOARP, NUD_PERMANENT, Neighbour
+from meshnet.kernel.rtnl import RouteDoor
+from meshnet.netstate.changes import Netns
+from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec
+
+
+def observe(door: RouteDoor, desired: Desired, made: frozenset[str]) -> Observed:
+    """The state of the namespaces of ``desired``, and the links of those in ``made`` besides.
+
+    Raises:
+        KernelError: a namespace that is there cannot be read.
+    """
+    states: dict[Netns, NetnsState] = {}
+    specs = dict(desired.specs)
+    for old in made:
+        specs.setdefault(old, NetnsSpec(made=True))
+    for path, spec in specs.items():
+        if spec.made and path is not None and not netns.is_netns(Path(path)):
+            continue
+        try:
+            states[path] = _state(door, path, spec)
+        except NotFoundError:
+            continue
+    return Observed(states=states, made=made)
+
+
+def _state(door: RouteDoor, path: Netns, spec: NetnsSpec) -> NetnsState:
+    socket = door.of(path)
+    links = socket.links()
+    name = {link.index: link.name for link in links}
+    neighbours: list[Neighbour] = []
+    rows: list[Neighbour] = []
+    if spec.neighbours or spec.exact:
+        neighbours = [n for n in socket.neighbours(AF_INET) if n.state & NUD_PERMANENT]
+    if spec.fdb or spec.exact & spec.vxlans.keys():
+        rows = socket.neighbours(AF_BRIDGE)
+    routes = socket.routes() if spec.routes else []
+    return NetnsState(
+        links={link.name: link for link in links},
+        masters={link.name: name[link.master] for link in links if link.master in name},
+        addresses=frozenset((name[i], a) for i, a in socket.addresses() if i in name)
+        if spec.addresses or spec.exact
+        else frozenset(),
+        neighbours=frozenset(
+            (name[n.index], n.destination, n.mac)
+            for n in neighbours
+            if n.destination is not None and n.index in name
+        ),
+        fdb=frozenset(
+            (name[row.index], row.mac, row.destination)
+            for row in rows
+            if row.index in name and _is_ours(row)
+        ),
+        routes=frozenset(
+            RouteSpec(name[r.index], r.table, r.destination, r.gateway)
+            for r in routes
+            if r.gateway is not None and r.index in name
+        ),
+        rules=frozenset(socket.rules()) if spec.rules else frozenset(),
+        sysctls=_sysctls(door, path, spec.sysctls),
+    )
+
+
+def _is_ours(row: Neighbour) -> bool:
+    """A VXLAN device's row to a VTEP, or a static row of its bridge.
+
+    A bridge keeps a permanent row with each port's own address; those are the kernel's.
+    """
+    if row.master:
+        return bool(row.state & NUD_NOARP)
+    return row.destination is not None and bool(row.state & NUD_PERMANENT)
+
+
+def _sysctls(door: RouteDoor, path: Netns, wanted: Mapping[str, str]) -> dict[str, str | None]:
+    if not wanted:
+        return {}
+    with netns.inside(path or door.host_netns):
+        return {key: sysctl.read(key) for key in wanted}

@@ -1,0 +1,1 @@
+"""The state of network namespaces as values: what should be, what is, and the difference."""

@@ -1,0 +1,230 @@
+"""From what is to what should be, for links, addresses, neighbours, FDB rows, routes and sysctls.
+
+Pure. The order is: what is gone first, then namespaces, bridges, VXLAN devices, veth pairs, and
+last what stands on links. A link that must be made anew takes its addresses and rows with it, so
+these count as missing. A namespace that is not there and that we do not make is a container that
+ended: nothing is planned for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from meshnet.kernel.encode import MAIN_TABLE
+from meshnet.netstate.changes import (
+    AddAddress,
+    AddBridge,
+    AddFdb,
+    AddNeighbour,
+    AddNetns,
+    AddRoute,
+    AddRule,
+    AddVeth,
+    AddVxlan,
+    Change,
+    DelAddress,
+    DelFdb,
+    DelLink,
+    DelNeighbour,
+    DelNetns,
+    Netns,
+    NoLearning,
+    SetLink,
+    SetSysctl,
+)
+from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
+
+_NOTHING = NetnsState()
+_NO_SPEC = NetnsSpec()
+
+
+def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
+    """Changes from ``observed`` to ``desired``, in order; ``[]`` when equal.
+
+    Nothing that is unwanted is removed unless ``prune``; what stands in the way of something
+    wanted (a VXLAN device with another VNI) is replaced all the same.
+    """
+    specs = dict(sorted(desired.specs.items(), key=lambda item: item[0] or ""))
+    states = {path: observed.states.get(path) for path in specs}
+    alive = {
+        path: (state or _NOTHING)
+        for path, state in states.items()
+        if state is not None or specs[path].made
+    }
+    veths = sorted(
+        (v for v in desired.veths if v.netns in alive and v.peer_netns in alive),
+        key=lambda v: (v.netns or "", v.name),
+    )
+    changes: list[Change] = []
+    if prune:
+        changes += _unwanted(desired, observed, alive)
+    changes += [
+        AddNetns(path) for path, s in states.items() if path and s is None and path in alive
+    ]
+    fresh: set[tuple[Netns, str]] = set()
+    for path, state in alive.items():
+        changes += _devices(path, specs[path], state, fresh)
+    for veth in veths:
+        changes += _veth(veth, alive, fresh)
+    for path, state in alive.items():
+        lost = frozenset(name for netns, name in fresh if netns == path)
+        rest = _without(state, lost)
+        if prune:
+            changes += _stale(path, specs[path], rest)
+        changes += _missing(path, specs[path], rest)
+    return changes
+
+
+def _unwanted(
+    desired: Desired, observed: Observed, alive: Mapping[Netns, NetnsState]
+) -> Iterator[Change]:
+    """Namespaces and veth ends that nothing wants."""
+    wanted_paths = desired.specs.keys()
+    for made in sorted(path for path in observed.made if path not in wanted_paths):
+        # The VNI is free only when the device is gone; namespaces are removed in the background.
+        for name, link in sorted(observed.states.get(made, _NOTHING).links.items()):
+            if link.kind == "vxlan":
+                yield DelLink(made, name)
+        yield DelNetns(made)
+    wanted = {(v.netns, v.name) for v in desired.veths} | {
+        (v.peer_netns, v.peer) for v in desired.veths
+    }
+    for path, state in alive.items():
+        owned = desired.specs[path].owned
+        for name, link in sorted(state.links.items()):
+            if not owned or link.kind != "veth" or (path, name) in wanted:
+                continue
+            if re.fullmatch(owned, name):
+                yield DelLink(path, name)
+
+
+def _devices(
+    path: Netns, spec: NetnsSpec, state: NetnsState, fresh: set[tuple[Netns, str]]
+) -> Iterator[Change]:
+    """Bridges and VXLAN devices."""
+    for name, mtu in sorted(spec.bridges.items()):
+        link = state.links.get(name)
+        if link is not None and link.kind == "bridge":
+            if not link.up or link.mtu != mtu:
+                yield SetLink(path, name, mtu=mtu)
+            continue
+        if link is not None:
+            yield DelLink(path, name)
+        fresh.add((path, name))
+        yield AddBridge(path, name, mtu)
+    for name, vxlan in sorted(spec.vxlans.items()):
+        link = state.links.get(name)
+        if link is not None and link.vxlan != vxlan.vxlan:
+            yield DelLink(path, name)
+            link = None
+        if link is None:
+            fresh.add((path, name))
+            yield AddVxlan(path, name, vxlan.mtu, vxlan.vxlan)
+        ported = link is not None and state.masters.get(name) == vxlan.master
+        if not ported or (path, vxlan.master) in fresh:
+            yield SetLink(path, name, mtu=vxlan.mtu, master=vxlan.master)
+            yield NoLearning(path, name)
+        elif link is not None and (not link.up or link.mtu != vxlan.mtu):
+            yield SetLink(path, name, mtu=vxlan.mtu)
+
+
+def _veth(
+    veth: Veth, alive: Mapping[Netns, NetnsState], fresh: set[tuple[Netns, str]]
+) -> Iterator[Change]:
+    """One pair."""
+    end = alive[veth.netns].links.get(veth.name)
+    peer = alive[veth.peer_netns].links.get(veth.peer)
+    if end is None or peer is None or end.kind != "veth" or peer.kind != "veth":
+        if end is not None:
+            yield DelLink(veth.netns, veth.name)
+        if peer is not None:
+            yield DelLink(veth.peer_netns, veth.peer)
+        fresh.add((veth.netns, veth.name))
+        fresh.add((veth.peer_netns, veth.peer))
+        yield AddVeth(
+            veth.netns,
+            veth.name,
+            veth.master,
+            veth.mtu,
+            veth.peer_netns,
+            veth.peer,
+            veth.peer_mac,
+        )
+        yield SetLink(veth.peer_netns, veth.peer)
+        return
+    ported = not veth.master or (
+        alive[veth.netns].masters.get(veth.name) == veth.master
+        and (veth.netns, veth.master) not in fresh
+    )
+    if not (ported and end.up and end.mtu == veth.mtu):
+        yield SetLink(veth.netns, veth.name, mtu=veth.mtu, master="" if ported else veth.master)
+    if not peer.up or peer.mtu != veth.mtu or peer.mac != veth.peer_mac:
+        mac = veth.peer_mac if peer.mac != veth.peer_mac else None
+        yield SetLink(veth.peer_netns, veth.peer, mtu=veth.mtu, mac=mac)
+        if not peer.up:
+            fresh.add((veth.peer_netns, f"{veth.peer} routes"))
+
+
+def _without(state: NetnsState, lost: frozenset[str]) -> NetnsState:
+    """``state`` as it is once the links in ``lost`` are made anew.
+
+    A link that was down has no routes; it is in ``lost`` as ``<name> routes``.
+    """
+    if not lost:
+        return state
+    return NetnsState(
+        links=state.links,
+        masters=state.masters,
+        addresses=frozenset(a for a in state.addresses if a[0] not in lost),
+        neighbours=frozenset(n for n in state.neighbours if n[0] not in lost),
+        fdb=frozenset(f for f in state.fdb if f[0] not in lost),
+        routes=frozenset(
+            r for r in state.routes if r.name not in lost and f"{r.name} routes" not in lost
+        ),
+        rules=state.rules,
+        sysctls={
+            key: value
+            for key, value in state.sysctls.items()
+            if not any(f"/{name}/" in key for name in lost)
+        },
+    )
+
+
+def _stale(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
+    """Rows on our links that nothing wants, and rows that another value stands in the way of."""
+    for name, address in sorted(state.addresses - spec.addresses):
+        if name in spec.exact:
+            yield DelAddress(path, name, address)
+    wanted = {(name, at) for name, at, _ in spec.neighbours}
+    for name, at, _ in sorted(state.neighbours - spec.neighbours):
+        if name in spec.exact and (name, at) not in wanted:
+            yield DelNeighbour(path, name, at)
+    for row in sorted(state.fdb - spec.fdb, key=str):
+        if row[0] in spec.exact:
+            yield DelFdb(path, *row)
+
+
+def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
+    for name, address in sorted(spec.addresses - state.addresses):
+        yield AddAddress(path, name, address)
+    for name, mac, vtep in sorted(spec.fdb - state.fdb, key=str):
+        yield AddFdb(path, name, mac, vtep)
+    for name, at, mac in sorted(spec.neighbours - state.neighbours):
+        yield AddNeighbour(path, name, at, mac)
+    # A dump does not say onlink; without its address a link has no route.
+    there = {(r.name, r.table, r.destination, r.gateway) for r in state.routes}
+    for route in sorted(spec.routes, key=_route_order):
+        if (route.name, route.table, route.destination, route.gateway) not in there:
+            yield AddRoute(
+                path, route.name, route.table, route.destination, route.gateway, route.onlink
+            )
+    for rule in sorted(spec.rules - state.rules, key=str):
+        yield AddRule(path, rule.mark, rule.mask, rule.table, rule.priority)
+    for key, value in sorted(spec.sysctls.items()):
+        if state.sysctls.get(key) != value:
+            yield SetSysctl(path, key, value)
+
+
+def _route_order(route: RouteSpec) -> tuple[bool, str]:
+    return route.table != MAIN_TABLE, str(route)

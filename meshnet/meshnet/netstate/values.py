@@ -1,0 +1,118 @@
+"""What should be in a network namespace, and what is.
+
+A spec names only what is ours; everything else in the namespace is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TypeAlias
+
+from meshnet.kernel.encode import Link, Rule, Vxlan
+from meshnet.model.ids import MacAddress
+from meshnet.netstate.changes import Netns
+
+AddressOn: TypeAlias = tuple[str, IPv4Interface]
+"""(link, address)."""
+NeighbourOn: TypeAlias = tuple[str, IPv4Address, MacAddress]
+"""(link, address, MAC)."""
+FdbRow: TypeAlias = tuple[str, MacAddress, IPv4Address | None]
+"""(link, MAC, VTEP; None: a row of the bridge)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VxlanSpec:
+    """A VXLAN device that is a port of a bridge."""
+
+    vxlan: Vxlan
+    mtu: int
+    master: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """A route through a gateway."""
+
+    name: str
+    table: int
+    destination: IPv4Network
+    gateway: IPv4Address
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A pair of links, each end with its namespace."""
+
+    netns: Netns
+    name: str
+    master: str
+    mtu: int
+    peer_netns: Netns
+    peer: str
+    peer_mac: MacAddress
+
+
+@dataclass(frozen=True, slots=True)
+class NetnsSpec:
+    """What should be in one namespace, veth pairs aside.
+
+    Attributes:
+        made: we make the namespace, and remove it when it is not wanted.
+        exact: links whose addresses, neighbours and FDB rows are all ours: others are removed.
+        owned: regular expression of the names of veth ends that are ours: others are removed.
+    """
+
+    made: bool = False
+    bridges: Mapping[str, int] = field(default_factory=dict)
+    """Name -> MTU."""
+    vxlans: Mapping[str, VxlanSpec] = field(default_factory=dict)
+    addresses: frozenset[AddressOn] = frozenset()
+    neighbours: frozenset[NeighbourOn] = frozenset()
+    fdb: frozenset[FdbRow] = frozenset()
+    routes: frozenset[RouteSpec] = frozenset()
+    rules: frozenset[Rule] = frozenset()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
+    owned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetnsState:
+    """What is in one namespace."""
+
+    links: Mapping[str, Link] = field(default_factory=dict)
+    masters: Mapping[str, str] = field(default_factory=dict)
+    """Link -> the bridge that it is a port of."""
+    addresses: frozenset[AddressOn] = frozenset()
+    neighbours: frozenset[NeighbourOn] = frozenset()
+    """Permanent ones."""
+    fdb: frozenset[FdbRow] = frozenset()
+    """Permanent and static rows."""
+    routes: frozenset[RouteSpec] = frozenset()
+    """``onlink`` is not told by the kernel's dump and is always False here."""
+    rules: frozenset[Rule] = frozenset()
+    sysctls: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """All namespaces of one kind of state."""
+
+    specs: Mapping[Netns, NetnsSpec]
+    veths: tuple[Veth, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is in them.
+
+    Attributes:
+        states: namespace -> its state; one that is not there (any more) is missing.
+        made: namespaces that we once made, wanted or not.
+    """
+
+    states: Mapping[Netns, NetnsState]
+    made: frozenset[str] = frozenset()
