@@ -1,0 +1,244 @@
+"""Laws of the load balancer's rules, on any cluster that Hypothesis thinks up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.snapshot import (
+    Endpoint,
+    Gwbridge,
+    Network,
+    Node,
+    PublishedPort,
+    Sandbox,
+    Service,
+    Snapshot,
+)
+from meshnet.nft.objects import Chain, Ruleset
+from meshnet.nft.plan import plan
+from meshnet_dns import redirect
+from meshnet_lb import service
+from meshnet_lb.rules import rulesets
+from meshnet_lb.sandbox import mark_of
+
+NODES = [NodeId(f"node{i}".ljust(25, "0")) for i in range(3)]
+INGRESS = NetworkId("ingress".ljust(25, "0"))
+NETWORKS = [NetworkId(f"net{i}".ljust(25, "0")) for i in range(3)]
+SERVICES = [ServiceId(f"svc{i}".ljust(25, "0")) for i in range(4)]
+
+
+def address(network: int, host: int) -> IPv4Address:
+    return IPv4Address(f"10.{network}.0.{host}")
+
+
+@st.composite
+def snapshots(draw: Any) -> Snapshot:
+    """A cluster of 3 nodes, 3 networks and the ingress, up to 4 services and 12 tasks."""
+    everywhere = [*NETWORKS, INGRESS]
+    nodes = {
+        node: Node(
+            node,
+            f"host{i}",
+            IPv4Address(f"192.0.2.{i + 1}"),
+            ingress_address=address(3, 250 + i) if draw(st.booleans()) else None,
+        )
+        for i, node in enumerate(NODES)
+    }
+    networks = {
+        net: Network(
+            net,
+            f"n{i}",
+            Vni(4096 + i),
+            IPv4Network(f"10.{i}.0.0/16"),
+            address(i, 1),
+            ingress=net == INGRESS,
+        )
+        for i, net in enumerate(everywhere)
+    }
+    services = {}
+    for i, sid in enumerate(draw(st.lists(st.sampled_from(SERVICES), unique=True))):
+        on = draw(st.lists(st.sampled_from(everywhere), unique=True))
+        ports = tuple(
+            PublishedPort(
+                draw(st.sampled_from(["tcp", "udp"])),
+                draw(st.integers(1, 9)),
+                100 * (i + 1) + k,
+                draw(st.sampled_from(["ingress", "host"])),
+            )
+            for k in range(draw(st.integers(0, 2)))
+        )
+        vips = {net: address(everywhere.index(net), 200 + i) for net in on}
+        mode = draw(st.sampled_from(["vip", "vip", "dnsrr"]))
+        services[sid] = Service(sid, f"s{i}", mode, vips, ports=ports)
+    endpoints, sandboxes = {}, {}
+    for i in range(draw(st.integers(0, 12))):
+        task = TaskId(f"task{i}".ljust(25, "0"))
+        node = draw(st.sampled_from(NODES))
+        of = draw(st.sampled_from([None, *services]))
+        on = draw(st.lists(st.sampled_from(everywhere), unique=True))
+        addresses = {net: address(everywhere.index(net), 10 + i) for net in on}
+        endpoints[task] = Endpoint(task, f"c{i}", node, of, addresses, ready=draw(st.booleans()))
+        if node == NODES[0]:
+            sandboxes[task] = Sandbox(
+                task,
+                f"/run/netns/{i}",
+                tuple((net, IPv4Interface(f"{where}/16")) for net, where in addresses.items()),
+                IPv4Interface(f"172.18.0.{10 + i}/16"),
+                services[of].ports if of else (),
+            )
+    bridge = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
+    return Snapshot(1, NODES[0], nodes, networks, services, endpoints, sandboxes, bridge)
+
+
+def chains_of(ruleset: Ruleset) -> dict[str, Chain]:
+    return {chain.name: chain for chain in ruleset.chains}
+
+
+def elements_of(ruleset: Ruleset, name: str) -> dict[str, str]:
+    return dict(next(one for one in ruleset.sets if one.name == name).elements)
+
+
+@given(snapshots(), st.randoms(use_true_random=False))
+def test_the_order_of_inputs_does_not_matter(snapshot: Snapshot, random: Any) -> None:
+    def shuffled(mapping: Any) -> Any:
+        items = list(mapping.items())
+        random.shuffle(items)
+        return dict(items)
+
+    other = replace(
+        snapshot,
+        nodes=shuffled(snapshot.nodes),
+        networks=shuffled(snapshot.networks),
+        services=shuffled(snapshot.services),
+        endpoints=shuffled(snapshot.endpoints),
+        sandboxes=shuffled(snapshot.sandboxes),
+    )
+    assert rulesets(other) == rulesets(snapshot)
+
+
+@given(snapshots())
+def test_backends_are_those_of_the_snapshot(snapshot: Snapshot) -> None:
+    index = service.backends(snapshot)
+    for sid in SERVICES:
+        for net in [*NETWORKS, INGRESS]:
+            assert index.get((sid, net), ()) == snapshot.backends(sid, net)
+
+
+@given(snapshots(), st.data())
+def test_one_service_changes_only_its_chains_and_elements(
+    snapshot: Snapshot, data: st.DataObject
+) -> None:
+    if not snapshot.endpoints:
+        return
+    task = data.draw(st.sampled_from(sorted(snapshot.endpoints)))
+    endpoint = snapshot.endpoints[task]
+    turned = replace(endpoint, ready=not endpoint.ready)
+    after = rulesets(replace(snapshot, endpoints={**snapshot.endpoints, task: turned}))
+    before = rulesets(snapshot)
+    of = snapshot.services.get(endpoint.service) if endpoint.service else None
+    own = f"svc-{endpoint.service[:12]}-" if endpoint.service else "none"
+    ports = {f"port-{p.protocol}-{p.published}" for p in of.ports} if of else set()
+    keys = {f"{p.protocol} . {p.published}" for p in of.ports} if of else set()
+    keys |= {str(vip) for vip in of.vips.values()} if of else set()
+    assert after.keys() == before.keys()
+    for where, rulesets_there in before.items():
+        for old, new in zip(rulesets_there, after[where], strict=True):
+            olds, news = chains_of(old), chains_of(new)
+            for name in olds.keys() | news.keys():
+                if olds.get(name) != news.get(name):
+                    assert name.startswith(own) or name in ports
+            for set_ in old.sets:
+                was, now = dict(set_.elements), elements_of(new, set_.name)
+                assert {key for key, _ in was.items() ^ now.items()} <= keys
+
+
+@given(snapshots())
+def test_a_container_knows_the_services_of_its_networks_and_no_others(snapshot: Snapshot) -> None:
+    found = rulesets(snapshot)
+    for sandbox in snapshot.sandboxes.values():
+        table = found[sandbox.netns][0]
+        on = {network for network, _ in sandbox.networks} - {INGRESS}
+        wanted = {
+            (str(vip), bool(snapshot.backends(of.id, network)))
+            for of in snapshot.services.values()
+            if of.mode == "vip"
+            for network, vip in of.vips.items()
+            if network in on
+        }
+        assert wanted == {(vip, True) for vip in elements_of(table, "vips")} | {
+            (vip, False) for vip in elements_of(table, "empty_vips")
+        }
+
+
+@given(snapshots())
+def test_verdicts_name_chains_that_are_there_and_every_backend_has_one_slot(
+    snapshot: Snapshot,
+) -> None:
+    for rulesets_there in rulesets(snapshot).values():
+        for ruleset in rulesets_there:
+            chains = chains_of(ruleset)
+            for set_ in ruleset.sets:
+                if set_.type.endswith("verdict"):
+                    for verdict in set_.elements.values():
+                        assert verdict.removeprefix("goto ") in chains
+            named = {v for s in ruleset.sets for v in s.elements.values()}
+            assert all(c.hook or f"goto {c.name}" in named for c in ruleset.chains)
+
+
+@given(snapshots())
+def test_every_node_is_known_by_mac_and_mark_in_both_directions(snapshot: Snapshot) -> None:
+    for sandbox in snapshot.sandboxes.values():
+        found = rulesets(snapshot)[sandbox.netns]
+        if INGRESS not in [network for network, _ in sandbox.networks]:
+            assert [table.family for table in found] == ["ip"]
+            continue
+        gateways = [n.ingress_address for n in snapshot.nodes.values() if n.ingress_address]
+        wanted = {str(mac_of(g)): f"{mark_of(g):#010x}" for g in gateways}
+        assert elements_of(found[0], "gateways") == wanted
+        assert elements_of(found[1], "macs") == {mark: mac for mac, mark in wanted.items()}
+
+
+@given(snapshots())
+def test_a_published_port_is_either_answered_or_closed(snapshot: Snapshot) -> None:
+    (host,) = rulesets(snapshot)[None]
+    ports, closed = elements_of(host, "ports"), elements_of(host, "closed")
+    assert not ports.keys() & closed.keys()
+    connected = snapshot.nodes[snapshot.self_id].ingress_address is not None
+    for of in snapshot.services.values():
+        for port in of.ports:
+            key = f"{port.protocol} . {port.published}"
+            if port.mode == "ingress":
+                answered = connected and bool(snapshot.backends(of.id, INGRESS))
+                assert (key in ports, key in closed) in {(answered, not answered), (True, False)}
+
+
+@given(snapshots())
+def test_elements_are_in_the_form_that_the_kernel_gives_back(snapshot: Snapshot) -> None:
+    for where, rulesets_there in rulesets(snapshot).items():
+        both = [*rulesets_there, *redirect.rulesets(snapshot).get(where, ())]
+        changes = plan(both, {}, prune=True)
+        held = {change.table: change.result for change in changes if change.result}
+        for ruleset in both:
+            for set_ in ruleset.sets:
+                table = held[ruleset.family, ruleset.name]
+                assert dict(table.sets[set_.name].elements) == dict(set_.elements)
+        assert plan(both, held, prune=True) == []
+
+
+def test_the_turn_of_four() -> None:
+    assert service.turn(["10.0.1.2", "10.0.1.3"]) == (
+        "dnat to numgen inc mod 2 map { 0 : 10.0.1.2, 1 : 10.0.1.3 }"
+    )
+
+
+def test_an_ingress_network_that_was_removed_publishes_nothing() -> None:
+    snapshot = Snapshot(1, NODES[0])
+    (host,) = rulesets(snapshot)[None]
+    assert all(not set_.elements for set_ in host.sets)
+    assert redirect.rulesets(snapshot) == {}
