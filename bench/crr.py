@@ -5,9 +5,8 @@
 ``crr.py seen ADDRESS PORT`` prints the client addresses the servers saw.
 
 Be aware: connections end by RST (SO_LINGER 0), so no TIME_WAIT uses up ports. One connection at a
-time.
-What Python itself costs is in the figures of us and of the peer alike and pulls ratios towards
-1, see ``Bed.rate`` for how that is kept small.
+time. What Python itself costs is in the figures of us and of the peer alike and pulls ratios a
+little towards 1.
 """
 
 import socket

@@ -1,6 +1,7 @@
 """Labs with real Docker Engines, for the peers that are Docker itself and for our own cluster.
 
-A lab here is the product's ``meshnet lab`` under a name of the benchmark's own, taken down at the end.
+A lab here is the product's ``meshnet lab`` under a name of the benchmark's own, taken down at the
+end.
 
 Be aware: two labs have the same addresses, each behind its own namespaces, so several may be up.
 """
@@ -65,8 +66,21 @@ class Engines:
                 *("--advertise-addr", str(host.address.ip), f"{first.address.ip}:2377"),
             )
 
+    def refuse_registry(self) -> None:
+        """Let engines learn at once that no registry can be reached.
+
+        A lab leads nowhere and its name server never answers; each task of real Swarm would wait
+        for it for many seconds. That is no merit of ours, so it fails fast for everybody.
+        """
+        for host in self.lab.layout.hosts:
+            server = self.run(
+                host.name, "awk", "/^nameserver/ {print $2; exit}", "/etc/resolv.conf"
+            )
+            if server:
+                self.run(host.name, "ip", "route", "replace", "unreachable", f"{server}/32")
+
     def pids(self, host: str, program: str) -> list[int]:
-        """Processes of a host's own pid namespace that run ``program``, as this machine numbers them."""
+        """Processes of a host's own pid namespace that run ``program``, by this machine's ids."""
         init = re.search(
             r"-t\s*(\d+)|--target[= ](\d+)", " ".join(self.lab.command(host, ["true"]))
         )
@@ -96,7 +110,9 @@ def engines(name: str, hosts: int, *, engine_only: bool) -> Iterator[Engines]:
             lab.up(_silent)
         except MeshnetError as error:
             raise BenchError(f"lab {name}: {error}") from error
-        yield Engines(lab)
+        up = Engines(lab)
+        up.refuse_registry()
+        yield up
     finally:
         lab.down(_silent)
 

@@ -1,0 +1,140 @@
+"""Queries per second of our resolver and of Docker's embedded one, each held to the same one core.
+
+Docker's is a real engine with a container on a user-defined bridge network; ours is a real
+``meshnet-resolver`` told by its operations of a sandbox and a network with one service. dnsperf
+asks both, inside the container's namespace, at 127.0.0.11:53, for the address of ``server``; it
+runs on another core where there is one.
+
+Be aware: Docker's resolver is a part of dockerd, so dockerd as a whole is pinned.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from bench.bed import Bed, run
+from bench.engines import engines, until
+from bench.rounds import BenchError, Goal, Line, interleave
+from meshnet.kernel.nft import NftOperations
+from meshnet.model.snapshot import Network, Node, Sandbox, Service, Snapshot
+from meshnet_dns.operations import ResolverOperations
+from meshnet_dns.redirect import rulesets
+
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, CLIENT_CORE = CORES[-1], CORES[0]
+SECONDS = 3
+SERVE = "from meshnet_dns.server import main; main()"
+NETWORK = "n" * 25
+NODE = "m" * 25
+
+
+def pin(pids: Sequence[int]) -> None:
+    """Hold processes, with all their threads, to the servers' core."""
+    if not pids:
+        raise BenchError("there is no process to hold to a core")
+    for pid in pids:
+        run("taskset", "-acp", str(SERVER_CORE), str(pid))
+
+
+def queries(enter: Sequence[str], names: Path) -> float:
+    """Queries per second dnsperf gets answered inside a namespace (the command to enter it)."""
+    out = run(
+        *(*enter, "taskset", "-c", str(CLIENT_CORE), "dnsperf"),
+        *("-s", "127.0.0.11", "-p", "53", "-d", str(names), "-l", str(SECONDS), "-c", "8"),
+    )
+    rate = re.search(r"Queries per second:\s*([\d.]+)", out)
+    lost = re.search(r"Queries lost:\s*(\d+)", out)
+    good = re.search(r"NOERROR \d+ \(100\.00%\)", out)
+    if rate is None or lost is None or good is None or int(lost[1]) > 0:
+        raise BenchError(f"dnsperf did not get all its answers: {out[-600:]}")
+    return float(rate[1])
+
+
+def picture(netns: str) -> Snapshot:
+    """One sandbox on one network with one service that has a VIP."""
+    subnet = IPv4Network("10.0.1.0/24")
+    return Snapshot(
+        revision=1,
+        self_id=NODE,
+        nodes={NODE: Node(NODE, "h1", IPv4Address("10.99.0.1"))},
+        networks={NETWORK: Network(NETWORK, "discovery", 4097, subnet, subnet[1])},
+        services={"s" * 25: Service("s" * 25, "server", vips={NETWORK: subnet[2]})},
+        sandboxes={
+            "t" * 25: Sandbox("t" * 25, netns, ((NETWORK, IPv4Interface("10.0.1.3/24")),), None)
+        },
+    )
+
+
+def tell(operations: NftOperations | ResolverOperations, snapshot: Snapshot) -> None:
+    """One round of a reconciler."""
+    desired = operations.desired(snapshot)
+    changes = operations.plan(desired, operations.observe(desired), prune=True)
+    operations.apply(changes)
+
+
+def measure() -> list[Line]:
+    with (
+        tempfile.TemporaryDirectory(prefix="mb-dns") as scratch,
+        Bed("d") as bed,
+        engines("mbdns", 1, engine_only=True) as peer,
+    ):
+        names = Path(scratch) / "names"
+        names.write_text("server A\n")
+        peer.run("h1", "docker", "network", "create", "usernet")
+        start = ("docker", "run", "-d", "--network", "usernet", "--name")
+        peer.run("h1", *start, "server", "meshnet/tools:1", "sleep", "100000")
+        peer.run("h1", *start, "client", "meshnet/tools:1", "sleep", "100000")
+        key = peer.run("h1", "docker", "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "client")
+        dockers = peer.lab.command("h1", ["nsenter", f"--net={key}"])
+        pin(peer.pids("h1", "dockerd"))
+
+        bed.netns("c")
+        ours = ("ip", "netns", "exec", bed.name("c"))
+        with (Path(scratch) / "log").open("wb") as log:
+            resolver = subprocess.Popen(
+                [
+                    *(
+                        "taskset",
+                        "-c",
+                        str(SERVER_CORE),
+                        sys.executable,
+                        "-m",
+                        "meshnet_dns.server",
+                    ),
+                    *("--run-dir", scratch),
+                ],
+                stderr=log,
+            )
+        redirect = NftOperations([rulesets])
+        try:
+            socket = Path(scratch) / "resolver.sock"
+            until("meshnet-resolver", socket.exists, 10)
+            tell(redirect, picture(bed.path("c")))
+            tell(ResolverOperations(Path(scratch)), picture(bed.path("c")))
+            seen = interleave(
+                {
+                    "meshnet": lambda: queries(ours, names),
+                    "docker": lambda: queries(dockers, names),
+                },
+                rounds=5,
+            )
+        finally:
+            resolver.terminate()
+            resolver.wait(10)
+            redirect.close()
+    return [
+        Line(
+            "DNS queries per second on one core, against Docker's embedded resolver",
+            Goal(2.0, at_least=True),
+            seen["meshnet"],
+            seen["docker"],
+            "q/s",
+        )
+    ]
