@@ -1,0 +1,117 @@
+"""What follows a task that ended, lost its node, or waits for its turn; PURE.
+
+    ended        -> desired SHUTDOWN; if the policy says so a successor, READY from now + delay on
+    node lost    -> desired SHUTDOWN; the replicated step fills the slot at once, without the delay
+    READY        -> RUNNING once NotBefore has come and the tasks before it in the slot have stopped
+
+Be aware: a task that is to be stopped for more than a minute no longer holds up the one after it.
+On a node that is down nobody is waited for: when the node returns its agent stops them.
+Source: swarmkit manager/orchestrator/restart/restart.go (Restart, DelayStart).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from meshnet.model.ids import Rng
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.globals import takes_tasks
+from meshnet_control.orchestrate.tasks import (
+    RESTART_DELAY_S,
+    SECOND,
+    age_key,
+    by_slot,
+    dirty,
+    is_global,
+    live,
+    node_lost,
+    node_unusable,
+    seconds,
+    should_restart,
+    slot_key,
+    stamp,
+    successor,
+    terminal,
+    wanted,
+)
+from meshnet_control.orchestrate.view import Put, Step, View
+
+OLD_TASK_WAIT_S: Final = 60.0
+"""How long a READY task waits for the one before it to stop (restart.go defaultOldTaskTimeout)."""
+
+
+def step(view: View, now: float, rng: Rng) -> Step:
+    """Replace what ended, give up what lost its node, start what waited long enough."""
+    writes: list[Put] = []
+    wakes: list[float] = []
+    for service in view.services.values():
+        for slot in by_slot(view.tasks_of_service(service.id)).values():
+            writes.extend(Put(task) for task in _after(service, slot, view, now, rng))
+    for task in view.tasks.values():
+        if task.desired_state != pb.TASK_STATE_READY or terminal(task) or node_unusable(task, view):
+            continue
+        due = start_at(task, view, now)
+        if due <= now:
+            writes.append(Put(wanted(task, pb.TASK_STATE_RUNNING)))
+        else:
+            wakes.append(due)
+    return Step(tuple(writes), min(wakes, default=None))
+
+
+def delay_s(task: pb.Task) -> float:
+    """Seconds between the end of a task and the start of its successor; 5 by default."""
+    policy = task.spec.restart_policy
+    return policy.delay / SECOND if policy.HasField("delay") else RESTART_DELAY_S
+
+
+def start_at(task: pb.Task, view: View, now: float) -> float:
+    """When a READY task may start, Unix seconds, as far as time alone decides.
+
+    Stopping predecessors hold it up for a minute at most, counted from its creation.
+    """
+    due = seconds(task.not_before) if task.HasField("not_before") else now
+    held = any(
+        slot_key(other) == slot_key(task)
+        and not live(other)
+        and not terminal(other)
+        and age_key(other) < age_key(task)
+        and not node_lost(other, view)
+        and other.status.state >= pb.TASK_STATE_ASSIGNED
+        for other in view.tasks_of_service(task.service_id)
+    )
+    return max(due, seconds(task.created_at) + OLD_TASK_WAIT_S) if held else due
+
+
+def _after(
+    service: pb.Service, slot: Sequence[pb.Task], view: View, now: float, rng: Rng
+) -> Iterator[pb.Task]:
+    for task in slot:
+        if not live(task):
+            continue
+        if terminal(task):
+            yield wanted(task, pb.TASK_STATE_SHUTDOWN)
+            if _wants_successor(task, service, slot, view):
+                fresh = successor(task, service, view, now, rng)
+                if not node_unusable(task, view):
+                    fresh.not_before.CopyFrom(stamp(now + delay_s(task)))
+                yield fresh
+        elif node_unusable(task, view):
+            yield wanted(task, pb.TASK_STATE_SHUTDOWN)
+
+
+def _wants_successor(
+    task: pb.Task, service: pb.Service, slot: Sequence[pb.Task], view: View
+) -> bool:
+    if is_global(service):
+        node = view.nodes.get(task.node_id)
+        if node is None or not takes_tasks(node):
+            return False
+    taken = any(
+        live(other)
+        and not terminal(other)
+        and not node_unusable(other, view)
+        and not dirty(other, service, view)
+        for other in slot
+    )
+    return not taken and should_restart(task, slot)

@@ -1,0 +1,253 @@
+"""What a task is to the orchestrator: making one, and reading the state of one; PURE.
+
+A *slot* is one place of a service that wants one running task: a number (replicated) or a node
+(global). A task in a slot is *live* while it is wanted (desired state at most RUNNING); a slot
+whose newest task ended and is not to be restarted is *finished*, and counts as occupied.
+
+    slot 3:  [dead] [dead] [live]      occupied     slot 5:  [dead, restart no]    occupied
+    slot 4:  [dead] [dead]             free         REMOVE tasks belong to no slot
+
+Be aware: protobuf messages of a view are shared; nothing here writes to one it was given.
+Source: swarmkit manager/orchestrator/{task,slot,service}.go.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from meshnet.model.ids import Rng, new_id
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.constraints import runs_platform, satisfied
+from meshnet_control.orchestrate.view import View, changed
+
+SECOND: Final = 1_000_000_000
+"""Nanoseconds; durations in specifications are whole nanoseconds."""
+RESTART_DELAY_S: Final = 5.0
+"""Source: swarmkit api/defaults/service.go."""
+
+SlotKey = tuple[int, str]
+"""``(number, "")`` in a replicated service, ``(0, node id)`` in a global one."""
+
+
+def slot_key(task: pb.Task) -> SlotKey:
+    """The slot a task belongs to within its service."""
+    return (task.slot, "") if task.slot else (0, task.node_id)
+
+
+def stamp(at: float) -> Timestamp:
+    """Unix seconds as a protobuf timestamp."""
+    result = Timestamp()
+    result.FromNanoseconds(round(at * SECOND))
+    return result
+
+
+def seconds(timestamp: Timestamp) -> float:
+    """A protobuf timestamp as Unix seconds; 0.0 when unset."""
+    return float(timestamp.seconds) + timestamp.nanos / SECOND
+
+
+def age_key(task: pb.Task) -> tuple[int, int, str]:
+    """Sorts the tasks of a slot from oldest to newest."""
+    return task.created_at.seconds, task.created_at.nanos, task.id
+
+
+def terminal(task: pb.Task) -> bool:
+    """The task runs nowhere any more and never will (observed state past RUNNING)."""
+    return task.status.state > pb.TASK_STATE_RUNNING
+
+
+def live(task: pb.Task) -> bool:
+    """The task is wanted: desired state READY or RUNNING."""
+    return task.desired_state <= pb.TASK_STATE_RUNNING
+
+
+def running(task: pb.Task) -> bool:
+    """The task is wanted and runs."""
+    return live(task) and task.status.state == pb.TASK_STATE_RUNNING
+
+
+def node_lost(task: pb.Task, view: View) -> bool:
+    """The task was given to a node that is down or no longer in the cluster."""
+    if not task.node_id:
+        return False
+    node = view.nodes.get(task.node_id)
+    return node is None or node.status.state == "down"
+
+
+def node_unusable(task: pb.Task, view: View) -> bool:
+    """The task may not stay on its node: lost, or drained."""
+    if not task.node_id:
+        return False
+    return node_lost(task, view) or view.nodes[task.node_id].spec.availability == "drain"
+
+
+def node_fits(node: pb.Node, service: pb.Service) -> bool:
+    """The node meets the service's placement constraints and runs one of its platforms."""
+    placement = service.spec.task_template.placement
+    return all(satisfied(each, node) for each in placement.constraints) and runs_platform(
+        node, list(placement.platforms)
+    )
+
+
+def is_global(service: pb.Service) -> bool:
+    """One task for each node instead of a number of replicas."""
+    return service.spec.mode.HasField("global")
+
+
+def is_replicated(service: pb.Service) -> bool:
+    """A number of replicas; also when no mode is given."""
+    mode = service.spec.mode
+    return mode.HasField("replicated") or not mode.ListFields()
+
+
+def new_task(service: pb.Service, slot: int | str, view: View, now: float, rng: Rng) -> pb.Task:
+    """A task of a service as it is specified now: status NEW, desired RUNNING.
+
+    Args:
+        service: whose task template is copied.
+        slot: a slot number from 1, or the node id of a global service's task.
+        view: for the cluster's default log driver.
+        now: Unix seconds.
+        rng: for the task's id.
+    """
+    task = pb.Task(
+        id=new_id(rng),
+        service_id=service.id,
+        service_name=service.spec.name,
+        service_labels=service.spec.labels,
+        spec=service.spec.task_template,
+        spec_version=service.spec_version,
+        desired_state=pb.TASK_STATE_RUNNING,
+        status=pb.TaskStatus(state=pb.TASK_STATE_NEW, timestamp=stamp(now), message="created"),
+        created_at=stamp(now),
+        updated_at=stamp(now),
+    )
+    if isinstance(slot, int):
+        task.slot = slot
+    else:
+        task.node_id = slot
+    task.name = f"{service.spec.name}.{slot}.{task.id}"
+    if service.spec.HasField("endpoint_spec"):
+        task.endpoint_spec.CopyFrom(service.spec.endpoint_spec)
+    if not task.spec.HasField("log_driver") and view.cluster is not None:
+        defaults = view.cluster.spec.task_defaults
+        if defaults.HasField("log_driver"):
+            task.spec.log_driver.CopyFrom(defaults.log_driver)
+    return task
+
+
+def successor(task: pb.Task, service: pb.Service, view: View, now: float, rng: Rng) -> pb.Task:
+    """A new task for the slot of another one, prepared (READY) but not yet started."""
+    fresh = new_task(service, task.slot or task.node_id, view, now, rng)
+    fresh.desired_state = pb.TASK_STATE_READY
+    return fresh
+
+
+def wanted(task: pb.Task, desired: pb.TaskState) -> pb.Task:
+    """A copy of a task with another desired state."""
+    copy = changed(task)
+    copy.desired_state = desired
+    return copy
+
+
+def by_slot(tasks: Iterable[pb.Task]) -> dict[SlotKey, list[pb.Task]]:
+    """Tasks of one service by slot, oldest first; tasks to be removed are left out."""
+    slots: dict[SlotKey, list[pb.Task]] = defaultdict(list)
+    for task in sorted(tasks, key=age_key):
+        if task.desired_state < pb.TASK_STATE_REMOVE:
+            slots[slot_key(task)].append(task)
+    return dict(slots)
+
+
+def restarts(task: pb.Task, slot: Sequence[pb.Task]) -> int:
+    """Restarts that count against ``task``'s attempts: in its slot, of its specification.
+
+    Only replacements made after a failure carry NotBefore. With a window, only those made within
+    that time before the task's last report count.
+    """
+    window = task.spec.restart_policy.window
+    since = seconds(task.status.timestamp) - window / SECOND if window else float("-inf")
+    return sum(
+        other.HasField("not_before")
+        and other.spec_version == task.spec_version
+        and seconds(other.created_at) >= since
+        for other in slot
+    )
+
+
+def should_restart(task: pb.Task, slot: Sequence[pb.Task]) -> bool:
+    """The restart policy of a task that ended, or whose node is lost, wants another one.
+
+    Attempts are counted against tasks that ended; a task taken away with its node is replaced
+    however often it was restarted before (differs from swarmkit, which counts both alike).
+
+    Args:
+        task: the newest of its slot.
+        slot: every task the store still has of the slot, ``task`` included.
+
+    Source: swarmkit manager/orchestrator/restart/restart.go shouldRestart.
+    """
+    policy = task.spec.restart_policy
+    if policy.condition == "none":
+        return False
+    if policy.condition == "on-failure" and task.status.state == pb.TASK_STATE_COMPLETE:
+        return False
+    return (
+        not policy.max_attempts or not terminal(task) or restarts(task, slot) < policy.max_attempts
+    )
+
+
+def occupants(slot: Sequence[pb.Task]) -> list[pb.Task]:
+    """Tasks that occupy a slot: the live ones, or the one that finished for good; else none.
+
+    Source: swarmkit restart.go UpdatableTasksInSlot.
+    """
+    found = [task for task in slot if live(task)]
+    if found or not slot or should_restart(slot[-1], slot):
+        return found
+    return [slot[-1]]
+
+
+def _same_but_placement(spec: pb.TaskSpec, other: pb.TaskSpec) -> bool:
+    left = pb.TaskSpec()
+    left.CopyFrom(spec)
+    right = pb.TaskSpec()
+    right.CopyFrom(other)
+    for each in (left, right):
+        each.ClearField("placement")
+    return left == right
+
+
+def dirty(task: pb.Task, service: pb.Service, view: View) -> bool:
+    """The task was made from a specification that would make another task today.
+
+    A task whose placement alone is out of date stays when its node still fits.
+
+    Source: swarmkit manager/orchestrator/task.go IsTaskDirty.
+    """
+    if task.spec_version == service.spec_version:
+        return False
+    template = expected_spec(service, task)
+    if task.endpoint_spec != service.spec.endpoint_spec:
+        return True
+    if task.spec == template:
+        return False
+    node = view.nodes.get(task.node_id)
+    return not (
+        _same_but_placement(task.spec, template) and (node is None or node_fits(node, service))
+    )
+
+
+def expected_spec(service: pb.Service, task: pb.Task) -> pb.TaskSpec:
+    """The service's task template, with the task's log driver where it names none itself."""
+    template = service.spec.task_template
+    if template.HasField("log_driver") or not task.spec.HasField("log_driver"):
+        return template
+    full = pb.TaskSpec()
+    full.CopyFrom(template)
+    full.log_driver.CopyFrom(task.spec.log_driver)
+    return full
