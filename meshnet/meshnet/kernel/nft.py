@@ -47,11 +47,13 @@ from meshnet.nft.plan import (
     ObservedSet,
     ObservedTable,
     TableChange,
+    TableKey,
     plan,
 )
 
 HOST = "/proc/self/ns/net"
 LISTING_TRIES = 5
+_HOOK_LINE = re.compile(r"^\tchain (\S+) \{\n\t\t(type .*)$", re.MULTILINE)
 Identity = tuple[int, int]
 """Device and inode of a network namespace."""
 Source = Callable[[Snapshot], Mapping[str | None, Sequence[Ruleset]]]
@@ -140,11 +142,20 @@ class Door:
             for entry in self._listing("list tables")
             if "table" in entry
         }
-        return {
-            key: table_of(self._listing(f"list table {key[0]} {key[1]}"))
-            for key in OURS
-            if key in there
-        }
+        return {key: self._table(key) for key in OURS if key in there}
+
+    def _table(self, key: TableKey) -> ObservedTable:
+        command = f"list table {key[0]} {key[1]}"
+        listing = self._listing(command)
+        if key[0] != "netdev":
+            return table_of(listing)
+        # libnftables' JSON leaves out the device of a chain; its text has it.
+        self._nft.set_json_output(False)
+        try:
+            text = self._command(command, command).decode()
+        finally:
+            self._nft.set_json_output(True)
+        return table_of(listing, dict(_HOOK_LINE.findall(text)))
 
     def _listing(self, command: str) -> canonical.Json:
         return json.loads(self._command(command, command))["nftables"]
@@ -163,15 +174,21 @@ def _refusal(target: str, path: str, said: str) -> KernelError:
     return _KINDS.get(number, KernelError)("nft", f"{target} in {path} ({reason})", number)
 
 
-def table_of(listing: canonical.Json) -> ObservedTable:
-    """What libnftables' JSON says of one table (libnftables-json(5))."""
+def table_of(listing: canonical.Json, hook_lines: Mapping[str, str] | None = None) -> ObservedTable:
+    """What libnftables' JSON says of one table (libnftables-json(5)).
+
+    Args:
+        listing: the array behind ``nftables``.
+        hook_lines: chain -> its hook in nft's syntax, where that says more than the JSON.
+    """
     hooks: dict[str, str] = {}
     comments: dict[str, list[str]] = {}
     sets: dict[str, ObservedSet] = {}
     for entry in listing:
         ((kind, body),) = entry.items()
         if kind == "chain":
-            hooks[body["name"]] = canonical.json_hook(body)
+            line = (hook_lines or {}).get(body["name"])
+            hooks[body["name"]] = canonical.hook(line) if line else canonical.json_hook(body)
         elif kind == "rule":
             comments.setdefault(body["chain"], []).append(body.get("comment", ""))
         elif kind in {"set", "map"}:

@@ -1,0 +1,114 @@
+"""Tells when somebody changes links, addresses, routes, FDB rows or nftables in a namespace.
+
+rtnetlink(7) and nfnetlink multicast groups. The reconcilers are poked and look for themselves: what
+the event says is not used, so a lost event costs no more than the time to the next resync.
+
+Be aware: new ARP and FDB rows are not watched (traffic makes them all the time), only lost ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from meshnet.errors import NotFoundError
+from meshnet.kernel import netns
+
+_ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80
+"""RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE (linux/rtnetlink.h)."""
+_NFT_GROUP: Final = 1 << (7 - 1)
+"""NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h)."""
+_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
+_NEWNEIGH: Final = 28
+_SMALL: Final = 1 << 16
+_HEADER: Final = 16
+
+
+class Watcher:
+    """Watches one namespace; ``changed`` is called in the event loop.
+
+    Args:
+        path: of the namespace; None: the process's own.
+        changed: gets a short reason.
+
+    Raises:
+        NotFoundError: the namespace is not there (any more).
+    """
+
+    def __init__(self, path: str | None, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        with netns.inside(path):
+            self._sockets = (
+                _listen(_NETLINK_ROUTE, _ROUTE_GROUPS),
+                _listen(_NETLINK_NETFILTER, _NFT_GROUP),
+            )
+        for listening in self._sockets:
+            self._loop.add_reader(listening, self._read, listening)
+
+    def close(self) -> None:
+        """Stop watching."""
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+            listening.close()
+
+    def _read(self, listening: socket.socket) -> None:
+        is_nft = listening is self._sockets[1]
+        relevant = False
+        with suppress(BlockingIOError):
+            while True:
+                try:
+                    data = listening.recv(_SMALL)
+                except OSError as error:
+                    if isinstance(error, BlockingIOError):
+                        raise
+                    relevant = True  # ENOBUFS: events were lost, which is one more reason to look
+                    continue
+                relevant = relevant or is_nft or _is_relevant(data)
+        if relevant:
+            self._changed("nftables changed" if is_nft else "links or routes changed")
+
+
+class Watchers:
+    """A watcher in each namespace of a set that changes.
+
+    Be aware: enters namespaces in the event loop's thread, for some 50 microseconds each.
+    """
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+        self._held: dict[str | None, Watcher] = {}
+
+    def watch(self, paths: Iterable[str | None]) -> None:
+        """Watch exactly these; None: the process's own. Those that are gone are skipped."""
+        wanted = set(paths)
+        for path in self._held.keys() - wanted:
+            self._held.pop(path).close()
+        for path in wanted - self._held.keys():
+            with suppress(NotFoundError):
+                self._held[path] = Watcher(path, self._changed)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self.watch(())
+
+
+def _listen(protocol: int, groups: int) -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    made.setblocking(False)
+    made.bind((0, groups))
+    return made
+
+
+def _is_relevant(data: bytes) -> bool:
+    offset = 0
+    while offset + _HEADER <= len(data):
+        length, kind = struct.unpack_from("=IH", data, offset)
+        if kind != _NEWNEIGH:
+            return True
+        offset += max((length + 3) & ~3, _HEADER)
+    return False

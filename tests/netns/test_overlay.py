@@ -1,0 +1,292 @@
+"""Overlay networks in the real kernel: two hosts, containers on both, packets between them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from meshnet.gwbridge.operations import GwbridgeOperations
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
+from meshnet.overlay.desired import netns_name, veth_name
+from meshnet.overlay.operations import OverlayOperations
+
+pytestmark = pytest.mark.netns
+
+NET = NetworkId("netaaaaaaaaaaaaaaaaaaaaaa")
+INGRESS = NetworkId("netiiiiiiiiiiiiiiiiiiiiii")
+NODES = {n: NodeId(f"node{n}") for n in (1, 2)}
+PREFIX = "mntov"
+
+
+def sh(command: str) -> str:
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+@dataclass
+class Bed:
+    """Two host namespaces on one wire, and container namespaces."""
+
+    directory: Path
+
+    def host(self, number: int) -> str:
+        return f"/run/netns/{PREFIX}-h{number}"
+
+    def netns_dir(self, number: int) -> Path:
+        return self.directory / f"h{number}"
+
+    def container(self, name: str) -> str:
+        path = f"/run/netns/{PREFIX}-c{name}"
+        if not Path(path).exists():
+            sh(f"ip netns add {PREFIX}-c{name}")
+        return path
+
+    def inside(self, name: str, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["ip", "netns", "exec", f"{PREFIX}-{name}", "sh", "-c", command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def pings(self, name: str, address: str) -> bool:
+        return self.inside(name, f"busybox ping -c1 -W1 {address}").returncode == 0
+
+
+def _remove() -> None:
+    names = sh("ip netns list").split()
+    for name in names:
+        if name.startswith(PREFIX):
+            sh(f"ip netns del {name}")
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[Bed]:
+    _remove()
+    made = Bed(tmp_path)
+    try:
+        for number in (1, 2):
+            sh(f"ip netns add {PREFIX}-h{number}")
+        sh(
+            f"ip link add u netns {PREFIX}-h1 type veth peer name u netns {PREFIX}-h2;"
+            f"for n in 1 2; do ip -n {PREFIX}-h$n addr add 10.99.0.$n/24 dev u;"
+            f"ip -n {PREFIX}-h$n link set u up; ip -n {PREFIX}-h$n link set lo up; done"
+        )
+        yield made
+    finally:
+        for number in (1, 2):
+            for path in made.netns_dir(number).glob("mn-*"):
+                subprocess.run(["umount", str(path)], check=False, capture_output=True)
+        _remove()
+
+
+def snapshot(bed: Bed, self_number: int, tasks: dict[int, int], **more: object) -> Snapshot:
+    """``tasks``: task number -> node number; task n has 10.0.1.n and, on ingress, 10.0.0.n."""
+    networks = {
+        NET: Network(NET, "net", Vni(4097), IPv4Network("10.0.1.0/24"), IPv4Address("10.0.1.1")),
+        INGRESS: Network(
+            INGRESS, "ingress", Vni(4096), IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"),
+            ingress=True,
+        ),
+    }  # fmt: skip
+    nodes = {
+        NODES[n]: Node(
+            NODES[n],
+            f"h{n}",
+            IPv4Address(f"10.99.0.{n}"),
+            ingress_address=IPv4Address(f"10.0.0.{200 + n}"),
+        )
+        for n in NODES
+    }
+    endpoints = {}
+    sandboxes = {}
+    for task, node in tasks.items():
+        name = TaskId(f"task{task:021d}"[::-1])
+        net, mesh = IPv4Address(f"10.0.1.{task}"), IPv4Address(f"10.0.0.{task}")
+        endpoints[name] = Endpoint(
+            name, f"web.{task}", NODES[node], ServiceId("svc"), {INGRESS: mesh, NET: net}
+        )
+        if node == self_number:
+            sandboxes[name] = Sandbox(
+                name,
+                bed.container(str(task)),
+                ((INGRESS, IPv4Interface(f"{mesh}/24")), (NET, IPv4Interface(f"{net}/24"))),
+                IPv4Interface(f"172.18.0.{task}/16"),
+            )
+    made = Snapshot(
+        1, NODES[self_number], nodes, networks, {}, endpoints, sandboxes,
+        gwbridge=Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1")),
+    )  # fmt: skip
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def settle(operations, wanted: Snapshot) -> int:
+    """Plan and apply; then nothing is left to do. The number of changes."""
+    desired = operations.desired(wanted)
+    changes = operations.plan(desired, operations.observe(desired), prune=wanted.complete)
+    operations.apply(changes)
+    assert operations.plan(desired, operations.observe(desired), prune=True) == []
+    return len(changes)
+
+
+@pytest.fixture
+def overlays(bed: Bed) -> Iterator[dict[int, OverlayOperations]]:
+    made = {n: OverlayOperations(bed.host(n), bed.netns_dir(n)) for n in (1, 2)}
+    yield made
+    for operations in made.values():
+        operations.close()
+
+
+def test_containers_on_two_hosts_reach_each_other(bed, overlays):
+    tasks = {11: 1, 12: 1, 21: 2}
+    for number, operations in overlays.items():
+        settle(operations, snapshot(bed, number, tasks))
+    assert bed.pings("c11", "10.0.1.12"), "same host"
+    assert bed.pings("c11", "10.0.1.21"), "across VXLAN"
+    assert bed.pings("c21", "10.0.0.11"), "on the ingress network too"
+    assert bed.pings("h1", "10.0.0.21"), "from the host's ingress gateway"
+    assert bed.pings("h2", "10.0.0.201"), "from gateway to gateway"
+    assert not bed.pings("c11", "10.0.1.99"), "an address that nobody has"
+    assert "mtu 1450" in bed.inside("c11", "ip link show eth1").stdout
+
+
+def test_a_removed_endpoint_is_in_no_table_any_more(bed, overlays):
+    tasks = {11: 1, 21: 2, 22: 2}
+    settle(overlays[1], snapshot(bed, 1, tasks))
+    assert settle(overlays[1], snapshot(bed, 1, tasks)) == 0
+    del tasks[22]
+    settle(overlays[1], snapshot(bed, 1, tasks))
+    path = bed.netns_dir(1) / netns_name(NET)
+    rows = sh(f"nsenter --net={path} bridge fdb show; nsenter --net={path} ip neigh")
+    assert "02:42:0a:00:01:15" in rows
+    assert "02:42:0a:00:01:16" not in rows
+    assert "10.0.1.22" not in rows
+
+
+def test_what_somebody_broke_is_repaired(bed, overlays):
+    tasks = {11: 1, 21: 2}
+    wanted = {n: snapshot(bed, n, tasks) for n in (1, 2)}
+    for number, operations in overlays.items():
+        settle(operations, wanted[number])
+    path = bed.netns_dir(1) / netns_name(NET)
+    task = next(iter(wanted[1].sandboxes))
+    for damage in (
+        "ip neigh flush nud permanent dev vx0; bridge fdb del 02:42:0a:00:01:15 dev vx0 master",
+        "bridge fdb del 02:42:0a:00:01:15 dev vx0 self",
+        "ip link set br0 down",
+        "ip link del vx0",
+        "ip link del br0",
+        f"ip link del {veth_name(task)}",
+        f"ip link set {veth_name(task)} nomaster",
+    ):
+        sh(f"nsenter --net={path} sh -c '{damage}'")
+        assert settle(overlays[1], wanted[1]) > 0, damage
+        assert bed.pings("c11", "10.0.1.21"), damage
+    for damage in (
+        "ip addr flush dev eth1",
+        "ip link set eth1 down",
+        "ip link set eth1 address 02:42:00:00:00:01",
+        "ip rule del priority 100",
+        "ip route flush table 100",
+        "ip link del eth0",
+        "ip link set eth0 down",
+    ):
+        sh(f"ip netns exec {PREFIX}-c11 sh -c '{damage}'")
+        assert settle(overlays[1], wanted[1]) > 0, damage
+        assert bed.pings("c11", "10.0.1.21"), damage
+        assert bed.pings("c11", "10.0.0.21"), damage
+
+
+def test_a_network_goes_with_its_last_container_and_ingress_stays(bed, overlays):
+    settle(overlays[1], snapshot(bed, 1, {11: 1, 21: 2}))
+    settle(overlays[1], snapshot(bed, 1, {21: 2}))
+    assert [p.name for p in bed.netns_dir(1).iterdir()] == [netns_name(INGRESS)]
+    assert settle(overlays[1], snapshot(bed, 1, {11: 1, 21: 2})) > 0
+    assert "eth1" in bed.inside("c11", "ip link").stdout
+
+
+def test_nothing_is_removed_before_the_snapshot_is_complete(bed, overlays):
+    full = snapshot(bed, 1, {11: 1, 21: 2})
+    settle(overlays[1], full)
+    empty = Snapshot(2, NODES[1], complete=False)
+    desired = overlays[1].desired(empty)
+    assert overlays[1].plan(desired, overlays[1].observe(desired), prune=False) == []
+    settle(overlays[1], replace(empty, complete=True))
+    assert not list(bed.netns_dir(1).iterdir())
+    assert "mn-ingress" not in bed.inside("h1", "ip link").stdout
+
+
+def test_a_container_that_ended_is_no_error(bed, overlays):
+    wanted = snapshot(bed, 1, {11: 1, 12: 1})
+    settle(overlays[1], wanted)
+    sh(f"ip netns del {PREFIX}-c12")
+    desired = overlays[1].desired(wanted)
+    overlays[1].apply(overlays[1].plan(desired, overlays[1].observe(desired), prune=True))
+    Path(f"/run/netns/{PREFIX}-c12").touch()
+    try:
+        overlays[1].apply(overlays[1].plan(desired, overlays[1].observe(desired), prune=True))
+    finally:
+        Path(f"/run/netns/{PREFIX}-c12").unlink()
+
+
+def test_a_restarted_process_changes_nothing(bed, overlays):
+    wanted = snapshot(bed, 1, {11: 1, 21: 2})
+    settle(overlays[1], wanted)
+    again = OverlayOperations(bed.host(1), bed.netns_dir(1))
+    try:
+        assert settle(again, wanted) == 0
+    finally:
+        again.close()
+
+
+def test_docker_gwbridge_is_the_way_out(bed):
+    sh(
+        f"ip -n {PREFIX}-h1 link add docker_gwbridge type bridge;"
+        f"ip -n {PREFIX}-h1 addr add 172.18.0.1/16 dev docker_gwbridge;"
+        f"ip -n {PREFIX}-h1 link set docker_gwbridge up;"
+        f"ip netns exec {PREFIX}-h1 sysctl -qw net.ipv4.ip_forward=1;"
+        f"ip -n {PREFIX}-h2 route add 172.18.0.0/16 via 10.99.0.1;"
+        f"ip netns exec {PREFIX}-h1 iptables -P FORWARD DROP"
+    )
+    operations = GwbridgeOperations(bed.host(1))
+    wanted = snapshot(bed, 1, {11: 1, 12: 1})
+    try:
+        settle(operations, wanted)
+        assert bed.pings("c11", "172.18.0.1")
+        assert bed.pings("c11", "10.99.0.2"), "through a FORWARD chain that drops"
+        for damage in ("iptables -F; iptables -P FORWARD DROP", "iptables -D DOCKER-USER 1"):
+            assert bed.inside("h1", damage).returncode == 0
+            assert settle(operations, wanted) == 1, damage
+            assert bed.pings("c11", "10.99.0.2"), damage
+        assert settle(operations, snapshot(bed, 1, {11: 1})) == 1
+        assert bed.inside("h1", "ip -o link show type veth").stdout.count(": g") == 1
+        settle(operations, replace(wanted, sandboxes={}, gwbridge=None))
+        assert "meshnet" not in bed.inside("h1", "iptables -S DOCKER-USER").stdout
+    finally:
+        operations.close()
+
+
+def test_wiring_a_container_is_quick(bed, overlays, capsys):
+    """No assertion on time: the numbers are for whoever looks (pytest -s)."""
+    settle(overlays[1], snapshot(bed, 1, {}))
+    tasks = dict.fromkeys(range(11, 31), 1)
+    wanted = snapshot(bed, 1, tasks)
+    desired = overlays[1].desired(wanted)
+    begin = time.perf_counter()
+    overlays[1].apply(overlays[1].plan(desired, overlays[1].observe(desired), prune=True))
+    wired = time.perf_counter() - begin
+    begin = time.perf_counter()
+    assert overlays[1].plan(desired, overlays[1].observe(desired), prune=True) == []
+    looked = time.perf_counter() - begin
+    with capsys.disabled():
+        print(
+            f"\n20 containers on 2 networks: wired {wired * 1e3:.1f} ms, looked {looked * 1e3:.1f} ms"
+        )
