@@ -59,7 +59,7 @@ def ruleset(snapshot: Snapshot, ready: Backends) -> Ruleset:
         Set("ports", "inet_proto . inet_service : verdict", ports),
         Set("closed", "inet_proto . inet_service", {_key(port): "" for port in sorted(closed)}),
     )
-    return Ruleset("ip", "meshnet", chains, sets)
+    return Ruleset("ip", "meshnet", chains, sets, _led_to(snapshot, ready))
 
 
 def _published(snapshot: Snapshot, ready: Backends) -> tuple[Mapping[Port, str], frozenset[Port]]:
@@ -82,6 +82,21 @@ def _published(snapshot: Snapshot, ready: Backends) -> tuple[Mapping[Port, str],
             else:
                 closed.add(key)
     return rules, frozenset(closed - rules.keys())
+
+
+def _led_to(snapshot: Snapshot, ready: Backends) -> frozenset[str]:
+    """Every address that a published port leads to."""
+    ingress = snapshot.ingress
+    found = {
+        str(address)
+        for service in snapshot.services.values()
+        if ingress and any(port.mode == "ingress" for port in service.ports)
+        for address in ready.get((service.id, ingress.id), ())
+    }
+    for sandbox in snapshot.sandboxes.values():
+        if sandbox.gateway_address and any(port.mode == "host" for port in sandbox.ports):
+            found.add(str(sandbox.gateway_address.ip))
+    return frozenset(found)
 
 
 def _host_mode(snapshot: Snapshot) -> Mapping[Port, str]:

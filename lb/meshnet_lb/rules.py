@@ -5,7 +5,7 @@ each container (``meshnet_lb.sandbox``). What containers on one network have in 
 once and shared.
 
 Be aware: a mapping names every namespace that should hold something. Conntrack entries are not
-rules: a UDP flow to a withdrawn backend stays until it is idle or flushed by whoever applies this.
+rules: ``Ruleset.backends`` says whose UDP flows may stay; whoever applies it forgets the others.
 """
 
 from __future__ import annotations

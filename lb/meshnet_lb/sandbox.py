@@ -37,10 +37,12 @@ def rulesets(
     sandbox: Sandbox, vips: Mapping[NetworkId, NetworkVips], snapshot: Snapshot
 ) -> tuple[Ruleset, ...]:
     """What one container's namespace holds; ``vips`` is ``service.vips(snapshot, ...)``."""
-    chains, sets = _balancing([vips.get(network, _NOTHING) for network, _ in sandbox.networks])
+    networks = [vips.get(network, _NOTHING) for network, _ in sandbox.networks]
+    chains, sets = _balancing(networks)
+    backends = frozenset[str]().union(*(network.backends for network in networks))
     interface = _ingress_interface(sandbox, snapshot.ingress)
     if interface is None:
-        return (Ruleset("ip", "meshnet", chains, sets),)
+        return (Ruleset("ip", "meshnet", chains, sets, backends),)
     gateways = _gateways(snapshot)
     return (
         Ruleset(
@@ -48,6 +50,7 @@ def rulesets(
             "meshnet",
             (*chains, *_mesh_chains(interface)),
             (*sets, *_mesh_sets(sandbox, gateways)),
+            backends,
         ),
         _egress(interface, gateways),
     )

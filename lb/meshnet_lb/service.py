@@ -37,11 +37,13 @@ class NetworkVips:
         chains: one for each VIP that has backends, in order of name.
         verdicts: VIP -> ``goto <chain>``.
         empty: VIPs without a ready backend.
+        backends: every address that the chains lead to.
     """
 
     chains: tuple[Chain, ...] = ()
     verdicts: tuple[tuple[str, str], ...] = ()
     empty: tuple[str, ...] = ()
+    backends: frozenset[str] = frozenset()
 
 
 def backends(snapshot: Snapshot) -> Backends:
@@ -62,6 +64,7 @@ def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]
     chains: defaultdict[NetworkId, list[Chain]] = defaultdict(list)
     verdicts: defaultdict[NetworkId, list[tuple[str, str]]] = defaultdict(list)
     empty: defaultdict[NetworkId, list[str]] = defaultdict(list)
+    led_to: defaultdict[NetworkId, set[str]] = defaultdict(set)
     ingress = snapshot.ingress
     for service in snapshot.services.values():
         if service.mode != "vip":
@@ -69,18 +72,20 @@ def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]
         for network, vip in service.vips.items():
             if ingress is not None and network == ingress.id:
                 continue
-            addresses = ready.get((service.id, network), ())
+            addresses = [str(address) for address in ready.get((service.id, network), ())]
             if not addresses:
                 empty[network].append(str(vip))
                 continue
-            chain = Chain(chain_name(service.id, network), (turn([str(a) for a in addresses]),))
+            chain = Chain(chain_name(service.id, network), (turn(addresses),))
             chains[network].append(chain)
+            led_to[network].update(addresses)
             verdicts[network].append((str(vip), f"goto {chain.name}"))
     return {
         network: NetworkVips(
             tuple(sorted(chains[network], key=lambda chain: chain.name)),
             tuple(sorted(verdicts[network])),
             tuple(sorted(empty[network])),
+            frozenset(led_to[network]),
         )
         for network in verdicts.keys() | empty.keys()
     }

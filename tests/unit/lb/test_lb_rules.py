@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
@@ -242,3 +243,12 @@ def test_an_ingress_network_that_was_removed_publishes_nothing() -> None:
     (host,) = rulesets(snapshot)[None]
     assert all(not set_.elements for set_ in host.sets)
     assert redirect.rulesets(snapshot) == {}
+
+
+@given(snapshots())
+def test_backends_of_a_table_are_the_addresses_in_its_rules(snapshot: Snapshot) -> None:
+    for rulesets_there in rulesets(snapshot).values():
+        for ruleset in rulesets_there:
+            text = " ".join(r for c in ruleset.chains for r in c.rules if "dnat to" in r)
+            found = re.findall(r"\d+\.\d+\.\d+\.\d+", text)
+            assert ruleset.backends >= set(found)
