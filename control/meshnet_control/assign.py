@@ -27,6 +27,8 @@ from meshnet_control.api import control_pb2 as pb
 
 HEARTBEAT_NS: Final = 5_000_000_000
 """Period while the cluster does not say another (swarmkit's default)."""
+BEAT_NS: Final = 1_000_000_000
+"""Agents beat at least this often, so that a silence means something when gossip misses a node."""
 
 
 class _Named(Protocol):
@@ -124,9 +126,14 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
         ],
         gossip_keys=cluster.gossip_keys,
         cluster_id=cluster.id,
-        heartbeat_period=cluster.spec.dispatcher.heartbeat_period or HEARTBEAT_NS,
+        heartbeat_period=min(heartbeat_ns(cluster), BEAT_NS),
         managers=objects.managers,
     )
+
+
+def heartbeat_ns(cluster: pb.Cluster) -> int:
+    """The period whose third miss makes a node Down, nanoseconds."""
+    return cluster.spec.dispatcher.heartbeat_period or HEARTBEAT_NS
 
 
 def difference(old: pb.Assignments, new: pb.Assignments) -> pb.Assignments | None:

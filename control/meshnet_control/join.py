@@ -35,15 +35,15 @@ from meshnet_control.transport import channel
 PORT: Final = 2377
 JOIN_S: Final = 20.0
 """Time for all of it (moby cluster/cluster.go swarmConnectTimeout)."""
-INVALID: Final = (
-    "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
-)
+INVALID_TOKEN: Final = "A valid join token is necessary to join this cluster"
+INVALID: Final = f"rpc error: code = InvalidArgument desc = {INVALID_TOKEN}"
 T = TypeVar("T")
 
 
 async def join(
     token: str,
     remotes: Sequence[str],
+    description: pb.NodeDescription,
     *,
     listen_addr: str = "",
     advertise_addr: str = "",
@@ -56,6 +56,7 @@ async def join(
     Args:
         token: join token.
         remotes: managers, ``host[:port]``, tried in turn.
+        description: what the node says of itself.
         listen_addr: kept in the identity, as are the other addresses.
         advertise_addr: of this node.
         data_path_addr: of this node.
@@ -68,13 +69,15 @@ async def join(
     parsed = tokens.parse(token)
     if not remotes:
         raise ControlError("at least 1 RemoteAddr is required to join")
+    addr = (data_path_addr or advertise_addr).partition(":")[0]
+    request = pb.IssueRequest(availability=availability, description=description, addr=addr)
     last = ControlError(f"Timeout was reached before node joined: no answer from {remotes[0]}", 503)
     try:
         async with asyncio.timeout(timeout_s):
             for remote in map(_with_port, remotes):
                 try:
                     root = await asyncio.to_thread(_probe, remote, parsed, timeout_s)
-                    reply, key = await _issue(remote, root, parsed, availability)
+                    reply, key = await _issue(remote, root, parsed, request)
                 except _UnreachableError as error:
                     last = error
                     continue
@@ -106,20 +109,20 @@ def _with_port(remote: str) -> str:
 
 
 async def _issue(
-    remote: str, root: bytes, token: tokens.Token, availability: str
+    remote: str, root: bytes, token: tokens.Token, request: pb.IssueRequest
 ) -> tuple[pb.IssueReply, bytes]:
-    key, csr = ca.new_csr()
+    key, request.csr = ca.new_csr()
     leaf, leaf_key = ca.join_leaf(token.secret, time.time())
     async with channel(remote, Certificates(leaf_key, leaf, root)) as link:
         stub = control_pb2_grpc.CAStub(link)
         try:
-            reply = await stub.Issue(pb.IssueRequest(csr=csr, availability=availability))
+            reply = await stub.Issue(request)
         except grpc.aio.AioRpcError as error:
+            code = error.code().name.title().replace("_", "")
+            why = f"rpc error: code = {code} desc = {error.details()}"
             if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise _UnreachableError(
-                    f"rpc error: code = Unavailable desc = {error.details()}"
-                ) from None
-            raise ControlError(error.details() or str(error.code())) from None
+                raise _UnreachableError(why) from None
+            raise ControlError(why) from None
     if ca.peer(reply.certificate, root, {}) is None:
         raise ControlError(f"{remote} sent a certificate that the cluster's root did not sign")
     return reply, key

@@ -131,7 +131,7 @@ class NodeSession:
             }
             try:
                 done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
-                return any([job.result() for job in done])
+                return any([job.result() for job in done])  # noqa: C419 - every error is to be seen
             finally:
                 for job in jobs:
                     job.cancel()
@@ -172,7 +172,7 @@ class NodeSession:
             if reply.HasField("assignments"):
                 state = assign.merge(state, reply.assignments)
                 self._accept(state)
-            limit = self._period * SILENT_PERIODS
+            limit = max(self._period * SILENT_PERIODS, ANSWER_S)
 
     def _accept(self, state: pb.Assignments) -> None:
         self._state = state
