@@ -1,0 +1,98 @@
+"""From what is to what should be: every step in turn until none wants a change. Pure.
+
+    globals -> replicated -> update -> restart -> reap -> allocate -> schedule -> (again)
+
+One call takes a new service to assigned tasks; its writes are committed together, each object once.
+
+Be aware: steps that undo each other would go round for ever; that is a programming error and is
+raised after ``MAX_ROUNDS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from meshnet.model.ids import Rng
+from meshnet_control.orchestrate import allocate, reap, replicated, restart, schedule, update
+from meshnet_control.orchestrate import globals as global_services
+from meshnet_control.orchestrate.view import Delete, Put, Step, StepFunction, View, Write
+from meshnet_control.store import Key, Object
+
+STEPS: Sequence[StepFunction] = (
+    global_services.step,
+    replicated.step,
+    update.step,
+    restart.step,
+    reap.step,
+    allocate.step,
+    schedule.step,
+)
+MAX_ROUNDS = 50
+
+
+def converge(view: View, now: float, rng: Rng, steps: Sequence[StepFunction] = STEPS) -> Step:
+    """All writes that lead from the view to one where no step wants a change.
+
+    Args:
+        view: the cluster as it is.
+        now: Unix seconds.
+        rng: for the ids of new tasks.
+        steps: in the order in which they run.
+
+    Returns:
+        The writes, at most one for an object and none without effect, and the earliest time at
+        which a step wants to be called again.
+
+    Raises:
+        RuntimeError: the steps do not come to an end.
+    """
+    current, last = view, dict[Key, Write]()
+    for _ in range(MAX_ROUNDS):
+        quiet = True
+        wake_at: float | None = None
+        for step in steps:
+            wanted = step(current, now, rng)
+            wake_at = earliest(wake_at, wanted.wake_at)
+            if wanted.writes:
+                quiet = False
+                current = current.apply(wanted.writes)
+                last.update((key_of(write), write) for write in wanted.writes)
+        if quiet:
+            return Step(tuple(_effective(view, last.values())), wake_at)
+    names = ", ".join(f"{kind.DESCRIPTOR.name} {key}" for kind, key in sorted(last, key=str)[:5])
+    raise RuntimeError(f"orchestration does not settle after {MAX_ROUNDS} rounds: {names}")
+
+
+def earliest(one: float | None, other: float | None) -> float | None:
+    """The earlier of two times, of which either may be never (None)."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def key_of(write: Write) -> Key:
+    """Kind and id of the object that a write is about."""
+    if isinstance(write, Put):
+        return type(write.message), write.message.id
+    return write.kind, write.id
+
+
+def find(view: View, key: Key) -> Object | None:
+    """The object of a view by its key; None: the view has none."""
+    kind, identifier = key
+    if view.cluster is not None and kind is type(view.cluster):
+        return view.cluster if view.cluster.id == identifier else None
+    objects = (view.nodes, view.services, view.tasks, view.networks)
+    there = (mapping.get(identifier) for mapping in objects)
+    return next((message for message in there if type(message) is kind), None)
+
+
+def _effective(view: View, writes: Iterable[Write]) -> Iterable[Write]:
+    """Without what is so already: an object put as it was, the removal of one that never was."""
+    for write in writes:
+        old = find(view, key_of(write))
+        if isinstance(write, Delete) and old is None:
+            continue
+        if isinstance(write, Put) and write.message == old:
+            continue
+        yield write
