@@ -1,0 +1,180 @@
+"""Where a container's packets to a VIP go."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+
+from meshnet.kernel.nft import NftOperations
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
+from meshnet_dns import redirect
+from meshnet_dns.ports import RESOLVER_PORT
+from meshnet_lb.rules import rulesets
+
+pytestmark = pytest.mark.netns
+
+NODE = NodeId("n".ljust(25, "0"))
+NET = NetworkId("net".ljust(25, "0"))
+WEB = ServiceId("web".ljust(25, "0"))
+NOBODY = ServiceId("nobody".ljust(25, "0"))
+VIP, EMPTY = IPv4Address("10.0.1.200"), IPv4Address("10.0.1.201")
+CALLER = IPv4Address("10.0.1.10")
+BACKENDS = {f"b{i}": IPv4Address(f"10.0.1.{i + 1}") for i in range(1, 5)}
+
+
+def task(label):
+    return TaskId(label.ljust(25, "0"))
+
+
+class Town:
+    """A caller and four backends on one network, each in its namespace."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        switch = bed.namespace("sw")
+        bed.bridge(switch)
+        self.host = bed.namespace("host")
+        self.names = {}
+        for label, address in {"caller": CALLER, **BACKENDS}.items():
+            name = self.names[label] = bed.namespace(label)
+            bed.veth(name, "eth0", switch, f"v{label}")
+            bed.run(f"ip -n {switch} link set v{label} master br0")
+            bed.run(f"ip -n {name} addr add {address}/24 dev eth0")
+        for label in BACKENDS:
+            bed.server(self.names[label], 9000, label)
+        self.snapshot = Snapshot(
+            1,
+            NODE,
+            {NODE: Node(NODE, "n", IPv4Address("192.0.2.1"))},
+            {NET: Network(NET, "net", Vni(4097), IPv4Network("10.0.1.0/24"), BACKENDS["b1"])},
+            {
+                WEB: Service(WEB, "web", vips={NET: VIP}),
+                NOBODY: Service(NOBODY, "nobody", vips={NET: EMPTY}),
+            },
+            {
+                task(label): Endpoint(task(label), label, NODE, WEB, {NET: address})
+                for label, address in BACKENDS.items()
+            },
+            {task(label): self.sandbox(label) for label in self.names},
+        )
+        self.operations = self.open()
+
+    def open(self):
+        sources = [rulesets, redirect.rulesets]
+        return NftOperations(sources, host_netns=self.bed.path(self.host))
+
+    def sandbox(self, label):
+        address = {"caller": CALLER, **BACKENDS}[label]
+        networks = ((NET, IPv4Interface(f"{address}/24")),)
+        return Sandbox(task(label), self.bed.path(self.names[label]), networks, None)
+
+    def apply(self, snapshot=None, operations=None):
+        operations = operations or self.operations
+        desired = operations.desired(snapshot or self.snapshot)
+        changes = operations.plan(desired, operations.observe(desired), prune=True)
+        operations.apply(changes)
+        return changes
+
+    def without(self, *labels):
+        gone = {t: replace(self.snapshot.endpoints[t], ready=False) for t in map(task, labels)}
+        return replace(self.snapshot, endpoints={**self.snapshot.endpoints, **gone})
+
+    def ask(self, *, udp=False, source="caller", vip=VIP):
+        return self.bed.ask(self.names[source], str(vip), 9000, udp=udp)
+
+
+@pytest.fixture
+def town(bed):
+    made = Town(bed)
+    made.apply()
+    yield made
+    made.operations.close()
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_four_backends_take_strict_turns_and_see_the_caller(town, udp):
+    asked = [town.ask(udp=udp) for _ in range(12)]
+    order = [says for says, _ in asked]
+    assert {seen for _, seen in asked} == {str(CALLER)}
+    assert set(order[:4]) == set(BACKENDS)
+    assert order == order[:4] * 3
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_a_backend_reaches_its_own_service_and_itself_through_it(town, udp):
+    asked = [town.ask(udp=udp, source="b1") for _ in range(4)]
+    assert Counter(says for says, _ in asked) == dict.fromkeys(BACKENDS, 1)
+    assert {seen for _, seen in asked} == {str(BACKENDS["b1"])}
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_a_service_without_backends_refuses_at_once(town, udp):
+    began = time.monotonic()
+    # Linux tells a sender of datagrams that they were dropped before it tells why.
+    with pytest.raises(PermissionError if udp else ConnectionRefusedError):
+        town.ask(udp=udp, vip=EMPTY)
+    assert time.monotonic() - began < 0.5
+
+
+def test_ping_of_a_vip_answers(town):
+    town.bed.run(f"ip netns exec {town.names['caller']} ping -c1 -W2 {VIP}")
+
+
+def test_a_connection_outlives_its_backends_withdrawal_and_a_new_one_goes_elsewhere(town):
+    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+        held.sendall(b"?")
+        own = held.recv(200).decode().split()[0]
+        changes = town.apply(town.without(own))
+        assert all("balance" not in c for ch in changes for t in ch.tables for c in t.commands)
+        assert own not in {town.ask()[0] for _ in range(6)}
+        held.sendall(b"?")
+        assert held.recv(200).decode().split()[0] == own
+
+
+def test_a_udp_flow_leaves_a_withdrawn_backend(town):
+    with town.bed.socket(town.names["caller"], str(VIP), 9000, udp=True) as held:
+        held.sendall(b"?")
+        own = held.recv(200).decode().split()[0]
+        held.sendall(b"?")
+        assert held.recv(200).decode().split()[0] == own
+        town.apply(town.without(own))
+        held.sendall(b"?")
+        assert held.recv(200).decode().split()[0] != own
+
+
+def test_the_last_backends_end_refuses_and_its_return_serves(town):
+    town.apply(town.without(*BACKENDS))
+    with pytest.raises(ConnectionRefusedError):
+        town.ask()
+    town.apply()
+    assert town.ask()[0] in BACKENDS
+
+
+def test_another_services_change_keeps_the_turn(town):
+    first = [town.ask()[0] for _ in range(2)]
+    services = {sid: s for sid, s in town.snapshot.services.items() if sid != NOBODY}
+    assert town.apply(replace(town.snapshot, services=services))
+    assert len({*first, *(town.ask()[0] for _ in range(2))}) == 4
+
+
+def test_a_restart_changes_nothing_and_a_flush_is_repaired(town):
+    again = town.open()
+    try:
+        assert town.apply(operations=again) == []
+        town.bed.run(f"ip netns exec {town.names['caller']} nft flush ruleset")
+        assert town.apply(operations=again)
+        assert {town.ask()[0] for _ in range(4)} == set(BACKENDS)
+    finally:
+        again.close()
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_questions_to_port_53_reach_the_resolvers_port(town, udp):
+    caller = town.names["caller"]
+    town.bed.server(caller, RESOLVER_PORT, "resolver")
+    assert town.bed.ask(caller, "127.0.0.11", 53, udp=udp)[0] == "resolver"
