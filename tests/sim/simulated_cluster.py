@@ -1,0 +1,182 @@
+"""A cluster in memory: the steps under test, a spreading scheduler and agents that do as told.
+
+The store is the View; writes get their times here as the store would set them. Agents follow the
+desired state one observed state a tick.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate import globals as global_step
+from meshnet_control.orchestrate import reap, replicated, restart, update
+from meshnet_control.orchestrate.tasks import SECOND, live, stamp, terminal
+from meshnet_control.orchestrate.view import Put, View, Write, changed
+
+STEPS = (global_step.step, replicated.step, update.step, restart.step, reap.step)
+_NEXT = {
+    pb.TASK_STATE_ASSIGNED: pb.TASK_STATE_PREPARING,
+    pb.TASK_STATE_PREPARING: pb.TASK_STATE_READY,
+    pb.TASK_STATE_READY: pb.TASK_STATE_RUNNING,
+}
+
+
+def node(number: int, **spec: str) -> pb.Node:
+    return pb.Node(
+        id=f"n{number}",
+        spec=pb.NodeSpec(role="worker", availability=spec.pop("availability", "active"), **spec),
+        status=pb.NodeStatus(state="ready"),
+        updated_at=stamp(1),
+    )
+
+
+def service(replicas: int, **spec: object) -> pb.Service:
+    made = pb.Service(id="svc")
+    made.spec.name = "web"
+    made.spec.mode.replicated.replicas = replicas
+    made.spec.task_template.container_spec.image = "web:1"
+    for name, value in spec.items():
+        getattr(made.spec, name).CopyFrom(value)
+    return made
+
+
+class Cluster:
+    """Objects and a clock."""
+
+    def __init__(self, *objects: pb.Node | pb.Service | pb.Cluster, seed: int = 1) -> None:
+        self.view = View.of(objects)
+        self.rng = random.Random(seed)  # noqa: S311 - a test's
+        self.now = 1000.0
+        self.index = 10
+        self.wake_at: float | None = None
+        self.broken: Callable[[pb.Task], bool] = lambda _: False
+
+    @property
+    def service(self) -> pb.Service:
+        return self.view.services["svc"]
+
+    def tasks(self) -> list[pb.Task]:
+        return sorted(
+            self.view.tasks.values(), key=lambda t: (t.slot, t.created_at.ToNanoseconds())
+        )
+
+    def live(self) -> list[pb.Task]:
+        return [task for task in self.tasks() if live(task)]
+
+    def running(self) -> list[pb.Task]:
+        return [t for t in self.tasks() if t.status.state == pb.TASK_STATE_RUNNING]
+
+    def put(self, *objects: pb.Node | pb.Service | pb.Task | pb.Cluster) -> None:
+        writes: list[Write] = []
+        for each in objects:
+            copy = changed(each)
+            copy.updated_at.CopyFrom(stamp(self.now))
+            writes.append(Put(copy))
+        self.view = self.view.apply(writes)
+
+    def edit_spec(self, change: Callable[[pb.ServiceSpec], None]) -> None:
+        """``docker service update``, as the control API does it."""
+        new = changed(self.service)
+        new.previous_spec.CopyFrom(new.spec)
+        new.previous_spec_version = new.spec_version
+        change(new.spec)
+        new.ClearField("update_status")
+        if new.spec.task_template != new.previous_spec.task_template:
+            self.index += 1
+            new.spec_version = self.index
+        self.put(new)
+
+    def converge(self) -> int:
+        """Run the steps until they want nothing; how many writes that took."""
+        before, total = self.view.tasks, 0
+        for _ in range(50):
+            wakes, wrote = [], 0
+            for step in STEPS:
+                result = step(self.view, self.now, self.rng)
+                self.view = self.view.apply(result.writes)
+                wrote += len(result.writes)
+                if result.wake_at is not None:
+                    wakes.append(result.wake_at)
+            self._schedule()
+            total += wrote
+            if not wrote:
+                self.wake_at = min(wakes, default=None)
+                self.put(*(t for t in self.view.tasks.values() if before.get(t.id) is not t))
+                return total
+        raise AssertionError("the steps do not come to rest")
+
+    def _schedule(self) -> None:
+        ready = [n.id for n in self.view.nodes.values() if global_step.takes_tasks(n)]
+        load = Counter(t.node_id for t in self.view.tasks.values() if not terminal(t))
+        for task in self.tasks():
+            if task.status.state == pb.TASK_STATE_NEW and live(task) and ready:
+                placed = changed(task)
+                placed.node_id = task.node_id or min(ready, key=lambda n: (load[n], n))
+                placed.status.state = pb.TASK_STATE_ASSIGNED
+                load[placed.node_id] += 1
+                self.view = self.view.apply([Put(placed)])
+
+    def agents(self) -> None:
+        """Every agent on a node that is up moves each of its tasks on by one state."""
+        for task in self.tasks():
+            up = self.view.nodes.get(task.node_id)
+            if up is not None and up.status.state == "ready":
+                self.put(*self._moved(task))
+
+    def _moved(self, task: pb.Task) -> Iterator[pb.Task]:
+        state = task.status.state
+        if terminal(task) or state < pb.TASK_STATE_ASSIGNED:
+            return
+        after = _NEXT.get(state, state)
+        if not live(task):
+            after = pb.TASK_STATE_SHUTDOWN
+        elif state == pb.TASK_STATE_READY and task.desired_state == pb.TASK_STATE_READY:
+            after = state
+        elif state == pb.TASK_STATE_RUNNING and self.broken(task):
+            after = pb.TASK_STATE_FAILED
+        if after != state:
+            yield self.reported(task, after)
+
+    def reported(self, task: pb.Task, state: pb.TaskState) -> pb.Task:
+        moved = changed(task)
+        moved.status.state = state
+        moved.status.timestamp.CopyFrom(stamp(self.now))
+        return moved
+
+    def tick(self, passing_s: float = 0.1) -> None:
+        """Converge, let the agents act, let time pass; tells when a step changes the state twice."""
+        self.converge()
+        assert self.converge() == 0
+        self.agents()
+        self.now += passing_s
+
+    def run(self, for_s: float, passing_s: float = 0.1) -> Iterator[None]:
+        end = self.now + for_s
+        while self.now < end:
+            self.tick(passing_s)
+            yield
+
+    def settle(self, for_s: float = 3.0) -> None:
+        for _ in self.run(for_s):
+            pass
+
+
+def update_config(**values: object) -> pb.UpdateConfig:
+    config = pb.UpdateConfig(parallelism=1, monitor=SECOND)
+    for name, value in values.items():
+        setattr(config, name, value)
+    return config
+
+
+def image(name: str) -> Callable[[pb.ServiceSpec], None]:
+    def change(spec: pb.ServiceSpec) -> None:
+        spec.task_template.container_spec.image = name
+
+    return change
+
+
+def images(tasks: list[pb.Task]) -> set[str]:
+    return {task.spec.container_spec.image for task in tasks}
