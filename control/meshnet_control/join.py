@@ -35,7 +35,7 @@ from meshnet_control.transport import channel
 PORT: Final = 2377
 JOIN_S: Final = 20.0
 """Time for all of it (moby cluster/cluster.go swarmConnectTimeout)."""
-INVALID_TOKEN: Final = "A valid join token is necessary to join this cluster"
+INVALID_TOKEN: Final = "A valid join token is necessary to join this cluster"  # noqa: S105 - a sentence
 INVALID: Final = f"rpc error: code = InvalidArgument desc = {INVALID_TOKEN}"
 T = TypeVar("T")
 
