@@ -8,8 +8,9 @@ commit in the namespace, by one, so an unchanged number means an unchanged rules
 ``net/netfilter/nf_tables_api.c`` nf_tables_getgen, ``nf_conntrack_netlink.c``). Raw messages, as
 pyroute2's sockets cost an event loop each and there is one of these per container.
 
-Be aware: ``forget_udp`` reads the whole conntrack table of the namespace; it is for the moment a
-backend leaves, not for every round.
+Be aware: ``forget_udp`` walks the machine's whole conntrack table, however few entries the
+namespace has (10 to 17 ms measured); it is for the moment a backend leaves, not for every round,
+and asks first whether there is any entry.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from meshnet.errors import KernelError
 NETLINK_NETFILTER = 12
 GETGEN = 10 << 8 | 16
 CT_GET = 1 << 8 | 1
+CT_GET_STATS = 1 << 8 | 5
 CT_DELETE = 1 << 8 | 2
 ERROR, DONE = 2, 3
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
@@ -34,6 +36,7 @@ CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE = 1, 2, 12, 18
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
 CTA_PROTO_NUM = 1
+CTA_STATS_GLOBAL_ENTRIES = 1
 NESTED = 0x8000
 TIMEOUT_S = 5.0
 HEADER = struct.Struct("=IHHII")
@@ -72,6 +75,9 @@ class NfnetlinkSocket:
         Raises:
             KernelError: The kernel refused; an entry that ended meanwhile is no error.
         """
+        (stats,) = self._checked("count", "conntrack", CT_GET_STATS, REQUEST, socket.AF_UNSPEC)
+        if not any(_attributes(stats).get(CTA_STATS_GLOBAL_ENTRIES, b"?")):
+            return 0
         addresses = {IPv4Address(backend).packed for backend in backends}
         dumped = self._checked("list", "conntrack", CT_GET, REQUEST | DUMP, socket.AF_INET)
         gone = [entry for entry in map(_attributes, dumped) if _sends_to(entry, addresses)]

@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import nftables
 
@@ -53,6 +53,9 @@ from meshnet.nft.plan import (
 
 HOST = "/proc/self/ns/net"
 LISTING_TRIES = 5
+_REFUSED: Final = b"-"
+"""No command. libnftables keeps what it read of a namespace (hundreds of KiB in every context) until
+a command fails; our next one comes after a commit, when that is of no use."""
 _HOOK_LINE = re.compile(r"^\tchain (\S+) \{\n\t\t(type .*)$", re.MULTILINE)
 Identity = tuple[int, int]
 """Device and inode of a network namespace."""
@@ -162,6 +165,7 @@ class Door:
 
     def _command(self, text: str, target: str) -> bytes:
         code, output, said = self._nft.cmd(text.encode())
+        self._nft.cmd(_REFUSED)
         if code:
             raise _refusal(target, self._path, said.decode(errors="replace"))
         return cast("bytes", output)

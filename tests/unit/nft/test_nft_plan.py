@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnet.nft import canonical
@@ -158,6 +158,7 @@ def applied(desired, observed, *, prune=True):
     return model.observed()
 
 
+@settings(max_examples=50)
 @given(desireds(), desireds())
 def test_a_plan_reaches_what_is_desired_from_anywhere(before, after):
     there = applied(after, applied(before, {}))
@@ -165,6 +166,7 @@ def test_a_plan_reaches_what_is_desired_from_anywhere(before, after):
     assert there == applied(after, {})
 
 
+@settings(max_examples=50)
 @given(desireds(), desireds())
 def test_without_prune_nothing_of_before_is_lost(before, after):
     old = applied(before, {})
@@ -177,6 +179,7 @@ def test_without_prune_nothing_of_before_is_lost(before, after):
     assert applied(after, there) == applied(after, {})
 
 
+@settings(max_examples=50)
 @given(desireds(), desireds(), st.randoms(use_true_random=False))
 def test_the_order_of_inputs_does_not_matter(before, after, turn: random.Random):
     def shuffled(items):
