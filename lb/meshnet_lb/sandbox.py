@@ -13,8 +13,9 @@ ingress network it also holds the task's side of the routing mesh, with ``table 
 So a node that joins or leaves is one element in two maps.
 
 Be aware: a datagram to a VIP without backends fails with EPERM, as with iptables' REJECT and IPVS:
-Linux reports the drop on the way out before the ICMP error. Rule, route, neighbour and sysctls of the way back are the overlay reconciler's. Marks use
-the low 24 bits of the gateway's address, so an ingress network larger than a /8 would be ambiguous.
+Linux reports the drop on the way out before the ICMP error. Rule, route, neighbour and sysctls of
+the way back are the overlay reconciler's. Marks use the low 24 bits of the gateway's address, so an
+ingress network larger than a /8 would be ambiguous.
 """
 
 from __future__ import annotations

@@ -62,9 +62,9 @@ class Bed:
             f"ip -n {name} link set {interface} up"
         )
 
-    def server(self, name, port, says):
+    def server(self, name, port, says, *, address=""):
         """Answer there, TCP and UDP, with ``<says> <address of who asks>``."""
-        self._servers.append(Server(self.path(name), port, says))
+        self._servers.append(Server(self.path(name), (address, port), says))
         return self._servers[-1]
 
     def ask(self, name, address, port, *, udp=False):
@@ -97,7 +97,7 @@ class Bed:
 class Server:
     """One thread that answers every message on one port."""
 
-    def __init__(self, path, port, says):
+    def __init__(self, path, where, says):
         self._says = says
         self._selector = selectors.DefaultSelector()
         self._stop, self._stopped = socket.socketpair()
@@ -106,7 +106,7 @@ class Server:
             self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         for one in (self._tcp, self._udp):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(("0.0.0.0", port))  # noqa: S104 - in a namespace of the test's own
+            one.bind(where)
         self._tcp.listen(64)
         for one in (self._tcp, self._udp, self._stopped):
             self._selector.register(one, selectors.EVENT_READ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
 from dataclasses import replace
@@ -9,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
+from meshnet.kernel import netns
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
@@ -122,7 +124,14 @@ def test_a_service_without_backends_refuses_at_once(town, udp):
 
 
 def test_ping_of_a_vip_answers(town):
-    town.bed.run(f"ip netns exec {town.names['caller']} ping -c1 -W2 {VIP}")
+    with netns.inside(town.bed.path(town.names["caller"])):
+        ping = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with ping:
+        ping.settimeout(3)
+        ping.connect((str(VIP), 0))
+        ping.sendall(bytes.fromhex("0800f7fd00010001"))
+        header = 20
+        assert ping.recv(200)[header] == 0
 
 
 def test_a_connection_outlives_its_backends_withdrawal_and_a_new_one_goes_elsewhere(town):
@@ -176,5 +185,5 @@ def test_a_restart_changes_nothing_and_a_flush_is_repaired(town):
 @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
 def test_questions_to_port_53_reach_the_resolvers_port(town, udp):
     caller = town.names["caller"]
-    town.bed.server(caller, RESOLVER_PORT, "resolver")
+    town.bed.server(caller, RESOLVER_PORT, "resolver", address="127.0.0.11")
     assert town.bed.ask(caller, "127.0.0.11", 53, udp=udp)[0] == "resolver"
