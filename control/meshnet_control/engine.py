@@ -75,6 +75,8 @@ class Event:
     """Container ID, 64 hex digits."""
     task: str = ""
     """Task ID from the container's label, empty when it is not a task."""
+    exit_code: int = 0
+    """Of a ``die``."""
 
 
 class Engine:
@@ -255,7 +257,9 @@ class Engine:
                         return
                     actor = raw.get("Actor") or {}
                     attributes = actor.get("Attributes") or {}
-                    say(Event(raw["Action"], actor.get("ID", ""), attributes.get(TASK_LABEL, "")))
+                    code = attributes.get("exitCode", "0")
+                    task = attributes.get(TASK_LABEL, "")
+                    say(Event(raw["Action"], actor.get("ID", ""), task, int(code)))
             finally:
                 self._streams.discard(stream)
                 stream.close()
