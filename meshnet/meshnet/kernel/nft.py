@@ -54,7 +54,7 @@ from meshnet.nft.plan import (
 HOST = "/proc/self/ns/net"
 LISTING_TRIES = 5
 _REFUSED: Final = b"-"
-"""No command. libnftables keeps what it read of a namespace (hundreds of KiB in every context) until
+"""No command. libnftables keeps what it read of a namespace (hundreds of KiB a context) until
 a command fails; our next one comes after a commit, when that is of no use."""
 _HOOK_LINE = re.compile(r"^\tchain (\S+) \{\n\t\t(type .*)$", re.MULTILINE)
 Identity = tuple[int, int]
