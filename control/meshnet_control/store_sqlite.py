@@ -251,6 +251,11 @@ def _key_of(path: Path, *, fresh: bool) -> bytes:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 draft.unlink()
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # the key's name outlives a power cut before anything is sealed
+        finally:
+            os.close(folder)
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise StoreError(f"{path} is not a key: {len(key)} bytes instead of {KEY_BYTES}")
