@@ -48,7 +48,7 @@ class Cluster:
 
     def __init__(self, *objects: pb.Node | pb.Service | pb.Cluster, seed: int = 1) -> None:
         self.view = View.of(objects)
-        self.rng = random.Random(seed)  # noqa: S311 - a test's
+        self.rng = random.Random(seed)
         self.now = 1000.0
         self.index = 10
         self.wake_at: float | None = None
@@ -135,7 +135,7 @@ class Cluster:
             after = pb.TASK_STATE_SHUTDOWN
         elif state == pb.TASK_STATE_READY and task.desired_state == pb.TASK_STATE_READY:
             after = state
-        elif state == pb.TASK_STATE_RUNNING and self.broken(task):
+        elif state >= pb.TASK_STATE_READY and self.broken(task):
             after = pb.TASK_STATE_FAILED
         if after != state:
             yield self.reported(task, after)
@@ -147,7 +147,7 @@ class Cluster:
         return moved
 
     def tick(self, passing_s: float = 0.1) -> None:
-        """Converge, let the agents act, let time pass; tells when a step changes the state twice."""
+        """Converge, which a second time must want nothing; the agents act; time passes."""
         self.converge()
         assert self.converge() == 0
         self.agents()

@@ -29,7 +29,6 @@ from meshnet_control.orchestrate.tasks import (
     node_unusable,
     seconds,
     should_restart,
-    slot_key,
     stamp,
     successor,
     terminal,
@@ -48,14 +47,14 @@ def step(view: View, now: float, rng: Rng) -> Step:
     for service in view.services.values():
         for slot in by_slot(view.tasks_of_service(service.id)).values():
             writes.extend(Put(task) for task in _after(service, slot, view, now, rng))
-    for task in view.tasks.values():
-        if task.desired_state != pb.TASK_STATE_READY or terminal(task) or node_unusable(task, view):
-            continue
-        due = start_at(task, view, now)
-        if due <= now:
-            writes.append(Put(wanted(task, pb.TASK_STATE_RUNNING)))
-        else:
-            wakes.append(due)
+            for task in slot:
+                if not _waits(task, view):
+                    continue
+                due = start_at(task, slot, view)
+                if due <= now:
+                    writes.append(Put(wanted(task, pb.TASK_STATE_RUNNING)))
+                else:
+                    wakes.append(due)
     return Step(tuple(writes), min(wakes, default=None))
 
 
@@ -65,20 +64,28 @@ def delay_s(task: pb.Task) -> float:
     return policy.delay / SECOND if policy.HasField("delay") else RESTART_DELAY_S
 
 
-def start_at(task: pb.Task, view: View, now: float) -> float:
-    """When a READY task may start, Unix seconds, as far as time alone decides.
+def _waits(task: pb.Task, view: View) -> bool:
+    return (
+        task.desired_state == pb.TASK_STATE_READY
+        and not terminal(task)
+        and not node_unusable(task, view)
+    )
 
-    Stopping predecessors hold it up for a minute at most, counted from its creation.
+
+def start_at(task: pb.Task, slot: Sequence[pb.Task], view: View) -> float:
+    """When a READY task may start, Unix seconds, as far as time alone decides; 0.0: now.
+
+    Tasks before it in the slot that are still stopping hold it up for a minute at most, counted
+    from its creation.
     """
-    due = seconds(task.not_before) if task.HasField("not_before") else now
+    due = seconds(task.not_before)
     held = any(
-        slot_key(other) == slot_key(task)
-        and not live(other)
+        not live(other)
         and not terminal(other)
         and age_key(other) < age_key(task)
         and not node_lost(other, view)
         and other.status.state >= pb.TASK_STATE_ASSIGNED
-        for other in view.tasks_of_service(task.service_id)
+        for other in slot
     )
     return max(due, seconds(task.created_at) + OLD_TASK_WAIT_S) if held else due
 
