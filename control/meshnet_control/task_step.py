@@ -132,7 +132,8 @@ def step(view: TaskView, now: float) -> Step:
         now: seconds, same clock as ``stopping_since``.
     """
     seen = view.container
-    if seen is not None and seen.health == "unhealthy" and seen.running and not final(view.state):
+    sick = seen is not None and seen.running and seen.health == "unhealthy"
+    if sick and view.opened and not final(view.state):
         return Step(Action.NONE, pb.TASK_STATE_FAILED, UNHEALTHY, until=0.0)
     if view.desired > pb.TASK_STATE_RUNNING or final(view.state):
         return _ending(view, now)
