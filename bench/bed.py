@@ -153,10 +153,13 @@ class Bed:
     def gbps(self, short: str, address: str, port: int, seconds: float = 1.0) -> float:
         """Gbit/s one TCP stream carries from a namespace to an iperf3 server."""
         out = self.inside(
-            short, *("iperf3", "-J", "-c", address, "-p", str(port), "-t", str(seconds))
+            short, *CLIENT, *("iperf3", "-J", "-c", address, "-p", str(port), "-t", str(seconds))
         )
         return float(json.loads(out)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
+
+CLIENT: Sequence[str] = ("taskset", "-c", str(min(os.sched_getaffinity(0))))
+"""Puts the sending end of a stream on another core than its receiver, where there is one."""
 
 PINNED: Sequence[str] = ("taskset", "-c", str(max(os.sched_getaffinity(0))))
 """Puts client, server and the softirqs between them on one core, so that cost shows as speed."""

@@ -115,7 +115,7 @@ def measure() -> list[Line]:
         redirect = NftOperations([rulesets])
         try:
             socket = Path(scratch) / "resolver.sock"
-            until("meshnet-resolver", socket.exists, 10)
+            until(f"meshnet-resolver in {scratch}", socket.is_socket, 20)
             tell(redirect, picture(bed.path("c")))
             tell(ResolverOperations(Path(scratch)), picture(bed.path("c")))
             seen = interleave(

@@ -12,7 +12,8 @@ from bench.rounds import Goal, Line, interleave
 
 PLACES = (Place("a", 1, "10.0.1.2"), Place("b", 2, "10.0.1.3"))
 PORT = 5201
-SECONDS = 2
+SECONDS = 1
+ROUNDS = 15
 
 
 def measure() -> list[Line]:
@@ -28,7 +29,8 @@ def measure() -> list[Line]:
                 {
                     "meshnet": lambda: mine.gbps("a", PLACES[1].address, PORT, SECONDS),
                     "static": lambda: peer.gbps("a", PLACES[1].address, PORT, SECONDS),
-                }
+                },
+                ROUNDS,
             )
     return [
         Line(

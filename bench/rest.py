@@ -1,0 +1,79 @@
+"""Memory and processor time of meshnetd and meshnet-resolver at rest, with 20 tasks on the host.
+
+A lab of one host, so that all tasks are on it: manager, worker and data plane together, which is
+the most a host can have. Each window is six seconds, five in a row, half a minute in all.
+
+Be aware: memory is the sum of the processes' RSS, so shared pages count twice; against us.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.create20 import LIMIT_S, REPLICAS, Api, spec
+from bench.engines import engines, until
+from bench.rounds import BenchError, Goal, Line
+
+WINDOW_S = 6.0
+WINDOWS = 5
+SETTLE_S = 10.0
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(pids: Sequence[int]) -> float:
+    """RSS of processes together, in MB of 10^6 bytes (proc(5), statm)."""
+    pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return sum(pages) * _PAGE / 1e6
+
+
+def cpu(pids: Sequence[int]) -> float:
+    """Seconds of processor time used so far, user and system, children waited for included."""
+    used = 0
+    for pid in pids:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used += sum(int(word) for word in words[11:15])
+    return used / _TICK
+
+
+def measure() -> list[Line]:
+    with engines("mbrest", 1, engine_only=False) as lab:
+        lab.swarm()
+        api = Api(lab.socket("h1"))
+        body = {"Name": "bench", "Driver": "overlay", "Attachable": True}
+        network = api.call("POST", "/networks/create", body)["Id"]
+        api.call("POST", "/services/create", spec("many", network, REPLICAS, 8080))
+        until("20 tasks RUNNING", lambda: _running(api) == REPLICAS, LIMIT_S, every=0.2)
+        pids = [pid for name in ("meshnetd", "meshnet-resolver") for pid in lab.pids("h1", name)]
+        if len(pids) < 2:
+            raise BenchError(f"{len(pids)} of meshnetd and meshnet-resolver run instead of 2")
+        time.sleep(SETTLE_S)
+        sizes, loads = [], []
+        for _ in range(WINDOWS):
+            before = cpu(pids)
+            time.sleep(WINDOW_S)
+            loads.append((cpu(pids) - before) / WINDOW_S * 100)
+            sizes.append(memory(pids))
+            print(f"    {sizes[-1]:.0f} MB   {loads[-1]:.2f} %")
+    return [
+        Line(
+            "memory of meshnetd and resolver at rest, 20 tasks on the host",
+            Goal(150, at_least=False, unit="MB"),
+            sizes,
+            unit="MB",
+        ),
+        Line(
+            "processor time of both at rest",
+            Goal(2, at_least=False, unit="% of a core"),
+            loads,
+            unit="% of a core",
+        ),
+    ]
+
+
+def _running(api: Api) -> int:
+    tasks = api.call("GET", "/tasks") or []
+    return sum(task["Status"]["State"] == "running" for task in tasks)
