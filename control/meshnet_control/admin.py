@@ -1,0 +1,105 @@
+"""``meshnet status``'s source: gRPC on a unix socket that only root may open."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.api import control_pb2_grpc
+from meshnet_control.membership import Membership
+from meshnet_control.node import Node
+
+NAME: Final = "admin.sock"
+_GRACE_S: Final = 0.2
+
+
+class Admin(control_pb2_grpc.AdminServicer):
+    """Says what runs here.
+
+    Args:
+        node: this node.
+        engine_version: of the local Docker Engine.
+        hostname: of this host.
+    """
+
+    def __init__(self, node: Node, engine_version: str, hostname: str) -> None:
+        self._node, self._engine_version, self._hostname = node, engine_version, hostname
+
+    async def Status(  # noqa: N802 - the service's name
+        self,
+        request: pb.StatusRequest,
+        context: grpc.aio.ServicerContext[pb.StatusRequest, pb.StatusReply],
+    ) -> pb.StatusReply:
+        """Everything at once."""
+        reply = pb.StatusReply(
+            version=version("meshnet"),
+            hostname=self._hostname,
+            role="none",
+            engine=self._engine_version,
+            error=self._node.error,
+        )
+        if self._node.membership is not None:
+            _add(reply, self._node.membership)
+        return reply
+
+
+def _add(reply: pb.StatusReply, membership: Membership) -> None:
+    who = membership.identity
+    reply.node_id, reply.cluster_id, reply.role = who.node_id, who.cluster_id, who.role
+    reply.addr = who.advertise_addr
+    reply.error = reply.error or membership.session.error
+    name = {node.id: node.hostname for node in membership.assignments.nodes}
+    for member in membership.gossip.members().values():
+        if member.id != who.node_id:
+            reply.peers.add(
+                node_id=member.id,
+                hostname=name.get(member.id, ""),
+                addr=member.address[0],
+                state=member.state.value,
+            )
+    snapshot = membership.kernel.dataplane.snapshot
+    here = {network for box in snapshot.sandboxes.values() for network, _ in box.networks}
+    reply.networks.extend(
+        sorted(
+            network.name
+            for network in snapshot.networks.values()
+            if network.ingress or network.id in here
+        )
+    )
+    reply.tasks = len(snapshot.sandboxes)
+    for status in membership.kernel.statuses:
+        reply.reconcilers.add(
+            name=status.name,
+            revision=status.revision,
+            last_round=status.last_round,
+            changes=status.changes,
+            rounds=status.rounds,
+            error=status.error,
+        )
+
+
+class AdminServer:
+    """The socket."""
+
+    def __init__(self, admin: Admin, run_dir: Path) -> None:
+        self._path = run_dir / NAME
+        self._server = grpc.aio.server()
+        control_pb2_grpc.add_AdminServicer_to_server(admin, self._server)  # type: ignore[no-untyped-call]
+
+    async def start(self) -> None:
+        """Serve."""
+        await asyncio.to_thread(self._path.unlink, missing_ok=True)
+        self._server.add_insecure_port(f"unix://{self._path}")
+        await self._server.start()
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """Stop, and remove the socket."""
+        await self._server.stop(_GRACE_S)
+        await asyncio.to_thread(self._path.unlink, missing_ok=True)

@@ -1,0 +1,106 @@
+"""The first objects of a new cluster: itself, its first manager, the ingress network.
+
+Pure but for the keys, which are random.
+Source: swarmkit manager/manager.go (defaultClusterObject) and api/defaults; moby
+daemon/cluster/swarm.go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from meshnet.model.ids import Rng, new_id
+from meshnet_control import ca, tokens
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.identity import Certificates, Identity
+from meshnet_control.orchestrate.allocate import ingress_network
+
+VXLAN_PORT: Final = 4789
+_POOL: Final = "10.0.0.0/8"
+_SUBNET_SIZE: Final = 24
+_SECOND_NS: Final = 1_000_000_000
+_HEARTBEAT_NS: Final = 5 * _SECOND_NS
+_CERTIFICATE_NS: Final = 90 * 24 * 3600 * _SECOND_NS
+_HISTORY: Final = 5
+_KEY_BITS: Final = 128
+_BYTE: Final = 8
+
+
+@dataclass(frozen=True)
+class Birth:
+    """A new cluster: this node's identity, and what to write to its store."""
+
+    identity: Identity
+    cluster: pb.Cluster
+    node: pb.Node
+    ingress: pb.Network
+
+
+def birth(
+    request: pb.SwarmInitRequest,
+    listen: tuple[str, int],
+    advertise: tuple[str, int],
+    data_path: str,
+    now: float,
+    rng: Rng,
+) -> Birth:
+    """A cluster whose only node is this one.
+
+    Args:
+        request: of ``docker swarm init``.
+        listen: (address, port) of the manager.
+        advertise: (address, port) that other nodes are told.
+        data_path: underlay address of this node.
+        now: Unix seconds.
+        rng: a cryptographic source of randomness.
+    """
+    cluster_id, node_id = new_id(rng), new_id(rng)
+    root, root_key = ca.new_root(cluster_id, now)
+    key, csr = ca.new_csr()
+    certificate = ca.issue(root, root_key, csr, node_id, "manager", cluster_id, now)
+    addr = f"{advertise[0]}:{advertise[1]}"
+    identity = Identity(
+        node_id=node_id,
+        cluster_id=cluster_id,
+        role="manager",
+        certs=Certificates(key=key, certificate=certificate, root=root),
+        managers=(addr,),
+        advertise_addr=addr,
+        listen_addr=f"{listen[0]}:{listen[1]}",
+        data_path_addr=data_path,
+        data_path_port=request.data_path_port or VXLAN_PORT,
+        availability=request.availability.lower() or "active",
+    )
+    cluster = pb.Cluster(
+        id=cluster_id,
+        default_addr_pool=list(request.default_addr_pool) or [_POOL],
+        subnet_size=request.subnet_size or _SUBNET_SIZE,
+        data_path_port=request.data_path_port or VXLAN_PORT,
+        ca_certificate=root,
+        ca_key=root_key,
+        gossip_keys=[_random(rng)],
+        tls_info=ca.tls_info(root),
+    )
+    cluster.spec.CopyFrom(request.spec)
+    cluster.spec.name = "default"
+    if not cluster.spec.orchestration.HasField("task_history_retention_limit"):
+        cluster.spec.orchestration.task_history_retention_limit = _HISTORY
+    cluster.spec.dispatcher.heartbeat_period = (
+        cluster.spec.dispatcher.heartbeat_period or _HEARTBEAT_NS
+    )
+    cluster.spec.ca_config.node_cert_expiry = (
+        cluster.spec.ca_config.node_cert_expiry or _CERTIFICATE_NS
+    )
+    cluster.join_tokens.worker = tokens.join_token(root, tokens.new_secret(_random(rng)))
+    cluster.join_tokens.manager = tokens.join_token(root, tokens.new_secret(_random(rng)))
+    node = pb.Node(id=node_id, certificate=certificate)
+    node.spec.role, node.spec.availability = "manager", identity.availability
+    node.status.state, node.status.addr = "unknown", advertise[0]
+    node.manager_status.leader, node.manager_status.reachability = True, "reachable"
+    node.manager_status.addr = addr
+    return Birth(identity, cluster, node, ingress_network(rng))
+
+
+def _random(rng: Rng) -> bytes:
+    return rng.getrandbits(_KEY_BITS).to_bytes(_KEY_BITS // _BYTE, "big")

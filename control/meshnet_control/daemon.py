@@ -1,0 +1,181 @@
+"""``meshnetd``: the process that makes a host a node. Puts the parts together and keeps them alive.
+
+```
+ docker.sock ── Gateway ──┐
+ admin.sock ─── Admin ────┼── Node ── Membership (while in a cluster)
+ engine ───── Docker SDK ─┘
+```
+A part that fails by a programming error ends the process; the next one finds kernel and containers
+as they are and goes on.
+
+Be aware: SIGTERM stops the process and nothing else. ``--cleanup`` is what removes the data plane
+and the task containers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, Final
+
+from meshnet.errors import MeshnetError
+from meshnet.kernel import host
+from meshnet.kernel.rtnl import RouteDoor
+from meshnet.model.ids import NodeId
+from meshnet.model.snapshot import Snapshot
+from meshnet_control.admin import Admin, AdminServer
+from meshnet_control.agent import remove_task_containers
+from meshnet_control.engine import Engine, EngineError
+from meshnet_control.gateway.app import Gateway
+from meshnet_control.kernelside import kernel_operations
+from meshnet_control.membership import Places
+from meshnet_control.node import Node, hostname
+from meshnet_control.processes import engine as engine_url
+from meshnet_control.processes import run_dir, state_dir
+from meshnet_dns.resolver import STATE as RESOLVER_STATE
+
+_log = logging.getLogger(__name__)
+_NAME: Final = "meshnetd"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; exit status 0 then, 1: cannot start or failed."""
+    parser = argparse.ArgumentParser(prog=_NAME, description="Makes this host a meshnet node.")
+    parser.add_argument("--run-dir", type=Path, default=run_dir(), help="sockets")
+    parser.add_argument("--state-dir", type=Path, default=state_dir(), help="what outlives a boot")
+    parser.add_argument("--cleanup", action="store_true", help="remove all kernel state, then end")
+    parser.add_argument("--debug", action="store_true", help="log more")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if asked.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("asyncio", "grpc", "docker", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if os.geteuid() != 0:
+        parser.exit(1, f"{_NAME}: must be run as root\n")
+    places = Places(run_dir=asked.run_dir, state_dir=asked.state_dir)
+    try:
+        asyncio.run(clean_up(places) if asked.cleanup else Daemon(places).run())
+    except (MeshnetError, OSError) as error:
+        parser.exit(1, f"{_NAME}: {error}\n")
+
+
+class Daemon:
+    """The parts of meshnetd.
+
+    Args:
+        places: directories.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._ended: asyncio.Future[None]
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until a signal comes.
+
+        Raises:
+            MeshnetError: it cannot start; one sentence.
+            Exception: a part failed.
+        """
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        for directory in (self._places.run_dir, self._places.state_dir):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        async with AsyncExitStack() as stack:
+            engine = Engine(engine_url())
+            stack.push_async_callback(engine.close)
+            name = hostname()
+            described = await engine.describe(name)
+            node = Node(self._places, engine, name, self._spawn)
+            stack.push_async_callback(node.stop)
+            await node.resume()
+            admin = AdminServer(
+                Admin(node, described.engine.engine_version, name), self._places.run_dir
+            )
+            await admin.start()
+            stack.push_async_callback(admin.stop)
+            gateway = Gateway(
+                node,
+                self._places.run_dir / "docker.sock",
+                Path(engine_url().removeprefix("unix://")),
+                conflicting_route,
+            )
+            await gateway.start()
+            stack.push_async_callback(gateway.stop)
+            _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")
+            await self._ended
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not self._ended.done():
+            _log.error("%s failed", task.get_name(), exc_info=error)
+            self._ended.set_exception(error)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+def conflicting_route(subnet: str) -> str | None:
+    """Destination and link of a route of this host that overlaps ``subnet`` (CIDR), or None."""
+    door = RouteDoor()
+    try:
+        found = host.conflicting_route(IPv4Network(subnet, strict=False), host.host_routes(door))
+    finally:
+        door.close()
+    return f"{found[0]} dev {found[1]}" if found is not None else None
+
+
+async def clean_up(places: Places) -> None:
+    """Remove every task container and every kernel object of ours from this host.
+
+    Raises:
+        MeshnetError: something could not be removed.
+    """
+    engine = Engine(engine_url())
+    try:
+        await remove_task_containers(engine)
+    except EngineError as error:
+        _log.info("no containers removed: %s", error)
+    await asyncio.to_thread(_empty_kernel)
+    with suppress(EngineError):
+        await engine.remove_gwbridge()
+    await engine.close()
+    (places.run_dir / RESOLVER_STATE).unlink(missing_ok=True)
+    shutil.rmtree(places.run_dir / "tasks", ignore_errors=True)
+
+
+def _empty_kernel() -> None:
+    nothing = Snapshot(revision=1, self_id=NodeId(""), complete=True)
+    for operations in kernel_operations():
+        desired = operations.desired(nothing)
+        operations.apply(operations.plan(desired, operations.observe(desired), prune=True))
+        operations.close()
+
+
+if __name__ == "__main__":
+    main()

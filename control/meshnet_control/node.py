@@ -1,0 +1,225 @@
+"""This node: in no cluster, or in one. Init, join and leave change that, all or nothing.
+
+Implements ``meshnet_control.gateway.ports.NodeControl``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from meshnet.errors import ControlError
+from meshnet.kernel import host
+from meshnet.kernel.rtnl import RouteDoor
+from meshnet_control import advertise, identity, session
+from meshnet_control.advertise import Addresses
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.bootstrap import VXLAN_PORT, birth
+from meshnet_control.engine import Engine
+from meshnet_control.gateway.ports import NodeState
+from meshnet_control.identity import Identity
+from meshnet_control.kernelside import Spawn
+from meshnet_control.membership import STORE, STORE_KEY, Membership, Places
+from meshnet_control.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Node:
+    """This host's part in a cluster.
+
+    Args:
+        places: directories.
+        engine: the local Docker Engine.
+        hostname: of this host.
+        spawn: starts a task whose failure ends the process.
+    """
+
+    def __init__(self, places: Places, engine: Engine, hostname: str, spawn: Spawn) -> None:
+        self._places, self._engine, self._hostname, self._spawn = places, engine, hostname, spawn
+        self._changing = asyncio.Lock()
+        self.membership: Membership | None = None
+        self.error = ""
+        """Why this node is not what its state directory says."""
+
+    @property
+    def state(self) -> NodeState:
+        """This node's part in the swarm now."""
+        return "inactive" if self.membership is None else self.membership.identity.role
+
+    async def resume(self) -> None:
+        """Go on where the last process stopped.
+
+        Raises:
+            ControlError: the state cannot be used; one sentence.
+        """
+        try:
+            found = identity.load(self._places.state_dir)
+        except (OSError, ValueError) as error:
+            raise ControlError(f"cannot read this node's identity: {error}", 500) from error
+        if found is not None:
+            await self._become(found)
+
+    async def init(self, request: pb.SwarmInitRequest) -> str:
+        """Make a cluster of this node and return the node's id.
+
+        Raises:
+            ControlError: an address or a port cannot be used; nothing is left.
+        """
+        if request.data_path_port not in {0, VXLAN_PORT}:
+            raise ControlError(f"only {VXLAN_PORT} is supported as data path port")
+        local = _local()
+        listen = advertise.listen_address(request.listen_addr, local)
+        told = advertise.advertise_address(request.advertise_addr, listen, local)
+        data_path = str(advertise.data_path_address(request.data_path_addr, told[0], local))
+        _need_vxlan_port()
+        born = birth(request, listen, told, data_path, time.time(), secrets.SystemRandom())
+        await self._become(born.identity, (born.cluster, born.node, born.ingress))
+        return born.identity.node_id
+
+    async def join(self, request: pb.SwarmJoinRequest) -> None:
+        """Join a cluster; returns once this node has its certificate and runs.
+
+        Raises:
+            ControlError: refused, unreachable, or a port cannot be used; nothing is left.
+        """
+        local = _local()
+        listen = advertise.listen_address(request.listen_addr, local)
+        told = request.advertise_addr or _way_to(request.remote_addrs[0])
+        addr = advertise.advertise_address(told, listen, local)
+        data_path = str(advertise.data_path_address(request.data_path_addr, addr[0], local))
+        _need_vxlan_port()
+        joined = await session.join(
+            request.join_token,
+            list(request.remote_addrs),
+            await self._engine.describe(self._hostname),
+            listen_addr=f"{listen[0]}:{listen[1]}",
+            advertise_addr=f"{addr[0]}:{addr[1]}",
+            data_path_addr=data_path,
+            availability=request.availability.lower() or "active",
+        )
+        try:
+            await self._become(replace(joined, data_path_port=VXLAN_PORT))
+        except ControlError:
+            await session.leave(joined)
+            raise
+
+    async def leave(self, *, force: bool) -> None:
+        """Leave the cluster; a last manager erases the cluster's state."""
+        async with self._changing:
+            membership = self.membership
+            if membership is None:
+                return
+            await membership.leave()
+            self.membership = None
+            self._forget()
+
+    async def stop(self) -> None:
+        """End with the process; kernel and containers stay."""
+        async with self._changing:
+            if self.membership is not None:
+                await self.membership.stop()
+
+    def swarm_info(self) -> pb.SwarmInfo:
+        """The Swarm part of ``docker info``, without ``cluster`` on a worker."""
+        membership = self.membership
+        if membership is None:
+            return pb.SwarmInfo(local_node_state="inactive", error=self.error)
+        who = membership.identity
+        assigned = membership.assignments
+        return pb.SwarmInfo(
+            node_id=who.node_id,
+            node_addr=who.advertise_addr.rpartition(":")[0],
+            local_node_state="active",
+            control_available=who.role == "manager",
+            error=membership.session.error,
+            remote_managers=list(assigned.managers)
+            or [pb.RemoteManager(addr=addr) for addr in who.managers],
+            nodes=len(assigned.nodes) if who.role == "manager" else 0,
+            managers=len(assigned.managers) if who.role == "manager" else 0,
+        )
+
+    def store(self) -> Store | None:
+        """The cluster's store; None when this node is not a manager."""
+        return self.membership.store if self.membership is not None else None
+
+    # ---- inside ----
+
+    async def _become(
+        self, who: Identity, first: tuple[pb.Cluster, pb.Node, pb.Network] | tuple[()] = ()
+    ) -> None:
+        async with self._changing, AsyncExitStack() as stack:
+            is_new = identity.load(self._places.state_dir) is None
+            if is_new:
+                stack.callback(self._forget)
+            membership = Membership(
+                who, self._places, self._engine, self._hostname, self._spawn, self._removed
+            )
+            await membership.start(first)
+            identity.save(self._places.state_dir, membership.identity)
+            self.membership = membership
+            self.error = ""
+            stack.pop_all()
+
+    def _removed(self) -> None:
+        """A manager removed this node: what it had goes too."""
+        self.error = "this node was removed from the cluster"
+        self._spawn(self.leave(force=True), "leave")
+
+    def _forget(self) -> None:
+        state = self._places.state_dir
+        identity.wipe(state)
+        for name in (STORE, f"{STORE}-wal", f"{STORE}-shm", STORE_KEY):
+            (state / name).unlink(missing_ok=True)
+
+
+def _local() -> Addresses:
+    door = RouteDoor()
+    try:
+        return host.local_addresses(door)
+    finally:
+        door.close()
+
+
+def _way_to(remote: str) -> str:
+    """The address this host would use towards ``remote``; empty: no route."""
+    address = remote.rpartition(":")[0] or remote
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, advertise.PORT))  # sends nothing
+        except OSError:
+            return ""
+        found: str = probe.getsockname()[0]
+        return found
+
+
+def _need_vxlan_port() -> None:
+    """Refuse when a program holds VXLAN's port: the kernel could not open it.
+
+    Raises:
+        ControlError: it does.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.bind(("", VXLAN_PORT))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ControlError(
+                f"listen udp 0.0.0.0:{VXLAN_PORT}: bind: {reason} (VXLAN needs this port)", 500
+            ) from error
+
+
+def hostname() -> str:
+    """This host's name."""
+    return socket.gethostname()
+
+
+def clean_state(state_dir: Path) -> bool:
+    """True when this host is in no cluster."""
+    return identity.load(state_dir) is None
