@@ -1,4 +1,4 @@
-"""A cluster in memory: the steps under test, a spreading scheduler and agents that do as told.
+"""A cluster in memory: the whole orchestration, and agents that do as told.
 
 The store is the View; writes get their times here as the store would set them. Agents follow the
 desired state one observed state a tick.
@@ -7,16 +7,15 @@ desired state one observed state a tick.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.orchestrate import globals as global_step
-from meshnet_control.orchestrate import reap, replicated, restart, update
+from meshnet_control.orchestrate import pipeline
 from meshnet_control.orchestrate.tasks import SECOND, live, stamp, terminal
-from meshnet_control.orchestrate.view import Put, View, Write, changed
+from meshnet_control.orchestrate.view import Put, View, changed
+from meshnet_control.store import Object
 
-STEPS = (global_step.step, replicated.step, update.step, restart.step, reap.step)
 _NEXT = {
     pb.TASK_STATE_ASSIGNED: pb.TASK_STATE_PREPARING,
     pb.TASK_STATE_PREPARING: pb.TASK_STATE_READY,
@@ -24,10 +23,10 @@ _NEXT = {
 }
 
 
-def node(number: int, **spec: str) -> pb.Node:
+def node(number: int, availability: str = "active") -> pb.Node:
     return pb.Node(
         id=f"n{number}",
-        spec=pb.NodeSpec(role="worker", availability=spec.pop("availability", "active"), **spec),
+        spec=pb.NodeSpec(role="worker", availability=availability),
         status=pb.NodeStatus(state="ready"),
         updated_at=stamp(1),
     )
@@ -69,13 +68,8 @@ class Cluster:
     def running(self) -> list[pb.Task]:
         return [t for t in self.tasks() if t.status.state == pb.TASK_STATE_RUNNING]
 
-    def put(self, *objects: pb.Node | pb.Service | pb.Task | pb.Cluster) -> None:
-        writes: list[Write] = []
-        for each in objects:
-            copy = changed(each)
-            copy.updated_at.CopyFrom(stamp(self.now))
-            writes.append(Put(copy))
-        self.view = self.view.apply(writes)
+    def put(self, *objects: Object) -> None:
+        self.view = self.view.apply([self._stored(each) for each in objects])
 
     def edit_spec(self, change: Callable[[pb.ServiceSpec], None]) -> None:
         """``docker service update``, as the control API does it."""
@@ -90,34 +84,18 @@ class Cluster:
         self.put(new)
 
     def converge(self) -> int:
-        """Run the steps until they want nothing; how many writes that took."""
-        before, total = self.view.tasks, 0
-        for _ in range(50):
-            wakes, wrote = [], 0
-            for step in STEPS:
-                result = step(self.view, self.now, self.rng)
-                self.view = self.view.apply(result.writes)
-                wrote += len(result.writes)
-                if result.wake_at is not None:
-                    wakes.append(result.wake_at)
-            self._schedule()
-            total += wrote
-            if not wrote:
-                self.wake_at = min(wakes, default=None)
-                self.put(*(t for t in self.view.tasks.values() if before.get(t.id) is not t))
-                return total
-        raise AssertionError("the steps do not come to rest")
+        """What the leader does on a change; how many writes that took."""
+        result = pipeline.converge(self.view, self.now, self.rng)
+        self.wake_at = result.wake_at
+        self.view = self.view.apply(
+            [self._stored(w.message) if isinstance(w, Put) else w for w in result.writes]
+        )
+        return len(result.writes)
 
-    def _schedule(self) -> None:
-        ready = [n.id for n in self.view.nodes.values() if global_step.takes_tasks(n)]
-        load = Counter(t.node_id for t in self.view.tasks.values() if not terminal(t))
-        for task in self.tasks():
-            if task.status.state == pb.TASK_STATE_NEW and live(task) and ready:
-                placed = changed(task)
-                placed.node_id = task.node_id or min(ready, key=lambda n: (load[n], n))
-                placed.status.state = pb.TASK_STATE_ASSIGNED
-                load[placed.node_id] += 1
-                self.view = self.view.apply([Put(placed)])
+    def _stored(self, message: Object) -> Put:
+        copy = deepcopy(message)
+        copy.updated_at.CopyFrom(stamp(self.now))
+        return Put(copy)
 
     def agents(self) -> None:
         """Every agent on a node that is up moves each of its tasks on by one state."""
@@ -174,6 +152,13 @@ def update_config(**values: object) -> pb.UpdateConfig:
 def image(name: str) -> Callable[[pb.ServiceSpec], None]:
     def change(spec: pb.ServiceSpec) -> None:
         spec.task_template.container_spec.image = name
+
+    return change
+
+
+def scale(replicas: int) -> Callable[[pb.ServiceSpec], None]:
+    def change(spec: pb.ServiceSpec) -> None:
+        spec.mode.replicated.replicas = replicas
 
     return change
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_cluster import Cluster, node, service
+from simulated_cluster import Cluster, node, scale, service
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.tasks import live
@@ -30,7 +30,7 @@ def test_scale_down_takes_from_the_fullest_node_and_the_highest_slots() -> None:
     cluster = Cluster(node(1), node(2), service(0))
     for slot, where in enumerate(["n1", "n1", "n1", "n2", "n1"], start=1):
         cluster.put(_placed(slot, where))
-    cluster.edit_spec(lambda spec: setattr(spec.mode.replicated, "replicas", 3))
+    cluster.edit_spec(scale(3))
     cluster.settle()
     assert _slots(cluster) == [1, 2, 4]
     assert len(cluster.view.tasks) == 3
@@ -43,7 +43,7 @@ def test_scale_down_takes_what_does_not_run_first() -> None:
     starting = changed(next(t for t in cluster.tasks() if t.slot == 1))
     starting.status.state = pb.TASK_STATE_PREPARING
     cluster.put(starting)
-    cluster.edit_spec(lambda spec: setattr(spec.mode.replicated, "replicas", 2))
+    cluster.edit_spec(scale(2))
     cluster.converge()
     assert _slots(cluster) == [2, 3]
 
@@ -63,7 +63,7 @@ def test_any_scaling_ends_with_the_lowest_count_of_slots_and_nothing_left_over(
     cluster = Cluster(*(node(n) for n in range(nodes)), service(3))
     for size in sizes:
         cluster.settle(0.3)
-        cluster.edit_spec(lambda spec, n=size: setattr(spec.mode.replicated, "replicas", n))  # type: ignore[misc]
+        cluster.edit_spec(scale(size))
     cluster.settle()
     assert len(cluster.running()) == len(cluster.view.tasks) == sizes[-1]
     assert all(count == 1 for count in Counter(_slots(cluster)).values())

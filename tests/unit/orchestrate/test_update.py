@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_cluster import Cluster, image, images, node, service, update_config
+from simulated_cluster import Cluster, image, images, node, scale, service, update_config
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.tasks import SECOND, seconds
@@ -174,7 +174,7 @@ def test_a_drained_node_is_no_failure_of_the_update() -> None:
 def test_scaling_and_a_placement_that_still_fits_replace_nothing() -> None:
     cluster = _cluster(2)
     before = {task.id for task in cluster.running()}
-    cluster.edit_spec(lambda spec: setattr(spec.mode.replicated, "replicas", 3))
+    cluster.edit_spec(scale(3))
     cluster.settle()
     cluster.edit_spec(
         lambda spec: spec.task_template.placement.constraints.append("node.role==worker")
