@@ -55,6 +55,8 @@ class Addresses:
         self._first, self._last = first, last
         self._held = reserved | {number_of(address) for address in held}
         self._remembered = {number_of(address) for address in remembered}
+        inside = [n for n in self._held | self._remembered if first <= n < last]
+        self._next = max(inside, default=first - 1) + 1
 
     def __contains__(self, address: str) -> bool:
         """True when an address, plain or with a prefix length, lies in the subnet."""
@@ -65,17 +67,16 @@ class Addresses:
 
     def take(self) -> str | None:
         """The next free address, as ``10.0.1.2/24``; None when every one is held."""
-        avoided = self._held | self._remembered
-        inside = [n for n in avoided if self._first <= n < self._last]
-        start = max(inside, default=self._first - 1) + 1
-        walk = chain(range(start, self._last + 1), range(self._first, start))
-        number = next((n for n in walk if n not in avoided), None)
+        behind = range(self._next, self._last + 1)
+        walk = chain(behind, range(self._first, self._next))
+        number = next((n for n in walk if n not in self._held and n not in self._remembered), None)
         if number is None:
             every = range(self._first, self._last + 1)
             number = next((n for n in every if n not in self._held), None)
         if number is None:
             return None
         self._held.add(number)
+        self._next = number + 1
         return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
 
     def give_back(self, address: str) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
@@ -56,27 +57,34 @@ def step(view: View, now: float, rng: Rng) -> Step:
     if not pending:
         return Step()
     nodes = [_Load.of(view, node, now) for _, node in sorted(view.nodes.items())]
-    static: dict[tuple[str, int, str], str | None] = {}
+    static: _Static = {}
     writes: list[Write] = []
     for task in sorted(pending, key=lambda t: (not t.node_id, t.service_id, t.slot, t.id)):
-        candidates = [load for load in nodes if not task.node_id or load.node.id == task.node_id]
-        refusals: Counter[str] = Counter()
-        fitting: list[_Load] = []
-        for load in candidates:
-            refusal = _refusal(task, load, static)
-            if refusal is None:
-                fitting.append(load)
-            else:
-                refusals[refusal] += 1
-        if fitting:
-            chosen = _best(task, fitting, nodes)
-            new = _assigned(task, chosen.node.id, now)
-            chosen.add(new)
-        else:
-            new = _explained(task, explain(refusals), now)
+        new = _placed(_Demand.of(task), nodes, static, now)
         if new != task:
             writes.append(Put(new))
     return Step(tuple(writes))
+
+
+def _placed(demand: _Demand, nodes: Sequence[_Load], static: _Static, now: float) -> pb.Task:
+    """The task on a node, whose load grows, or with the reason why it got none."""
+    task = demand.task
+    refusals: Counter[str] = Counter()
+    fitting: list[_Load] = []
+    for load in nodes:
+        if task.node_id and load.node.id != task.node_id:
+            continue
+        refusal = _refusal(demand, load, static)
+        if refusal is None:
+            fitting.append(load)
+        else:
+            refusals[refusal] += 1
+    if not fitting:
+        return _explained(task, explain(refusals), now)
+    chosen = _best(demand, fitting, nodes)
+    new = _assigned(task, chosen.node.id, now)
+    chosen.add(demand)
+    return new
 
 
 def explain(refusals: Counter[str]) -> str:
@@ -88,14 +96,48 @@ def explain(refusals: Counter[str]) -> str:
     return "; ".join(_REASONS[name][refusals[name] > 1].format(refusals[name]) for name in found)
 
 
+@dataclass(frozen=True)
+class _Demand:
+    """What a task takes of a node, read once from its spec."""
+
+    task: pb.Task
+    service: str
+    version: tuple[str, int]
+    """Service and version of its spec."""
+    cpus: int
+    memory: int
+    generic: Counter[str]
+    host_ports: tuple[tuple[str, int], ...]
+    max_replicas: int
+    spread: tuple[str, ...]
+    """Keys of the spread preferences, the widest first."""
+
+    @classmethod
+    def of(cls, task: pb.Task) -> _Demand:
+        reserved, placement = task.spec.resources.reservations, task.spec.placement
+        return cls(
+            task=task,
+            service=task.service_id,
+            version=(task.service_id, task.spec_version),
+            cpus=reserved.nano_cpus,
+            memory=reserved.memory_bytes,
+            generic=_generic(reserved),
+            host_ports=tuple(_host_ports(task)),
+            max_replicas=placement.max_replicas,
+            spread=tuple(p.spread.spread_descriptor for p in placement.preferences),
+        )
+
+
 @dataclass
 class _Load:
-    """A node and what its tasks take of it, kept up to date while a step assigns."""
+    """A node and what its tasks leave of it, kept up to date while a step assigns."""
 
     node: pb.Node
-    cpus: int = 0
-    memory: int = 0
-    generic: Counter[str] = field(default_factory=Counter)
+    ready: bool
+    cpus: int
+    memory: int
+    generic: Counter[str]
+    """Free amounts; below zero when the node shrank."""
     tasks: int = 0
     of_service: Counter[str] = field(default_factory=Counter)
     failures: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -104,27 +146,37 @@ class _Load:
 
     @classmethod
     def of(cls, view: View, node: pb.Node, now: float) -> _Load:
-        load = cls(node)
+        has = node.description.resources
+        load = cls(
+            node=node,
+            ready=node.status.state == "ready" and node.spec.availability in {"", "active"},
+            cpus=has.nano_cpus,
+            memory=has.memory_bytes,
+            generic=_generic(has),
+        )
         for task in view.tasks_on_node(node.id):
             if task.status.state <= pb.TASK_STATE_RUNNING and not _pending(task):
-                load.add(task)
+                load.add(_Demand.of(task))
             elif task.status.state in {pb.TASK_STATE_FAILED, pb.TASK_STATE_REJECTED}:
                 at = task.status.timestamp.seconds + task.status.timestamp.nanos / 1e9
                 if now - at < FAILURE_WINDOW_S:
                     load.failures[task.service_id, task.spec_version] += 1
         return load
 
-    def add(self, task: pb.Task) -> None:
+    def add(self, demand: _Demand) -> None:
         """Count a task that is not over yet."""
-        reserved = task.spec.resources.reservations
-        self.cpus += reserved.nano_cpus
-        self.memory += reserved.memory_bytes
-        self.generic += _generic(reserved)
-        if task.desired_state <= pb.TASK_STATE_COMPLETE:
+        self.cpus -= demand.cpus
+        self.memory -= demand.memory
+        self.generic.subtract(demand.generic)
+        if demand.task.desired_state <= pb.TASK_STATE_COMPLETE:
             self.tasks += 1
-            self.of_service[task.service_id] += 1
-        for port in _host_ports(task):
-            self.host_ports.setdefault(port, []).append(task)
+            self.of_service[demand.service] += 1
+        for port in demand.host_ports:
+            self.host_ports.setdefault(port, []).append(demand.task)
+
+
+_Static: TypeAlias = dict[tuple[tuple[str, int], str], str | None]
+"""Answers, by spec and node, of the filters that look at nothing else."""
 
 
 def _pending(task: pb.Task) -> bool:
@@ -133,30 +185,21 @@ def _pending(task: pb.Task) -> bool:
     )
 
 
-def _refusal(
-    task: pb.Task, load: _Load, static: dict[tuple[str, int, str], str | None]
-) -> str | None:
-    """The first filter that refuses the node; None: it fits.
-
-    Args:
-        task: to be placed.
-        load: the node.
-        static: answers so far of the filters that look at nothing but the spec and the node.
-    """
-    node = load.node
-    if node.status.state != "ready" or node.spec.availability not in {"", "active"}:
+def _refusal(demand: _Demand, load: _Load, static: _Static) -> str | None:
+    """The first filter that refuses the node; None: it fits."""
+    if not load.ready:
         return "ready"
-    if not _has_room(task, load):
+    if not _has_room(demand, load):
         return "resources"
-    key = (task.service_id, task.spec_version, node.id)
+    key = (demand.version, load.node.id)
     if key not in static:
-        static[key] = _static_refusal(task, node)
+        static[key] = _static_refusal(demand.task, load.node)
     if static[key] is not None:
         return static[key]
-    if any(_port_taken(task, holder) for p in _host_ports(task) for holder in _at(load, p)):
+    holders = (holder for port in demand.host_ports for holder in load.host_ports.get(port, ()))
+    if any(_port_taken(demand.task, holder) for holder in holders):
         return "host ports"
-    limit = task.spec.placement.max_replicas
-    if limit and load.of_service[task.service_id] >= limit:
+    if demand.max_replicas and load.of_service[demand.service] >= demand.max_replicas:
         return "max replicas"
     return None
 
@@ -172,14 +215,12 @@ def _static_refusal(task: pb.Task, node: pb.Node) -> str | None:
     return None
 
 
-def _has_room(task: pb.Task, load: _Load) -> bool:
-    wanted, has = task.spec.resources.reservations, load.node.description.resources
-    if wanted.nano_cpus and load.cpus + wanted.nano_cpus > has.nano_cpus:
-        return False
-    if wanted.memory_bytes and load.memory + wanted.memory_bytes > has.memory_bytes:
-        return False
-    there = _generic(has)
-    return all(load.generic[k] + amount <= there[k] for k, amount in _generic(wanted).items())
+def _has_room(demand: _Demand, load: _Load) -> bool:
+    return (
+        (not demand.cpus or demand.cpus <= load.cpus)
+        and (not demand.memory or demand.memory <= load.memory)
+        and all(amount <= load.generic[kind] for kind, amount in demand.generic.items())
+    )
 
 
 def _generic(resources: pb.NodeResources) -> Counter[str]:
@@ -217,10 +258,6 @@ def _host_ports(task: pb.Task) -> list[tuple[str, int]]:
     ]
 
 
-def _at(load: _Load, port: tuple[str, int]) -> Sequence[pb.Task]:
-    return load.host_ports.get(port, ())
-
-
 def _port_taken(task: pb.Task, holder: pb.Task) -> bool:
     """False when the holder is on its way out and the task waits (READY) to take its place."""
     return not (
@@ -230,23 +267,23 @@ def _port_taken(task: pb.Task, holder: pb.Task) -> bool:
     )
 
 
-def _best(task: pb.Task, fitting: Sequence[_Load], nodes: Sequence[_Load]) -> _Load:
+def _best(demand: _Demand, fitting: Sequence[_Load], nodes: Sequence[_Load]) -> _Load:
     """The node to take, of those that fit; all nodes count for the load of a branch."""
-    descriptors = [p.spread.spread_descriptor for p in task.spec.placement.preferences]
     branches: Counter[tuple[str, ...]] = Counter()
-    for load in nodes:
-        path = _path(load, descriptors)
-        for depth in range(1, len(path) + 1):
-            branches[path[:depth]] += load.of_service[task.service_id]
+    if demand.spread:
+        for load in nodes:
+            path = _path(load, demand.spread)
+            for depth in range(1, len(path) + 1):
+                branches[path[:depth]] += load.of_service[demand.service]
 
     def rank(load: _Load) -> tuple[list[tuple[int, str]], int, int, int, str]:
-        path = _path(load, descriptors)
+        path = _path(load, demand.spread)
         spread = [(branches[path[: i + 1]], value) for i, value in enumerate(path)]
-        failures = load.failures[task.service_id, task.spec_version]
+        failures = load.failures.get(demand.version, 0)
         return (
             spread,
             failures if failures >= MANY_FAILURES else 0,
-            load.of_service[task.service_id],
+            load.of_service[demand.service],
             load.tasks,
             load.node.id,
         )
@@ -254,8 +291,8 @@ def _best(task: pb.Task, fitting: Sequence[_Load], nodes: Sequence[_Load]) -> _L
     return min(fitting, key=rank)
 
 
-def _path(load: _Load, descriptors: Sequence[str]) -> tuple[str, ...]:
-    return tuple(constraints.value_of(key, load.node) or "" for key in descriptors)
+def _path(load: _Load, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(constraints.value_of(key, load.node) or "" for key in keys)
 
 
 def _assigned(task: pb.Task, node_id: str, now: float) -> pb.Task:

@@ -91,15 +91,15 @@ class Play:
             host = self.view.nodes.get(task.node_id)
             if host is None or host.status.state != "ready":
                 continue
-            state: int = min(task.desired_state, pb.TASK_STATE_RUNNING)
+            state = min(task.desired_state, pb.TASK_STATE_RUNNING)
             if task.desired_state > pb.TASK_STATE_RUNNING:
                 state = pb.TASK_STATE_SHUTDOWN
             if task.status.state < min(state, pb.TASK_STATE_SHUTDOWN):
                 self.report(task, state)
 
-    def report(self, task: pb.Task, state: int) -> None:
+    def report(self, task: pb.Task, state: pb.TaskState) -> None:
         new = changed(task)
-        new.status.state = pb.TaskState.ValueType(state)
+        new.status.state = state
         new.status.timestamp.CopyFrom(timestamp(self.now))
         self.view = self.view.apply([Put(new)])
 

@@ -111,6 +111,19 @@ def test_reservations_of_running_tasks_count() -> None:
     assert placed(node("a"), running, wanted).tasks["t"].node_id == "a"
 
 
+def test_generic_resources_are_counted_by_kind() -> None:
+    here = node("a")
+    for name in ("one", "two"):
+        here.description.resources.generic_resources.add().named_resource_spec.kind = "gpu"
+        here.description.resources.generic_resources[-1].named_resource_spec.value = name
+    tasks = [task(name) for name in ("s", "t")]
+    for each, amount in zip(tasks, (2, 1), strict=True):
+        wanted = each.spec.resources.reservations.generic_resources.add().discrete_resource_spec
+        wanted.kind, wanted.value = "gpu", amount
+    assert "insufficient resources on 1 node" in error(placed(here, *tasks))
+    assert placed(here, tasks[1]).tasks["t"].node_id == "a"
+
+
 def test_plugins_platform_and_replicas_per_node() -> None:
     volume = task("t")
     mount = volume.spec.container_spec.mounts.add(type="volume")
