@@ -124,7 +124,7 @@ def issue(
             critical=False,
         )
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(_load_key(root_key), _SHA256)
+        .sign(load_key(root_key), _SHA256)
     )
     return _pem(cert)
 
@@ -307,7 +307,13 @@ def _attribute(cert: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
     return str(found[0].value) if len(found) == 1 else ""
 
 
-def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """A private key from PEM.
+
+    Raises:
+        TypeError: of another kind than ours.
+        ValueError: not PEM.
+    """
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError("not an elliptic-curve key")

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 from meshnet.errors import ControlError
 from meshnet_control import ca, tokens
@@ -165,8 +165,8 @@ def _context(token: tokens.Token) -> SSL.Context:
     leaf, key = ca.join_leaf(token.secret, time.time())
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)  # the digest in the token decides, see _pinned
-    context.use_certificate(crypto.X509.from_cryptography(x509.load_pem_x509_certificate(leaf)))
-    context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key))
+    context.use_certificate(x509.load_pem_x509_certificate(leaf))
+    context.use_privatekey(ca.load_key(key))
     context.set_alpn_protos([b"h2"])
     return context
 
