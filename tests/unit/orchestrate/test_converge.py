@@ -214,6 +214,31 @@ def test_writes_are_one_an_object_and_none_without_effect() -> None:
     assert converge(View.of([one]), NOW, random.Random(1), [undo]).writes == ()
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.sampled_from("st"), st.sampled_from(["", "n"]), st.booleans()
+        )
+    ),
+    st.integers(0, 5),
+)
+def test_a_view_is_a_value(changes: list[tuple[str, str, str, bool]], cut: int) -> None:
+    writes: list[Put | Delete] = [
+        Put(pb.Task(id=key, service_id=of, node_id=on)) if put else Delete(pb.Task, key)
+        for key, of, on, put in changes
+    ]
+    first = View().apply(writes[:cut])
+    picture = dict(first.tasks), first.tasks_of_service("s"), first.tasks_on_node("n")
+    second = first.apply(writes[cut:])
+    assert (dict(first.tasks), first.tasks_of_service("s"), first.tasks_on_node("n")) == picture
+    for of in "st":
+        wanted = [t for _, t in sorted(second.tasks.items()) if t.service_id == of]
+        assert second.tasks_of_service(of) == wanted
+    on_node = [t for _, t in sorted(second.tasks.items()) if t.node_id == "n"]
+    assert second.tasks_on_node("n") == on_node
+    assert View().apply(writes).tasks == second.tasks
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 4), st.lists(st.integers(0, 8), min_size=1, max_size=4), st.data())
 def test_wherever_it_is_led_it_comes_to_the_wanted_number(
@@ -298,6 +323,28 @@ async def test_the_leader_decides_again_when_somebody_was_faster(store: SqliteSt
             await store.commit([Put(service(f"s{index}", 1)), Put(node(index % 2))])
         tasks = await until(store, all_assigned(20))
     assert len(tasks) == 20
+
+
+async def test_the_leader_wakes_by_itself_when_a_restart_is_due(store: SqliteStore) -> None:
+    await store.commit([Put(item) for item in base(1, random.Random(1))])
+    web = service("web", 1)
+    web.spec.task_template.restart_policy.condition = "any"
+    web.spec.task_template.restart_policy.delay = 50_000_000
+    async with leading(store):
+        await store.commit([Put(web)])
+        [task] = await until(store, all_assigned(1))
+        task.status.state = pb.TASK_STATE_FAILED
+        task.status.timestamp.GetCurrentTime()
+        await store.commit([Put(task)])
+        tasks = await until(
+            store,
+            lambda tasks: any(
+                t.id != task.id and t.desired_state == pb.TASK_STATE_RUNNING for t in tasks
+            ),
+        )
+    [fresh] = [t for t in tasks if t.id != task.id]
+    assert fresh.slot == task.slot
+    assert fresh.networks_attachments[0].addresses != task.networks_attachments[0].addresses
 
 
 async def test_the_leader_ends_with_the_store(store: SqliteStore) -> None:
