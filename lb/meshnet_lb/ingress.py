@@ -78,7 +78,8 @@ def _published(snapshot: Snapshot, ready: Backends) -> tuple[Mapping[Port, str],
             if port.mode != "ingress":
                 continue
             if backends:
-                rules[key] = turn([f"{address} . {port.target}" for address in backends])
+                to = turn([f"{address} . {port.target}" for address in backends])
+                rules[key] = f"meta l4proto {port.protocol} {to}"
             else:
                 closed.add(key)
     return rules, frozenset(closed - rules.keys())

@@ -12,10 +12,16 @@ ingress network it also holds the task's side of the routing mesh, with ``table 
 
 So a node that joins or leaves is one element in two maps.
 
+A UDP server on all addresses answers from the address that the route without the mark suggests:
+that on docker_gwbridge. Such an answer would be no part of the flow, so a client's datagrams are
+translated to that address on the way in, and the answers back by conntrack. (TCP needs no such
+thing: an accepted connection has its address, and with ``tcp_fwmark_accept`` its mark.)
+
 Be aware: a datagram to a VIP without backends fails with EPERM, as with iptables' REJECT and IPVS:
 Linux reports the drop on the way out before the ICMP error. Rule, route, neighbour and sysctls of
 the way back are the overlay reconciler's. Marks use the low 24 bits of the gateway's address, so an
-ingress network larger than a /8 would be ambiguous.
+ingress network larger than a /8 would be ambiguous. A UDP server that binds to its ingress address
+alone is not reached by clients from outside; on all addresses, or on docker_gwbridge's, it is.
 """
 
 from __future__ import annotations
@@ -43,14 +49,14 @@ def rulesets(
     chains, sets = _balancing(networks)
     backends = frozenset[str]().union(*(network.backends for network in networks))
     interface = _ingress_interface(sandbox, snapshot.ingress)
-    if interface is None:
+    if interface is None or snapshot.ingress is None:
         return (Ruleset("ip", "meshnet", chains, sets, backends),)
     gateways = _gateways(snapshot)
     return (
         Ruleset(
             "ip",
             "meshnet",
-            (*chains, *_mesh_chains(interface)),
+            (*chains, *_mesh_chains(interface), *_mesh_udp(interface, sandbox, snapshot.ingress)),
             (*sets, *_mesh_sets(sandbox, gateways)),
             backends,
         ),
@@ -115,6 +121,17 @@ def _mesh_chains(interface: str) -> tuple[Chain, ...]:
         ),
         Chain("mesh_only", _only_published(interface), "type filter hook input priority 0;"),
     )
+
+
+def _mesh_udp(interface: str, sandbox: Sandbox, ingress: Network) -> tuple[Chain, ...]:
+    """Lead clients' datagrams to the address that a server on all addresses answers from."""
+    if sandbox.gateway_address is None:
+        return ()
+    rule = (
+        f'iifname "{interface}" {_MESH_MARKED} ip saddr != {ingress.subnet} meta l4proto udp'
+        f" meta l4proto . th dport @targets dnat to {sandbox.gateway_address.ip}"
+    )
+    return (Chain("mesh_udp", (rule,), "type nat hook prerouting priority -100;"),)
 
 
 def _only_published(interface: str) -> tuple[str, ...]:

@@ -130,14 +130,14 @@ class Server:
                 if ready is self._tcp:
                     self._selector.register(ready.accept()[0], selectors.EVENT_READ)
                 elif ready is self._udp:
-                    _, peer = ready.recvfrom(200)
+                    _, peer = ready.recvfrom(65536)
                     ready.sendto(f"{self._says} {peer[0]}".encode(), peer)
                 else:
                     self._answer(ready)
 
     def _answer(self, connection):
         try:
-            if connection.recv(200):
+            if connection.recv(65536):
                 connection.sendall(f"{self._says} {connection.getpeername()[0]}".encode())
                 return
         except ConnectionError:

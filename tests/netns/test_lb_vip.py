@@ -93,9 +93,11 @@ class Town:
 @pytest.fixture
 def town(bed):
     made = Town(bed)
-    made.apply()
-    yield made
-    made.operations.close()
+    try:
+        made.apply()
+        yield made
+    finally:
+        made.operations.close()
 
 
 @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
