@@ -23,7 +23,7 @@ def _broken(task: pb.Task) -> bool:
     return task.spec.container_spec.image == "web:2"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     replicas=st.integers(1, 7),
     parallelism=st.integers(0, 4),
@@ -213,3 +213,51 @@ def test_a_second_update_overtakes_the_first() -> None:
         assert len(cluster.running()) >= 2
     assert images(cluster.running()) == {"web:3"}
     assert cluster.service.update_status.state == "completed"
+
+
+def test_a_failing_start_first_update_keeps_every_old_task() -> None:
+    cluster = _cluster(3, order="start-first")
+    old = {task.id for task in cluster.running()}
+    cluster.broken = _broken
+    cluster.edit_spec(image("web:2"))
+    cluster.settle(20)
+    assert cluster.service.update_status.state == "paused"
+    assert {task.id for task in cluster.running()} == old
+
+
+_EVENTS = st.sampled_from(["down", "up", "drain", "fail", "update", "grow", "shrink", "wait"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(_EVENTS, st.integers(1, 3)), max_size=12), st.booleans())
+def test_whatever_happens_the_newest_specification_runs_in_the_end(
+    events: list[tuple[str, int]],
+    start_first: bool,
+) -> None:
+    order = "start-first" if start_first else "stop-first"
+    cluster = _cluster(3, order=order, failure_action="continue")
+    newest, replicas = 1, 3
+    for what, number in events:
+        target = changed(cluster.view.nodes[f"n{number}"])
+        if what in {"down", "up", "drain"}:
+            target.status.state = "down" if what == "down" else "ready"
+            target.spec.availability = "drain" if what == "drain" else "active"
+            cluster.put(target)
+        elif what == "fail" and cluster.running():
+            task = cluster.running()[number % len(cluster.running())]
+            if cluster.view.nodes[task.node_id].status.state == "ready":
+                cluster.put(cluster.reported(task, pb.TASK_STATE_FAILED))
+        elif what == "update":
+            newest += 1
+            cluster.edit_spec(image(f"web:{newest}"))
+        elif what in {"grow", "shrink"}:
+            replicas = max(0, replicas + (number if what == "grow" else -number))
+            cluster.edit_spec(scale(replicas))
+        cluster.settle(0.1 * number)
+    cluster.put(*(node(number) for number in (1, 2, 3)))
+    for _ in cluster.run(90, passing_s=1):
+        pass
+    assert len(cluster.running()) == len(cluster.live()) == replicas
+    assert images(cluster.running()) <= {f"web:{newest}"}
+    assert cluster.service.update_status.state in {"", "completed"}
+    assert {task.slot for task in cluster.running()} == {task.slot for task in cluster.tasks()}
