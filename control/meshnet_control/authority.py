@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote
 
 import grpc
@@ -28,7 +28,7 @@ from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import Certificates
 from meshnet_control.join import INVALID_TOKEN
 
-AnyContext = grpc.aio.ServicerContext
+AnyContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class Authority(control_pb2_grpc.CAServicer):
@@ -79,7 +79,7 @@ class Authority(control_pb2_grpc.CAServicer):
 
     def peer(self, context: AnyContext) -> ca.Peer | None:
         """Who is calling; None: nobody this cluster knows now."""
-        leaf = context.auth_context().get("x509_pem_cert")
+        leaf = tuple(context.auth_context().get("x509_pem_cert") or ())
         if not leaf or not self._cluster.ca_certificate:
             return None
         return ca.peer(bytes(leaf[0]), self._cluster.ca_certificate, self._anchors)
@@ -166,9 +166,9 @@ class Authority(control_pb2_grpc.CAServicer):
         with self._lock:
             self._fresh = fresh
 
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+    def _fetch(self) -> grpc.ServerCertificateConfiguration:
         with self._lock:
-            return self._fresh
+            return self._fresh or self._configuration()
 
 
 def caller_address(context: AnyContext) -> str:

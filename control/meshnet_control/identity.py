@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -95,7 +96,7 @@ def wipe(state_dir: Path) -> None:
         (state_dir / name).unlink(missing_ok=True)
 
 
-def remotes(managers: list[pb.RemoteManager]) -> tuple[str, ...]:
+def remotes(managers: Iterable[pb.RemoteManager]) -> tuple[str, ...]:
     """The addresses in a list of managers, those without one left out."""
     return tuple(manager.addr for manager in managers if manager.addr)
 

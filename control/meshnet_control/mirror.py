@@ -77,4 +77,4 @@ class Mirror:
         self._on_change()
 
     def _of(self, kind: type[T]) -> dict[str, T]:
-        return cast("dict[str, T]", dict(self._by_kind[kind]))
+        return cast("dict[str, T]", dict(self._by_kind[cast("st.Kind", kind)]))

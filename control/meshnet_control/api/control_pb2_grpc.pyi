@@ -1,0 +1,60 @@
+"""Types of the generated services: grpcio-tools writes none. Keep in step with control.proto."""
+
+from collections.abc import AsyncIterator
+
+import grpc.aio
+
+from meshnet_control.api import control_pb2 as pb
+
+class CAStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Issue: grpc.aio.UnaryUnaryMultiCallable[pb.IssueRequest, pb.IssueReply]
+
+class CAServicer:
+    async def Issue(
+        self,
+        request: pb.IssueRequest,
+        context: grpc.aio.ServicerContext[pb.IssueRequest, pb.IssueReply],
+    ) -> pb.IssueReply: ...
+
+class DispatcherStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Session: grpc.aio.StreamStreamMultiCallable[pb.SessionRequest, pb.SessionReply]
+
+class DispatcherServicer:
+    async def Session(
+        self,
+        requests: AsyncIterator[pb.SessionRequest],
+        context: grpc.aio.ServicerContext[pb.SessionRequest, pb.SessionReply],
+    ) -> None: ...
+
+class MembershipStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Leave: grpc.aio.UnaryUnaryMultiCallable[pb.LeaveRequest, pb.LeaveReply]
+
+class MembershipServicer:
+    async def Leave(
+        self,
+        request: pb.LeaveRequest,
+        context: grpc.aio.ServicerContext[pb.LeaveRequest, pb.LeaveReply],
+    ) -> pb.LeaveReply: ...
+
+class AdminStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Status: grpc.aio.UnaryUnaryMultiCallable[pb.StatusRequest, pb.StatusReply]
+
+class AdminServicer:
+    async def Status(
+        self,
+        request: pb.StatusRequest,
+        context: grpc.aio.ServicerContext[pb.StatusRequest, pb.StatusReply],
+    ) -> pb.StatusReply: ...
+
+def add_CAServicer_to_server(servicer: CAServicer, server: grpc.aio.Server) -> None: ...
+def add_DispatcherServicer_to_server(
+    servicer: DispatcherServicer, server: grpc.aio.Server
+) -> None: ...
+def add_MembershipServicer_to_server(
+    servicer: MembershipServicer, server: grpc.aio.Server
+) -> None: ...
+def add_AdminServicer_to_server(servicer: AdminServicer, server: grpc.aio.Server) -> None: ...
