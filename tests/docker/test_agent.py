@@ -1,0 +1,316 @@
+"""The agent against a real engine, and a data plane that records and holds the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from meshnet_control.agent import Agent, remove_task_containers
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.engine import Engine
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
+
+NODE = "n" * 25
+NET = "w" * 25
+SECRET = pb.SecretReference(
+    file=pb.FileTarget(name="key", uid="1000", mode=0o400),
+    secret_id="sec",  # noqa: S106 - an object's ID
+)
+
+
+class Wires:
+    """A data plane for one node: says ready when the test does."""
+
+    def __init__(self):
+        self.sandboxes, self.endpoints, self.log = {}, {}, []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.adoptions = 0
+
+    def sandbox_added(self, sandbox):
+        self.sandboxes[sandbox.task] = sandbox
+
+    def sandbox_removed(self, task):
+        self.sandboxes.pop(task, None)
+
+    def endpoint(self, task, endpoint):
+        self.log.append((task, None if endpoint is None else endpoint.ready))
+        if endpoint is None:
+            self.endpoints.pop(task, None)
+        else:
+            self.endpoints[task] = endpoint
+
+    def adopted(self):
+        self.adoptions += 1
+
+    async def ready(self, task):
+        assert task in self.sandboxes
+        await self.gate.wait()
+
+    async def drained(self, task, /):
+        self.log.append((task, "drained"))
+
+
+class Desk:
+    """An agent and what it said."""
+
+    def __init__(self, agent, wires, engine):
+        self.agent, self.wires, self.engine = agent, wires, engine
+        self.said = {}
+
+    def report(self, task, status):
+        self.said.setdefault(task, []).append(status)
+
+    def state(self, task):
+        return self.said[task][-1].state if task in self.said else None
+
+    def states(self, task):
+        return [status.state for status in self.said[task]]
+
+    async def until(self, condition, what, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            last = {task: str(s[-1]) for task, s in self.said.items()}
+            assert time.monotonic() < deadline, f"{what}: {last}"
+            await asyncio.sleep(0.005)
+
+    async def reaches(self, task, state):
+        await self.until(lambda: self.state(task) == state, pb.TaskState.Name(state))
+        return self.said[task][-1]
+
+
+@asynccontextmanager
+async def desk(engine, run_dir):
+    door = Engine(engine.url)
+    wires = Wires()
+    made = Desk(None, wires, engine)
+    bridge = await door.gwbridge()
+    made.agent = Agent(
+        door,
+        wires,
+        made.report,
+        node_id=NODE,
+        hostname="h1",
+        run_dir=run_dir,
+        gwbridge=bridge,
+    )
+    running = asyncio.create_task(made.agent.run())
+    try:
+        yield made
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await door.close()
+
+
+@pytest.fixture
+def run_dir(engine):
+    made = engine.shared / uuid.uuid4().hex
+    made.mkdir()
+    yield made
+    for container in engine.docker("ps", "-aq").split():
+        engine.docker("rm", "-f", container)
+
+
+def task(number=1, args=("sleep", "1000"), **spec):
+    made = pb.Task(
+        id=f"t{number:024d}",
+        service_id="s" * 25,
+        service_name="web",
+        slot=number,
+        node_id=NODE,
+        desired_state=pb.TASK_STATE_RUNNING,
+    )
+    fields = {"image": "busybox:latest", "args": list(args)} | spec
+    made.spec.container_spec.CopyFrom(pb.ContainerSpec(**fields))
+    attachment = made.networks_attachments.add(addresses=[f"10.0.1.{number + 2}/24"])
+    attachment.network.id = NET
+    attachment.network.spec.name = "net"
+    attachment.network.driver_state.name = "overlay"
+    attachment.network.ipam_options.configs.add(subnet="10.0.1.0/24")
+    return made
+
+
+def assigned(*tasks, **more):
+    return pb.Assignments(full=True, tasks=tasks, **more)
+
+
+async def test_a_task_starts_only_when_it_is_wired(engine, run_dir):
+    async with desk(engine, run_dir) as d:
+        d.wires.gate.clear()
+        one = task(args=("sh", "-c", "echo went; sleep 1000"))
+        d.agent.assign(assigned(one))
+        await d.until(lambda: one.id in d.wires.sandboxes, "sandbox")
+        sandbox = d.wires.sandboxes[one.id]
+        assert engine.inside("ls", sandbox.netns)
+        assert str(sandbox.gateway_address).endswith(".3/16")
+        assert d.wires.endpoints[one.id].ready is False
+        name = f"web.1.{one.id}"
+        assert engine.docker("logs", name) == ""
+        assert d.state(one.id) == pb.TASK_STATE_STARTING
+        d.wires.gate.set()
+        status = await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+        assert status.container_status.pid > 0
+        await d.until(lambda: d.wires.endpoints[one.id].ready, "ready")
+        await d.until(lambda: engine.docker("logs", name) == "went", "program")
+        assert engine.docker("exec", name, "cat", "/etc/resolv.conf").splitlines() == [
+            "nameserver 127.0.0.11",
+            "options ndots:0",
+        ]
+        assert engine.docker("exec", name, "cat", "/proc/1/cmdline") == "sleep\x001000\x00"
+        hosts = engine.docker("exec", name, "cat", "/etc/hosts")
+        assert f"10.0.1.3\t{status.container_status.container_id[:12]}" in hosts
+        assert d.states(one.id) == sorted(d.states(one.id))
+
+
+async def test_what_the_spec_says_is_in_the_container(engine, run_dir):
+    async with desk(engine, run_dir) as d:
+        one = task(
+            hostname="{{.Service.Name}}-{{.Task.Slot}}",
+            env=["NODE={{.Node.Hostname}}"],
+            labels={"a": "b"},
+            user="worker",
+            read_only=True,
+            secrets=[SECRET],
+        )
+        d.agent.assign(assigned(one, secrets=[pb.SecretAssignment(id="sec", data=b"hidden")]))
+        await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+        name = f"web.1.{one.id}"
+        await d.until(
+            lambda: engine.docker("exec", name, "cat", "/proc/1/cmdline").startswith("sleep"), "run"
+        )
+        assert engine.docker("exec", name, "hostname") == "web-1"
+        assert "NODE=h1" in engine.docker("exec", name, "env").splitlines()
+        assert engine.docker("exec", name, "id", "-u") == "1000"
+        assert engine.docker("exec", name, "cat", "/run/secrets/key") == "hidden"
+        labels = engine.docker("inspect", "-f", "{{json .Config.Labels}}", name)
+        assert '"a":"b"' in labels
+        assert f'"com.docker.swarm.task.id":"{one.id}"' in labels
+        d.agent.assign(assigned())
+        await d.until(lambda: d.agent.running == 0 and not list(run_dir.glob("tasks/*")), "gone")
+
+
+async def test_a_removed_container_fails_at_once(engine, run_dir):
+    async with desk(engine, run_dir) as d:
+        one = task()
+        d.agent.assign(assigned(one))
+        status = await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+        asyncio.get_running_loop().run_in_executor(
+            None, engine.docker, "rm", "-f", status.container_status.container_id
+        )
+        began = time.monotonic()
+        status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
+        assert time.monotonic() - began < 2
+        assert status.err == "task: non-zero exit (137)"
+        await d.until(lambda: not d.wires.endpoints and not d.wires.sandboxes, "withdrawn")
+
+
+async def test_a_restart_of_the_agent_restarts_no_task(engine, run_dir):
+    one, two = task(1), task(2)
+    async with desk(engine, run_dir) as d:
+        d.agent.assign(assigned(one, two))
+        await d.reaches(two.id, pb.TASK_STATE_RUNNING)
+        before = (await d.reaches(one.id, pb.TASK_STATE_RUNNING)).container_status
+        gateway = d.wires.sandboxes[one.id].gateway_address
+    async with desk(engine, run_dir) as d:
+        await d.until(lambda: d.wires.adoptions, "adopted")
+        assert set(d.wires.sandboxes) == {one.id, two.id}
+        assert d.wires.endpoints[one.id].ready
+        assert d.wires.sandboxes[one.id].gateway_address == gateway
+        after = (await d.reaches(one.id, pb.TASK_STATE_RUNNING)).container_status
+        assert (after.pid, after.container_id) == (before.pid, before.container_id)
+        d.agent.assign(assigned(one))
+        await d.until(lambda: two.id not in d.wires.sandboxes, "the other is removed")
+        await d.until(lambda: len(engine.docker("ps", "-aq").split()) == 1, "container removed")
+        await d.agent.stop_all()
+        assert engine.docker("ps", "-aq") == ""
+
+
+async def test_an_unknown_image_is_rejected_in_the_engines_words(engine, run_dir):
+    async with desk(engine, run_dir) as d:
+        one = task(image="127.0.0.1:9/nope:latest")
+        d.agent.assign(assigned(one))
+        status = await d.reaches(one.id, pb.TASK_STATE_REJECTED)
+        assert status.err == "No such image: 127.0.0.1:9/nope:latest"
+
+
+@pytest.mark.parametrize(
+    ("args", "state", "err"),
+    [
+        (("true",), pb.TASK_STATE_COMPLETE, ""),
+        (("sh", "-c", "exit 3"), pb.TASK_STATE_FAILED, "task: non-zero exit (3)"),
+        (
+            ("nope",),
+            pb.TASK_STATE_FAILED,
+            'starting container failed: exec: "nope": executable file not found in $PATH',
+        ),
+    ],
+)
+async def test_how_programs_end(engine, run_dir, args, state, err):
+    async with desk(engine, run_dir) as d:
+        one = task(args=args)
+        d.agent.assign(assigned(one))
+        assert (await d.reaches(one.id, state)).err == err
+
+
+async def test_stopping_drains_then_asks_then_kills(engine, run_dir):
+    async with desk(engine, run_dir) as d:
+        polite = task(1, ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"))
+        deaf = task(2, stop_grace_period=600_000_000)
+        d.agent.assign(assigned(polite, deaf))
+        for one in (polite, deaf):
+            await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+            await d.until(lambda one=one: d.wires.endpoints[one.id].ready, "ready")
+        began = time.monotonic()
+        polite.desired_state = deaf.desired_state = pb.TASK_STATE_SHUTDOWN
+        d.agent.assign(assigned(polite, deaf))
+        await d.reaches(polite.id, pb.TASK_STATE_SHUTDOWN)
+        await d.reaches(deaf.id, pb.TASK_STATE_SHUTDOWN)
+        assert 0.6 <= time.monotonic() - began < 5
+        assert [what for who, what in d.wires.log if who == polite.id] == [
+            False, True, False, "drained", None,
+        ]  # fmt: skip
+
+
+async def test_health_decides_when_a_task_runs(engine, run_dir):
+    check = pb.HealthConfig(
+        test=["CMD-SHELL", "cat /tmp/ok"], interval=200_000_000, retries=2, timeout=10**9
+    )
+    async with desk(engine, run_dir) as d:
+        script = "mkdir -p /tmp; echo > /tmp/ok; sleep 1.5; rm /tmp/ok; sleep 1000"
+        one = task(args=("/bin/busybox", "sh", "-c", script), healthcheck=check)
+        d.agent.assign(assigned(one))
+        await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+        status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
+        assert status.err == "dockerexec: unhealthy container"
+
+
+async def test_an_image_without_a_shell(engine, run_dir):
+    async with desk(engine, run_dir) as d:
+        one = task(image="bare:latest", args=("cat", "/etc/passwd"))
+        d.agent.assign(assigned(one))
+        await d.reaches(one.id, pb.TASK_STATE_COMPLETE)
+        assert "worker" in engine.docker("logs", f"web.1.{one.id}")
+
+
+async def test_seven_at_once(engine, run_dir, record_property):
+    async with desk(engine, run_dir) as d:
+        tasks = [task(number) for number in range(1, 8)]
+        began = time.monotonic()
+        d.agent.assign(assigned(*tasks))
+        for one in tasks:
+            await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+        took = time.monotonic() - began
+        record_property("seconds", took)
+        print(f"7 tasks from assigned to running: {took:.2f} s")  # noqa: T201
+        gateways = {sandbox.gateway_address for sandbox in d.wires.sandboxes.values()}
+        assert len(gateways) == 7
+        await remove_task_containers(Engine(engine.url))
+        for one in tasks:
+            await d.reaches(one.id, pb.TASK_STATE_FAILED)
