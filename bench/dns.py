@@ -30,6 +30,7 @@ from meshnet_dns.redirect import rulesets
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = CORES[-1], CORES[0]
 SECONDS = 3
+ON_CORE = ("taskset", "-c", str(SERVER_CORE))
 SERVE = "from meshnet_dns.server import main; main()"
 NETWORK = "n" * 25
 NODE = "m" * 25
@@ -99,17 +100,7 @@ def measure() -> list[Line]:
         ours = ("ip", "netns", "exec", bed.name("c"))
         with (Path(scratch) / "log").open("wb") as log:
             resolver = subprocess.Popen(
-                [
-                    *(
-                        "taskset",
-                        "-c",
-                        str(SERVER_CORE),
-                        sys.executable,
-                        "-m",
-                        "meshnet_dns.server",
-                    ),
-                    *("--run-dir", scratch),
-                ],
+                [*ON_CORE, sys.executable, "-c", SERVE, "--run-dir", scratch],
                 stderr=log,
             )
         redirect = NftOperations([rulesets])

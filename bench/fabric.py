@@ -122,7 +122,8 @@ def docker_mesh(
         name = f"h{host}"
         bed.ip(name, "link add gwb type bridge", f"addr add {GWBRIDGE}.1/16 dev gwb")
         bed.ip(name, "link set gwb up")
-        for member, address in ((f"t{host}", f"{GWBRIDGE}.2"), (f"s{host}", SANDBOX)):
+        members = {f"s{host}": SANDBOX} | ({f"t{host}": f"{GWBRIDGE}.2"} if host in tasks else {})
+        for member, address in members.items():
             bed.sysctl(member, "net.ipv4.conf.all.rp_filter=0", "net.ipv4.ip_forward=1")
             bed.veth(member, "eth1", name, f"g{member}")
             bed.ip(name, f"link set g{member} master gwb")

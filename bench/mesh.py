@@ -59,12 +59,12 @@ def _check(mine: Bed, peer: Bed) -> None:
 def _line(mine: Bed, peer: Bed, published: int, *, iperf: bool) -> Line:
     def figure(bed: Bed) -> float:
         if iperf:
-            return bed.gbps("x", vtep(1), published, 2)
-        return bed.rate("x", vtep(1), published)
+            return bed.gbps("x", vtep(1), published)
+        return bed.rate("x", vtep(1), published, 0.5)
 
     seen = interleave(
         {"meshnet": lambda: figure(mine), "docker's layout": lambda: figure(peer)},
-        rounds=7 if iperf else 9,
+        rounds=15,
     )
     what = "throughput" if iperf else "new connections"
     return Line(

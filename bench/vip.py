@@ -33,10 +33,10 @@ def measure() -> list[Line]:
                 bed.serve(task.name, PORT)
             seen = interleave(
                 {
-                    "vip": lambda: bed.rate("c", VIP, PORT),
-                    "direct": lambda: bed.rate("c", TASKS[0].address, PORT),
+                    "vip": lambda: bed.rate("c", VIP, PORT, 0.5),
+                    "direct": lambda: bed.rate("c", TASKS[0].address, PORT, 0.5),
                 },
-                rounds=9,
+                rounds=15,
             )
     return [
         Line(
