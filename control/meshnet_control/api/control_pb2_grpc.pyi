@@ -19,7 +19,7 @@ class CAServicer:
 
 class DispatcherStub:
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
-    Session: grpc.aio.StreamStreamMultiCallable[pb.SessionRequest, pb.SessionReply]
+    def Session(self) -> grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]: ...
 
 class DispatcherServicer:
     async def Session(

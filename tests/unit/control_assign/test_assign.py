@@ -126,7 +126,7 @@ def test_networks_are_named_by_id_even_where_the_spec_has_a_name():
         networks={"netid": network},
     )
     (view,) = assign.node_assignments(objects, "n1").services
-    assert (view.networks[0].target, view.networks[0].aliases) == ("netid", ["x"])
+    assert (view.networks[0].target, list(view.networks[0].aliases)) == ("netid", ["x"])
     assert view.endpoint_mode == "vip"
 
 

@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +50,7 @@ CERT = issued()
 
 def test_the_secret_alone_makes_the_anchor():
     leaf, _ = ca.join_leaf(SECRET, NOW)
-    anchors = {
+    anchors: dict[ca.Role, bytes] = {
         "worker": ca.join_anchor(b"w" * 16, NOW),
         "manager": ca.join_anchor(SECRET, NOW + 5000),
     }
@@ -71,7 +72,7 @@ def test_a_joiner_that_writes_a_nodes_name_is_still_a_joiner():
     )
     honest = ca._pem(forged.issuer_name(anchor.subject).sign(key, hashes.SHA256()))
     lying = ca._pem(forged.issuer_name(real.issuer).sign(key, hashes.SHA256()))
-    anchors = {"worker": ca._pem(anchor)}
+    anchors: dict[ca.Role, bytes] = {"worker": ca._pem(anchor)}
     assert ca.peer(honest, ROOT, anchors) == ca.Peer("join", "", "worker")
     assert ca.peer(lying, ROOT, anchors) is None
 
@@ -88,7 +89,7 @@ def test_nothing_but_the_key_is_taken_from_a_request():
     key = ca.load_key(ca.new_csr()[0])
     wish = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "m1")])
     request = x509.CertificateSigningRequestBuilder().subject_name(wish)
-    csr = request.sign(key, hashes.SHA256()).public_bytes(ca.Encoding.PEM)
+    csr = request.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
     cert = ca.issue(ROOT, ROOT_KEY, csr, "n9", "worker", CLUSTER, NOW, timedelta(days=1))
     assert ca.peer(cert, ROOT, {}) == ca.Peer("node", "n9", "worker")
 
