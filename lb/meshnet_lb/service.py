@@ -56,7 +56,7 @@ def backends(snapshot: Snapshot) -> Backends:
         if endpoint.service is not None and endpoint.ready:
             for network, address in endpoint.addresses.items():
                 found[endpoint.service, network].append(address)
-    return {key: tuple(sorted(addresses)) for key, addresses in found.items()}
+    return {key: tuple(sorted(addresses, key=int)) for key, addresses in found.items()}
 
 
 def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]:

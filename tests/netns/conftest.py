@@ -117,7 +117,8 @@ class Server:
         self._stop.send(b".")
         self._thread.join(5)
         for key in list(self._selector.get_map().values()):
-            key.fileobj.close()
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
         self._selector.close()
         self._stop.close()
 

@@ -51,7 +51,8 @@ class Cluster:
         self.lan = bed.namespace("lan")
         bed.bridge(self.lan)
         self.client = self._on_lan("x", CLIENT)
-        self.host, self.task, self.overlay = {}, {}, {}
+        self.host: dict[int, str] = {}
+        self.task: dict[int, str] = {}
         for i in HOSTS:
             self._host(i)
         self.operations = {
@@ -70,7 +71,7 @@ class Cluster:
     def _host(self, i):
         bed = self.bed
         host = self.host[i] = self._on_lan(f"h{i}", LAN[i])
-        overlay = self.overlay[i] = bed.namespace(f"o{i}")
+        overlay = bed.namespace(f"o{i}")
         task = self.task[i] = bed.namespace(f"t{i}")
         bed.sysctl(host, "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
         bed.sysctl(host, "net.ipv4.conf.all.route_localnet=1", "net.ipv4.conf.u.rp_filter=0")
