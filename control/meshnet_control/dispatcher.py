@@ -42,6 +42,7 @@ class _Session:
     def __init__(self) -> None:
         self.wake = asyncio.Event()
         self.beat = False
+        self.seen: assign.Objects | None = None
         self.closed = False
         self.removed = False
         self.sent = pb.Assignments()
@@ -52,7 +53,8 @@ class _Session:
             self.closed = True
             return pb.SessionReply(removed=True)
         beat, self.beat = self.beat, False
-        if node_id in objects.nodes:
+        if node_id in objects.nodes and objects is not self.seen:
+            self.seen = objects
             state = assign.node_assignments(objects, node_id)
             state.version = self.sent.version + 1
             message = assign.difference(self.sent, state) if self.sent.full else state
@@ -92,16 +94,17 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
     # ---- from the manager ----
 
-    def follow(self) -> None:
-        """The mirror changed: every stream looks for what is new to its node."""
+    def follow(self, concerned: AbstractSet[str] | None) -> None:
+        """The mirror changed: the streams of these nodes look for what is new; None: all do."""
         nodes = self._objects().nodes
         for node_id in self._known - nodes.keys():
             self._liveness.forget(node_id)
             if node_id in self._sessions:
                 self._sessions[node_id].removed = True
         self._known = nodes.keys()
-        for session in self._sessions.values():
-            session.wake.set()
+        for node_id, session in self._sessions.items():
+            if concerned is None or node_id in concerned:
+                session.wake.set()
 
     def expect_ready(self) -> None:
         """Give every node that was Ready before us the usual time to come back."""

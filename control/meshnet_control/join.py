@@ -72,12 +72,14 @@ async def join(
     addr = (data_path_addr or advertise_addr).partition(":")[0]
     request = pb.IssueRequest(availability=availability, description=description, addr=addr)
     last = ControlError(f"Timeout was reached before node joined: no answer from {remotes[0]}", 503)
+    share_s = timeout_s / len(remotes)  # a silent manager leaves time for the others
     try:
         async with asyncio.timeout(timeout_s):
             for remote in map(_with_port, remotes):
                 try:
-                    root = await asyncio.to_thread(_probe, remote, parsed, timeout_s)
-                    reply, key = await _issue(remote, root, parsed, request)
+                    at = await asyncio.to_thread(_resolve, remote)
+                    root = await asyncio.to_thread(_probe, at, parsed, share_s)
+                    reply, key = await _issue(at, root, parsed, request)
                 except _UnreachableError as error:
                     last = error
                     continue
@@ -86,7 +88,7 @@ async def join(
                     cluster_id=reply.cluster_id,
                     role="manager" if reply.role == "manager" else "worker",
                     certs=Certificates(key=key, certificate=reply.certificate, root=root),
-                    managers=tuple(_with_port(other) for other in remotes),
+                    managers=(at,),
                     listen_addr=listen_addr,
                     advertise_addr=advertise_addr,
                     data_path_addr=data_path_addr,
@@ -106,6 +108,22 @@ class _UnreachableError(ControlError):
 
 def _with_port(remote: str) -> str:
     return remote if remote.rpartition(":")[0] else f"{remote}:{PORT}"
+
+
+def _resolve(remote: str) -> str:
+    """``remote`` with its IPv4 address. gRPC's own resolver would wait 10 s where there is no DNS.
+
+    Raises:
+        _UnreachableError: no such host.
+    """
+    host, _, port = remote.rpartition(":")
+    try:
+        return f"{socket.gethostbyname(host)}:{port}"
+    except OSError as error:
+        why = f'connection error: desc = "transport: error while dialing: dial tcp: lookup {host}: '
+        raise _UnreachableError(
+            f'rpc error: code = Unavailable desc = {why}no such host"'
+        ) from error
 
 
 async def _issue(

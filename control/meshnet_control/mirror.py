@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Final, TypeVar, cast
 
 from meshnet_control import store as st
@@ -25,14 +26,19 @@ class Mirror:
 
     Args:
         store: what to follow.
-        on_change: called after ``objects`` changed.
+        on_change: called after ``objects`` changed, with the nodes whose assignments may differ:
+            a task concerns its node alone. None: all of them.
     """
 
-    def __init__(self, store: st.Store, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, store: st.Store, on_change: Callable[[AbstractSet[str] | None], None]
+    ) -> None:
         self._store, self._on_change = store, on_change
         self._by_kind: dict[st.Kind, dict[str, st.Object]] = {kind: {} for kind in st.KINDS}
         self._revision = 0
         self._scheduled = False
+        self._concerned: set[str] = set()
+        self._all = True
         self.objects = Objects(cluster=pb.Cluster())
 
     async def load(self) -> None:
@@ -57,6 +63,11 @@ class Mirror:
         present = known.get(change.id)
         if present is not None and present.version.index > change.revision:
             return  # read by load() already, in a newer state
+        if change.kind is pb.Task:
+            versions = (present, change.message)
+            self._concerned |= {task.node_id for task in versions if isinstance(task, pb.Task)}
+        else:
+            self._all = True
         if change.message is None:
             known.pop(change.id, None)
         else:
@@ -74,7 +85,9 @@ class Mirror:
             secrets=self._of(pb.Secret),
             configs=self._of(pb.Config),
         )
-        self._on_change()
+        concerned, self._concerned = self._concerned, set()
+        everyone, self._all = self._all, False
+        self._on_change(None if everyone else concerned)
 
     def _of(self, kind: type[T]) -> dict[str, T]:
         return cast("dict[str, T]", dict(self._by_kind[cast("st.Kind", kind)]))

@@ -104,9 +104,9 @@ class ControlServer:
         self._dispatcher.identity = identity
         self._authority.certify(identity.certs)
 
-    def _changed(self) -> None:
+    def _changed(self, concerned: AbstractSet[str] | None) -> None:
         self._authority.follow(self._mirror.objects)
-        self._dispatcher.follow()
+        self._dispatcher.follow(concerned)
 
 
 def _try_to_bind(listen: str) -> None:

@@ -30,7 +30,13 @@ CLIENT_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-SERVER_OPTIONS: Final = (*_LIMITS, ("grpc.so_reuseport", 0))
+SERVER_OPTIONS: Final = (
+    *_LIMITS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+"""Pings end the connections of hosts that vanished without a word."""
 
 
 def channel(remote: str, certs: Certificates) -> grpc.aio.Channel:
