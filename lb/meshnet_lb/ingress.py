@@ -53,6 +53,11 @@ def ruleset(snapshot: Snapshot, ready: Backends) -> Ruleset:
             ),
             "type filter hook input priority -10;",
         ),
+        Chain(
+            "loopback",
+            _guarding(snapshot.gwbridge),
+            "type filter hook prerouting priority -300;",
+        ),
         *(Chain(_chain_name(port), (rules[port],)) for port in sorted(rules)),
     )
     sets = (
@@ -125,6 +130,15 @@ def _masquerading(gwbridge: Gwbridge | None) -> tuple[str, ...]:
         f'oifname "{gwbridge.name}" ct status dnat ip saddr {gwbridge.subnet} masquerade',
         f'oifname "{gwbridge.name}" ct status dnat fib saddr type local masquerade',
     )
+
+
+def _guarding(gwbridge: Gwbridge | None) -> tuple[str, ...]:
+    """``route_localnet`` must not open what listens on 127.0.0.1 to containers.
+
+    Answers to 127.0.0.1 pass: on the wire they still go to the address of the interface.
+    """
+    bridge = f', "{gwbridge.name}"' if gwbridge is not None else ""
+    return (f'iifname {{ "{GATEWAY_INTERFACE}"{bridge} }} ip daddr 127.0.0.0/8 drop',)
 
 
 def _key(port: Port) -> str:

@@ -24,8 +24,11 @@ from meshnet_control.lab.layout import LAN, Layout, Machine
 from meshnet_control.lab.plan import Observed
 
 MARKER = "MESHNET_LAB_MACHINE"
+_RESOLV = "nameserver 127.0.0.1\n"
+"""Nobody answers there, and the kernel says so at once: a lab has no DNS to wait for."""
 _NETNS = Path("/run/netns")
 _INIT = """set -e
+[ ! -e /etc/resolv.conf ] || mount --bind "$4" /etc/resolv.conf
 mount --bind "$1" /run
 mount --bind "$2" /etc/hosts
 hostname "$3"
@@ -182,11 +185,14 @@ def _boot(layout: Layout, machine: Machine) -> None:
     state_dir.mkdir(parents=True, exist_ok=True)
     hosts = state_dir / "hosts"
     hosts.write_text(layout.hosts_file())
+    resolv = state_dir / "resolv.conf"
+    resolv.write_text(_RESOLV)
     enter = ["nsenter", f"--net={_NETNS / layout.netns(machine.name)}"]
     own = ["unshare", "--mount", "--uts", "--pid", "--fork", "--mount-proc"]
     with (state_dir / "init.log").open("wb") as log:
         started = subprocess.Popen(
-            [*enter, *own, "sh", "-c", _INIT, "init", str(run_dir), str(hosts), machine.name],
+            [*enter, *own, "sh", "-c", _INIT, "init", str(run_dir), str(hosts), machine.name,
+             str(resolv)],
             env={**os.environ, MARKER: layout.marker(machine.name)},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
         )  # fmt: skip

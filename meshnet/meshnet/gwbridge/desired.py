@@ -33,9 +33,11 @@ def port_name(task: TaskId) -> str:
 
 def desired(snapshot: Snapshot) -> Desired:
     """The containers' last interface and default route, and the bridge's ports."""
-    specs: dict[Netns, NetnsSpec] = {None: NetnsSpec(owned=_PORTS)}
-    veths: list[Veth] = []
     bridge = snapshot.gwbridge
+    # A host-mode port at 127.0.0.1 leaves through the bridge.
+    localnet = {f"ipv4/conf/{bridge.name}/route_localnet": "1"} if bridge is not None else {}
+    specs: dict[Netns, NetnsSpec] = {None: NetnsSpec(owned=_PORTS, sysctls=localnet)}
+    veths: list[Veth] = []
     for task, sandbox in snapshot.sandboxes.items():
         if bridge is None or sandbox.gateway_address is None:
             continue
@@ -43,6 +45,8 @@ def desired(snapshot: Snapshot) -> Desired:
         specs[sandbox.netns] = NetnsSpec(
             addresses=frozenset({(name, sandbox.gateway_address)}),
             routes=frozenset({RouteSpec(name, MAIN_TABLE, _DEFAULT, bridge.gateway)}),
+            # What comes in through the mesh goes out elsewhere.
+            sysctls={"ipv4/conf/all/rp_filter": "0", f"ipv4/conf/{name}/rp_filter": "0"},
             exact=frozenset({name}),
         )
         veths.append(

@@ -99,7 +99,7 @@ class Watchers:
 
 def _listen(protocol: int, groups: int) -> socket.socket:
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-    made.setblocking(False)
+    made.settimeout(0)
     made.bind((0, groups))
     return made
 
