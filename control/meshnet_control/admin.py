@@ -90,7 +90,7 @@ class AdminServer:
     def __init__(self, admin: Admin, run_dir: Path) -> None:
         self._path = run_dir / NAME
         self._server = grpc.aio.server()
-        control_pb2_grpc.add_AdminServicer_to_server(admin, self._server)  # type: ignore[no-untyped-call]
+        control_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
 
     async def start(self) -> None:
         """Serve."""

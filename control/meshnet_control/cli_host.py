@@ -20,7 +20,7 @@ from google.protobuf.json_format import MessageToDict
 from rich.table import Table
 
 from meshnet_control import processes
-from meshnet_control.api import control_pb2, control_pb2_grpc
+from meshnet_control.api import control_pb2
 from meshnet_control.cli_lab import wide_console
 from meshnet_control.processes import HostError
 
@@ -138,8 +138,12 @@ def _ask_status() -> control_pb2.StatusReply:
     socket = processes.run_dir() / "admin.sock"
     with grpc.insecure_channel(f"unix://{socket}") as channel:
         try:
-            stub = control_pb2_grpc.AdminStub(channel)  # type: ignore[no-untyped-call]
-            reply: control_pb2.StatusReply = stub.Status(control_pb2.StatusRequest(), timeout=5)
+            ask = channel.unary_unary(
+                "/meshnet.control.Admin/Status",
+                request_serializer=control_pb2.StatusRequest.SerializeToString,
+                response_deserializer=control_pb2.StatusReply.FromString,
+            )
+            reply: control_pb2.StatusReply = ask(control_pb2.StatusRequest(), timeout=5)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 raise HostError(f"no meshnetd answers on {socket} (meshnet up starts it)") from None

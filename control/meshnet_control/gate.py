@@ -1,5 +1,6 @@
 """The gate: a task's program does not start before its network is wired.
 
+Pure; the FIFO itself is made and opened by ``gate_fifo``.
 The container runs a shell of our own (the host's static busybox, bind-mounted) that waits for one
 line on a FIFO and then becomes the program: same PID, same user, same argv. Works for images
 without a shell, for read-only root filesystems and for any user.
@@ -10,10 +11,6 @@ itself and runs it by its full path with the argv[0] it was asked for.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -42,37 +39,8 @@ no() { echo "starting container failed: exec: \\"$1\\": $2" >&2; exit "$3"; }
 n=$1; shift
 exec -a "$n" "$p" "$@"
 """
-_RETRY_S: Final = 0.005
-_OPEN_S: Final = 30.0
 
 
 def wrapped(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Entrypoint and command of a container that waits at the gate before it runs ``argv``."""
     return [SHELL_TARGET, "sh", "-c", _SCRIPT, "meshnet"], list(argv)
-
-
-def make(path: Path) -> None:
-    """Makes the FIFO; one that is there already is kept. Readable by any user of the container."""
-    with contextlib.suppress(FileExistsError):
-        os.mkfifo(path)
-    path.chmod(0o644)
-
-
-async def open_gate(path: Path) -> None:
-    """Lets the program start; returns once its shell has read the line's FIFO open.
-
-    Raises:
-        TimeoutError: nobody came to read within 30 s (the container ended meanwhile).
-    """
-    async with asyncio.timeout(_OPEN_S):
-        while True:
-            try:
-                pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as error:
-                if error.errno != errno.ENXIO:  # ENXIO: no reader yet (fifo(7))
-                    raise
-            else:
-                os.write(pipe, b"\n")
-                os.close(pipe)
-                return
-            await asyncio.sleep(_RETRY_S)

@@ -13,6 +13,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from meshnet.errors import ControlError
 from meshnet.kernel import host
@@ -22,7 +23,6 @@ from meshnet_control.advertise import Addresses
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.bootstrap import VXLAN_PORT, birth
 from meshnet_control.engine import Engine
-from meshnet_control.gateway.ports import NodeState
 from meshnet_control.identity import Identity
 from meshnet_control.kernelside import Spawn
 from meshnet_control.membership import STORE, STORE_KEY, Membership, Places
@@ -49,7 +49,7 @@ class Node:
         """Why this node is not what its state directory says."""
 
     @property
-    def state(self) -> NodeState:
+    def state(self) -> Literal["inactive", "worker", "manager"]:
         """This node's part in the swarm now."""
         return "inactive" if self.membership is None else self.membership.identity.role
 

@@ -24,7 +24,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from meshnet.errors import KernelError
-from meshnet_control import gate
+from meshnet_control import gate_fifo
 from meshnet_control.api import control_pb2 as pb
 
 _MS_NOSUID: Final = 2
@@ -48,7 +48,7 @@ class TaskDir:
     def make(self, task: pb.Task) -> None:
         """Makes the directory and the gate, and remembers the task."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
-        gate.make(self.gate)
+        gate_fifo.make(self.gate)
         fresh = self.path / "task.new"
         fresh.write_bytes(task.SerializeToString())
         fresh.replace(self.path / "task")

@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshnet.errors import ControlError, MeshnetError
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox
-from meshnet_control import container, gate, task_step
+from meshnet_control import container, gate, gate_fifo, task_step
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine import Engine, EngineGoneError, EngineNotFoundError, Event
 from meshnet_control.task_dir import TaskDir
@@ -242,7 +242,7 @@ class Worker:
                 self._see(opened=True)
         elif action is Action.OPEN:
             await self._host.dataplane.ready(self._id)
-            await gate.open_gate(self._dir.gate)
+            await gate_fifo.open_gate(self._dir.gate)
             self._dir.mark_opened()
             self._see(opened=True)
         elif action is Action.PUBLISH:

@@ -155,7 +155,9 @@ def test_up_over_a_half_removed_lab_repairs_it(shared, damage):
     lab.up(quiet)
     assert door.observe(lab.layout).members == MEMBERS
     for host in ("h1", "h2"):
-        said = door.run(lab.command("client", ["sh", "-c", f"getent ahostsv4 {host} && echo known"]))
+        said = door.run(
+            lab.command("client", ["sh", "-c", f"getent ahostsv4 {host} && echo known"])
+        )
         assert "known" in said
         assert door.run(lab.command(host, ["docker", "images", "-q", "meshnet/web:1"])).strip()
         door.run(["docker", "-H", lab.socket(host), "version"])

@@ -1,4 +1,4 @@
-"""A gateway's application in this process, over a real store and a stand-in for dockerd's socket."""
+"""A gateway's application in this process, over a real store and a stand-in for the engine."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
 
 from meshnet_control.gateway.swarm_routes import ALREADY_IN_SWARM, LAST_MANAGER
 
-SERVICE = {"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "nginx"}}}
+TEMPLATE: dict[str, Any] = {"ContainerSpec": {"Image": "nginx"}}
+SERVICE: dict[str, Any] = {"Name": "web", "TaskTemplate": TEMPLATE}
 
 
 async def ask(client: TestClient, method: str, path: str, body=None, **query: str):
@@ -66,6 +68,10 @@ async def test_ping_and_info(manager: TestClient):
     assert info["Name"] == "h1"
     assert info["Swarm"]["LocalNodeState"] == "active"
     assert info["Swarm"]["ControlAvailable"] is True
+    cluster = info["Swarm"]["Cluster"]
+    assert (cluster["ID"], cluster["DataPathPort"]) == ("j0cgxhrut7w9ohuidf9b99ohh", 4789)
+    assert "JoinTokens" not in cluster
+    assert (info["Swarm"]["Nodes"], info["Swarm"]["Managers"]) == (2, 1)
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/services"), ("DELETE", "/swarm")])
@@ -184,10 +190,11 @@ async def test_containers_on_overlay_networks_are_refused(manager: TestClient):
         ("closed", 500, "network closed not manually attachable"),
         ("open", 501, "create a service instead"),
     ):
-        for body in (
+        bodies: tuple[dict[str, Any], ...] = (
             {"HostConfig": {"NetworkMode": name}},
             {"NetworkingConfig": {"EndpointsConfig": {name: {}}}},
-        ):
+        )
+        for body in bodies:
             got, answer = await ask(manager, "POST", "/containers/create", body)
             assert got == status
             assert said in answer["message"]
@@ -197,7 +204,7 @@ async def test_containers_on_overlay_networks_are_refused(manager: TestClient):
 
 async def test_a_network_in_use_stays(manager: TestClient):
     _, made = await ask(manager, "POST", "/networks/create", {"Name": "n1", "Driver": "overlay"})
-    task = {**SERVICE["TaskTemplate"], "Networks": [{"Target": "n1"}]}
+    task = {**TEMPLATE, "Networks": [{"Target": "n1"}]}
     _, service = await ask(
         manager, "POST", "/services/create", {"Name": "web", "TaskTemplate": task}
     )
@@ -209,7 +216,7 @@ async def test_a_network_in_use_stays(manager: TestClient):
     )
     assert await ask(manager, "DELETE", "/services/web") == (200, None)
     assert await ask(manager, "DELETE", "/networks/n1") == (204, None)
-    missing = {**SERVICE["TaskTemplate"], "Networks": [{"Target": "nope"}]}
+    missing = {**TEMPLATE, "Networks": [{"Target": "nope"}]}
     status, body = await ask(
         manager, "POST", "/services/create", {"Name": "x", "TaskTemplate": missing}
     )

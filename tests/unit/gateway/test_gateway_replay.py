@@ -72,6 +72,7 @@ async def test_replay(manager: TestClient):
         mine = json.loads(text) if text else None
         theirs = call["answer"]
         if isinstance(theirs, list):
+            assert isinstance(mine, list), where
             compare_lists(replay, theirs, mine, where)
         else:
             compare(replay, theirs, mine, where)

@@ -66,7 +66,9 @@ def test_only_a_greater_incarnation_revives(state, known, heard):
 
 
 def test_dead_said_by_the_member_itself_means_left():
-    assert swim.dead(_member(State.ALIVE, 1), 1, A, 0.0).state is State.LEFT
+    left = swim.dead(_member(State.ALIVE, 1), 1, A, 0.0)
+    assert left is not None
+    assert left.state is State.LEFT
 
 
 Changes = st.lists(
