@@ -147,7 +147,6 @@ def _host(snapshot: Snapshot) -> NetnsSpec:
             f"ipv4/conf/{INGRESS_LINK}/rp_filter": "2",
             # 127.0.0.1:<published port>: the packet leaves lo with a loopback source.
             f"ipv4/conf/{INGRESS_LINK}/route_localnet": "1",
-            "ipv4/conf/lo/route_localnet": "1",
         },
         exact=frozenset({INGRESS_LINK}),
         owned=INGRESS_LINK,
