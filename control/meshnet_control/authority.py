@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
 import grpc
@@ -28,6 +28,10 @@ from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import Certificates
 from meshnet_control.join import INVALID_TOKEN
 
+ONE_MANAGER: Final = (
+    "this version of meshnet runs one manager: join this node with the worker token, "
+    "which 'docker swarm join-token worker' shows on the manager"
+)
 AnyContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -100,6 +104,8 @@ class Authority(control_pb2_grpc.CAServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, INVALID_TOKEN)
         try:
             if who.kind == "join":
+                if who.role == "manager":
+                    await context.abort(grpc.StatusCode.UNIMPLEMENTED, ONE_MANAGER)
                 node_id = ca.node_id_of(request.csr)
                 addr = request.addr or caller_address(context)
                 node = await self._admit(node_id, who.role, request, addr)

@@ -136,6 +136,8 @@ async def _issue(
         try:
             reply = await stub.Issue(request)
         except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                raise ControlError(error.details() or "", 501) from None
             code = error.code().name.title().replace("_", "")
             why = f"rpc error: code = {code} desc = {error.details()}"
             if error.code() == grpc.StatusCode.UNAVAILABLE:

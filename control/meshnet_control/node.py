@@ -13,9 +13,10 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from meshnet.errors import ControlError
+from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RouteDoor
 from meshnet_control import advertise, identity, session
@@ -29,6 +30,13 @@ from meshnet_control.membership import STORE, STORE_KEY, Membership, Places
 from meshnet_control.store import Store
 
 _log = logging.getLogger(__name__)
+
+_ANY: Final = "0.0.0.0"  # noqa: S104 - overlays and gossip come in on every address, as in Swarm
+_PORTS: Final = (("tcp", GOSSIP_PORT), ("udp", GOSSIP_PORT), ("udp", VXLAN_PORT))
+_USES: Final = {
+    VXLAN_PORT: " (VXLAN needs this port)",
+    GOSSIP_PORT: " (gossip needs this port)",
+}
 
 
 class Node:
@@ -78,7 +86,7 @@ class Node:
         listen = advertise.listen_address(request.listen_addr, local)
         told = advertise.advertise_address(request.advertise_addr, listen, local)
         data_path = str(advertise.data_path_address(request.data_path_addr, told[0], local))
-        _need_vxlan_port()
+        _need_ports(listen)
         born = birth(request, listen, told, data_path, time.time(), secrets.SystemRandom())
         await self._become(born.identity, (born.cluster, born.node, born.ingress))
         return born.identity.node_id
@@ -94,7 +102,7 @@ class Node:
         told = request.advertise_addr or _way_to(request.remote_addrs[0])
         addr = advertise.advertise_address(told, listen, local)
         data_path = str(advertise.data_path_address(request.data_path_addr, addr[0], local))
-        _need_vxlan_port()
+        _need_ports()
         joined = await session.join(
             request.join_token,
             list(request.remote_addrs),
@@ -199,20 +207,30 @@ def _way_to(remote: str) -> str:
         return found
 
 
-def _need_vxlan_port() -> None:
-    """Refuse when a program holds VXLAN's port: the kernel could not open it.
+def _need_ports(manager: tuple[str, int] | None = None) -> None:
+    """Refuse when another program holds a port of ours, before anything is begun.
+
+    Args:
+        manager: (address, port) where this node will serve as a manager; None: it will not.
 
     Raises:
-        ControlError: it does.
+        ControlError: the first port that is taken, in Docker's words.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
-        try:
-            trial.bind(("", VXLAN_PORT))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise ControlError(
-                f"listen udp 0.0.0.0:{VXLAN_PORT}: bind: {reason} (VXLAN needs this port)", 500
-            ) from error
+    wanted = [(kind, _ANY, port) for kind, port in _PORTS]
+    if manager is not None:
+        wanted.insert(0, ("tcp", *manager))
+    for kind, address, port in wanted:
+        trial_kind = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+        with socket.socket(socket.AF_INET, trial_kind) as trial:
+            if kind == "tcp":  # connections of an earlier life do not hold the port
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, port))
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise ControlError(
+                    f"listen {kind} {address}:{port}: bind: {reason}{_USES.get(port, '')}", 500
+                ) from error
 
 
 def hostname() -> str:

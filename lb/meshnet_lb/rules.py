@@ -21,11 +21,14 @@ def rulesets(snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
     """What each namespace's tables should hold.
 
     Returns:
-        Path of a network namespace -> its rulesets; None is the host's own namespace.
+        Path of a network namespace -> its rulesets; None is the host's own namespace, which has
+        none while this node has no network and no docker_gwbridge (it is in no cluster).
     """
     ready = service.backends(snapshot)
     vips = service.vips(snapshot, ready)
-    found: dict[str | None, tuple[Ruleset, ...]] = {None: (ingress.ruleset(snapshot, ready),)}
+    found: dict[str | None, tuple[Ruleset, ...]] = {}
+    if snapshot.networks or snapshot.gwbridge is not None:
+        found[None] = (ingress.ruleset(snapshot, ready),)
     for task in sorted(snapshot.sandboxes):
         wired = snapshot.sandboxes[task]
         found[wired.netns] = sandbox.rulesets(wired, vips, snapshot)

@@ -28,8 +28,8 @@ def exists(why: str) -> ControlError:
 
 
 def unimplemented(why: str) -> ControlError:
-    """Something Docker or this version cannot do: 501."""
-    return ControlError(f"rpc error: code = Unimplemented desc = {why}", HTTPStatus.NOT_IMPLEMENTED)
+    """Something this version cannot do, in one sentence of ours: 501."""
+    return ControlError(why, HTTPStatus.NOT_IMPLEMENTED)
 
 
 def not_found(kind: str, reference: str) -> ControlError:

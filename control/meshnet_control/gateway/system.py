@@ -58,7 +58,13 @@ class System:
         if answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
             return answer
         info = parse_json(answer.body.decode())
-        info["Swarm"] = swarm_part(self._desk.node.swarm_info())
+        swarm, api = self._desk.node.swarm_info(), self._desk.api_or_none()
+        if api is not None:
+            swarm.cluster.CopyFrom(await api.swarm.inspect())
+            nodes = await api.nodes.select(None)
+            swarm.nodes = len(nodes)
+            swarm.managers = sum(node.spec.role == "manager" for node in nodes)
+        info["Swarm"] = swarm_part(swarm)
         return answers.ok(info)
 
 
