@@ -1,0 +1,168 @@
+"""The loop: it retries, repairs what somebody broke, skips what is old, ends on a real error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+
+from meshnet.errors import CapacityError, KernelError
+from meshnet.model.ids import NodeId
+from meshnet.model.snapshot import Snapshot
+from meshnet.reconcile import Reconciler
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Time stands still while something can run and jumps to the next timer when nothing can."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+class Inline(Executor):
+    """Runs work where it is submitted."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - handed on whole
+            done.set_exception(error)
+        return done
+
+
+class Numbers:
+    """One number should be in the world: the revision of the Snapshot."""
+
+    name = "numbers"
+
+    def __init__(self) -> None:
+        self.world: set[int] = set()
+        self.fails: list[Exception] = []
+        self.rounds = 0
+
+    def desired(self, snapshot: Snapshot) -> int:
+        return snapshot.revision
+
+    def observe(self, desired: int) -> set[int]:
+        self.rounds += 1
+        return set(self.world)
+
+    def plan(self, desired: int, observed: set[int], *, prune: bool) -> list[int]:
+        extra = sorted(-n for n in observed if n != desired) if prune else []
+        return extra + ([desired] if desired not in observed else [])
+
+    def apply(self, changes: Sequence[int]) -> None:
+        if self.fails:
+            raise self.fails.pop(0)
+        for change in changes:
+            (self.world.discard if change < 0 else self.world.add)(abs(change))
+
+    def close(self) -> None:
+        pass
+
+
+def snapshot(revision: int, *, complete: bool = True) -> Snapshot:
+    return Snapshot(revision, NodeId("n"), complete=complete)
+
+
+def play(scene: Callable[[Numbers, Reconciler[Any, Any, Any]], Coroutine[Any, Any, None]]) -> float:
+    """Run a scene on the virtual clock and return how long it took, in its seconds."""
+    loop = VirtualLoop()
+
+    async def whole() -> None:
+        numbers = Numbers()
+        reconciler: Reconciler[Any, Any, Any] = Reconciler(numbers, Inline(), wall=loop.time)
+        running = asyncio.ensure_future(reconciler.run())
+        acting = asyncio.ensure_future(scene(numbers, reconciler))
+        try:
+            await asyncio.wait({running, acting}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (acting, running):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (acting, running):
+                task.cancel()
+            await asyncio.gather(acting, running, return_exceptions=True)
+
+    try:
+        loop.run_until_complete(whole())
+        return loop.now
+    finally:
+        loop.close()
+
+
+def test_the_newest_snapshot_wins_and_older_ones_are_skipped():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        for revision in (1, 2, 3):
+            reconciler.submit(snapshot(revision))
+        await reconciler.applied(3)
+        assert numbers.world == {3}
+        assert numbers.rounds == 1
+        assert reconciler.status.revision == 3
+
+    assert play(scene) == 0
+
+
+def test_what_somebody_broke_is_repaired_when_poked_and_at_the_latest_by_the_resync():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        reconciler.submit(snapshot(1))
+        await reconciler.applied(1)
+        numbers.world.clear()
+        for _ in range(100):
+            reconciler.poke("an event")
+        await asyncio.sleep(0.06)
+        assert numbers.world == {1}
+        assert numbers.rounds == 2, "many events, one look"
+        numbers.world = {7}
+        await asyncio.sleep(31)
+        assert numbers.world == {1}
+
+    play(scene)
+
+
+def test_expected_failures_are_retried_ever_more_slowly():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        error = KernelError("add", "vx0", 16)
+        numbers.fails = [error, ExceptionGroup("", [error, CapacityError("full")]), error]
+        reconciler.submit(snapshot(1))
+        await asyncio.sleep(0.01)
+        assert "vx0" in reconciler.status.error
+        await reconciler.applied(1)
+        assert reconciler.status.error == ""
+        assert asyncio.get_running_loop().time() == pytest.approx(0.1 + 0.2 + 0.4)
+
+    play(scene)
+
+
+def test_nothing_is_removed_for_an_incomplete_snapshot():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        numbers.world = {7}
+        reconciler.submit(snapshot(1, complete=False))
+        await reconciler.applied(1)
+        assert numbers.world == {1, 7}
+        reconciler.submit(snapshot(2))
+        await reconciler.applied(2)
+        assert numbers.world == {2}
+
+    play(scene)
+
+
+def test_a_programming_error_ends_the_loop():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        numbers.fails = [ZeroDivisionError("ours")]
+        reconciler.submit(snapshot(1))
+        await reconciler.applied(1)
+
+    with pytest.raises(ZeroDivisionError):
+        play(scene)
