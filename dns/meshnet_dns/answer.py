@@ -10,7 +10,7 @@ alone, so that a name never mixes two networks.
 | PTR of an endpoint or a VIP | its name with the network's |
 | PTR of another address of our networks | NXDOMAIN: nobody else can know it |
 | class other than IN | NOTIMP |
-| everything else, single labels too | forwarded; NXDOMAIN when the container has no upstream |
+| everything else, single labels too | forwarded (NXDOMAIN when there is nobody to ask: forward) |
 
 Be aware: unknown single-label names are forwarded, as Swarm does: office networks and home routers
 do serve such names, and a name that is ours never gets that far, since a service keeps its name
@@ -68,23 +68,15 @@ class Answer:
     authoritative: bool = True
 
 
-def answer(question: Question, zones: Sequence[Zone], *, upstreams: bool) -> Answer | None:
+def answer(question: Question, zones: Sequence[Zone]) -> Answer | None:
     """The answer to ``question``, or None: ask the upstreams. Pure.
 
     Args:
         question: what is asked.
         zones: of the container's networks, in interface order.
-        upstreams: whether the container has any.
     """
     if question.cls != IN:
         return Answer(NOTIMP, authoritative=False)
-    own = _own(question, zones)
-    if own is None and not upstreams:
-        return Answer(NXDOMAIN, authoritative=False)
-    return own
-
-
-def _own(question: Question, zones: Sequence[Zone]) -> Answer | None:
     for zone in zones:
         addresses = zone.find(question.name)
         if addresses is not None:

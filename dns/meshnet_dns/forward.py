@@ -5,6 +5,7 @@
  query by TCP ─> UDP to upstream 1 ──truncated──> TCP to upstream 1 ──> the whole answer
    no answer in 2 s, an ICMP error, SERVFAIL or REFUSED ─> upstream 2, 3
    none left ─> the last refusal, else SERVFAIL
+   none at all ─> NXDOMAIN: nobody is there who could know it
 ```
 Each question gets a socket of its own, so the kernel picks a random port, and a random ID: both and
 the question must match (RFC 5452). The packet is passed on byte by byte but for its ID, so EDNS,
@@ -29,9 +30,10 @@ from select import EPOLLIN, EPOLLOUT
 from typing import Final
 
 from meshnet_dns import wire
-from meshnet_dns.answer import REFUSED, SERVFAIL
+from meshnet_dns.answer import NXDOMAIN, REFUSED, SERVFAIL
 from meshnet_dns.counters import Counters
 from meshnet_dns.loop import Loop, Timer
+from meshnet_dns.upstreams import HostUpstreams
 
 TIMEOUT_S: Final = 2.0
 """For one upstream. Clients wait for 5 s (man 5 resolv.conf): two upstreams get their chance."""
@@ -49,10 +51,17 @@ class Forwarder:
     """All questions on their way."""
 
     def __init__(
-        self, loop: Loop, counters: Counters, *, timeout_s: float = TIMEOUT_S, port: int = PORT
+        self,
+        loop: Loop,
+        counters: Counters,
+        host: HostUpstreams,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        port: int = PORT,
     ) -> None:
         self.loop = loop
         self.counters = counters
+        self.host = host
         self.timeout_s = timeout_s
         self.port = port
         self.pending: set[_Exchange] = set()
@@ -62,10 +71,13 @@ class Forwarder:
 
         Args:
             query: as the client sent it.
-            upstreams: IPv4 addresses; those after the third are not asked.
+            upstreams: IPv4 or IPv6 addresses; those after the third are not asked.
             tcp: the client can take 65535 bytes.
             done: may be called before this returns.
         """
+        if not upstreams:
+            done(wire.failure(query, NXDOMAIN))
+            return
         if len(self.pending) >= MOST_PENDING:
             self.counters.drop("too many forwarded")
             done(wire.failure(query, REFUSED))
@@ -109,7 +121,11 @@ class _Exchange:
         """Ask by UDP or begin to by TCP; False: the kernel knows no way there."""
         self._close()
         loop = self._forwarder.loop
-        asking = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        family = socket.AF_INET6 if ":" in self._upstream else socket.AF_INET
+        try:
+            asking = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError:
+            return False  # no IPv6 here, or no descriptor is left
         try:
             asking.connect((self._upstream, self._forwarder.port))
             if kind == socket.SOCK_DGRAM:

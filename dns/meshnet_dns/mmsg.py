@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
@@ -104,14 +105,14 @@ class Batch:
             Received, of those answered from the cache, and replies that could not be sent.
 
         Raises:
-            OSError: the socket cannot be read; which errors are harmless is the caller's to know.
+            OSError: the socket cannot be read: mostly what an earlier reply met.
         """
         number = _libc.recvmmsg(fd, ctypes.byref(self._headers[0]), COUNT, _MSG_DONTWAIT, None)
         if number < 0:
             code = ctypes.get_errno()
             if code in {errno.EAGAIN, errno.EINTR}:
                 return 0, 0, 0
-            raise OSError(code, "recvmmsg")
+            raise OSError(code, os.strerror(code))
         received, words, sent = self._in_view, self._in_words, self._sent
         out = hits = at = to = 0
         for i in range(number):

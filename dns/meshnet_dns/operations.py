@@ -97,11 +97,16 @@ def desired(snapshot: Snapshot) -> Desired:
 
 
 def sandbox_dns(sandbox: Sandbox, named: Set[NetworkId]) -> SandboxDns:
-    """How ``sandbox`` finds names; only networks in ``named`` have any."""
+    """How ``sandbox`` finds names; only networks in ``named`` have any.
+
+    One with no way out (all its networks are internal) may ask nobody else: questions are a way
+    out too (CVE-2024-29018 of moby).
+    """
     return SandboxDns(
         netns=sandbox.netns,
         networks=tuple(network for network, _ in sandbox.networks if network in named),
         upstreams=tuple(str(upstream) for upstream in sandbox.upstreams),
+        forwards=sandbox.gateway_address is not None,
     )
 
 

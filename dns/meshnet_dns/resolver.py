@@ -40,6 +40,7 @@ from meshnet_dns.state import (
     zone_of,
     zone_payload,
 )
+from meshnet_dns.upstreams import HostUpstreams
 from meshnet_dns.views import View
 from meshnet_dns.zone import Zone
 
@@ -59,11 +60,11 @@ class Resolver:
         self._state = state
         self._batch = Batch()
         self._counters = Counters()
-        self._forwarder = Forwarder(loop, self._counters)
+        self._forwarder = Forwarder(loop, self._counters, HostUpstreams())
         self._zones: dict[NetworkId, Zone] = {}
         self._told: dict[TaskId, SandboxDns] = {}
         self._digests: dict[str, dict[str, str]] = {"zones": {}, "sandboxes": {}}
-        self._views: dict[tuple[tuple[NetworkId, ...], bool], View] = {}
+        self._views: dict[tuple[NetworkId, ...], View] = {}
         self._open: dict[TaskId, Sandbox] = {}
         self._errors: dict[str, str] = {}
         self._save: Timer | None = None
@@ -183,11 +184,10 @@ class Resolver:
             self._errors.pop(task, None)
 
     def _view(self, told: SandboxDns) -> View:
-        key = (told.networks, bool(told.upstreams))
-        if key not in self._views:
-            view = self._views[key] = View(told.networks, upstreams=bool(told.upstreams))
+        if told.networks not in self._views:
+            view = self._views[told.networks] = View(told.networks)
             view.refresh(self._zones)
-        return self._views[key]
+        return self._views[told.networks]
 
     def _drop_sandbox(self, task: TaskId) -> None:
         told = self._told.pop(task, None)
@@ -197,7 +197,7 @@ class Resolver:
         if sandbox is not None:
             sandbox.close()
         if told is not None:
-            used = {(other.networks, bool(other.upstreams)) for other in self._told.values()}
+            used = {other.networks for other in self._told.values()}
             self._views = {key: view for key, view in self._views.items() if key in used}
 
     def _look(self) -> None:

@@ -34,8 +34,6 @@ _CLONE_NEWNET: Final = 0x40000000
 _SO_RCVBUFFORCE: Final = 33
 _RECEIVE_BUFFER: Final = 1 << 20
 """Bytes of queries the kernel keeps while we are busy; used only then."""
-_HARMLESS: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
-"""What an earlier reply may have met; reported on the next read."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -80,9 +78,8 @@ class Sandbox:
     def _datagrams(self, _events: int) -> None:
         try:
             number, hits, lost = self._batch.serve(self._udp.fileno(), self.view.cached, self._miss)
-        except OSError as error:
-            if error.errno not in _HARMLESS:
-                raise
+        except OSError as error:  # no fault of one socket may stop the answers of all others
+            self._counters.drop(f"not read: {error.strerror}")
             return
         counters = self._counters
         counters.queries += number
@@ -100,9 +97,7 @@ class Sandbox:
         if reply:
             return reply
         client = self._batch.sender(index)
-        self._forwarder.ask(
-            packet, self.settings.upstreams, tcp=False, done=lambda found: self._send(found, client)
-        )
+        self._ask(packet, tcp=False, done=lambda found: self._send(found, client))
         return None
 
     def _send(self, reply: bytes, client: tuple[str, int]) -> None:
@@ -121,7 +116,12 @@ class Sandbox:
         if reply:
             done(reply)
         else:
-            self._forwarder.ask(packet, self.settings.upstreams, tcp=True, done=done)
+            self._ask(packet, tcp=True, done=done)
+
+    def _ask(self, packet: bytes, *, tcp: bool, done: Done) -> None:
+        upstreams = self.settings.upstreams or self._forwarder.host.now()
+        allowed = upstreams if self.settings.forwards else ()
+        self._forwarder.ask(packet, allowed, tcp=tcp, done=done)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def serve(run_dir: Path) -> None:
     Raises:
         ControlError: the control socket cannot be had; nothing was changed.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 1024 is less than 400 containers
     loop = Loop()
     loop.stop_on((signal.SIGTERM, signal.SIGINT))
     resolver = Resolver(loop, run_dir / STATE)

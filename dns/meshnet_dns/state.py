@@ -36,12 +36,14 @@ class SandboxDns:
     Attributes:
         netns: path of its network namespace.
         networks: whose names it sees, in interface order; the first that knows a name answers.
-        upstreams: IPv4 addresses of servers for all other names.
+        upstreams: IPv4 addresses of servers for all other names; none named: the host's own.
+        forwards: whether names that are not ours may be asked of anybody.
     """
 
     netns: str
     networks: tuple[NetworkId, ...]
     upstreams: tuple[str, ...] = ()
+    forwards: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def sandbox_payload(sandbox: SandboxDns) -> Payload:
         "netns": sandbox.netns,
         "networks": list(sandbox.networks),
         "upstreams": list(sandbox.upstreams),
+        "forwards": sandbox.forwards,
     }
 
 
@@ -114,6 +117,7 @@ def sandbox_of(payload: Payload) -> SandboxDns:
             netns=str(payload["netns"]),
             networks=tuple(NetworkId(str(network)) for network in payload["networks"]),
             upstreams=tuple(str(IPv4Address(upstream)) for upstream in payload["upstreams"]),
+            forwards=bool(payload["forwards"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WireError("meshnetd", f"not a sandbox: {error!r}") from error

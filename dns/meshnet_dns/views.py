@@ -35,11 +35,10 @@ class View:
         cached: query without ID -> reply whose first two bytes are to be overwritten.
     """
 
-    __slots__ = ("_cache", "_turn", "_upstreams", "_zones", "cached", "networks")
+    __slots__ = ("_cache", "_turn", "_zones", "cached", "networks")
 
-    def __init__(self, networks: Sequence[NetworkId], *, upstreams: bool) -> None:
+    def __init__(self, networks: Sequence[NetworkId]) -> None:
         self.networks = tuple(networks)
-        self._upstreams = upstreams
         self._zones: tuple[Zone, ...] = ()
         self._turn = count()  # where rotations begin: queries that are not cached rotate too
         self._cache: dict[bytes, Make] = {}
@@ -56,11 +55,13 @@ class View:
         Raises:
             WireError: not a query; drop it.
         """
+        if self._cache.get(packet[2:]) is _forward:
+            return FORWARD
         try:
             query = wire.parse(packet)
         except wire.RefusedQueryError as refused:
-            return wire.failure(packet, refused.rcode)
-        said = answer(query.question, self._zones, upstreams=self._upstreams)
+            return wire.refusal(packet, refused.rcode)
+        said = answer(query.question, self._zones)
         if said is None:
             make = _forward
         else:
@@ -80,8 +81,8 @@ class View:
         try:
             query = wire.parse(packet)
         except wire.RefusedQueryError as refused:
-            return wire.failure(packet, refused.rcode)
-        said = answer(query.question, self._zones, upstreams=self._upstreams)
+            return wire.refusal(packet, refused.rcode)
+        said = answer(query.question, self._zones)
         if said is None:
             return FORWARD
         return _numbered(packet, next(wire.reply(query, said, wire.TCP).packets(next(self._turn))))

@@ -40,6 +40,7 @@ _OPCODE: Final = 0x7800
 _TC: Final = 0x0200
 _RA: Final = 0x0080
 _RD_CD: Final = 0x0110
+_NAME: Final = 255
 _COUNTS: Final = struct.Struct("!HHHHHH")
 
 
@@ -175,23 +176,38 @@ def reply(query: Query, answer: Answer, limit: int) -> Reply:
 
 
 def failure(packet: bytes, rcode: int) -> bytes:
-    """A reply to the query ``packet`` (>= 12 bytes) with ``rcode``; its question when readable."""
-    number, bits, questions, _, _, _ = _COUNTS.unpack_from(packet)
-    question = question_of(packet) if questions == 1 else b""
+    """A reply with ``rcode`` and the question to ``packet``, which ``parse`` could read."""
+    question = question_of(packet)
+    return _header(packet, rcode, 1 if question else 0) + question
+
+
+def refusal(packet: bytes, rcode: int) -> bytes:
+    """A reply with ``rcode`` and nothing else to ``packet`` (>= 12 bytes).
+
+    Nothing of a packet that could not be read is sent back: its "question" may be no name at all.
+    """
+    return _header(packet, rcode, 0)
+
+
+def _header(packet: bytes, rcode: int, questions: int) -> bytes:
+    number, bits, _, _, _, _ = _COUNTS.unpack_from(packet)
     bits = _RESPONSE | _RA | bits & (_RD_CD | _OPCODE) | rcode
-    return _COUNTS.pack(number, bits, 1 if question else 0, 0, 0, 0) + question
+    return _COUNTS.pack(number, bits, questions, 0, 0, 0)
 
 
 def question_of(packet: bytes) -> bytes:
     """The bytes of the first question of ``packet``, empty when it has none that is whole.
 
-    Only plain labels: a compressed first question does not exist.
+    Only plain labels: a compressed first question does not exist. A name of more than 255 bytes is
+    none (RFC 1035 section 2.3.4).
     """
     at = HEADER
     while at < len(packet) and 0 < packet[at] < 64:  # noqa: PLR2004 - the two high bits: a pointer
         at += 1 + packet[at]
     end = at + 5
-    return packet[HEADER:end] if end <= len(packet) and packet[at] == 0 else b""
+    if end > len(packet) or packet[at] != 0 or at >= HEADER + _NAME:
+        return b""
+    return packet[HEADER:end]
 
 
 def answers(response: bytes, query: bytes) -> bool:

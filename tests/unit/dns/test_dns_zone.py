@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
@@ -87,6 +87,7 @@ def snapshots(draw: Any) -> Snapshot:
     )  # fmt: skip
 
 
+@settings(max_examples=50)
 @given(snapshots())
 def test_a_zone_says_what_the_snapshot_says(snapshot):
     found = zones(snapshot)
@@ -110,6 +111,7 @@ def test_a_zone_says_what_the_snapshot_says(snapshot):
                     assert at in zone.names[endpoint.container[:12]]
 
 
+@settings(max_examples=50)
 @given(snapshots())
 def test_names_are_lower_case_and_addresses_of_the_network(snapshot):
     for network, zone in zones(snapshot).items():
@@ -121,6 +123,7 @@ def test_names_are_lower_case_and_addresses_of_the_network(snapshot):
             assert zone.find(f"{name}.{zone.network}") == addresses
 
 
+@settings(max_examples=50)
 @given(snapshots(), st.randoms())
 def test_the_order_of_the_snapshot_does_not_matter(snapshot, random):
     def shuffled(mapping: Any) -> Any:
@@ -138,6 +141,7 @@ def test_the_order_of_the_snapshot_does_not_matter(snapshot, random):
     assert desired(other) == desired(snapshot), "digests too"
 
 
+@settings(max_examples=50)
 @given(snapshots())
 def test_zones_and_sandboxes_survive_the_wire_and_the_state_file(snapshot):
     wanted = desired(snapshot)
@@ -154,6 +158,7 @@ def test_zones_and_sandboxes_survive_the_wire_and_the_state_file(snapshot):
     assert decode_memory(encode_memory(memory)) == memory
 
 
+@settings(max_examples=50)
 @given(snapshots())
 def test_only_a_container_with_a_way_out_may_ask_others(snapshot):
     for task, told in desired(snapshot).sandboxes.items():
@@ -163,7 +168,10 @@ def test_only_a_container_with_a_way_out_may_ask_others(snapshot):
 
 def applied(observed: Observed, changes: list[Change]) -> Observed:
     """What the resolver knows after ``changes``, as its digests say."""
-    held = {"zone": dict(observed.zones), "sandbox": dict(observed.sandboxes)}
+    held: dict[str, dict[Any, str]] = {
+        "zone": dict(observed.zones),
+        "sandbox": dict(observed.sandboxes),
+    }
     for change in changes:
         verb, kind = change.op.split("-")
         if verb == "drop":
@@ -174,6 +182,7 @@ def applied(observed: Observed, changes: list[Change]) -> Observed:
     return Observed(held["zone"], held["sandbox"])
 
 
+@settings(max_examples=25)
 @given(snapshots(), snapshots())
 def test_a_plan_that_was_applied_leaves_nothing_to_plan(before, after):
     known = applied(Observed(), plan(desired(before), Observed(), prune=True))
@@ -182,6 +191,7 @@ def test_a_plan_that_was_applied_leaves_nothing_to_plan(before, after):
     assert {change.op for change in plan(desired(before), known, prune=True)} == set()
 
 
+@settings(max_examples=25)
 @given(snapshots(), snapshots())
 def test_without_prune_nothing_is_dropped_and_no_zone_replaced(before, after):
     known = applied(Observed(), plan(desired(before), Observed(), prune=True))
@@ -192,6 +202,7 @@ def test_without_prune_nothing_is_dropped_and_no_zone_replaced(before, after):
     assert desired(after).zones.keys() <= now.zones.keys()
 
 
+@settings(max_examples=25)
 @given(snapshots(), snapshots())
 def test_no_sandbox_is_without_its_zones_in_between(before, after):
     wanted = desired(after)
@@ -207,13 +218,14 @@ def test_no_sandbox_is_without_its_zones_in_between(before, after):
 def test_a_better_claim_takes_a_name_and_equal_claims_share_it():
     subnet = IPv4Network("10.0.0.0/24")
     network, first, second = NETWORKS[0], ServiceId("a" * 25), ServiceId("b" * 25)
+    shared = {network: ("shared",)}
     snapshot = Snapshot(
         1,
         NODE,
         networks={network: Network(network, "n", Vni(1), subnet, subnet[1])},
         services={
-            first: Service(first, "web", vips={network: subnet[5]}, aliases={network: ("shared",)}),
-            second: Service(second, "api", vips={network: subnet[6]}, aliases={network: ("shared",)}),
+            first: Service(first, "web", vips={network: subnet[5]}, aliases=shared),
+            second: Service(second, "api", vips={network: subnet[6]}, aliases=shared),
         },
         endpoints={
             TaskId("t"): Endpoint(
