@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from meshnet_dns import redirect
 from meshnet_dns.operations import ResolverOperations
 from meshnet_lb import rules
 
+_LOOK_S: Final = 1.0
+"""How long a namespace may have been replaced before it is noticed."""
 _EMPTY_S: Final = 15.0
 """Longest wait for the kernel to be empty when a node leaves."""
 
@@ -97,15 +100,22 @@ class KernelSide:
         self._dns.shutdown(wait=True)
 
     async def _watch(self) -> None:
-        """Watch the namespaces of the newest Snapshot, once they are there."""
+        """Watch the namespaces of the newest Snapshot, whether it is applied yet or cannot be.
+
+        Whether paths still lead where they led is looked at every second: a reconciler may need the
+        answer to succeed.
+        """
         while True:
-            await self._watching.wait()
-            self._watching.clear()
-            snapshot = self.dataplane.snapshot
-            await asyncio.gather(*(r.applied(snapshot.revision) for r in self._in_kernel))
-            overlays = (str(NETNS_DIR / netns_name(network)) for network in snapshot.networks)
-            sandboxes = (sandbox.netns for sandbox in snapshot.sandboxes.values())
-            self._watchers.watch([None, *overlays, *sandboxes])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._watching.wait()
+            if self._watching.is_set():
+                self._watching.clear()
+                snapshot = self.dataplane.snapshot
+                overlays = (str(NETNS_DIR / netns_name(network)) for network in snapshot.networks)
+                sandboxes = (sandbox.netns for sandbox in snapshot.sandboxes.values())
+                self._watchers.watch([None, *overlays, *sandboxes])
+            self._watchers.look()
 
     def _changed(self, reason: str) -> None:
         for reconciler in self._in_kernel:

@@ -76,25 +76,49 @@ class Watcher:
 class Watchers:
     """A watcher in each namespace of a set that changes.
 
-    Be aware: enters namespaces in the event loop's thread, for some 50 microseconds each.
+    A namespace is known by its inode. No event tells that a path leads elsewhere by now (a
+    container was restarted, a mount was taken away), so ``look`` is called at times.
+
+    Be aware: enters namespaces in the event loop's thread, for some 50 microseconds each. A
+    watcher keeps its namespace alive, and with it the VXLAN device that stands in its successor's
+    way, until ``look`` finds that the path has left it.
     """
 
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
-        self._held: dict[str | None, Watcher] = {}
+        self._wanted: frozenset[str | None] = frozenset()
+        self._held: dict[str | None, tuple[netns.Identity | None, Watcher]] = {}
 
     def watch(self, paths: Iterable[str | None]) -> None:
-        """Watch exactly these; None: the process's own. Those that are gone are skipped."""
-        wanted = set(paths)
-        for path in self._held.keys() - wanted:
-            self._held.pop(path).close()
-        for path in wanted - self._held.keys():
-            with suppress(NotFoundError):
-                self._held[path] = Watcher(path, self._changed)
+        """Watch exactly these; None: the process's own. Those that are not there are skipped."""
+        self._wanted = frozenset(paths)
+        for path in self._held.keys() - self._wanted:
+            self._held.pop(path)[1].close()
+        self._open()
+
+    def look(self) -> None:
+        """Leave the namespaces that their paths have left, go to where they lead now, and tell."""
+        left = [
+            path
+            for path, (identity, _) in self._held.items()
+            if path is not None and netns.identity_of(path) != identity
+        ]
+        for path in left:
+            self._held.pop(path)[1].close()
+        self._open()
+        for path in left:
+            self._changed(f"{path} leads to another namespace or to none")
 
     def close(self) -> None:
         """Stop watching."""
         self.watch(())
+
+    def _open(self) -> None:
+        for path in self._wanted - self._held.keys():
+            # Read first: should the path move meanwhile, the next look finds a difference.
+            identity = None if path is None else netns.identity_of(path)
+            with suppress(NotFoundError):
+                self._held[path] = (identity, Watcher(path, self._changed))
 
 
 def _listen(protocol: int, groups: int) -> socket.socket:

@@ -13,11 +13,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from meshnet.errors import KernelError, NotFoundError
 
 NETNS_DIR: Final = Path("/run/netns")
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode of a network namespace: its path may lead elsewhere later."""
 _CLONE_NEWNET: Final = 0x40000000
 _MS_BIND: Final = 0x1000
 _MNT_DETACH: Final = 2
@@ -66,6 +68,15 @@ def delete(path: Path) -> None:
 def is_netns(path: Path) -> bool:
     """True when ``path`` names a living namespace and is not a plain file that was left."""
     return path.exists() and _is_mount(path)
+
+
+def identity_of(path: str) -> Identity | None:
+    """Which namespace ``path`` leads to now; None: there is nothing."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - called for every namespace every second
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def names(directory: Path, prefix: str) -> list[str]:

@@ -36,6 +36,7 @@ from meshnet.errors import (
     NotSupportedError,
 )
 from meshnet.kernel import netns
+from meshnet.kernel.netns import Identity, identity_of
 from meshnet.kernel.nfnetlink import NfnetlinkSocket
 from meshnet.model.snapshot import Snapshot
 from meshnet.nft import canonical
@@ -57,8 +58,6 @@ _REFUSED: Final = b"-"
 """No command. libnftables keeps what it read of a namespace (hundreds of KiB a context) until
 a command fails; our next one comes after a commit, when that is of no use."""
 _HOOK_LINE = re.compile(r"^\tchain (\S+) \{\n\t\t(type .*)$", re.MULTILINE)
-Identity = tuple[int, int]
-"""Device and inode of a network namespace."""
 Source = Callable[[Snapshot], Mapping[str | None, Sequence[Ruleset]]]
 """Pure; the path of a network namespace, None for the host's -> tables it should hold."""
 
@@ -69,15 +68,6 @@ _KINDS: Mapping[int, type[KernelError]] = {
     errno.EOPNOTSUPP: NotSupportedError,
 }
 _ERRNOS = (*_KINDS, errno.EBUSY, errno.EPERM, errno.ENOMEM, errno.EINTR, errno.ENOBUFS)
-
-
-def identity_of(path: str) -> Identity | None:
-    """Which namespace a path leads to now; None: there is nothing."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 class Door:

@@ -1,0 +1,86 @@
+"""Whoever watches a namespace hears of changes in it, and follows a path that leads elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+
+import pytest
+
+from meshnet.kernel import netns
+from meshnet.kernel.events import Watchers
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.fixture
+def path():
+    """
+    Name: path; Scope: function; Depends: nothing.
+
+    The path of a namespace that is gone after the test.
+    """
+    where = netns.NETNS_DIR / f"mnev{os.getpid()}"
+    netns.create(where)
+    yield where
+    netns.delete(where)
+
+
+def ip(path, words):
+    subprocess.run(["ip", "-n", path.name, *words.split()], check=True)
+
+
+async def until(holds):
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - a condition of the kernel's, not of ours
+            await asyncio.sleep(0.01)
+
+
+async def test_a_change_in_the_namespace_is_told(path):
+    heard = []
+    watchers = Watchers(heard.append)
+    try:
+        watchers.watch([str(path)])
+        ip(path, "link set lo up")
+        await until(lambda: heard)
+    finally:
+        watchers.close()
+
+
+async def test_a_path_that_leads_elsewhere_is_told_and_followed(path):
+    heard = []
+    watchers = Watchers(heard.append)
+    try:
+        watchers.watch([str(path)])
+        netns.delete(path)
+        watchers.look()
+        assert heard == [f"{path} leads to another namespace or to none"]
+        netns.create(path)
+        watchers.look()
+        heard.clear()
+        ip(path, "link set lo up")
+        await until(lambda: heard)
+    finally:
+        watchers.close()
+
+
+async def test_what_the_left_namespace_held_is_free(path):
+    """Its VXLAN device stays in the way of another with the same number as long as it lives."""
+    watchers = Watchers(lambda _: None)
+    add = f"link add mnev0 netns {path.name} type vxlan id 7001 dstport 47891"
+
+    def made():
+        return (
+            subprocess.run(["ip", *add.split()], capture_output=True, check=False).returncode == 0
+        )
+
+    try:
+        watchers.watch([str(path)])
+        assert made()
+        netns.delete(path)
+        netns.create(path)
+        watchers.look()
+        await until(made)
+    finally:
+        watchers.close()
