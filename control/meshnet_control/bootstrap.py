@@ -8,8 +8,10 @@ daemon/cluster/swarm.go.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import Final
 
+from meshnet.errors import ControlError
 from meshnet.model.ids import Rng, new_id
 from meshnet_control import ca, tokens
 from meshnet_control.api import control_pb2 as pb
@@ -19,6 +21,7 @@ from meshnet_control.orchestrate.allocate import ingress_network
 VXLAN_PORT: Final = 4789
 _POOL: Final = "10.0.0.0/8"
 _SUBNET_SIZE: Final = 24
+_LARGEST_SIZE: Final = 29
 _SECOND_NS: Final = 1_000_000_000
 _HEARTBEAT_NS: Final = 5 * _SECOND_NS
 _CERTIFICATE_NS: Final = 90 * 24 * 3600 * _SECOND_NS
@@ -54,7 +57,11 @@ def birth(
         data_path: underlay address of this node.
         now: Unix seconds.
         rng: a cryptographic source of randomness.
+
+    Raises:
+        ControlError: the address pools, or the size of the subnets from them, cannot be used.
     """
+    pools, size = _pools(request)
     cluster_id, node_id = new_id(rng), new_id(rng)
     root, root_key = ca.new_root(cluster_id, now)
     key, csr = ca.new_csr()
@@ -74,8 +81,8 @@ def birth(
     )
     cluster = pb.Cluster(
         id=cluster_id,
-        default_addr_pool=list(request.default_addr_pool) or [_POOL],
-        subnet_size=request.subnet_size or _SUBNET_SIZE,
+        default_addr_pool=pools,
+        subnet_size=size,
         data_path_port=request.data_path_port or VXLAN_PORT,
         ca_certificate=root,
         ca_key=root_key,
@@ -100,6 +107,26 @@ def birth(
     node.manager_status.leader, node.manager_status.reachability = True, "reachable"
     node.manager_status.addr = addr
     return Birth(identity, cluster, node, ingress_network(rng))
+
+
+def _pools(request: pb.SwarmInitRequest) -> tuple[list[str], int]:
+    """The address pools and the prefix length of a network's subnet from them."""
+    size = request.subnet_size or _SUBNET_SIZE
+    if size > _LARGEST_SIZE:
+        raise ControlError(f"subnet size is out of range: {size} (at most {_LARGEST_SIZE})")
+    pools: list[IPv4Network] = []
+    for said in request.default_addr_pool or [_POOL]:
+        try:
+            pool = IPv4Network(said, strict=False)
+        except ValueError:
+            raise ControlError(f"invalid base pool {said!r}: not an IPv4 subnet") from None
+        if pool.prefixlen > size:
+            raise ControlError(f"invalid CIDR: {said!r}. Subnet size is too small for pool: {size}")
+        taken = next((other for other in pools if other.overlaps(pool)), None)
+        if taken is not None:
+            raise ControlError(f"default address pools {taken} and {pool} overlap")
+        pools.append(pool)
+    return [str(pool) for pool in pools], size
 
 
 def _random(rng: Rng) -> bytes:

@@ -33,6 +33,7 @@ from meshnet_control.identity import Certificates, Identity
 from meshnet_control.transport import channel
 
 PORT: Final = 2377
+_LARGEST_PORT: Final = 65535
 JOIN_S: Final = 20.0
 """Time for all of it (moby cluster/cluster.go swarmConnectTimeout)."""
 INVALID_TOKEN: Final = "A valid join token is necessary to join this cluster"  # noqa: S105 - a sentence
@@ -107,7 +108,17 @@ class _UnreachableError(ControlError):
 
 
 def _with_port(remote: str) -> str:
-    return remote if remote.rpartition(":")[0] else f"{remote}:{PORT}"
+    """``remote`` with its port.
+
+    Raises:
+        ControlError: no such port, in Go's words.
+    """
+    host, _, port = remote.rpartition(":")
+    if not host:
+        return f"{remote}:{PORT}"
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _LARGEST_PORT):
+        raise ControlError(f"dial tcp: address {remote}: invalid port")
+    return remote
 
 
 def _resolve(remote: str) -> str:

@@ -8,9 +8,10 @@ Source: moby daemon/cluster/networks.go; swarmkit manager/controlapi/network.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network
+from itertools import combinations
 from typing import Any
 
 from meshnet.errors import ControlError
@@ -28,6 +29,7 @@ from meshnet_control.controlapi.names import check_dns_name
 from meshnet_control.controlapi.refusals import exists, invalid, precondition, unimplemented
 
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
+_LONGEST_PREFIX = 30
 _PRUNE_FILTERS = ("label", "label!", "until")
 
 
@@ -157,6 +159,7 @@ class Networks:
             raise unimplemented("IPv6 on overlay networks is not supported by this version")
         for config in request.ipam.config:
             _check_config(config)
+        _check_apart(request.ipam.config)
 
     def _check_subnet(self, subnet: IPv4Network | None, others: list[Network]) -> None:
         if subnet is None:
@@ -178,20 +181,43 @@ def _subnet(said: str) -> IPv4Network | None:
 
 
 def _check_config(config: IPAMConfig) -> None:
-    """Refuse an address range that is none (of IPv4), or lies outside its subnet."""
-    try:
-        subnet = _subnet(config.subnet)
-    except ValueError:
-        raise invalid(f"ipam configuration: invalid subnet {config.subnet}") from None
-    try:
-        inside = _subnet(config.ip_range)
-    except ValueError:
-        raise invalid(f"ipam configuration: invalid range {config.ip_range}") from None
+    """Refuse an address range that is none (of IPv4), or lies outside its subnet.
+
+    Only the form the allocator keeps is let in: what one leader cannot read, none can.
+
+    Raises:
+        ControlError: the first thing that is wrong (400).
+    """
+    subnet = _exact("subnet", config.subnet)
+    if subnet is not None and subnet.prefixlen > _LONGEST_PREFIX:
+        raise invalid(f"ipam configuration: subnet {subnet} has no room for a gateway and a task")
+    inside = _exact("ip-range", config.ip_range)
     if inside is not None and (subnet is None or not inside.subnet_of(subnet)):
         raise invalid(f"ipam configuration: range {config.ip_range} is not in the subnet")
+    named = [("gateway", config.gateway)] if config.gateway else []
+    named += [("auxiliary address", address) for address in config.auxiliary_addresses.values()]
+    for what, said in named:
+        try:
+            address = IPv4Address(said)
+        except ValueError:
+            raise invalid(f"ipam configuration: invalid {what} {said}") from None
+        if subnet is None or address not in subnet:
+            raise invalid(f"ipam configuration: {what} {said} is not in the subnet")
+
+
+def _exact(what: str, said: str) -> IPv4Network | None:
+    """A range written with its network address and its length, in Docker 28's words."""
     try:
-        gateway = IPv4Address(config.gateway) if config.gateway else None
+        found = _subnet(said)
     except ValueError:
-        raise invalid(f"ipam configuration: invalid gateway {config.gateway}") from None
-    if gateway is not None and (subnet is None or gateway not in subnet):
-        raise invalid(f"ipam configuration: gateway {config.gateway} is not in the subnet")
+        raise invalid(f"ipam configuration: invalid {what} {said}") from None
+    if found is not None and said != str(found):
+        raise invalid(f"ipam configuration: invalid {what} {said}: it should be {found}")
+    return found
+
+
+def _check_apart(configs: Sequence[IPAMConfig]) -> None:
+    subnets = [found for config in configs if (found := _subnet(config.subnet)) is not None]
+    for one, other in combinations(subnets, 2):
+        if one.overlaps(other):
+            raise invalid(f"ipam configuration: subnets {one} and {other} overlap")

@@ -46,8 +46,8 @@ class Addresses:
     def __init__(
         self, config: pb.IPAMConfig, held: Iterable[str], remembered: Iterable[str] = ()
     ) -> None:
-        self.subnet = IPv4Network(config.subnet)
-        space = IPv4Network(config.ip_range) if config.ip_range else self.subnet
+        self.subnet = IPv4Network(config.subnet, strict=False)
+        space = IPv4Network(config.ip_range, strict=False) if config.ip_range else self.subnet
         first, last = int(space.network_address), int(space.broadcast_address)
         reserved = {int(self.subnet.network_address), int(self.subnet.broadcast_address)}
         gateway = config.gateway or str(self.subnet[1])
