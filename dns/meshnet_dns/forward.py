@@ -194,6 +194,7 @@ class _Exchange:
             self.next_upstream()
 
     def _judge(self, reply: bytes) -> None:
+        reply = wire.with_question(reply, self._asked)
         if wire.rcode_of(reply) in _TRY_NEXT:
             self._refusal = reply
             self.next_upstream()

@@ -25,7 +25,7 @@ from dnslib.buffer import BufferError as DnsBufferError
 from dnslib.label import DNSLabelError
 
 from meshnet.errors import WireError
-from meshnet_dns.answer import FORMERR, NOTIMP, TTL_S, Answer, Question
+from meshnet_dns.answer import FORMERR, NOTIMP, REFUSED, SERVFAIL, TTL_S, Answer, Question
 
 HEADER: Final = 12
 UDP_PLAIN: Final = 512
@@ -41,6 +41,7 @@ _TC: Final = 0x0200
 _RA: Final = 0x0080
 _RD_CD: Final = 0x0110
 _NAME: Final = 255
+_WITHOUT_QUESTION: Final = frozenset({FORMERR, SERVFAIL, NOTIMP, REFUSED})
 _COUNTS: Final = struct.Struct("!HHHHHH")
 
 
@@ -211,13 +212,28 @@ def question_of(packet: bytes) -> bytes:
 
 
 def answers(response: bytes, query: bytes) -> bool:
-    """Whether ``response`` answers ``query``: same ID, same question, and a response (RFC 5452)."""
-    return (
-        len(response) >= HEADER
-        and response[:2] == query[:2]
-        and bool(response[2] & 0x80)
-        and question_of(response).lower() == question_of(query).lower()
-    )
+    """Whether ``response`` answers ``query``: same ID, same question, and a response (RFC 5452).
+
+    Some servers leave the question out where they have no data: a truncated response, a refusal.
+    That can tell nobody anything false, so it counts (as in BIND, lib/dns/resolver.c
+    same_question).
+    """
+    if len(response) < HEADER or response[:2] != query[:2] or not response[2] & 0x80:
+        return False
+    if response[4:HEADER] == bytes(8):
+        return truncated(response) or rcode_of(response) in _WITHOUT_QUESTION
+    return question_of(response).lower() == question_of(query).lower()
+
+
+def with_question(response: bytes, query: bytes) -> bytes:
+    """``response``, which ``answers`` the query, with its question where the server left it out.
+
+    Stubs are stricter than we are: glibc waits on for one that repeats its question.
+    """
+    if response[4:HEADER] != bytes(8):
+        return response
+    question = question_of(query)
+    return response[:4] + (b"\0\1" if question else b"\0\0") + bytes(6) + question
 
 
 def truncated(packet: bytes) -> bool:

@@ -194,3 +194,23 @@ def test_an_answer_must_match_id_and_question():
     assert not wire.answers(b"\0\0" + good[2:], asked)
     assert not wire.answers(bytes(DNSRecord.parse(query("example.net")).reply().pack()), asked)
     assert not wire.answers(asked, asked), "a query"
+
+
+@pytest.mark.parametrize(
+    ("bits", "counts"),
+    [
+        pytest.param(b"\x81\x81", True, id="FORMERR"),
+        pytest.param(b"\x81\x82", True, id="SERVFAIL"),
+        pytest.param(b"\x83\x80", True, id="truncated"),
+        pytest.param(b"\x81\x80", False, id="NOERROR"),
+        pytest.param(b"\x81\x83", False, id="NXDOMAIN"),
+    ],
+)
+def test_without_a_question_only_what_has_no_data_is_an_answer(bits, counts):
+    asked = query("example.org")
+    bare = asked[:2] + bits + bytes(8)
+    assert wire.answers(bare, asked) is counts
+    assert not wire.answers(bare[:-1] + b"\1", asked), "with a record"
+    passed_on = DNSRecord.parse(wire.with_question(bare, asked))
+    assert passed_on.q == DNSRecord.parse(asked).q
+    assert wire.with_question(bytes(passed_on.pack()), asked) == passed_on.pack()

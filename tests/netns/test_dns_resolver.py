@@ -1,0 +1,437 @@
+"""A real meshnet-resolver in namespaces: what a container hears at 127.0.0.11:53, whatever happens.
+
+```
+ c1, c2 (containers) ── 127.0.0.11 ── resolver in host ── 10.77.0.0/24 ── up (upstreams at .2 to .5)
+```
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dnslib import QTYPE, RR, A, DNSRecord
+from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
+
+from meshnet.kernel import netns
+from meshnet.kernel.nft import NftOperations
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
+from meshnet.reconcile import Operations
+from meshnet_dns.operations import ResolverError, ResolverOperations, status
+from meshnet_dns.redirect import rulesets
+
+pytestmark = pytest.mark.netns
+
+NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
+FRONT, INSIDE = NetworkId("f" * 25), NetworkId("i" * 25)
+NODE = NodeId("n1")
+SUBNETS = {FRONT: IPv4Network("10.0.1.0/24"), INSIDE: IPv4Network("10.0.2.0/24")}
+WEB, RR_SERVICE = ServiceId("s1"), ServiceId("s2")
+GATEWAY = IPv4Interface("172.18.0.3/16")
+SILENT, REFUSES, GOOD, HOSTS = "10.77.0.2", "10.77.0.3", "10.77.0.4", "10.77.0.5"
+NOBODY = "10.77.0.1"
+"""The host itself: nobody listens there, the kernel says so at once."""
+
+
+class Knows(BaseResolver):  # type: ignore[misc]
+    """Says its number for ``who.test``, 60 addresses for ``big.test``, or one result code."""
+
+    def __init__(self, address, rcode=NOERROR):
+        self.address, self.rcode, self.asked = address, rcode, []
+
+    def resolve(self, request, handler):
+        self.asked.append((str(request.q.qname), handler.protocol))
+        said = request.reply()
+        said.header.rcode = self.rcode
+        if self.rcode == NOERROR:
+            for i in range(60 if str(request.q.qname) == "big.test." else 1):
+                address = str(IPv4Address(self.address) + i)
+                said.add_answer(RR(request.q.qname, QTYPE.A, ttl=5, rdata=A(address)))
+        return said
+
+
+class Cut(DNSHandler):  # type: ignore[misc]
+    """Truncates what does not fit into 512 bytes by UDP."""
+
+    udplen = 512
+
+
+class Upstreams:
+    """Name servers in one namespace."""
+
+    def __init__(self, path):
+        self.knows = {
+            REFUSES: Knows(REFUSES, rcode=5),
+            GOOD: Knows(GOOD),
+            HOSTS: Knows(HOSTS),
+        }
+        with netns.inside(path):
+            self._servers = [
+                DNSServer(
+                    knows, address, 53, tcp=tcp, handler=Cut, logger=DNSLogger("-request,-reply")
+                )
+                for address, knows in self.knows.items()
+                for tcp in (False, True)
+            ]
+            self._silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._silent.bind((SILENT, 53))
+        for server in self._servers:
+            server.server.allow_reuse_address = True
+            server.start_thread()
+
+    def close(self):
+        with ThreadPoolExecutor() as together:  # each takes half a second
+            list(together.map(lambda server: server.stop(), self._servers))
+        for server in self._servers:
+            server.server.server_close()
+        self._silent.close()
+
+
+def picture(bed, containers, *, revision=1, web="10.0.1.2"):
+    """A Snapshot with ``containers``: namespace -> (network, upstreams)."""
+    tasks = {
+        TaskId(f"t{i}"): Endpoint(
+            TaskId(f"t{i}"), f"{name}.{i}.t{i}", NODE, service, {FRONT: SUBNETS[FRONT][10 + i]}
+        )
+        for i, (name, service) in enumerate([("web", WEB)] * 3 + [("rr", RR_SERVICE)] * 4)
+    }
+    return Snapshot(
+        revision,
+        NODE,
+        nodes={NODE: Node(NODE, "h1", IPv4Address("10.77.0.1"))},
+        networks={
+            id_: Network(id_, name, Vni(4097 + i), SUBNETS[id_], SUBNETS[id_][1])
+            for i, (id_, name) in enumerate(((FRONT, "Front"), (INSIDE, "inside")))
+        },
+        services={
+            WEB: Service(WEB, "web", vips={FRONT: IPv4Address(web)}),
+            RR_SERVICE: Service(RR_SERVICE, "rr", mode="dnsrr"),
+        },
+        endpoints=tasks,
+        sandboxes={
+            TaskId(name): Sandbox(
+                TaskId(name),
+                bed.path(name),
+                ((network, IPv4Interface(f"{SUBNETS[network][100]}/24")),),
+                GATEWAY if network == FRONT else None,
+                upstreams=tuple(IPv4Address(upstream) for upstream in upstreams),
+            )
+            for name, (network, upstreams) in containers.items()
+        },
+        complete=True,
+    )
+
+
+def until(what, seconds, condition):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+
+
+class World:
+    """Host, upstreams and containers of one test."""
+
+    def __init__(self, bed, run_dir):
+        self.bed, self.run_dir = bed, run_dir
+        self.host, self.up = bed.namespace("h"), bed.namespace("u")
+        bed.veth(self.host, "u0", self.up, "h0")
+        bed.run(f"ip -n {self.host} address add 10.77.0.1/24 dev u0")
+        for address in (SILENT, REFUSES, GOOD, HOSTS):
+            bed.run(f"ip -n {self.up} address add {address}/24 dev h0")
+        self.upstreams = Upstreams(bed.path(self.up))
+        self.etc = Path("/etc/netns") / self.host  # man ip-netns: its /etc/resolv.conf
+        self.etc.mkdir(parents=True)
+        (self.etc / "resolv.conf").write_text(f"nameserver 127.0.0.11\nnameserver {HOSTS}\n")
+        self._nft = NftOperations([rulesets])
+        self._told = ResolverOperations(run_dir)
+        self.process = self.start()
+
+    def start(self):
+        serve = "from meshnet_dns.server import main; main()"
+        process = subprocess.Popen(
+            [
+                *("ip", "netns", "exec", self.host, sys.executable, "-c", serve),
+                *("--run-dir", str(self.run_dir)),
+            ]
+        )
+        until("the resolver listens", 10, lambda: self.status() is not None)
+        return process
+
+    def status(self):
+        try:
+            return status(self.run_dir / "resolver.sock")
+        except ResolverError:
+            return None
+
+    def container(self, label):
+        return self.bed.namespace(label)
+
+    def tell(self, snapshot, *, nft=True):
+        """One round of both reconcilers; a second one would change nothing."""
+        both: list[Operations[Any, Any, Any]] = [self._told, self._nft]
+        for operations in both if nft else both[:1]:
+            desired = operations.desired(snapshot)
+            operations.apply(
+                operations.plan(desired, operations.observe(desired), prune=snapshot.complete)
+            )
+            assert operations.plan(desired, operations.observe(desired), prune=True) == []
+
+    def fds(self):
+        """Descriptors it has open once nobody speaks to it: the fewest of a tenth of a second."""
+        return min(self._open() for _ in range(10))
+
+    def _open(self):
+        time.sleep(0.01)
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def ask(self, name, question, kind="A", *, tcp=False, timeout=8):
+        """The reply that a program in namespace ``name`` gets from 127.0.0.11:53."""
+        asked = DNSRecord.question(question, kind)
+        packet = asked.pack()
+        with self.bed.socket(name, "127.0.0.11", 53, udp=not tcp) as asking:
+            asking.settimeout(timeout)
+            asking.sendall((len(packet).to_bytes(2) if tcp else b"") + packet)
+            reply = asking.recv(65535)
+            while tcp and (len(reply) < 2 or len(reply) < 2 + int.from_bytes(reply[:2])):
+                reply += asking.recv(65535)
+        said = DNSRecord.parse(reply[2:] if tcp else reply)
+        assert said.header.id == asked.header.id
+        assert said.q == asked.q
+        return said
+
+    def addresses(self, name, question, kind="A", *, tcp=False):
+        said = self.ask(name, question, kind, tcp=tcp)
+        assert said.header.rcode == NOERROR
+        return [str(record.rdata) for record in said.rr]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.upstreams.close()
+        self._nft.close()
+        shutil.rmtree(self.etc)
+
+
+@pytest.fixture
+def world(bed, tmp_path):
+    made = World(bed, tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_a_container_finds_services_tasks_and_reverse_names(world, tcp):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, ())}))
+    tasks = {"10.0.1.10", "10.0.1.11", "10.0.1.12"}
+    for name in ("web", "WEB", "web.front"):
+        assert world.addresses(c1, name, tcp=tcp) == ["10.0.1.2"]
+    assert world.addresses(c1, "web", "AAAA", tcp=tcp) == [], "NOERROR, and no answer"
+    assert set(world.addresses(c1, "tasks.web", tcp=tcp)) == tasks
+    assert world.addresses(c1, "web.0.t0", tcp=tcp) == ["10.0.1.10"]
+    assert world.addresses(c1, "10.1.0.10.in-addr.arpa", "PTR", tcp=tcp) == ["web.0.t0.Front."]
+    assert world.addresses(c1, "2.1.0.10.in-addr.arpa", "PTR", tcp=tcp) == ["web.Front."]
+    firsts = {world.addresses(c1, "rr", tcp=tcp)[0] for _ in range(4)}
+    assert firsts == {f"10.0.1.{i}" for i in range(13, 17)}, "each first in turn"
+    assert all(not knows.asked for knows in world.upstreams.knows.values())
+
+
+def test_dig_by_search_and_port_53_like_any_program(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, ())}))
+    for more in ("", "+tcp", "+noedns", "+dnssec"):
+        said = world.bed.run(f"ip netns exec {c1} dig @127.0.0.11 +short +tries=1 {more} web A")
+        assert said.split() == ["10.0.1.2"]
+
+
+def test_a_change_is_answered_at_once(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, ())}))
+    assert world.addresses(c1, "web") == ["10.0.1.2"]
+    world.tell(picture(world.bed, {c1: (FRONT, ())}, revision=2, web="10.0.1.3"))
+    assert world.addresses(c1, "web") == ["10.0.1.3"], "not the one from the cache"
+
+
+def test_other_names_go_to_the_containers_servers_and_else_to_the_hosts(world):
+    own, none = world.container("c1"), world.container("c2")
+    world.tell(picture(world.bed, {own: (FRONT, (GOOD,)), none: (FRONT, ())}))
+    assert world.addresses(own, "who.test") == [GOOD]
+    assert world.addresses(own, "single-label") == [GOOD]
+    assert world.addresses(own, "who.test", tcp=True) == [GOOD]
+    assert world.addresses(none, "who.test") == [HOSTS]
+    (world.etc / "resolv.conf").write_text(f"nameserver {GOOD}\nsearch x\n")
+    assert world.addresses(none, "who.test") == [GOOD], "the file became another"
+    (world.etc / "resolv.conf").write_text("")
+    assert world.ask(none, "who.test").header.rcode == NXDOMAIN, "nobody is left to ask"
+
+
+def test_a_big_answer_is_cut_by_udp_and_whole_by_tcp(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, (GOOD,))}))
+    cut = world.ask(c1, "big.test")
+    assert cut.header.tc == 1
+    assert len(world.addresses(c1, "big.test", tcp=True)) == 60
+    said = world.bed.run(f"ip netns exec {c1} dig @127.0.0.11 +noedns +short big.test A")
+    assert len(said.split()) == 60, "dig asks again by TCP"
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_a_dead_a_silent_and_a_refusing_upstream_are_passed_over(world, tcp):
+    c1, c2, c3 = (world.container(label) for label in ("c1", "c2", "c3"))
+    containers = {
+        c1: (FRONT, (NOBODY, REFUSES, GOOD)),
+        c2: (FRONT, (SILENT, GOOD)),
+        c3: (FRONT, (NOBODY, NOBODY)),
+    }
+    world.tell(picture(world.bed, containers))
+    began = time.monotonic()
+    assert world.addresses(c1, "who.test", tcp=tcp) == [GOOD]
+    assert world.ask(c3, "who.test", tcp=tcp).header.rcode == SERVFAIL
+    assert time.monotonic() - began < 1, "the kernel says at once that nobody is there"
+    assert world.addresses(c2, "who.test", tcp=tcp) == [GOOD]
+    assert time.monotonic() - began < 4
+    assert world.addresses(c1, "web") == ["10.0.1.2"]
+
+
+def test_one_that_waits_for_an_upstream_keeps_nobody_waiting(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, (SILENT, GOOD))}))
+    with world.bed.socket(c1, "127.0.0.11", 53, udp=True) as asking:
+        for _ in range(200):
+            asking.send(DNSRecord.question("slow.test").pack())
+        began = time.monotonic()
+        assert world.addresses(c1, "web") == ["10.0.1.2"]
+        assert time.monotonic() - began < 1
+
+
+def test_an_internal_network_asks_nobody(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (INSIDE, (GOOD,))}))
+    assert world.ask(c1, "secret.test").header.rcode == NXDOMAIN
+    assert world.ask(c1, "secret.test", tcp=True).header.rcode == NXDOMAIN
+    assert world.ask(c1, "web").header.rcode == NXDOMAIN, "of another network"
+    assert all(not knows.asked for knows in world.upstreams.knows.values())
+
+
+def test_killed_it_goes_on_from_its_memory_before_anybody_speaks_to_it(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, (GOOD,))}))
+    until("the state is written", 5, (world.run_dir / "resolver.state").exists)
+    world.process.send_signal(signal.SIGKILL)
+    world.process.wait()
+    with pytest.raises((OSError, TimeoutError)):
+        world.ask(c1, "web", timeout=0.3)
+    world.process = world.start()
+    for tcp in (False, True):
+        assert world.addresses(c1, "web", tcp=tcp) == ["10.0.1.2"]
+        assert world.addresses(c1, "who.test", tcp=tcp) == [GOOD]
+    desired = ResolverOperations(world.run_dir).desired(picture(world.bed, {c1: (FRONT, (GOOD,))}))
+    told = ResolverOperations(world.run_dir)
+    assert told.plan(desired, told.observe(desired), prune=True) == []
+
+
+def test_descriptors_come_and_go_with_containers(world):
+    c1, c2 = world.container("c1"), world.container("c2")
+    world.tell(picture(world.bed, {c1: (FRONT, ())}))
+    level = world.fds()
+    both = picture(world.bed, {c1: (FRONT, ()), c2: (FRONT, (GOOD,))})
+    for _ in range(50):
+        world.tell(both, nft=_ == 0)
+        with world.bed.socket(c2, "127.0.0.11", 53) as idle:
+            assert world.addresses(c2, "web", tcp=True) == ["10.0.1.2"]
+            assert world.addresses(c2, "who.test") == [GOOD]
+            world.tell(picture(world.bed, {c1: (FRONT, ())}), nft=False)
+            assert idle.recv(1) == b"", "its connections are closed"
+    until("all closed", 5, lambda: world.fds() == level)
+    open_there = world.bed.run(f"ip netns exec {c2} ss -Hlntu")
+    assert "127.0.0.11" not in open_there
+    assert world.addresses(c1, "web") == ["10.0.1.2"]
+
+
+def test_a_namespace_that_went_away_is_let_go(world):
+    c1, c2 = world.container("c1"), world.container("c2")
+    world.tell(picture(world.bed, {c1: (FRONT, ())}))
+    level = world.fds()
+    world.tell(picture(world.bed, {c1: (FRONT, ()), c2: (FRONT, ())}))
+    assert world.fds() == level + 2
+    world.bed.run(f"ip netns del {c2}")
+    until("its sockets are closed", 15, lambda: world.fds() == level)
+    assert world.bed.path(c2) in world.status().errors[c2]
+    assert world.addresses(c1, "web") == ["10.0.1.2"]
+
+
+def test_a_thousand_malformed_datagrams_and_streams_stop_nothing(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, (GOOD,))}))
+    dice = random.Random(11)
+    good = DNSRecord.question("web").pack()
+    with world.bed.socket(c1, "127.0.0.11", 53, udp=True) as asking:
+        for i in range(1000):
+            packet = bytearray(good if i % 3 else dice.randbytes(dice.randrange(0, 1500)))
+            for _ in range(dice.randrange(1, 6) if packet else 0):
+                packet[dice.randrange(len(packet))] = dice.randrange(256)
+            asking.send(packet)
+            if i % 100 == 0:
+                assert world.addresses(c1, "web") == ["10.0.1.2"]
+    level = world.fds()
+    for _ in range(50):
+        with world.bed.socket(c1, "127.0.0.11", 53) as asking:
+            asking.sendall(dice.randbytes(dice.randrange(1, 3000)))
+    until("streams of garbage are closed", 5, lambda: world.fds() <= level)
+    assert world.process.poll() is None
+    assert world.addresses(c1, "web", tcp=True) == ["10.0.1.2"]
+
+
+def test_half_a_stream_keeps_its_turn_and_many_questions_share_one(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, (GOOD,))}))
+    packets = [DNSRecord.question(name).pack() for name in ("who.test", "web", "rr")]
+    stream = b"".join(len(packet).to_bytes(2) + packet for packet in packets)
+    with world.bed.socket(c1, "127.0.0.11", 53) as asking:
+        asking.sendall(stream[:5])
+        assert world.addresses(c1, "web", tcp=True) == ["10.0.1.2"]
+        asking.sendall(stream[5:])
+        seen: set[str] = set()
+        held = b""
+        while len(seen) < 3:
+            held += asking.recv(65535)
+            while len(held) >= 2 and len(held) >= 2 + int.from_bytes(held[:2]):
+                end = 2 + int.from_bytes(held[:2])
+                seen.add(str(DNSRecord.parse(held[2:end]).q.qname))
+                held = held[end:]
+    assert seen == {"who.test.", "web.", "rr."}
+
+
+def test_nonsense_on_the_control_socket_changes_nothing(world):
+    c1 = world.container("c1")
+    world.tell(picture(world.bed, {c1: (FRONT, ())}))
+    before = world.status()
+    for nonsense in (
+        b"\xff" * 100,
+        b"\x93\1\2\3",
+        b"\x81\xa2op\xa4what",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as talking:
+            talking.settimeout(5)
+            talking.connect(str(world.run_dir / "resolver.sock"))
+            talking.sendall(nonsense)
+            talking.shutdown(socket.SHUT_WR)
+            talking.recv(4096)
+    now = world.status()
+    assert (now.zones, now.sandboxes, now.errors) == (before.zones, before.sandboxes, {})
+    assert world.addresses(c1, "web") == ["10.0.1.2"]
