@@ -10,6 +10,9 @@ All stand on one layer with busybox. An image is what ``docker load`` reads: lay
 them by digest, a manifest. Times and owners are fixed, so the same binaries give the same image ids
 on every engine.
 
+Programs are run by tini: the first process of a container ignores SIGTERM unless it handles it, and
+busybox does not, so each stop would take the engine's ten seconds.
+
 Be aware: Debian's ``busybox wget`` crashes in a container without /etc/ssl; use curl or nc.
 Programs are copied with the libraries ldd(1) names and with nothing else: no locale, no CA
 certificates.
@@ -33,6 +36,7 @@ from pathlib import Path
 from meshnet.errors import MeshnetError
 
 BUSYBOX = Path("/bin/busybox")
+TINI = Path("/usr/bin/tini-static")
 TOOLS = ("curl", "dig", "iperf3")
 """Programs of the tools image; one that is not installed is left out."""
 
@@ -111,7 +115,12 @@ def _config(image: Image, digests: Sequence[str], architecture: str) -> dict[str
         "architecture": architecture,
         "os": "linux",
         "created": "2024-01-01T00:00:00Z",
-        "config": {"Cmd": list(image.command), "Env": [_PATH, *image.env], "WorkingDir": "/"},
+        "config": {
+            "Entrypoint": ["/sbin/tini", "--"],
+            "Cmd": list(image.command),
+            "Env": [_PATH, *image.env],
+            "WorkingDir": "/",
+        },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
         "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "meshnet"} for _ in digests],
     }
@@ -121,10 +130,11 @@ def build() -> bytes:
     """All images of this module, made of this machine's programs, as ``docker load`` reads them.
 
     Raises:
-        ImageError: busybox-static is not installed.
+        ImageError: busybox-static or tini is not installed.
     """
-    if not BUSYBOX.exists():
-        raise ImageError(f"{BUSYBOX} is missing: install Debian's busybox-static")
+    for program, package in ((BUSYBOX, "busybox-static"), (TINI, "tini")):
+        if not program.exists():
+            raise ImageError(f"{program} is missing: install Debian's {package}")
     base = layer(_base())
     answer = layer({"www/cgi-bin/index.cgi": File(_ANSWER.encode())})
     serve = ("busybox", "httpd", "-f", "-p", "0.0.0.0:80", "-h", "/www")
@@ -162,6 +172,7 @@ def _base() -> dict[str, File]:
         if applet not in {"busybox", "wget"}
     }
     files["bin/busybox"] = File(BUSYBOX.read_bytes())
+    files["sbin/tini"] = File(TINI.read_bytes())
     files["etc/passwd"] = File(b"root:x:0:0:root:/root:/bin/sh\n", 0o644)
     files["etc/group"] = File(b"root:x:0:\n", 0o644)
     files["etc/nsswitch.conf"] = File(b"passwd: files\ngroup: files\nhosts: files dns\n", 0o644)
