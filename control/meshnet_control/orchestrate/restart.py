@@ -3,6 +3,7 @@
     ended        -> desired SHUTDOWN; if the policy says so a successor, READY from now + delay on
     node lost    -> desired SHUTDOWN; the replicated step fills the slot at once, without the delay
     READY        -> RUNNING once NotBefore has come and the tasks before it in the slot have stopped
+    ended READY  -> nothing before NotBefore: a rejected image is tried once in a delay, not at once
 
 Be aware: a task that is to be stopped for more than a minute no longer holds up the one after it.
 On a node that is down nobody is waited for: when the node returns its agent stops them.
@@ -47,6 +48,7 @@ def step(view: View, now: float, rng: Rng) -> Step:
     for service in view.services.values():
         for slot in by_slot(view.tasks_of_service(service.id)).values():
             writes.extend(Put(task) for task in _after(service, slot, view, now, rng))
+            wakes.extend(due for task in slot if (due := _replaced_at(task)) > now)
             for task in slot:
                 if not _waits(task, view):
                     continue
@@ -62,6 +64,15 @@ def delay_s(task: pb.Task) -> float:
     """Seconds between the end of a task and the start of its successor; 5 by default."""
     policy = task.spec.restart_policy
     return policy.delay / SECOND if policy.HasField("delay") else RESTART_DELAY_S
+
+
+def _replaced_at(task: pb.Task) -> float:
+    """When what follows a task that ended is done, Unix seconds; 0.0: at once.
+
+    One that ended while it waited for its turn keeps that turn (restart.go waitRestart).
+    """
+    early = terminal(task) and task.desired_state == pb.TASK_STATE_READY
+    return seconds(task.not_before) if early else 0.0
 
 
 def _waits(task: pb.Task, view: View) -> bool:
@@ -97,6 +108,8 @@ def _after(
         if not live(task):
             continue
         if terminal(task):
+            if _replaced_at(task) > now:
+                continue
             yield wanted(task, pb.TASK_STATE_SHUTDOWN)
             if _wants_successor(task, service, slot, view):
                 fresh = successor(task, service, view, now, rng)

@@ -47,6 +47,23 @@ def test_the_step_starts_a_task_exactly_when_it_asked_to_be_woken() -> None:
     assert [t.desired_state for t in cluster.live()] == [pb.TASK_STATE_RUNNING]
 
 
+def test_a_task_rejected_before_its_turn_is_replaced_when_its_turn_comes() -> None:
+    """An image that does not exist is tried once in five seconds."""
+    cluster = _cluster()
+    began = _end(cluster, pb.TASK_STATE_REJECTED)
+    tried = []
+    while len(tried) < 4:
+        [waiting] = cluster.live()
+        tried.append(cluster.now - began)
+        cluster.put(cluster.reported(waiting, pb.TASK_STATE_REJECTED))
+        cluster.converge()
+        assert [task.id for task in cluster.live()] == [waiting.id]
+        assert cluster.wake_at == pytest.approx(seconds(waiting.not_before))
+        cluster.now = seconds(waiting.not_before)
+        cluster.converge()
+    assert tried == pytest.approx([0, 5, 10, 15], abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("condition", "state", "again"),
     [
