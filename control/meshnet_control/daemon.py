@@ -18,11 +18,10 @@ import argparse
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
@@ -30,18 +29,14 @@ from typing import Any, Final
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RouteDoor
-from meshnet.model.ids import NodeId
-from meshnet.model.snapshot import Snapshot
 from meshnet_control.admin import Admin, AdminServer
-from meshnet_control.agent import remove_task_containers
-from meshnet_control.engine import Engine, EngineError
+from meshnet_control.engine import Engine
 from meshnet_control.gateway.app import Gateway
-from meshnet_control.kernelside import kernel_operations
+from meshnet_control.leftovers import clean_up
 from meshnet_control.membership import Places
 from meshnet_control.node import Node, hostname
 from meshnet_control.processes import engine as engine_url
 from meshnet_control.processes import run_dir, state_dir
-from meshnet_dns.resolver import STATE as RESOLVER_STATE
 
 _log = logging.getLogger(__name__)
 _NAME: Final = "meshnetd"
@@ -66,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(1, f"{_NAME}: must be run as root\n")
     places = Places(run_dir=asked.run_dir, state_dir=asked.state_dir)
     try:
-        asyncio.run(clean_up(places) if asked.cleanup else Daemon(places).run())
+        asyncio.run(_clean_up(places) if asked.cleanup else Daemon(places).run())
     except (MeshnetError, OSError) as error:
         parser.exit(1, f"{_NAME}: {error}\n")
 
@@ -94,8 +89,8 @@ class Daemon:
         self._ended = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
-        for directory in (self._places.run_dir, self._places.state_dir):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._places.run_dir.mkdir(parents=True, exist_ok=True)  # docker.sock is for its group
+        self._places.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with AsyncExitStack() as stack:
             engine = Engine(engine_url())
             stack.push_async_callback(engine.close)
@@ -150,31 +145,13 @@ def conflicting_route(subnet: str) -> str | None:
     return f"{found[0]} dev {found[1]}" if found is not None else None
 
 
-async def clean_up(places: Places) -> None:
-    """Remove every task container and every kernel object of ours from this host.
-
-    Raises:
-        MeshnetError: something could not be removed.
-    """
+async def _clean_up(places: Places) -> None:
     engine = Engine(engine_url())
     try:
-        await remove_task_containers(engine)
-    except EngineError as error:
-        _log.info("no containers removed: %s", error)
-    await asyncio.to_thread(_empty_kernel)
-    with suppress(EngineError):
-        await engine.remove_gwbridge()
-    await engine.close()
-    (places.run_dir / RESOLVER_STATE).unlink(missing_ok=True)
-    shutil.rmtree(places.run_dir / "tasks", ignore_errors=True)
-
-
-def _empty_kernel() -> None:
-    nothing = Snapshot(revision=1, self_id=NodeId(""), complete=True)
-    for operations in kernel_operations():
-        desired = operations.desired(nothing)
-        operations.apply(operations.plan(desired, operations.observe(desired), prune=True))
-        operations.close()
+        for line in await clean_up(places.run_dir, engine):
+            print(line)  # noqa: T201 - the command's output
+    finally:
+        await engine.close()
 
 
 if __name__ == "__main__":

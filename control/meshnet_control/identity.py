@@ -23,6 +23,11 @@ from meshnet_control.api import control_pb2 as pb
 
 _STATE: Final = "state.json"
 _FILES: Final = (_STATE, "node.pem", "ca.crt")
+ALREADY_IN_SWARM: Final = (
+    'This node is already part of a swarm. Use "docker swarm leave" '
+    "to leave this swarm and join another one."
+)
+"""A node has one identity at a time."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class Identity:
     """Underlay address of the VXLAN endpoint, without a port."""
     data_path_port: int = 0
     availability: str = "active"
+
+
+def exists(state_dir: Path) -> bool:
+    """Whether this node is in a cluster, by its state directory."""
+    return (state_dir / _STATE).exists()
 
 
 def load(state_dir: Path) -> Identity | None:

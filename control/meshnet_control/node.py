@@ -1,5 +1,11 @@
 """This node: in no cluster, or in one. Init, join and leave change that, all or nothing.
 
+```
+ inactive ── init, join ──> in a cluster ── leave, removed ──> inactive
+                                 ^
+ identity on disk ── resume ─────┴── cannot: says why, tries again until it can or leaves
+```
+
 Implements ``meshnet_control.gateway.ports.NodeControl``.
 """
 
@@ -24,14 +30,18 @@ from meshnet_control.advertise import Addresses
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.bootstrap import VXLAN_PORT, birth
 from meshnet_control.engine import Engine
-from meshnet_control.identity import Identity
+from meshnet_control.identity import ALREADY_IN_SWARM, Identity
 from meshnet_control.kernelside import Spawn
+from meshnet_control.leftovers import clean_up
 from meshnet_control.membership import STORE, STORE_KEY, Membership, Places
 from meshnet_control.store import Store
 
 _log = logging.getLogger(__name__)
 
 _ANY: Final = "0.0.0.0"  # noqa: S104 - overlays and gossip come in on every address, as in Swarm
+_FIRST_DELAY_S: Final = 1.0
+_LAST_DELAY_S: Final = 30.0
+"""Between two attempts to resume (moby daemon/cluster/noderunner.go reconnects likewise)."""
 _PORTS: Final = (("tcp", GOSSIP_PORT), ("udp", GOSSIP_PORT), ("udp", VXLAN_PORT))
 _USES: Final = {
     VXLAN_PORT: " (VXLAN needs this port)",
@@ -52,6 +62,8 @@ class Node:
     def __init__(self, places: Places, engine: Engine, hostname: str, spawn: Spawn) -> None:
         self._places, self._engine, self._hostname, self._spawn = places, engine, hostname, spawn
         self._changing = asyncio.Lock()
+        self._found: Identity | None = None
+        self._again: asyncio.Task[None] | None = None
         self.membership: Membership | None = None
         self.error = ""
         """Why this node is not what its state directory says."""
@@ -59,20 +71,21 @@ class Node:
     @property
     def state(self) -> Literal["inactive", "worker", "manager"]:
         """This node's part in the swarm now."""
-        return "inactive" if self.membership is None else self.membership.identity.role
+        who = self._identity
+        return "inactive" if who is None else who.role
 
     async def resume(self) -> None:
-        """Go on where the last process stopped.
+        """Go on where the last process stopped, now or as soon as what is in the way is gone.
 
         Raises:
-            ControlError: the state cannot be used; one sentence.
+            ControlError: the identity cannot be read; one sentence.
         """
         try:
-            found = identity.load(self._places.state_dir)
+            self._found = identity.load(self._places.state_dir)
         except (OSError, ValueError) as error:
             raise ControlError(f"cannot read this node's identity: {error}", 500) from error
-        if found is not None:
-            await self._become(found)
+        if self._found is not None and not await self._resumed(self._found):
+            self._again = self._spawn(self._resume_again(self._found), "resume")
 
     async def init(self, request: pb.SwarmInitRequest) -> str:
         """Make a cluster of this node and return the node's id.
@@ -120,26 +133,33 @@ class Node:
 
     async def leave(self, *, force: bool) -> None:
         """Leave the cluster; a last manager erases the cluster's state."""
+        await self._give_up_resuming()
         async with self._changing:
             membership = self.membership
-            if membership is None:
+            if membership is not None:
+                await membership.leave()
+            elif self._found is not None:
+                await self._leave_unresumed(self._found)
+            else:
                 return
-            await membership.leave()
-            self.membership = None
+            self.membership = self._found = None
+            self.error = ""
             self._forget()
 
     async def stop(self) -> None:
         """End with the process; kernel and containers stay."""
+        await self._give_up_resuming()
         async with self._changing:
             if self.membership is not None:
                 await self.membership.stop()
 
     def swarm_info(self) -> pb.SwarmInfo:
         """The Swarm part of ``docker info``, without ``cluster`` on a worker."""
-        membership = self.membership
-        if membership is None:
+        membership, who = self.membership, self._identity
+        if who is None:
             return pb.SwarmInfo(local_node_state="inactive", error=self.error)
-        who = membership.identity
+        if membership is None:
+            return pb.SwarmInfo(node_id=who.node_id, local_node_state="error", error=self.error)
         assigned = membership.assignments
         return pb.SwarmInfo(
             node_id=who.node_id,
@@ -159,26 +179,63 @@ class Node:
 
     # ---- inside ----
 
+    @property
+    def _identity(self) -> Identity | None:
+        return self._found if self.membership is None else self.membership.identity
+
+    async def _resumed(self, who: Identity) -> bool:
+        try:
+            await self._become(who)
+        except ControlError as error:
+            if self.error != str(error):
+                _log.error("cannot go on in the cluster, trying again: %s", error)
+            self.error = str(error)
+            return False
+        return True
+
+    async def _resume_again(self, who: Identity) -> None:
+        delay = _FIRST_DELAY_S
+        await asyncio.sleep(delay)
+        while not await self._resumed(who):
+            delay = min(delay * 2, _LAST_DELAY_S)
+            await asyncio.sleep(delay)
+
+    async def _give_up_resuming(self) -> None:
+        again, self._again = self._again, None
+        if again is not None:
+            again.cancel()
+            await asyncio.gather(again, return_exceptions=True)
+
+    async def _leave_unresumed(self, who: Identity) -> None:
+        """Leave a cluster this process never got into; an earlier one left its traces."""
+        if who.role == "worker":
+            await session.leave(who)
+        await clean_up(self._places.run_dir, self._engine)
+
     async def _become(
         self, who: Identity, first: tuple[pb.Cluster, pb.Node, pb.Network] | tuple[()] = ()
     ) -> None:
         async with self._changing, AsyncExitStack() as stack:
-            is_new = identity.load(self._places.state_dir) is None
-            if is_new:
+            if self.membership is not None:  # another request was faster
+                raise ControlError(ALREADY_IN_SWARM, 503)
+            if self._found is None:
                 stack.callback(self._forget)
             membership = Membership(
                 who, self._places, self._engine, self._hostname, self._spawn, self._removed
             )
             await membership.start(first)
             identity.save(self._places.state_dir, membership.identity)
-            self.membership = membership
+            self.membership, self._found = membership, None
             self.error = ""
             stack.pop_all()
 
     def _removed(self) -> None:
         """A manager removed this node: what it had goes too."""
+        self._spawn(self._leave_removed(), "leave")
+
+    async def _leave_removed(self) -> None:
+        await self.leave(force=True)
         self.error = "this node was removed from the cluster"
-        self._spawn(self.leave(force=True), "leave")
 
     def _forget(self) -> None:
         state = self._places.state_dir

@@ -68,10 +68,10 @@ class Desk:
         """
         api = self.api_or_none()
         if api is None:
-            raise ControlError(
-                NOT_IN_SWARM if self.node.state == "inactive" else NOT_MANAGER,
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            )
+            why = NOT_IN_SWARM if self.node.state == "inactive" else NOT_MANAGER
+            if self.node.state == "manager":  # by its identity, but it could not go on
+                why = f"This manager is not ready: {self.node.swarm_info().error}"
+            raise ControlError(why, HTTPStatus.SERVICE_UNAVAILABLE)
         return api
 
 

@@ -22,11 +22,8 @@ from meshnet_control.controlapi.refusals import unimplemented
 from meshnet_control.convert import to_engine
 from meshnet_control.gateway import answers
 from meshnet_control.gateway.desk import NOT_IN_SWARM, Desk, flag, read, reference, version
+from meshnet_control.identity import ALREADY_IN_SWARM
 
-ALREADY_IN_SWARM: Final = (
-    'This node is already part of a swarm. Use "docker swarm leave" '
-    "to leave this swarm and join another one."
-)
 LAST_MANAGER: Final = (
     "You are attempting to leave the swarm on a node that is participating as a manager. "
     "Removing the last manager erases all current state of the swarm. "

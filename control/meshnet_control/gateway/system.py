@@ -39,11 +39,8 @@ class System:
         for name in ("Api-Version", "Swarm"):
             answer.headers.pop(name, None)  # ours take their place
         if newest >= (1, 42):
-            answer.headers["Swarm"] = {
-                "inactive": "inactive",
-                "worker": "active/worker",
-                "manager": "active/manager",
-            }[node.state]
+            part = node.swarm_info().local_node_state
+            answer.headers["Swarm"] = f"active/{node.state}" if part == "active" else part
         answer.headers["Cache-Control"] = "no-cache, no-store, must-revalidate"
         answer.headers["Pragma"] = "no-cache"
         return answer
