@@ -36,7 +36,7 @@ from meshnet_control.engine import (
     EngineGoneError,
     EngineNotFoundError,
 )
-from meshnet_control.task_dir import TaskDir
+from meshnet_control.task_dir import TASKS, TaskDir
 from meshnet_control.task_step import final
 from meshnet_control.task_worker import DataPlane, Host, Worker
 
@@ -85,7 +85,7 @@ class Agent:
             dataplane=dataplane,
             report=report,
             place=container.Place(node_id, hostname, platform.machine()),
-            tasks_dir=run_dir / "tasks",
+            tasks_dir=run_dir / TASKS,
             gateway=self._allocate,
             file_data=lambda kind, object_id: self._files.get((kind, object_id)),
         )
@@ -227,7 +227,8 @@ class Agent:
             _log.warning("%s", error)
 
 
-async def remove_task_containers(engine: Engine) -> None:
-    """Removes every task container of ours, whatever node it was made by."""
+async def remove_task_containers(engine: Engine) -> int:
+    """Removes every task container of ours, whatever node it was made by; how many there were."""
     found = await engine.containers([container.TASK_LABEL])
     await asyncio.gather(*(engine.remove(entry["Id"]) for entry in found))
+    return len(found)

@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from rich.table import Table
 
-from meshnet_control import processes
+from meshnet_control import identity, processes
 from meshnet_control.api import control_pb2
 from meshnet_control.cli_lab import wide_console
 from meshnet_control.processes import HostError
@@ -43,7 +43,7 @@ def up(*, foreground: bool, install: bool, context: bool) -> None:
     """Start meshnet on this host."""
     processes.need_root()
     if processes.serving() and not install:
-        click.echo(f"meshnet is up: {docker_host()}")
+        _say_up()
         return
     processes.need_engine()
     if foreground:
@@ -54,16 +54,23 @@ def up(*, foreground: bool, install: bool, context: bool) -> None:
         processes.start()
     if context:
         _register_context()
-    click.echo(f"meshnet is up: {docker_host()}")
+    _say_up()
 
 
 @click.command()
 def down() -> None:
     """Stop meshnet and remove every kernel object of it."""
     processes.need_root()
-    processes.stop()
-    _docker("context", "rm", "-f", CONTEXT)
+    for line in processes.stop():
+        click.echo(line)
+    if _docker("context", "inspect", CONTEXT) and _docker("context", "rm", "-f", CONTEXT):
+        click.echo(f"removed docker context: {CONTEXT}")
     click.echo("meshnet is down")
+    if identity.exists(processes.state_dir()):
+        click.echo(
+            f"This node's place in its cluster stays in {processes.state_dir()}: meshnet up takes "
+            "it again (docker swarm leave --force, before meshnet down, gives it up)."
+        )
 
 
 @click.command()
@@ -149,6 +156,12 @@ def _ask_status() -> control_pb2.StatusReply:
                 raise HostError(f"no meshnetd answers on {socket} (meshnet up starts it)") from None
             raise HostError(f"meshnetd: {error.details()}") from None
     return reply
+
+
+def _say_up() -> None:
+    click.echo(f"meshnet is up: {docker_host()}")
+    if os.environ.get("DOCKER_HOST") != docker_host():
+        click.echo('Point docker at it: eval "$(meshnet env)"', err=True)
 
 
 def _register_context() -> None:

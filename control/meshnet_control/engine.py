@@ -212,12 +212,14 @@ class Engine:
                 )
         return _gwbridge(await self._call(lambda api: api.inspect_network(GWBRIDGE)))
 
-    async def remove_gwbridge(self) -> None:
-        """Removes docker_gwbridge if we made it; gone already is success."""
+    async def remove_gwbridge(self) -> bool:
+        """Removes docker_gwbridge if we made it; whether it was there to remove."""
         with contextlib.suppress(EngineNotFoundError):
             network = await self._call(lambda api: api.inspect_network(GWBRIDGE))
             if (network.get("Labels") or {}).get(OURS) == "1":
                 await self._call(lambda api: api.remove_network(GWBRIDGE))
+                return True
+        return False
 
     # ---- events ----
 

@@ -26,14 +26,16 @@ UNITS = Path("/etc/systemd/system")
 
 _STARTS_S = 30.0
 _STOPS_S = 20.0
+_LOOKS_S = 0.1
+_SETTINGS = ("MESHNET_ENGINE", "GRPC_VERBOSITY")
+"""Of the environment of ``up --install``, what the units keep; directories are arguments."""
 _UNIT = """[Unit]
 Description={description}
-Documentation=man:meshnet(8)
 After=network-online.target docker.service{after}
 Wants=network-online.target{wants}
 
 [Service]
-ExecStart={command}
+{settings}ExecStart={command}
 Restart=always
 RestartSec=1
 KillMode=process
@@ -92,9 +94,14 @@ def serving() -> bool:
 def start() -> None:
     """Start what is not running yet and wait until the Engine API is served.
 
+    Units that ``install`` wrote are started by systemd.
+
     Raises:
         HostError: a process ended at once; its last words. What was started is stopped again.
     """
+    if _by_systemd():
+        _start_units()
+        return
     run_dir().mkdir(parents=True, exist_ok=True)
     state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
     started = {name: _spawn(name) for name in (RESOLVER, DAEMON) if _pid(name) is None}
@@ -111,46 +118,72 @@ def start() -> None:
 
 
 def run_in_foreground() -> int:
-    """Run both until meshnetd ends or a signal arrives; meshnetd's exit status."""
+    """Run both until one of them ends or a signal arrives; the exit status of the one that ended.
+
+    ``down`` finds them as it finds started ones. A resolver left over by a process that was killed
+    makes room.
+
+    Raises:
+        HostError: systemd runs meshnet on this host.
+    """
+    if _by_systemd():
+        raise HostError(f"systemd runs meshnet here: systemctl start {DAEMON}, or meshnet down")
     run_dir().mkdir(parents=True, exist_ok=True)
     state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
-    resolver = subprocess.Popen(_command(RESOLVER))
-    daemon = subprocess.Popen(_command(DAEMON))
+    for name in (DAEMON, RESOLVER):
+        _stop(name)
+    running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def forward(number: int, _frame: object) -> None:
-        daemon.send_signal(number)
+    def stop_all(_number: int, _frame: object) -> None:
+        for process in running.values():
+            process.terminate()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
+        signal.signal(number, stop_all)
     try:
-        return daemon.wait()
+        for name in (RESOLVER, DAEMON):  # in a session of their own: the terminal's ^C is ours
+            running[name] = subprocess.Popen(_command(name), start_new_session=True)
+            _pid_file(name).write_text(f"{running[name].pid}\n")
+        while all(process.poll() is None for process in running.values()):
+            time.sleep(_LOOKS_S)
+        return max(abs(process.poll() or 0) for process in running.values())
     finally:
-        resolver.terminate()
-        resolver.wait()
+        for name, process in running.items():
+            process.terminate()
+            process.wait()
+            _pid_file(name).unlink(missing_ok=True)
 
 
-def stop() -> None:
+def stop() -> list[str]:
     """Stop both, take the units away if they are ours, and remove every kernel object of meshnet.
+
+    Returns:
+        What was stopped and removed, a line for each kind; ``[]``: there was nothing.
 
     Raises:
         HostError: the clean-up failed; its last words.
     """
+    said: list[str] = []
     if _by_systemd():
         units = [f"{name}.service" for name in (DAEMON, RESOLVER)]
         _systemctl("disable", "--now", *units)
         for unit in units:
             (UNITS / unit).unlink(missing_ok=True)
         _systemctl("daemon-reload")
-    for name in (DAEMON, RESOLVER):
-        _stop(name)
+        said.append(f"stopped and removed units: {', '.join(units)}")
+    if stopped := [name for name in (DAEMON, RESOLVER) if _stop(name)]:
+        said.append(f"stopped processes: {', '.join(stopped)}")
     done = subprocess.run(
         [*_command(DAEMON), "--cleanup"], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise HostError(f"{DAEMON} --cleanup: {said[-1] if said else f'exit {done.returncode}'}")
+        words = done.stderr.strip().splitlines()
+        raise HostError(f"{DAEMON} --cleanup: {words[-1] if words else f'exit {done.returncode}'}")
     for name in ("docker.sock", "admin.sock", "resolver.sock"):
         (run_dir() / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or it holds what is not ours
+        run_dir().rmdir()
+    return said + done.stdout.splitlines()
 
 
 def install() -> None:
@@ -168,6 +201,10 @@ def install() -> None:
         DAEMON, "meshnet", after=f" {RESOLVER}.service", wants=f" docker.service {RESOLVER}.service"
     )
     _systemctl("daemon-reload")
+    _start_units()
+
+
+def _start_units() -> None:
     _systemctl("enable", "--now", f"{RESOLVER}.service", f"{DAEMON}.service")
     deadline = time.monotonic() + _STARTS_S
     while not _listens(run_dir() / "docker.sock"):
@@ -177,9 +214,13 @@ def install() -> None:
 
 
 def _write_unit(name: str, description: str, *, after: str, wants: str) -> None:
-    text = _UNIT.format(
-        description=description, after=after, wants=wants, command=" ".join(_command(name))
+    settings = "".join(
+        f"Environment={key}={value}\n" for key in _SETTINGS if (value := os.environ.get(key))
     )
+    text = _UNIT.format(
+        description=description, after=after, wants=wants, settings=settings,
+        command=" ".join(_command(name)),
+    )  # fmt: skip
     (UNITS / f"{name}.service").write_text(text)
 
 
@@ -216,17 +257,19 @@ def _need_progress(started: dict[str, subprocess.Popen[bytes]], deadline: float)
         raise HostError(f"{DAEMON} is not ready after {_STARTS_S:.0f} s: {_last_line(DAEMON)}")
 
 
-def _stop(name: str) -> None:
+def _stop(name: str) -> bool:
+    """Whether there was a process to stop."""
     pid = _pid(name)
     if pid is not None:
+        deadline = time.monotonic() + _STOPS_S
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOPS_S
-        while _pid(name) is not None:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
+            while _pid(name) is not None:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.02)
     _pid_file(name).unlink(missing_ok=True)
+    return pid is not None
 
 
 def _pid(name: str) -> int | None:

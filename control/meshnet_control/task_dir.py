@@ -8,7 +8,9 @@
  files/<n> secrets and configs, on a tmpfs of their own; only when the task has some
 ```
 
-Be aware: secrets are never on a disk: ``files`` is a tmpfs whatever the run directory is on.
+Be aware: secrets are never on a disk: ``files`` is a tmpfs whatever the run directory is on. A
+container's program may be any user, so files are readable by all; ``tasks`` itself is root's only,
+so nobody on the host gets to them (a bind mount does not ask the directories above it).
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from google.protobuf.message import DecodeError
 from meshnet.errors import KernelError
 from meshnet_control import gate_fifo
 from meshnet_control.api import control_pb2 as pb
+
+TASKS: Final = "tasks"
+"""In the run directory: the directories of all tasks."""
 
 _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
@@ -47,7 +52,8 @@ class TaskDir:
 
     def make(self, task: pb.Task) -> None:
         """Makes the directory and the gate, and remembers the task."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.mkdir(exist_ok=True, mode=0o711)
         gate_fifo.make(self.gate)
         fresh = self.path / "task.new"
         fresh.write_bytes(task.SerializeToString())

@@ -1,0 +1,250 @@
+"""meshnet on one real host, as its user types it: up, status, down, and what is left after each.
+
+The host is a machine of a lab with an engine and nothing of ours; ``traces`` reads everything that
+meshnet may make on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshnet_control.lab import machine as door
+from meshnet_control.lab.lab import Lab
+from meshnet_control.lab.layout import Layout
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+NAME = "mnsingle"
+ENGINE = "unix:///run/docker.sock"
+OURS = "unix:///run/meshnet/docker.sock"
+TRACES = f"""
+ip -o link | awk '{{ print "link", $2 }}'
+ip netns | awk '{{ print "netns", $1 }}'
+ip rule | sed 's/^/rule /'
+ip -4 route show table all | sed 's/^/route /'
+nft list tables | grep -v 'table ip6\\? \\(nat\\|filter\\|mangle\\|raw\\)$'
+iptables-save | grep -E -- '-j|^:' | sed 's/ \\[.*//'
+cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/route_localnet
+awk '{{ print "mount", $2 }}' /proc/mounts
+find /run/meshnet "$HOME" -mindepth 1 ! -path '*/.docker*' 2>/dev/null
+ls -d /run/meshnet 2>/dev/null
+ps -eo args | grep -E 'meshnet(d|-resolver)' | grep -v grep
+docker -H {ENGINE} ps -aq
+docker -H {ENGINE} network ls --format '{{{{.Name}}}}'
+docker -H {ENGINE} volume ls -q
+"""
+
+
+class Host:
+    """A machine that has a Docker Engine; commands on it and what they say."""
+
+    def __init__(self, lab: Lab, home: Path) -> None:
+        self._lab, self._home = lab, home
+
+    def argv(self, *command: str) -> list[str]:
+        set_up = ["env", "-u", "DOCKER_HOST", f"HOME={self._home}"]
+        return self._lab.command("h1", [*set_up, *command])
+
+    def ask(self, *command: str) -> tuple[int, str]:
+        """Exit status and everything said, both streams."""
+        done = subprocess.run(
+            self.argv(*command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    def do(self, *command: str) -> str:
+        code, said = self.ask(*command)
+        assert code == 0, f"{' '.join(command)}: {said}"
+        return said
+
+    def docker(self, *command: str) -> str:
+        return self.do("docker", "-H", OURS, *command)
+
+    def traces(self) -> set[str]:
+        return set(self.do("sh", "-c", TRACES + "true").splitlines())
+
+    def kill(self, name: str) -> None:
+        self.do("sh", "-c", f"kill -9 $(cat /run/meshnet/{name}.pid)")
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Lab]:
+    """
+    Name: machine; Scope: module; Depends: nothing.
+
+    One host with an engine only, gone after the last test.
+    """
+    lab = Lab(Layout(NAME, 1), engine_only=True)
+    lab.down(lambda *_: None)
+    try:
+        lab.up(lambda *_: None)
+        yield lab
+    finally:
+        lab.down(lambda *_: None)
+
+
+@pytest.fixture
+def host(machine: Lab, tmp_path: Path) -> Iterator[Host]:
+    """
+    Name: host; Scope: function; Depends: machine.
+
+    The host with meshnet down and in no cluster, before and after the test.
+    """
+    made = Host(machine, tmp_path)
+    try:
+        yield made
+    finally:
+        made.do("sh", "-c", "[ ! -d /run/meshnet ] || meshnet down")
+        made.do("sh", "-c", 'rm -rf "$MESHNET_STATE_DIR"')
+
+
+def until(what: str, host: Host, wanted: str, *command: str) -> None:
+    door.wait_for(what, lambda: wanted in host.ask(*command)[1], timeout_s=20, interval_s=0.1)
+
+
+def with_service(host: Host) -> None:
+    """A cluster of one, a published service on an overlay, a secret in its tasks."""
+    host.do("meshnet", "up")
+    host.docker("swarm", "init", "--advertise-addr", "eth0")
+    host.docker("network", "create", "-d", "overlay", "inner")
+    host.do("sh", "-c", f"echo hush | docker -H {OURS} secret create hush -")
+    host.docker(
+        "service", "create", "-d", "--no-resolve-image", "--name", "web", "--replicas", "2",
+        "--network", "inner", "--secret", "hush", "-p", "8080:80", "meshnet/web:1",
+    )  # fmt: skip
+    until("two replicas", host, "2/2", "docker", "-H", OURS, "service", "ls")
+
+
+def need_secrets_out_of_reach(host: Host) -> None:
+    """Root reads the secret of both tasks; another user of the host reads neither."""
+    pattern = "/run/meshnet/tasks/*/files/0"
+    assert host.do("sh", "-c", f"cat {pattern}") == "hush\n" * 2
+    paths = host.do("sh", "-c", f"ls {pattern}").split()
+    code, said = host.ask("setpriv", "--reuid=65534", "--clear-groups", "cat", *paths)
+    assert code != 0
+    assert "hush" not in said
+
+
+def test_up_twice_and_down_twice_leave_the_host_as_it_was(host: Host) -> None:
+    before = host.traces()
+    assert host.do("meshnet", "up").startswith(f"meshnet is up: {OURS}\n")
+    pids = host.do("sh", "-c", "cat /run/meshnet/*.pid")
+    assert host.do("meshnet", "up").startswith(f"meshnet is up: {OURS}\n")
+    assert host.do("sh", "-c", "cat /run/meshnet/*.pid") == pids
+    assert "meshnet" in host.do("docker", "context", "ls")
+    shell = 'eval "$(meshnet env)" && docker info --format "{{.Swarm.LocalNodeState}}"'
+    assert "inactive" in host.do("sh", "-c", shell)
+    assert host.do("meshnet", "down").splitlines() == [
+        "stopped processes: meshnetd, meshnet-resolver",
+        "removed docker context: meshnet",
+        "meshnet is down",
+    ]
+    assert host.traces() == before
+    assert host.do("meshnet", "down") == "meshnet is down\n"
+    assert host.traces() == before
+
+
+def test_a_service_runs_is_shown_and_leaves_nothing(host: Host) -> None:
+    before = host.traces()
+    with_service(host)
+    assert "sees" in host.do("curl", "-s", "-m", "5", "http://127.0.0.1:8080/")
+    shown = json.loads(host.do("meshnet", "status", "--format", "json"))
+    assert (shown["hostname"], shown["role"], shown["tasks"]) == ("h1", "manager", 2)
+    assert shown["networks"] == ["ingress", "inner"]
+    loops = {loop["name"]: loop for loop in shown["reconcilers"]}
+    assert set(loops) == {"overlay", "gwbridge", "lb", "resolver"}
+    assert all(loop["error"] == "" and loop["last_round"] > 0 for loop in loops.values())
+    need_secrets_out_of_reach(host)
+    table = host.do("meshnet", "status")
+    assert "manager" in table
+    assert max(map(len, table.splitlines())) <= 80
+    said = host.do("meshnet", "down")
+    for line in (
+        "removed containers of tasks: 2",
+        "removed nftables tables: ip meshnet",
+        "removed iptables rules: ours in DOCKER-USER",
+        "removed network docker_gwbridge",
+    ):
+        assert line in said
+    assert "mn-ingress" in said
+    assert host.traces() == before
+
+
+def test_a_killed_daemon_comes_back_to_its_tasks_and_down_removes_them_without_it(
+    host: Host,
+) -> None:
+    before = host.traces()
+    with_service(host)
+    running = host.do("docker", "-H", ENGINE, "ps", "-q")
+    host.kill("meshnetd")
+    code, said = host.ask("meshnet", "status")
+    assert code == 1
+    assert said.endswith("(meshnet up starts it)\n")
+    assert "sees" in host.do("curl", "-s", "-m", "5", "http://127.0.0.1:8080/")
+    host.do("meshnet", "up")
+    until("the tasks", host, "2/2", "docker", "-H", OURS, "service", "ls")
+    assert host.do("docker", "-H", ENGINE, "ps", "-q") == running
+    host.kill("meshnetd")
+    assert "removed containers of tasks: 2" in host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+def test_a_host_that_lost_its_run_directory_as_in_a_reboot_comes_back(host: Host) -> None:
+    before = host.traces()
+    with_service(host)
+    host.kill("meshnetd")
+    host.kill("meshnet-resolver")
+    host.do("sh", "-c", f"docker -H {ENGINE} stop -t 0 $(docker -H {ENGINE} ps -q)")
+    host.do("sh", "-c", "umount /run/meshnet/tasks/*/files && rm -r /run/meshnet")
+    host.do("sh", "-c", "ip -all netns del && nft delete table ip meshnet")
+    host.do("meshnet", "up")
+    until("the service", host, "sees", "curl", "-s", "-m", "1", "http://127.0.0.1:8080/")
+    until("all replicas", host, "2/2", "docker", "-H", OURS, "service", "ls")
+    host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+@pytest.mark.parametrize("ended_by", ["SIGINT", "down"])
+def test_in_the_foreground_it_ends_with_its_terminal(host: Host, ended_by: str) -> None:
+    before = host.traces()
+    with subprocess.Popen(
+        host.argv("meshnet", "up", "--foreground"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as terminal:  # fmt: skip
+        try:
+            until("the Engine API", host, "none", "meshnet", "status")
+            assert host.do("meshnet", "up").startswith("meshnet is up")
+            if ended_by == "down":
+                host.do("meshnet", "down")
+            else:
+                os.killpg(terminal.pid, signal.Signals[ended_by])
+            log, _ = terminal.communicate(timeout=20)
+        finally:
+            terminal.kill()
+    assert "Traceback" not in log
+    if ended_by != "SIGINT":
+        assert terminal.returncode in {0, -signal.SIGTERM}
+    deadline = time.monotonic() + 10
+    while "meshnetd" in host.do("sh", "-c", "ps -eo args") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+def test_without_an_engine_up_is_refused_in_docker_s_words(host: Host) -> None:
+    before = host.traces()
+    refused = host.ask("env", "MESHNET_ENGINE=unix:///run/none.sock", "meshnet", "up")
+    assert refused == (
+        1,
+        "meshnet: Cannot connect to the Docker daemon at unix:///run/none.sock. "
+        "Is the docker daemon running?\n",
+    )
+    assert host.traces() == before
