@@ -40,7 +40,7 @@ class Admin(control_pb2_grpc.AdminServicer):
         reply = pb.StatusReply(
             version=version("meshnet"),
             hostname=self._hostname,
-            role="none",
+            role="none" if self._node.state == "inactive" else self._node.state,
             engine=self._engine_version,
             error=self._node.error,
         )
