@@ -152,15 +152,19 @@ async def until(what, seconds=10.0):
 # ---- join ----
 
 
-@pytest.mark.parametrize(("secret", "role"), [(WORKER, "worker"), (MANAGER, "manager")])
-async def test_a_token_makes_a_node_of_its_role(cluster, secret, role):
-    token = tokens.join_token(cluster.identity.certs.root, secret)
-    joined = await cluster.join(token, advertise_addr="127.0.0.7:2377")
+async def test_a_workers_token_makes_a_worker(cluster):
+    joined = await cluster.join(cluster.worker_token, advertise_addr="127.0.0.7:2377")
     node = await cluster.node(joined.node_id)
-    assert (joined.role, node.spec.role, joined.cluster_id) == (role, role, CLUSTER)
+    assert (joined.role, node.spec.role, joined.cluster_id) == ("worker", "worker", CLUSTER)
     assert (node.status.addr, node.description.hostname) == ("127.0.0.7", "w1")
     who = ca.peer(joined.certs.certificate, joined.certs.root, {})
-    assert who == ca.Peer("node", joined.node_id, role)
+    assert who == ca.Peer("node", joined.node_id, "worker")
+
+
+async def test_a_second_manager_is_refused_and_no_node_is_made(cluster):
+    with pytest.raises(ControlError, match="runs one manager: join this node with the worker"):
+        await cluster.join(cluster.manager_token)
+    assert len(await cluster.store.list(pb.Node)) == 1
 
 
 async def test_a_wrong_secret_is_refused_in_the_handshake(cluster):
@@ -213,7 +217,8 @@ async def test_a_rotated_token_counts_from_the_next_connection_on(cluster):
     await until(joins)
     with pytest.raises(ControlError, match="valid join token"):
         await cluster.join(cluster.worker_token)
-    assert (await cluster.join(cluster.manager_token)).role == "manager"
+    with pytest.raises(ControlError, match="runs one manager"):  # its secret still counts
+        await cluster.join(cluster.manager_token)
 
 
 async def test_a_joiner_may_call_nothing_but_issue(cluster):

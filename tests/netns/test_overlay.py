@@ -58,7 +58,8 @@ class Bed:
         )
 
     def pings(self, name: str, address: str) -> bool:
-        return self.inside(name, f"busybox ping -c1 -W1 {address}").returncode == 0
+        ping = f"busybox ping -c1 -W1 {address}"
+        return any(self.inside(name, ping).returncode == 0 for _ in range(3))
 
 
 def _remove() -> None:
