@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,7 +98,7 @@ def sandbox_of(task: pb.Task, netns: str, gateway: IPv4Interface | None) -> Sand
         networks=networks,
         gateway_address=gateway,
         ports=_ports(task),
-        upstreams=tuple(IPv4Address(server) for server in dns.nameservers if ":" not in server),
+        upstreams=tuple(ip_address(server) for server in dns.nameservers),
         search=tuple(dns.search),
     )
 

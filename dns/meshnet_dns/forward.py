@@ -11,13 +11,12 @@ Each question gets a socket of its own, so the kernel picks a random port, and a
 the question must match (RFC 5452). The packet is passed on byte by byte but for its ID, so EDNS,
 DNSSEC and types we know nothing of work.
 
-**Upstreams are asked from the host's network namespace**, not from the container's as Docker does:
-what the host can ask, its containers can (127.0.0.53 of systemd-resolved included), with no need of
-docker_gwbridge, masquerading or a route in the container.
+Servers that a container names (``--dns``) are asked from its own network namespace, as Docker does:
+one may be a service on its network, and 127.0.0.1 is the container. The host's servers are asked
+from the host's: what the host can ask its containers can, 127.0.0.53 of systemd-resolved included.
 
-Be aware: so a DNS server that lives on an overlay network cannot be an upstream. At most
-``MOST_PENDING`` questions are on their way at once; more are refused (REFUSED), as Docker does.
-Answers of upstreams are not cached.
+Be aware: at most ``MOST_PENDING`` questions are on their way at once; more are refused (REFUSED),
+as Docker does. Answers of upstreams are not cached.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from select import EPOLLIN, EPOLLOUT
 from typing import Final
@@ -33,6 +33,7 @@ from meshnet_dns import wire
 from meshnet_dns.answer import NXDOMAIN, REFUSED, SERVFAIL
 from meshnet_dns.counters import Counters
 from meshnet_dns.loop import Loop, Timer
+from meshnet_dns.namespace import inside
 from meshnet_dns.upstreams import HostUpstreams
 
 TIMEOUT_S: Final = 2.0
@@ -66,7 +67,9 @@ class Forwarder:
         self.port = port
         self.pending: set[_Exchange] = set()
 
-    def ask(self, query: bytes, upstreams: Sequence[str], *, tcp: bool, done: Done) -> None:
+    def ask(
+        self, query: bytes, upstreams: Sequence[str], *, tcp: bool, done: Done, netns: str = ""
+    ) -> None:
         """Ask ``query`` (>= 12 bytes) of ``upstreams`` in order; ``done`` is called exactly once.
 
         Args:
@@ -74,6 +77,7 @@ class Forwarder:
             upstreams: IPv4 or IPv6 addresses; those after the third are not asked.
             tcp: the client can take 65535 bytes.
             done: may be called before this returns.
+            netns: path of the network namespace to ask from, the resolver's own if empty.
         """
         if not upstreams:
             done(wire.failure(query, NXDOMAIN))
@@ -83,7 +87,7 @@ class Forwarder:
             done(wire.failure(query, REFUSED))
             return
         self.counters.forwarded += 1
-        exchange = _Exchange(self, query, upstreams, tcp=tcp, done=done)
+        exchange = _Exchange(self, query, upstreams, tcp=tcp, done=done, netns=netns)
         self.pending.add(exchange)
         exchange.next_upstream()
 
@@ -92,7 +96,14 @@ class _Exchange:
     """One question on its way, at one upstream at a time."""
 
     def __init__(
-        self, forwarder: Forwarder, query: bytes, upstreams: Sequence[str], *, tcp: bool, done: Done
+        self,
+        forwarder: Forwarder,
+        query: bytes,
+        upstreams: Sequence[str],
+        *,
+        tcp: bool,
+        done: Done,
+        netns: str,
     ) -> None:
         self._forwarder = forwarder
         self._number = query[:2]
@@ -101,6 +112,7 @@ class _Exchange:
         self._upstream = ""
         self._tcp = tcp
         self._done = done
+        self._netns = netns
         self._refusal = b""
         self._socket: socket.socket | None = None
         self._timer: Timer | None = None
@@ -123,9 +135,10 @@ class _Exchange:
         loop = self._forwarder.loop
         family = socket.AF_INET6 if ":" in self._upstream else socket.AF_INET
         try:
-            asking = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            with inside(self._netns) if self._netns else nullcontext():
+                asking = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         except OSError:
-            return False  # no IPv6 here, or no descriptor is left
+            return False  # no IPv6 here, no descriptor is left, or the container has gone
         try:
             asking.connect((self._upstream, self._forwarder.port))
             if kind == socket.SOCK_DGRAM:

@@ -99,8 +99,8 @@ def desired(snapshot: Snapshot) -> Desired:
 def sandbox_dns(sandbox: Sandbox, named: Set[NetworkId]) -> SandboxDns:
     """How ``sandbox`` finds names; only networks in ``named`` have any.
 
-    One with no way out (all its networks are internal) may ask nobody else: questions are a way
-    out too (CVE-2024-29018 of moby).
+    One with no way out (all its networks are internal) may not ask the host's servers: questions
+    are a way out too (CVE-2024-29018 of moby). Its own are asked from inside, where it ends.
     """
     return SandboxDns(
         netns=sandbox.netns,

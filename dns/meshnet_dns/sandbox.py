@@ -10,12 +10,8 @@ out. Setting up one sandbox blocks the loop for those 50 us.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +20,16 @@ from meshnet_dns.counters import Counters
 from meshnet_dns.forward import Done, Forwarder
 from meshnet_dns.loop import READ, Loop
 from meshnet_dns.mmsg import Batch
+from meshnet_dns.namespace import inside
 from meshnet_dns.ports import RESOLVER_PORT
 from meshnet_dns.state import SandboxDns
 from meshnet_dns.streams import Streams
 from meshnet_dns.views import View
 
 ADDRESS: Final = "127.0.0.11"
-_CLONE_NEWNET: Final = 0x40000000
 _SO_RCVBUFFORCE: Final = 33
 _RECEIVE_BUFFER: Final = 1 << 20
 """Bytes of queries the kernel keeps while we are busy; used only then."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Sandbox:
@@ -119,41 +113,19 @@ class Sandbox:
             self._ask(packet, tcp=True, done=done)
 
     def _ask(self, packet: bytes, *, tcp: bool, done: Done) -> None:
-        upstreams = self.settings.upstreams or self._forwarder.host.now()
-        allowed = upstreams if self.settings.forwards else ()
-        self._forwarder.ask(packet, allowed, tcp=tcp, done=done)
-
-
-@contextmanager
-def _inside(path: str) -> Iterator[tuple[int, int]]:
-    """This thread is in the namespace at ``path``; its device and inode."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(there)
-            identity = os.fstat(there)
-        finally:
-            os.close(there)
-        try:
-            yield identity.st_dev, identity.st_ino
-        finally:
-            # Should this fail, the process must end: it may not go on elsewhere.
-            _enter(home)
-    finally:
-        os.close(home)
-
-
-def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        """Its own servers from inside, as it would reach them; else the host's from the host."""
+        own, forwarder = self.settings.upstreams, self._forwarder
+        if own:
+            forwarder.ask(packet, own, tcp=tcp, done=done, netns=self.settings.netns)
+        else:
+            others = forwarder.host.now() if self.settings.forwards else ()
+            forwarder.ask(packet, others, tcp=tcp, done=done)
 
 
 def _open(path: str) -> tuple[socket.socket, socket.socket, tuple[int, int]]:
     opened: list[socket.socket] = []
     try:
-        with _inside(path) as identity:
+        with inside(path) as identity:
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 made = socket.socket(
                     socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC

@@ -4,7 +4,7 @@
  container's netns: 127.0.0.11:53 ─nft─> 127.0.0.11:41053 ─┐ sockets opened inside
  container's netns: 127.0.0.11:53 ─nft─> 127.0.0.11:41053 ─┤
                                           resolver.sock ───┼─> one epoll loop ──> upstreams
- meshnetd ── zones, sandboxes ────────────────┘            ┘        (from the host's namespace)
+ meshnetd ── zones, sandboxes ────────────────┘            ┘   (the host's: from the host)
 ```
 It knows nothing of clusters: zones and sandboxes are told by ``operations`` (in meshnetd). It is a
 process of its own so that neither a busy nor a stopped meshnetd delays an answer.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any, Final
 
 import msgpack
@@ -36,8 +36,9 @@ class SandboxDns:
     Attributes:
         netns: path of its network namespace.
         networks: whose names it sees, in interface order; the first that knows a name answers.
-        upstreams: IPv4 addresses of servers for all other names; none named: the host's own.
-        forwards: whether names that are not ours may be asked of anybody.
+        upstreams: IPv4 or IPv6 addresses of servers for all other names, asked from inside
+            ``netns``: one may run in a container.
+        forwards: without ``upstreams``, whether the host's own may be asked.
     """
 
     netns: str
@@ -116,7 +117,7 @@ def sandbox_of(payload: Payload) -> SandboxDns:
         return SandboxDns(
             netns=str(payload["netns"]),
             networks=tuple(NetworkId(str(network)) for network in payload["networks"]),
-            upstreams=tuple(str(IPv4Address(upstream)) for upstream in payload["upstreams"]),
+            upstreams=tuple(str(ip_address(upstream)) for upstream in payload["upstreams"]),
             forwards=bool(payload["forwards"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 ```
  c1, c2 (containers) ── 127.0.0.11 ── resolver in host ── 10.77.0.0/24 ── up (upstreams at .2 to .5)
+        └───────────────────── 10.78.n.0/24 ─────────────────────────────┘
 ```
 """
 
@@ -40,8 +41,8 @@ SUBNETS = {FRONT: IPv4Network("10.0.1.0/24"), INSIDE: IPv4Network("10.0.2.0/24")
 WEB, RR_SERVICE = ServiceId("s1"), ServiceId("s2")
 GATEWAY = IPv4Interface("172.18.0.3/16")
 SILENT, REFUSES, GOOD, HOSTS = "10.77.0.2", "10.77.0.3", "10.77.0.4", "10.77.0.5"
-NOBODY = "10.77.0.1"
-"""The host itself: nobody listens there, the kernel says so at once."""
+NOBODY = "10.77.0.6"
+"""Nobody listens there, the kernel says so at once."""
 
 
 class Knows(BaseResolver):  # type: ignore[misc]
@@ -148,7 +149,7 @@ class World:
         self.host, self.up = bed.namespace("h"), bed.namespace("u")
         bed.veth(self.host, "u0", self.up, "h0")
         bed.run(f"ip -n {self.host} address add 10.77.0.1/24 dev u0")
-        for address in (SILENT, REFUSES, GOOD, HOSTS):
+        for address in (SILENT, REFUSES, GOOD, HOSTS, NOBODY):
             bed.run(f"ip -n {self.up} address add {address}/24 dev h0")
         self.upstreams = Upstreams(bed.path(self.up))
         self.etc = Path("/etc/netns") / self.host  # man ip-netns: its /etc/resolv.conf
@@ -175,8 +176,18 @@ class World:
         except ResolverError:
             return None
 
-    def container(self, label):
-        return self.bed.namespace(label)
+    def container(self, label, *, out=True):
+        """A namespace; with a way ``out`` it can reach the upstreams itself."""
+        name = self.bed.namespace(label)
+        if out:
+            net = f"10.78.{label[1:]}"
+            self.bed.veth(name, "eth1", self.up, label)
+            self.bed.run(
+                f"ip -n {name} address add {net}.2/24 dev eth1\n"
+                f"ip -n {self.up} address add {net}.1/24 dev {label}\n"
+                f"ip -n {name} route add 10.77.0.0/24 via {net}.1"
+            )
+        return name
 
     def tell(self, snapshot, *, nft=True):
         """One round of both reconcilers; a second one would change nothing."""
@@ -318,13 +329,29 @@ def test_one_that_waits_for_an_upstream_keeps_nobody_waiting(world):
         assert time.monotonic() - began < 1
 
 
-def test_an_internal_network_asks_nobody(world):
-    c1 = world.container("c1")
-    world.tell(picture(world.bed, {c1: (INSIDE, (GOOD,))}))
-    assert world.ask(c1, "secret.test").header.rcode == NXDOMAIN
-    assert world.ask(c1, "secret.test", tcp=True).header.rcode == NXDOMAIN
-    assert world.ask(c1, "web").header.rcode == NXDOMAIN, "of another network"
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_an_internal_network_asks_nobody_outside(world, tcp):
+    hosts, own = world.container("c1", out=False), world.container("c2", out=False)
+    world.tell(picture(world.bed, {hosts: (INSIDE, ()), own: (INSIDE, (GOOD,))}))
+    assert world.ask(hosts, "secret.test", tcp=tcp).header.rcode == NXDOMAIN
+    assert world.ask(own, "secret.test", tcp=tcp).header.rcode == SERVFAIL, "no way there"
+    assert world.ask(hosts, "web", tcp=tcp).header.rcode == NXDOMAIN, "of another network"
     assert all(not knows.asked for knows in world.upstreams.knows.values())
+
+
+def test_its_own_server_may_run_where_only_the_container_can_reach_it(world):
+    c1 = world.container("c1")
+    world.bed.run(f"ip -n {world.up} address add 10.79.0.1/32 dev lo")
+    world.bed.run(f"ip -n {c1} route add 10.79.0.1 via 10.78.1.1")
+    world.tell(picture(world.bed, {c1: (FRONT, ("10.79.0.1",))}))
+    with netns.inside(world.bed.path(world.up)):
+        server = DNSServer(Knows("192.0.2.1"), "10.79.0.1", 53, logger=DNSLogger("-request,-reply"))
+    server.start_thread()
+    try:
+        assert world.addresses(c1, "who.test") == ["192.0.2.1"]
+    finally:
+        server.stop()
+        server.server.server_close()
 
 
 def test_killed_it_goes_on_from_its_memory_before_anybody_speaks_to_it(world):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Final
 
 from meshnet_control.api.control_pb2 import (
@@ -98,10 +99,19 @@ def _container(container: ContainerSpec) -> None:
         if mount.target in targets:
             raise invalid(f"ContainerSpec: duplicate mount point: {mount.target}")
         targets.add(mount.target)
+    for server in container.dns_config.nameservers:
+        _address("DNS server", server)
     if container.HasField("healthcheck"):
         _health(container.healthcheck)
     _references("secret", [(s.secret_id, s.secret_name, s.file.name) for s in container.secrets])
     _references("config", [(c.config_id, c.config_name, c.file.name) for c in container.configs])
+
+
+def _address(what: str, address: str) -> None:
+    try:
+        ip_address(address)
+    except ValueError:
+        raise invalid(f'ContainerSpec: {what} "{address}" is not an IP address') from None
 
 
 def _health(health: HealthConfig) -> None:

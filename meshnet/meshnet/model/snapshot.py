@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from typing import Literal
 
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
@@ -107,8 +107,8 @@ class Sandbox:
     gateway_address: IPv4Interface | None
     """Address on docker_gwbridge, None when every network is internal."""
     ports: tuple[PublishedPort, ...] = ()
-    upstreams: tuple[IPv4Address, ...] = ()
-    """DNS servers for names that are not ours."""
+    upstreams: tuple[IPv4Address | IPv6Address, ...] = ()
+    """DNS servers of its own for names that are not ours; none: the host's."""
     search: tuple[str, ...] = ()
 
 
