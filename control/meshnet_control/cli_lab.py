@@ -17,6 +17,7 @@ from rich.table import Table
 
 from meshnet_control.lab import machine as door
 from meshnet_control.lab.lab import Lab, Report, need_root
+from meshnet_control.lab.layout import DEFAULT_NAME, MAX_HOSTS
 from meshnet_control.lab.play import Play, Show, StepError
 from meshnet_control.lab.scenario import DEMO_STEPS
 
@@ -153,13 +154,16 @@ def _progress() -> Iterator[Report]:
 
 
 @lab.command()
-@click.option("--hosts", type=int, default=3, show_default=True)
+@click.option("--hosts", type=click.IntRange(3, MAX_HOSTS), default=3, show_default=True)
 def demo(*, hosts: int) -> None:
-    """Play the scenario aloud and leave the lab up."""
+    """Play the scenario aloud and leave the lab up; a lab that is up is made anew."""
     need_root()
     console = Console(highlight=False, soft_wrap=True)
     current = Lab.current()
     play = Play(Lab(replace(current.layout, size=hosts)), show=_audience(console))
+    if door.observe(current.layout).members:
+        console.print("A lab is up: it is taken down first, the scenario begins with nothing.")
+        current.down(lambda *_: None)
     began = time.monotonic()
     for number, step in enumerate(DEMO_STEPS, start=1):
         console.print(f"\n{number}. {step.title}", style="bold")
@@ -167,7 +171,7 @@ def demo(*, hosts: int) -> None:
             step.play(play)
         except StepError as error:
             raise StepError(f"step {number}, {step.title!r}, does not hold: {error}") from None
-    meshnet_command = f"sudo {Path(sys.argv[0])}"
+    meshnet_command = _as_typed(current.layout.name)
     console.print(f"\nAll {len(DEMO_STEPS)} steps hold ({time.monotonic() - began:.0f} s).")
     console.print("The lab is still up. Go on with:", style="bold")
     console.print(f"  {meshnet_command} lab exec h1 -- docker service ps server")
@@ -175,6 +179,15 @@ def demo(*, hosts: int) -> None:
     console.print(f"  {meshnet_command} lab start {play.lab.layout.hosts[-1].name}")
     console.print("and take it down with:", style="bold")
     console.print(f"  {meshnet_command} lab down")
+
+
+def _as_typed(lab_name: str) -> str:
+    """How this command is typed from the current directory, by a user who is not root."""
+    script = Path(sys.executable).with_name("meshnet")
+    if script.is_relative_to(Path.cwd()):
+        script = script.relative_to(Path.cwd())
+    setting = "" if lab_name == DEFAULT_NAME else f"MESHNET_LAB={lab_name} "
+    return f"sudo {setting}{script}"
 
 
 def _audience(console: Console) -> Show:

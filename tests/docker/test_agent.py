@@ -12,6 +12,7 @@ import pytest
 from meshnet_control.agent import Agent, remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine import Engine
+from meshnet_control.task_dir import TASKS, TaskDir
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
@@ -113,9 +114,13 @@ async def desk(engine, run_dir):
 def run_dir(engine):
     made = engine.shared / uuid.uuid4().hex
     made.mkdir()
-    yield made
-    for container in engine.docker("ps", "-aq").split():
-        engine.docker("rm", "-f", container)
+    try:
+        yield made
+        for container in engine.docker("ps", "-aq").split():
+            engine.docker("rm", "-f", container)
+    finally:  # a test that failed half-way leaves its secrets mounted
+        for directory in made.glob(f"{TASKS}/*"):
+            TaskDir(directory).remove()
 
 
 def task(number=1, args=("sleep", "1000"), **spec):
