@@ -119,7 +119,14 @@ class Files(Generic[F]):
         check_file_name(spec.name)
         if isinstance(spec, SecretSpec) and spec.driver.name:
             raise unimplemented(
-                f"secret driver {spec.driver.name} is not supported by this version of meshnet"
+                f"secret driver {spec.driver.name} is not supported by this version of meshnet: "
+                "store the secret's data in the swarm, without --driver"
+            )
+        if spec.templating.name:
+            raise unimplemented(
+                f"template driver {spec.templating.name} is not supported by this version of "
+                f"meshnet: create the {self._word} without --template-driver, its data as the "
+                "container shall read it"
             )
         limit = _MAX_BYTES[self._word]
         if not 0 < len(spec.data) < limit:

@@ -153,10 +153,13 @@ class Networks:
         if "encrypted" in request.options and request.options["encrypted"] != "false":
             raise unimplemented(
                 "encrypted overlay networks are not supported by this version of meshnet: "
-                "refused rather than sent in clear text"
+                "leave out --opt encrypted only where the underlay may read the traffic"
             )
         if request.enable_ipv6:
-            raise unimplemented("IPv6 on overlay networks is not supported by this version")
+            raise unimplemented(
+                "IPv6 on overlay networks is not supported by this version of meshnet: "
+                "leave out --ipv6"
+            )
         for config in request.ipam.config:
             _check_config(config)
         _check_apart(request.ipam.config)

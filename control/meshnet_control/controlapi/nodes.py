@@ -72,7 +72,7 @@ class Nodes:
             raise precondition("attempting to demote the last manager of the swarm")
         raise unimplemented(
             f"node {node.description.hostname} cannot become a {role}: "
-            "this version of meshnet runs one manager"
+            "this version of meshnet runs one manager; leave it a worker"
         )
 
     async def remove(self, reference: str, *, force: bool) -> None:

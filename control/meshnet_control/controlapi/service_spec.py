@@ -15,6 +15,7 @@ from typing import Final
 
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import (
+    ContainerSpec,
     EndpointSpec,
     PortConfig,
     Service,
@@ -51,6 +52,7 @@ def complete(spec: ServiceSpec) -> ServiceSpec:
     task = done.task_template
     if not task.HasField("container_spec") or task.runtime not in {"", "container"}:
         raise ControlError("mismatched Runtime and *Spec fields", HTTPStatus.BAD_REQUEST)
+    _check_supported(task.container_spec)
     if not task.networks and done.networks:
         task.networks.extend(done.networks)
     del done.networks[:]
@@ -71,12 +73,30 @@ def complete(spec: ServiceSpec) -> ServiceSpec:
     return done
 
 
+def _check_supported(container: ContainerSpec) -> None:
+    """Refuse what a Linux engine would not do for a task rather than leave it out silently."""
+    if container.privileges.HasField("credential_spec"):
+        raise unimplemented(
+            "credential specs are for Windows containers, meshnet runs Linux ones: "
+            "leave out --credential-spec"
+        )
+    if container.isolation.lower() not in {"", "default"}:
+        raise unimplemented(
+            f"isolation {container.isolation} is for Windows containers, meshnet runs Linux ones: "
+            "leave out --isolation"
+        )
+
+
 def _complete_mode(spec: ServiceSpec) -> None:
     mode = mode_of(spec)
     if mode == "":
         spec.mode.replicated.SetInParent()
     elif mode.endswith("-job"):
-        raise unimplemented(f"service mode {mode} is not supported by this version of meshnet")
+        raise unimplemented(
+            f"service mode {mode} is not supported by this version of meshnet: create the service "
+            f"with --mode {mode.removesuffix('-job')} and --restart-condition none, "
+            "then its tasks run once"
+        )
     if mode != "global" and not spec.mode.replicated.HasField("replicas"):
         spec.mode.replicated.replicas = 1
 

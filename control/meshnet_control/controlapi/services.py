@@ -33,6 +33,7 @@ from meshnet_control.controlapi.refusals import (
     unimplemented,
 )
 
+_ENGINE_NETWORKS = frozenset({"bridge", "host", "none"})
 _FILTERS = ("id", "label", "mode", "name", "runtime")
 
 
@@ -184,6 +185,11 @@ def _network(networks: list[Network], target: str) -> Network:
     except ControlError as error:
         if error.status != 404:  # noqa: PLR2004
             raise
+        if target in _ENGINE_NETWORKS:
+            raise unimplemented(
+                f"network {target} cannot be used with services in this version of meshnet: "
+                "create one with 'docker network create -d overlay' and name that"
+            ) from None
         raise not_found("network", target) from None
 
 

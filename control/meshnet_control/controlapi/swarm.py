@@ -9,7 +9,7 @@ from __future__ import annotations
 from meshnet.model.ids import Rng, base36
 from meshnet_control.api.control_pb2 import Cluster, ClusterSpec
 from meshnet_control.controlapi.access import Access, check_version
-from meshnet_control.controlapi.refusals import invalid, not_found, unimplemented
+from meshnet_control.controlapi.refusals import autolock, invalid, not_found, unimplemented
 
 _MIN_CERT_EXPIRY_NS = 3600 * 1_000_000_000
 _SECRET_BITS, _SECRET_DIGITS = 128, 25
@@ -75,7 +75,16 @@ def _check(old: ClusterSpec, new: ClusterSpec) -> None:
     if heartbeat < 0:
         raise invalid("heartbeat time period cannot be a negative duration")
     if new.encryption_config.auto_lock_managers:
-        raise unimplemented("autolock is not supported by this version of meshnet")
+        raise autolock()
     asked, has = new.ca_config, old.ca_config
-    if asked.force_rotate != has.force_rotate or asked.signing_ca_cert or asked.external_cas:
-        raise unimplemented("rotating the CA is not supported by this version of meshnet")
+    if asked.external_cas:
+        raise unimplemented(
+            "an external CA is not supported by this version of meshnet: leave out --external-ca, "
+            "the manager signs the nodes' certificates itself"
+        )
+    if asked.force_rotate != has.force_rotate or asked.signing_ca_cert or asked.signing_ca_key:
+        raise unimplemented(
+            "rotating the CA is not supported by this version of meshnet: for a new CA make a new "
+            "swarm ('docker swarm leave --force', then 'docker swarm init'); to keep strangers out "
+            "rotate the join tokens ('docker swarm join-token --rotate worker')"
+        )

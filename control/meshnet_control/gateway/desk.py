@@ -81,17 +81,43 @@ async def read(request: web.Request, cls: type[M]) -> M:
     Raises:
         ControlError: not JSON, or it carries a value we do not know (400).
     """
-    return from_engine(cls, parse_json(await request.text()))
+    return from_engine(cls, parse_object(await request.read()))
 
 
-def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """JSON of a body.
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a body.
 
     Raises:
-        ControlError: broken, in the words of Go's decoder (400).
+        ControlError: broken, or another JSON value (400).
+    """
+    value = parse_json(raw)
+    if isinstance(value, dict):
+        return value
+    kind = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(
+        type(value), "number"
+    )
+    raise ControlError(f"the body must be a JSON object, not a value of type {kind}")
+
+
+def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """JSON of a body, which is UTF-8 (RFC 8259, 8.1) and at most some hundred levels deep.
+
+    Raises:
+        ControlError: broken, in the words of Go's decoder where it has them (400).
     """
     try:
-        return json.loads(text)
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise ControlError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half a surrogate pair is no text and would spoil the store
+            json.dumps(value, ensure_ascii=False).encode()
+        return value  # noqa: TRY300 - one try for both
+    except UnicodeEncodeError:
+        raise ControlError("the body has half a surrogate pair, which is no character") from None
+    except RecursionError:
+        raise ControlError("exceeded max depth") from None
     except json.JSONDecodeError as error:
         if not text.strip():
             raise ControlError("EOF") from None
@@ -101,6 +127,8 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
         raise ControlError(
             f"invalid character '{rest[0]}' looking for beginning of value"
         ) from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise ControlError(f"invalid number in the body: {error}") from None
 
 
 def version(request: web.Request, kind: str) -> int:

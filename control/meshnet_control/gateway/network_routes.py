@@ -17,7 +17,7 @@ from meshnet_control.controlapi import filters, network_view
 from meshnet_control.controlapi.refusals import ambiguous, not_found
 from meshnet_control.convert import from_engine
 from meshnet_control.gateway import answers
-from meshnet_control.gateway.desk import Desk, flag, parse_json, reference
+from meshnet_control.gateway.desk import Desk, flag, parse_object, reference
 
 
 class NetworkRoutes:
@@ -51,8 +51,8 @@ class NetworkRoutes:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """``POST /networks/create``: swarm-scoped ones are ours."""
-        body = parse_json(await request.text())
-        if not isinstance(body, dict) or not _swarm_scoped(body):
+        body = parse_object(await request.read())
+        if not _swarm_scoped(body):
             return await self._relay(request)
         api = self._desk.api()
         asked = from_engine(NetworkCreateRequest, body)
@@ -66,7 +66,7 @@ class NetworkRoutes:
         api = self._desk.api_or_none()
         if api is None or answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
             return answer
-        theirs = parse_json(answer.body.decode()).get("NetworksDeleted") or []
+        theirs = parse_object(answer.body).get("NetworksDeleted") or []
         ours = await api.networks.prune(request.query.get("filters"))
         return answers.ok({"NetworksDeleted": [*theirs, *ours] or None})
 
@@ -107,9 +107,9 @@ class NetworkRoutes:
 
     async def container_create(self, request: web.Request) -> web.StreamResponse:
         """``POST /containers/create``: the engine's, unless it names an overlay network."""
-        body = parse_json(await request.text())
+        body = parse_object(await request.read())
         api = self._desk.api_or_none()
-        if api is not None and isinstance(body, dict):
+        if api is not None:
             for name in _networks_of(body):
                 for network in await api.networks.search(name, exact=True):
                     raise _unattachable(network)

@@ -18,7 +18,7 @@ from meshnet_control.api.control_pb2 import (
     SwarmInitRequest,
     SwarmJoinRequest,
 )
-from meshnet_control.controlapi.refusals import unimplemented
+from meshnet_control.controlapi.refusals import autolock
 from meshnet_control.convert import to_engine
 from meshnet_control.gateway import answers
 from meshnet_control.gateway.desk import NOT_IN_SWARM, Desk, flag, read, reference, version
@@ -64,7 +64,7 @@ class SwarmRoutes:
         asked = await read(request, SwarmInitRequest)
         self._refuse_unless_inactive()
         if asked.auto_lock_managers or asked.spec.encryption_config.auto_lock_managers:
-            raise unimplemented("autolock is not supported by this version of meshnet")
+            raise autolock()
         _check_availability(asked.availability)
         return answers.ok(await asyncio.shield(self._desk.node.init(asked)))
 
@@ -94,7 +94,7 @@ class SwarmRoutes:
         at = version(request, "swarm")
         api = self._desk.api()
         if flag(request, "rotateManagerUnlockKey"):
-            raise unimplemented("autolock is not supported by this version of meshnet")
+            raise autolock()
         await api.swarm.update(
             at,
             asked,

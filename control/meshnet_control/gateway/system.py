@@ -10,7 +10,7 @@ from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import SwarmInfo
 from meshnet_control.convert import to_engine
 from meshnet_control.gateway import answers
-from meshnet_control.gateway.desk import Desk, parse_json
+from meshnet_control.gateway.desk import Desk, parse_object
 from meshnet_control.gateway.engine import capped
 
 
@@ -54,7 +54,7 @@ class System:
         answer = await self._desk.engine.relay(request, b"")
         if answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
             return answer
-        info = parse_json(answer.body.decode())
+        info = parse_object(answer.body)
         swarm, api = self._desk.node.swarm_info(), self._desk.api_or_none()
         if api is not None:
             swarm.cluster.CopyFrom(await api.swarm.inspect())

@@ -1,0 +1,118 @@
+"""What the front door turns away: bodies that are no JSON object, and what this version lacks.
+
+Each refusal of a thing that exists in Docker names it and what to do instead (style: one sentence).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnet.errors import ControlError
+from meshnet_control.gateway.desk import parse_object
+
+CONTAINER: dict[str, Any] = {"Image": "nginx"}
+NOT_OBJECTS = [
+    (b"\xff\xfe{}", "not UTF-8"),
+    (b"[]", "array"),
+    (b'"web"', "string"),
+    (b"null", "null"),
+    (b"7", "number"),
+    (b"true", "bool"),
+    (b"", "EOF"),
+    (b'{"Name":', "unexpected EOF"),
+    (b"[" * 100_000, "max depth"),
+    (b'{"Name": ' + b"9" * 5000 + b"}", "number"),
+]
+
+
+@given(st.binary(max_size=60))
+def test_a_body_is_an_object_or_a_refusal(raw: bytes):
+    status = 400
+    try:
+        parse_object(raw)
+    except ControlError as error:
+        status = error.status
+    else:
+        assert isinstance(json.loads(raw), dict)
+    assert status == 400
+
+
+@pytest.mark.parametrize(("raw", "says"), NOT_OBJECTS)
+@pytest.mark.parametrize(
+    "path",
+    ["/services/create", "/networks/create", "/containers/create", "/swarm/update?version=1"],
+)
+async def test_a_body_that_is_no_object(manager: TestClient, path: str, raw: bytes, says: str):
+    answer = await manager.post(path, data=raw)
+    assert answer.status == 400
+    assert says in (await answer.json())["message"]
+
+
+async def test_a_lone_surrogate_is_no_text(manager: TestClient):
+    raw = json.dumps(service(Labels={"a": "\ud800"}))
+    answer = await manager.post("/services/create", data=raw)
+    assert answer.status == 400, await answer.text()
+
+
+def service(**parts: Any) -> dict[str, Any]:
+    return {"Name": "web", "TaskTemplate": {"ContainerSpec": CONTAINER}} | parts
+
+
+def task(networks: tuple[str, ...] = (), **container: Any) -> dict[str, Any]:
+    spec = {"ContainerSpec": CONTAINER | container, "Networks": [{"Target": n} for n in networks]}
+    return service(TaskTemplate=spec)
+
+
+LACKING = [
+    (
+        "/services/create",
+        service(Mode={"ReplicatedJob": {}}),
+        "replicated-job",
+        "--mode replicated",
+    ),
+    ("/services/create", service(Mode={"GlobalJob": {}}), "global-job", "--mode global"),
+    ("/services/create", task(("host",)), "network host", "docker network create -d overlay"),
+    ("/services/create", task(Isolation="hyperv"), "isolation hyperv", "--isolation"),
+    (
+        "/services/create",
+        task(Privileges={"CredentialSpec": {"File": "x"}}),
+        "credential specs",
+        "--credential-spec",
+    ),
+    (
+        "/configs/create",
+        {"Name": "c", "Data": "YQ==", "Templating": {"Name": "golang"}},
+        "template driver golang",
+        "--template-driver",
+    ),
+    (
+        "/secrets/create",
+        {"Name": "s", "Data": "YQ==", "Driver": {"Name": "vault"}},
+        "secret driver vault",
+        "--driver",
+    ),
+    (
+        "/networks/create",
+        {"Name": "n", "Driver": "overlay", "Options": {"encrypted": ""}},
+        "encrypted",
+        "--opt encrypted",
+    ),
+    ("/networks/create", {"Name": "n", "Driver": "overlay", "EnableIPv6": True}, "IPv6", "--ipv6"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "names", "advises"), LACKING)
+async def test_what_this_version_lacks(
+    manager: TestClient, path: str, body: dict[str, Any], names: str, advises: str
+):
+    answer = await manager.post(path, data=json.dumps(body))
+    said = (await answer.json())["message"]
+    assert answer.status == 501, said
+    assert names in said
+    assert advises in said
