@@ -83,6 +83,8 @@ class Resolver:
         operation = self._operations.get(str(asked.get("op")))
         if operation is None:
             return {"error": f"no such operation: {asked.get('op')!r}"}
+        if not isinstance(asked.get("id"), str):
+            return {"error": f"{asked['op']}: id must be a string"}
         try:
             operation(asked)
         except KeyError as missing:

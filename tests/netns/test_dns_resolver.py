@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from dnslib import QTYPE, RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
@@ -447,7 +448,15 @@ def test_nonsense_on_the_control_socket_changes_nothing(world):
     c1 = world.container("c1")
     world.tell(picture(world.bed, {c1: (FRONT, ())}))
     before = world.status()
+    netns_of = {"netns": "a\0b", "networks": [], "upstreams": [], "forwards": True}
+    wrong = [
+        {"op": "drop-zone", "id": [1]},
+        {"op": "put-zone", "id": "x", "zone": {"names": 7}},
+        {"op": "put-sandbox", "id": "x", "sandbox": {"netns": 7}},
+        {"op": "put-sandbox", "id": "x", "sandbox": netns_of},
+    ]
     for nonsense in (
+        *(msgpack.packb(message) for message in wrong),
         b"\xff" * 100,
         b"\x93\1\2\3",
         b"\x81\xa2op\xa4what",
