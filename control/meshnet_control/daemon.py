@@ -32,11 +32,12 @@ from meshnet.kernel.rtnl import RouteDoor
 from meshnet_control.admin import Admin, AdminServer
 from meshnet_control.engine import Engine
 from meshnet_control.gateway.app import Gateway
+from meshnet_control.keeper import keep
 from meshnet_control.leftovers import clean_up
 from meshnet_control.membership import Places
 from meshnet_control.node import Node, hostname
 from meshnet_control.processes import engine as engine_url
-from meshnet_control.processes import run_dir, state_dir
+from meshnet_control.processes import revive_resolver, run_dir, state_dir
 
 _log = logging.getLogger(__name__)
 _NAME: Final = "meshnetd"
@@ -112,6 +113,9 @@ class Daemon:
             )
             await gateway.start()
             stack.push_async_callback(gateway.stop)
+            if self._places.run_dir == run_dir():
+                keeping = self._spawn(keep(revive_resolver), "keep resolver")
+                stack.callback(keeping.cancel)
             _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")
             await self._ended
 

@@ -112,9 +112,21 @@ def start() -> None:
             time.sleep(0.03)
         _need_progress(started, deadline)
     except HostError:
-        for name in started:
+        for name in reversed(started):  # a living meshnetd would start the resolver again
             _stop(name)
         raise
+
+
+def revive_resolver() -> bool:
+    """Start the resolver again if one was started, not stopped, and is dead; whether it was so.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    if not _pid_file(RESOLVER).exists() or _pid(RESOLVER) is not None:
+        return False
+    _spawn(RESOLVER)
+    return True
 
 
 def run_in_foreground() -> int:
@@ -148,10 +160,11 @@ def run_in_foreground() -> int:
             time.sleep(_LOOKS_S)
         return max(abs(process.poll() or 0) for process in running.values())
     finally:
-        for name, process in running.items():
+        for process in running.values():
             process.terminate()
             process.wait()
-            _pid_file(name).unlink(missing_ok=True)
+        for name in (DAEMON, RESOLVER):  # another resolver, if meshnetd had started one
+            _stop(name)
 
 
 def stop() -> list[str]:
