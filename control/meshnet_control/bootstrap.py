@@ -7,6 +7,7 @@ daemon/cluster/swarm.go.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Final
@@ -16,6 +17,7 @@ from meshnet.model.ids import Rng, new_id
 from meshnet_control import ca, tokens
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import Certificates, Identity
+from meshnet_control.orchestrate.addresses import subnet_for
 from meshnet_control.orchestrate.allocate import ingress_network
 
 VXLAN_PORT: Final = 4789
@@ -47,6 +49,7 @@ def birth(
     data_path: str,
     now: float,
     rng: Rng,
+    routes: Iterable[IPv4Network] = (),
 ) -> Birth:
     """A cluster whose only node is this one.
 
@@ -57,6 +60,8 @@ def birth(
         data_path: underlay address of this node.
         now: Unix seconds.
         rng: a cryptographic source of randomness.
+        routes: destinations this host has routes to. The ingress network has an interface in the
+            host's own namespace, so its subnet keeps clear of them.
 
     Raises:
         ControlError: the address pools, or the size of the subnets from them, cannot be used.
@@ -106,7 +111,26 @@ def birth(
     node.status.state, node.status.addr = "unknown", advertise[0]
     node.manager_status.leader, node.manager_status.reachability = True, "reachable"
     node.manager_status.addr = addr
-    return Birth(identity, cluster, node, ingress_network(rng))
+    ingress = ingress_network(rng)
+    _keep_clear(ingress, cluster, list(routes))
+    return Birth(identity, cluster, node, ingress)
+
+
+def _keep_clear(ingress: pb.Network, cluster: pb.Cluster, routes: Sequence[IPv4Network]) -> None:
+    """Ask for a subnet for the ingress network where the usual one is the host's; in place."""
+    usual = subnet_for(cluster, [])
+    if usual is None or not any(usual.overlaps(route) for route in routes):
+        return
+    taken = [pb.Network() for _ in routes]
+    for network, route in zip(taken, routes, strict=True):
+        network.spec.ipam_options.configs.add(subnet=str(route))
+    chosen = subnet_for(cluster, taken)
+    if chosen is None:
+        raise ControlError(
+            f"every subnet of the address pool {', '.join(cluster.default_addr_pool)} overlaps "
+            "with a route of this host - specify another pool with --default-addr-pool"
+        )
+    ingress.spec.ipam_options.configs.add(subnet=str(chosen))
 
 
 def _pools(request: pb.SwarmInitRequest) -> tuple[list[str], int]:

@@ -18,6 +18,7 @@ import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, Literal
 
@@ -100,7 +101,9 @@ class Node:
         told = advertise.advertise_address(request.advertise_addr, listen, local)
         data_path = str(advertise.data_path_address(request.data_path_addr, told[0], local))
         _need_ports(listen)
-        born = birth(request, listen, told, data_path, time.time(), secrets.SystemRandom())
+        born = birth(
+            request, listen, told, data_path, time.time(), secrets.SystemRandom(), _routes()
+        )
         await self._become(born.identity, (born.cluster, born.node, born.ingress))
         return born.identity.node_id
 
@@ -248,6 +251,14 @@ def _local() -> Addresses:
     door = RouteDoor()
     try:
         return host.local_addresses(door)
+    finally:
+        door.close()
+
+
+def _routes() -> list[IPv4Network]:
+    door = RouteDoor()
+    try:
+        return [destination for destination, _ in host.host_routes(door)]
     finally:
         door.close()
 

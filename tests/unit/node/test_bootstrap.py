@@ -93,6 +93,18 @@ def test_pools_no_network_could_be_made_of_are_refused(pools, size, said):
     assert str(refused.value).startswith(said)
 
 
+def test_the_ingress_network_keeps_clear_of_the_hosts_routes():
+    """Its gateway is in the host's own namespace: a LAN that is 10.0.0.0/24 would be cut off."""
+    address = ("192.168.50.11", 2377)
+    first = (pb.SwarmInitRequest(), address, address, address[0], NOW)
+    routes = [IPv4Network("10.0.0.0/23"), IPv4Network("172.17.0.0/16")]
+    ingress = birth(*first, random.Random(1), routes).ingress
+    assert [config.subnet for config in ingress.spec.ipam_options.configs] == ["10.0.2.0/24"]
+    assert not birth(*first, random.Random(1), routes[1:]).ingress.spec.ipam_options.configs
+    with pytest.raises(ControlError, match="specify another pool with --default-addr-pool"):
+        birth(*first, random.Random(1), [IPv4Network("10.0.0.0/8")])
+
+
 subnets = st.builds(
     lambda number, length: str(IPv4Network((number, length), strict=False)),
     st.integers(0, 2**32 - 1),
