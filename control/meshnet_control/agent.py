@@ -78,6 +78,7 @@ class Agent:
         self._assigned: dict[str, pb.Task] | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._adopted = False
         self._leaving = False
         self._idle = asyncio.Event()
         self._host = Host(
@@ -116,10 +117,12 @@ class Agent:
             self._group = group
             try:
                 await self._adopt()
+                self._adopted = True
                 self._dataplane.adopted()
                 self._sync()
                 await self._follow()
             finally:
+                self._adopted = False
                 self._group = None
                 for _, running in self._workers.values():
                     running.cancel()
@@ -145,8 +148,12 @@ class Agent:
     # ---- inside ----
 
     def _sync(self) -> None:
-        """Gives every worker the newest word; makes and ends workers. Level-triggered."""
-        if self._group is None or (self._assigned is None and not self._leaving):
+        """Gives every worker the newest word; makes and ends workers. Level-triggered.
+
+        Not before all containers of an earlier life have their workers: a second one would take a
+        running container for a stranger's.
+        """
+        if not self._adopted or (self._assigned is None and not self._leaving):
             return
         assigned = {} if self._leaving else self._assigned or {}
         for task_id, (worker, _) in self._workers.items():
