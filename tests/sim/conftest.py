@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests_sim_cluster import Cluster
+from simulated_gossip import Cluster
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from tests_sim_cluster import Cluster
+from simulated_gossip import Cluster
 
 from meshnet.gossip.engine import Engine
 from meshnet.gossip.members import State

@@ -239,10 +239,15 @@ def test_the_turn_of_four() -> None:
 
 
 def test_an_ingress_network_that_was_removed_publishes_nothing() -> None:
-    snapshot = Snapshot(1, NODES[0])
+    bridge = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
+    snapshot = Snapshot(1, NODES[0], gwbridge=bridge)
     (host,) = rulesets(snapshot)[None]
     assert all(not set_.elements for set_ in host.sets)
     assert redirect.rulesets(snapshot) == {}
+
+
+def test_a_node_in_no_cluster_has_no_table() -> None:
+    assert rulesets(Snapshot(1, NODES[0])) == {}
 
 
 @given(snapshots())

@@ -6,7 +6,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_cluster import Cluster, node, scale, service
+from simulated_swarm import Cluster, node, scale, service
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.tasks import live

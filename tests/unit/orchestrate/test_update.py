@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_cluster import Cluster, image, images, node, scale, service, update_config
+from simulated_swarm import Cluster, image, images, node, scale, service, update_config
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.tasks import SECOND, seconds
