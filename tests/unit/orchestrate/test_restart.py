@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from simulated_cluster import Cluster, node, service
+from simulated_swarm import Cluster, node, service
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.tasks import SECOND, seconds
