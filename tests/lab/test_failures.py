@@ -206,7 +206,8 @@ def test_the_ingress_network_keeps_clear_of_the_hosts_own_networks(play):
         form = "{{(index .IPAM.Config 0).Subnet}}"
 
         def subnet() -> str:
-            return play.attempt("h1", f"docker network inspect -f '{form}' ingress")[1].strip()
+            asked = f"docker network inspect -f '{form}' ingress"
+            return str(play.attempt("h1", asked)[1]).strip()
 
         door.wait_for("the subnet", lambda: subnet() == "10.0.1.0/24", timeout_s=5)
         network = "docker network create -d overlay --subnet 10.0.0.0/25 n"
