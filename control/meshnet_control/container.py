@@ -165,6 +165,8 @@ def create_arguments(
         "OpenStdin": spec.open_stdin,
         "HostConfig": _host_config(task, words, directory, wired=wired),
     }
+    if not wired:
+        config["ExposedPorts"] = {f"{port.target}/{port.protocol}": {} for port in _ports(task)}
     if entrypoint:
         config["Entrypoint"] = entrypoint
     if spec.hostname:
@@ -318,7 +320,10 @@ def _host_config(task: pb.Task, words: _Words, directory: Path, *, wired: bool) 
 
 
 def _engine_network(task: pb.Task) -> dict[str, Any]:
-    """A task on the engine's own network: its name, host-mode ports, extra hosts."""
+    """A task on the engine's own network: its name, host-mode ports, extra hosts.
+
+    Be aware: the engine binds only ports that ``ExposedPorts`` names as well.
+    """
     names = [net.network.spec.name for net in task.networks_attachments]
     bindings = {
         f"{port.target}/{port.protocol}": [{"HostPort": str(port.published or "")}]

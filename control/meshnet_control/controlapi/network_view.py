@@ -102,8 +102,13 @@ def matches(network: Network, wanted: filters.Filters, *, used: bool) -> bool:
 def users(network: Network, services: Iterable[Service], tasks: Iterable[Task]) -> str | None:
     """Who keeps a network from being removed: ``service <id>`` or ``task <id>``; None: nobody.
 
+    A task whose service was removed keeps nothing: it is on its way out, and ``docker stack rm``
+    removes services and then, at once, their networks.
+
     Source: swarmkit manager/controlapi/network.go removeNetwork.
     """
+    services = list(services)
+    known = {service.id for service in services}
     for service in services:
         if any(a.target == network.id for a in service.spec.task_template.networks):
             return f"service {service.id}"
@@ -111,6 +116,8 @@ def users(network: Network, services: Iterable[Service], tasks: Iterable[Task]) 
         if network.spec.ingress and publishes:
             return f"service {service.id}"
     for task in tasks:
+        if task.service_id and task.service_id not in known:
+            continue
         if max(task.desired_state, task.status.state) <= TASK_STATE_RUNNING and any(
             a.network.id == network.id for a in task.networks_attachments
         ):

@@ -1,0 +1,20 @@
+"""Ports published with mode=host on the engine's own network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meshnet_control import container
+from meshnet_control.api import control_pb2 as pb
+
+PLACE = container.Place("n" * 25, "h1", "x86_64")
+
+
+def test_the_engine_is_told_a_port_twice() -> None:
+    """It binds only what ExposedPorts names as well."""
+    task = pb.Task(id="t", service_name="web", slot=1)
+    task.spec.container_spec.args.append("serve")
+    task.endpoint_spec.ports.add(target_port=80, published_port=8099, publish_mode="host")
+    made = container.create_arguments(task, {}, PLACE, Path("/run/x"), None)
+    assert made.config["ExposedPorts"] == {"80/tcp": {}}
+    assert made.config["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostPort": "8099"}]}
