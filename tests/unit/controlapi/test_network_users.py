@@ -14,7 +14,7 @@ SERVICE = pb.Service(
 )
 
 
-def task(state: int, service: str = "svc") -> pb.Task:
+def task(state: pb.TaskState, service: str = "svc") -> pb.Task:
     return pb.Task(
         id="task",
         service_id=service,
