@@ -2,11 +2,12 @@
 
 Docker's is a real engine with a container on a user-defined bridge network; ours is a real
 ``meshnet-resolver`` told by its operations of a sandbox and a network with one service. dnsperf
-asks both, inside the container's namespace, at 127.0.0.11:53, what a libc asks: A and AAAA of one
-name, and A of the asker's own; it runs on another core where there is one.
+asks both, inside the container's namespace, at 127.0.0.11:53, what both answer themselves: A of the
+other's name and of the asker's own; it runs on another core where there is one.
 
-Both are measured twice in one go: answers per second, and the processor time that the server spent
-on each (user and system, all threads), which a busy client core or a neighbour does not change.
+Compared is what the server's core is worth: answers per second of processor time that the server
+spent (user and system, all threads). dnsperf spends 9 to 10 us on a query, more than we do, so that
+the rate of the clock shows dnsperf's core and the neighbours' load; it is a row without a goal.
 
 Be aware: Docker's resolver is a part of dockerd, so dockerd as a whole is pinned and counted; what
 it does besides, with two containers that sleep, is under 1 % of that.
@@ -77,17 +78,17 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 class Contender:
-    """One server: how to ask it, and what it spends on an answer (``spent``, us, per round)."""
+    """One server: how to ask it, and the rates that dnsperf reached (``rates``, one per round)."""
 
     def __init__(self, enter: Sequence[str], names: Path, pids: Sequence[int]) -> None:
         self._enter, self._names, self._pids = enter, names, pids
-        self.spent: list[float] = []
+        self.rates: list[float] = []
 
     def measure(self) -> float:
+        """Answers per second of processor time."""
         before = cpu_seconds(self._pids)
-        rate = queries(self._enter, self._names)
-        self.spent.append((cpu_seconds(self._pids) - before) / (rate * SECONDS) * 1e6)
-        return rate
+        self.rates.append(queries(self._enter, self._names))
+        return self.rates[-1] * SECONDS / (cpu_seconds(self._pids) - before)
 
 
 def picture(netns: str) -> Snapshot:
@@ -118,7 +119,7 @@ def measure() -> list[Line]:
         engines("mbdns", 1, engine_only=True) as peer,
     ):
         names = Path(scratch) / "names"
-        names.write_text("server A\nserver AAAA\nclient A\n")
+        names.write_text("server A\nclient A\n")
         peer.run("h1", "docker", "network", "create", "usernet")
         start = ("docker", "run", "-d", "--network", "usernet", "--name")
         peer.run("h1", *start, "server", "meshnet/tools:1", "sleep", "100000")
@@ -152,17 +153,17 @@ def measure() -> list[Line]:
             redirect.close()
     return [
         Line(
-            "DNS queries per second on one core, against Docker's embedded resolver",
+            "DNS answers per second of one core's time, against Docker's embedded resolver",
             Goal(2.0, at_least=True),
             seen["meshnet"],
             seen["docker"],
             "q/s",
         ),
         Line(
-            "Processor time per DNS query, against Docker's embedded resolver",
-            Goal(0.5, at_least=False),
-            sides["meshnet"].spent,
-            sides["docker"].spent,
-            "us",
+            "the same by the clock, as far as one core of dnsperf and the neighbours let it",
+            None,
+            sides["meshnet"].rates,
+            sides["docker"].rates,
+            "q/s",
         ),
     ]
