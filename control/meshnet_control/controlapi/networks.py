@@ -203,7 +203,7 @@ def _check_config(config: IPAMConfig) -> None:
         try:
             address = IPv4Address(said)
         except ValueError:
-            raise invalid(f"ipam configuration: invalid {what} {said}") from None
+            raise invalid(f"ipam configuration: invalid {what} {_on_a_line(said)}") from None
         if subnet is None or address not in subnet:
             raise invalid(f"ipam configuration: {what} {said} is not in the subnet")
 
@@ -213,10 +213,14 @@ def _exact(what: str, said: str) -> IPv4Network | None:
     try:
         found = _subnet(said)
     except ValueError:
-        raise invalid(f"ipam configuration: invalid {what} {said}") from None
+        raise invalid(f"ipam configuration: invalid {what} {_on_a_line(said)}") from None
     if found is not None and said != str(found):
         raise invalid(f"ipam configuration: invalid {what} {said}: it should be {found}")
     return found
+
+
+def _on_a_line(said: str) -> str:
+    return said if said.isprintable() else repr(said)
 
 
 def _check_apart(configs: Sequence[IPAMConfig]) -> None:
