@@ -27,7 +27,7 @@ UNITS = Path("/etc/systemd/system")
 _STARTS_S = 30.0
 _STOPS_S = 20.0
 _LOOKS_S = 0.1
-_SETTINGS = ("MESHNET_ENGINE", "GRPC_VERBOSITY")
+_SETTINGS = ("MESHNET_ENGINE",)
 """Of the environment of ``up --install``, what the units keep; directories are arguments."""
 _UNIT = """[Unit]
 Description={description}

@@ -32,7 +32,7 @@ ip -4 route show table all | sed 's/^/route /'
 nft list tables | grep -v 'table ip6\\? \\(nat\\|filter\\|mangle\\|raw\\)$'
 iptables-save | grep -E -- '-j|^:' | sed 's/ \\[.*//'
 cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/route_localnet
-awk '{{ print "mount", $2 }}' /proc/mounts
+awk '$2 ~ "^/run/meshnet/" {{ print "mount", $2 }}' /proc/mounts
 find /run/meshnet "$HOME" -mindepth 1 ! -path '*/.docker*' 2>/dev/null
 ls -d /run/meshnet 2>/dev/null
 ps -eo args | grep -E 'meshnet(d|-resolver)' | grep -v grep
