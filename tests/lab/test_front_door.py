@@ -1,0 +1,307 @@
+"""The docker CLIs of this machine at the front door: what a user types and what they print.
+
+Every distinct CLI found plays the same commands on one lab of two hosts. Refusals and listings are
+read from the CLI's own output; hijacked streams (exec, attach, run, logs -f, build, cp) are real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshnet_control.lab.lab import Lab
+from meshnet_control.lab.layout import Layout
+from meshnet_control.lab.play import Play
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
+NAME = "mndoor"
+STACK = """
+version: "3.8"
+services:
+  front:
+    image: meshnet/web:1
+    ports: ["8085:80"]
+    networks: [inner]
+    configs: [page]
+    deploy: {replicas: 2}
+  back:
+    image: meshnet/tools:1
+    command: sleep 1000
+    networks: [inner]
+    secrets: [word]
+    deploy: {mode: global}
+networks: {inner: {driver: overlay, attachable: true}}
+secrets: {word: {file: ./word}}
+configs: {page: {file: ./page}}
+"""
+REFUSED = [
+    ("node promote h2", "this version of meshnet runs one manager"),
+    ("node demote h1", "attempting to demote the last manager"),
+    ("swarm update --autolock", "leave out --autolock"),
+    ("swarm ca --rotate", "rotating the CA is not supported"),
+    ("swarm init", "already part of a swarm"),
+    ("swarm leave", "Use `--force`"),
+    ("service create --mode replicated-job meshnet/web:1", "service mode replicated-job is not"),
+    ("service create --network host meshnet/web:1", "network host"),
+    ("service create --endpoint-mode dnsrr -p 80:80 meshnet/web:1", "can't be used with dnsrr"),
+    ("service create --constraint nothing meshnet/web:1", "constraint expected one operator"),
+    ("service inspect nosuch", "no such service: nosuch"),
+    ("network create -d overlay --opt encrypted n", "encrypted overlay networks"),
+    ("network rm ingress -f </dev/null || docker network inspect nosuch", "nosuch"),
+    ("node rm h2", "is not down and can't be removed"),
+    ("node inspect nosuch", "nosuch"),
+]
+
+
+def distinct_clis() -> list[str]:
+    """The docker CLIs on PATH and in the usual places, one for each file."""
+    places = [*os.environ.get("PATH", "").split(":"), "/usr/local/bin", "/usr/bin"]
+    found = {
+        os.path.realpath(path): path
+        for path in (shutil.which("docker", path=place) for place in places if place)
+        if path is not None
+    }
+    return list(found.values()) or ["docker"]
+
+
+class Cli:
+    """One docker CLI on one host of the lab.
+
+    Args:
+        play: the lab's.
+        path: the CLI.
+        mark: what the names of its objects end in, so that two CLIs share a lab.
+    """
+
+    def __init__(self, play: Play, path: str, mark: str) -> None:
+        self.play, self.path, self.mark = play, path, mark
+
+    def __call__(self, line: str, host: str = "h1") -> str:
+        return self.play.on(host, f"{self.path} {line}")
+
+    def refused(self, line: str, host: str = "h1") -> str:
+        """What a command that fails says."""
+        code, said = self.play.attempt(host, f"{self.path} {line}")
+        assert code != 0, said
+        return said
+
+    def until(self, line: str, pattern: str) -> str:
+        """The output of a command once the pattern is in it."""
+        return self.play.until("h1", f"{self.path} {line}", lambda o: bool(re.search(pattern, o)))
+
+    def terminal(self, line: str, typed: bytes) -> tuple[int, str]:
+        """Exit status and screen of a command on a terminal; ``typed`` answers its prompt."""
+        argv = self.play.lab.command("h1", [self.path, *line.split()])
+        ours, theirs = pty.openpty()
+        try:
+            process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs)
+        finally:
+            os.close(theirs)
+        try:
+            screen = _screen(ours, typed, time.monotonic() + 15)
+            return process.wait(timeout=5), screen
+        finally:
+            os.close(ours)
+            process.kill()
+            process.wait()
+
+
+def _screen(terminal: int, typed: bytes, deadline: float) -> str:
+    seen, waiting = b"", True
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 0.5)[0]:
+            continue
+        try:
+            said = os.read(terminal, 4096)
+        except OSError:  # EIO: the last user of the other end has gone
+            return seen.decode(errors="replace")
+        seen += said
+        if waiting and b"#" in seen:
+            os.write(terminal, typed)
+            waiting = False
+    raise AssertionError(f"no end: {seen!r}")
+
+
+@pytest.fixture(scope="module")
+def play() -> Iterator[Play]:
+    """
+    Name: play; Scope: module; Depends: nothing.
+
+    Two hosts, one swarm; removed also when a test fails.
+    """
+    lab = Lab(Layout(NAME, size=2))
+    lab.down(lambda *_: None)
+    try:
+        lab.up(lambda *_: None)
+        made = Play(lab, show=print)
+        made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
+        token = made.quietly("h1", "docker swarm join-token -q worker")
+        made.on("h2", f"docker swarm join --token {token} h1:2377")
+        yield made
+    finally:
+        lab.down(lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _explain(play: Play, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A failure shows the tasks and the last words of every meshnetd."""
+    yield
+    for host in play.lab.layout.hosts:
+        log = play.lab.layout.state_dir(host.name) / "meshnet" / "meshnetd.log"
+        if log.exists():
+            request.node.add_report_section("call", host.name, log.read_text()[-4000:])
+
+
+@pytest.fixture(scope="module", params=distinct_clis())
+def cli(play: Play, request: pytest.FixtureRequest) -> Cli:
+    """
+    Name: cli; Scope: module; Depends: play.
+
+    Each docker CLI of this machine in turn.
+    """
+    return Cli(play, request.param, f"m{request.param_index}")
+
+
+def test_what_is_not_done_is_refused_in_one_sentence(cli: Cli) -> None:
+    for line, sentence in REFUSED:
+        assert sentence in cli.refused(line), line
+    token = cli("swarm join-token -q manager").strip()
+    cli.play.on("h2", "true")
+    assert "already part of a swarm" in cli.refused(f"swarm join --token {token} h1:2377", "h2")
+    assert "This node is not a swarm manager" in cli.refused("service ls", "h2")
+
+
+def test_swarm_and_nodes(cli: Cli) -> None:
+    assert re.search(r"h1 +Ready +Active +Leader", cli("node ls"))
+    assert re.search(r"h2 +Ready +Active", cli("node ls --filter role=worker"))
+    assert "Hostname:              \th2" in cli("node inspect --pretty h2")
+    before = cli("swarm join-token -q worker")
+    assert "Successfully rotated" in cli("swarm join-token --rotate worker")
+    assert cli("swarm join-token -q worker") != before
+    assert "Swarm updated." in cli("swarm update --task-history-limit 4 --cert-expiry 48h")
+    info = cli("info")
+    assert re.search(r"Swarm: active[\s\S]*Nodes: 2[\s\S]*Task History Retention Limit: 4", info)
+    assert "BEGIN CERTIFICATE" in cli("swarm ca")
+    assert "no unlock key is set" in cli.play.attempt("h1", f"{cli.path} swarm unlock-key")[1]
+    cli("node update --label-add rack=1 --availability pause h2")
+    assert "Availability:         \tPause" in cli("node inspect --pretty h2")
+    cli("node update --label-rm rack --availability active h2")
+
+
+def test_service_from_create_to_rm(cli: Cli) -> None:
+    name, net, mark = f"web{cli.mark}", f"net{cli.mark}", cli.mark
+    cli(f"network create -d overlay --attachable --label a=b {net}")
+    cli.play.on("h1", f"echo topsecret | {cli.path} secret create s{mark} -")
+    cli.play.on("h1", f"echo page | {cli.path} config create c{mark} -")
+    cli(
+        f"service create -d --name {name} --replicas 2 --network {net} --env A=1 -p 8090:80 "
+        f"--publish published=8091,target=80,mode=host --secret s{mark} "
+        f"--config source=c{mark},target=/page,mode=0440 --mount type=tmpfs,target=/t "
+        "--constraint node.platform.os==linux --limit-memory 64M --health-cmd true "
+        "--health-interval 500ms --update-delay 0s --update-monitor 500ms "
+        "--update-failure-action rollback --rollback-monitor 500ms --stop-grace-period 1s "
+        "--restart-delay 1s --hostname '{{.Node.Hostname}}-{{.Task.Slot}}' "
+        "--with-registry-auth --label l=1 meshnet/web:1"
+    )
+    cli.until("service ls", rf"{name} +replicated +2/2 +meshnet/web:1 +\*:8090->80/tcp")
+    assert cli(f"service ps {name}").count("*:8091->80/tcp") == 2
+    pretty = cli(f"service inspect --pretty {name}")
+    for part in (
+        "Env:\t\tA=1",
+        "On failure:\trollback",
+        f"Networks: {net}",
+        "PublishedPort = 8091",
+    ):
+        assert part in pretty, part
+    inside = cli.play.on(
+        "h1",
+        f"{cli.path} exec $({cli.path} ps -q --filter name={name}) "
+        "sh -c 'cat /run/secrets/* /page; hostname; echo $A'",
+    )
+    assert re.fullmatch(r"topsecret\npage\nh1-[12]\n1\n", inside)
+    seen = json.loads(cli(f"network inspect --verbose {net}"))[0]
+    assert sorted(peer["Name"] for peer in seen["Peers"]) == ["h1", "h2"]
+    assert len(seen["Services"][name]["Tasks"]) == 2
+    assert "in use by service" in cli.refused(f"network rm {net}")
+    assert "in use by the following service" in cli.refused(f"secret rm s{mark}")
+    cli(f"service update -d --env-add B=2 {name}")
+    cli.until(f"service inspect {name}", r'"State": "completed"')
+    cli(f"service rollback -d {name}")
+    cli.until(f"service inspect {name}", r'"State": "rollback_completed"')
+    assert "B=2" not in cli(f"service inspect {name} --format '{{{{json .Spec}}}}'")
+    cli(f"service scale -d {name}=1")
+    cli.until("service ls", rf"{name} +replicated +1/1")
+    assert name in cli("node ps h1 h2")
+    assert cli(f"service rm {name}") == f"{name}\n"
+    cli.until("ps", r"^(?![\s\S]*" + name + ")")
+    cli(f"secret rm s{mark}")
+    cli(f"config rm c{mark}")
+    cli.until("network prune -f; docker network ls", rf"^(?![\s\S]*\s{net}\s)[\s\S]*ingress")
+
+
+def test_global_without_a_vip(cli: Cli) -> None:
+    name, net = f"all{cli.mark}", f"anet{cli.mark}"
+    cli(f"network create -d overlay {net}")
+    cli(
+        f"service create -d --name {name} --mode global --endpoint-mode dnsrr --network {net} "
+        "meshnet/tools:1 sh -c 'echo it says so; sleep 1000'"
+    )
+    cli.until("service ls", rf"{name} +global +2/2")
+    assert "scale can only be used" in cli.refused(f"service scale {name}=3")
+    cli.until(f"service logs {name}", r"\| it says so")
+    cli(f"service rm {name}")
+    cli.until(f"network rm {net}; docker network ls", rf"^(?![\s\S]*\s{net}\s)[\s\S]*ingress")
+
+
+def test_stack(cli: Cli, tmp_path: Path) -> None:
+    name = f"st{cli.mark}"
+    for file, text in (("stack.yml", STACK), ("word", "hush"), ("page", "hello")):
+        (tmp_path / file).write_text(text)
+    cli(f"stack deploy -c {tmp_path}/stack.yml {name}")
+    cli.until(f"stack services {name}", rf"{name}_back +global +2/2[\s\S]*_front +replicated +2/2")
+    assert re.search(rf"{name} +2", cli("stack ls"))
+    assert cli(f"stack ps {name}").count("Running") >= 4
+    said = cli(f"stack rm {name}")
+    for part in (f"service {name}_back", f"secret {name}_word", f"network {name}_inner"):
+        assert f"Removing {part}" in said
+    assert name not in cli("stack ls")
+
+
+def test_streams_through_the_front_door(cli: Cli, tmp_path: Path) -> None:
+    box = f"box{cli.mark}"
+    count = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo $i; sleep 0.2; done"
+    cli(f"run -d --name {box} --network none --init meshnet/tools:1 sh -c '{count}'")
+    cli(f"run -dit --name {box}t --network none meshnet/tools:1 sh")
+    try:
+        code, screen = cli.terminal(f"exec -it {box} sh", b"echo he''llo; tty; exit 4\n")
+        assert (code, "hello\r\n/dev/pts/0" in screen) == (4, True), screen
+        run = f"run -it --rm --name {box}r --network none meshnet/tools:1 sh"
+        code, screen = cli.terminal(run, b"echo he''llo; exit 3\n")
+        assert (code, "hello\r\n" in screen) == (3, True), screen
+        # its prompt is drawn anew: the CLI resizes the terminal when it attaches
+        code, screen = cli.terminal(f"attach {box}t", b"exit\n")
+        assert code == 0, screen
+        followed = cli.play.attempt("h1", f"timeout 2 {cli.path} logs -f --tail 1 {box}")[1].split()
+        assert len(followed) > 3
+        assert cli.play.on("h1", f"echo piped | {cli.path} exec -i {box} cat") == "piped\n"
+        (tmp_path / "data").write_bytes(os.urandom(1 << 20))
+        (tmp_path / "Dockerfile").write_text("FROM meshnet/tools:1\nCOPY data /data\n")
+        built = cli.play.on(
+            "h1", f"DOCKER_BUILDKIT=0 {cli.path} build -t meshnet/built:{cli.mark} {tmp_path}"
+        )
+        assert "Successfully tagged" in built
+        cli(f"cp {tmp_path}/data {box}:/data")
+        cli(f"cp {box}:/data {tmp_path}/back")
+        assert (tmp_path / "back").read_bytes() == (tmp_path / "data").read_bytes()
+    finally:
+        cli.play.attempt("h1", f"{cli.path} rm -f {box} {box}t {box}r")
