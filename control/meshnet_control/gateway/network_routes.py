@@ -5,6 +5,7 @@ A name or id of ours wins over the engine's; a prefix is tried on ours last.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest
 from meshnet_control.controlapi import filters, network_view
 from meshnet_control.controlapi.refusals import ambiguous, not_found
 from meshnet_control.convert import from_engine
+from meshnet_control.engine import OURS
 from meshnet_control.gateway import answers
 from meshnet_control.gateway.desk import Desk, flag, parse_object, reference
 
@@ -62,7 +64,10 @@ class NetworkRoutes:
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
         """``POST /networks/prune``: the engine's unused networks and ours."""
-        answer = await self._relay(request)
+        asked = request.clone(
+            rel_url=request.rel_url.update_query(filters=_keeping(request.query.get("filters")))
+        )
+        answer = await self._desk.engine.relay(asked, await request.read())
         api = self._desk.api_or_none()
         if api is None or answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
             return answer
@@ -127,6 +132,17 @@ class NetworkRoutes:
         if len(found) > 1:
             raise ambiguous("network", name, len(found))
         return found[0] if found else None
+
+
+def _keeping(raw: str | None) -> str:
+    """PURE: the filters of a prune that spares docker_gwbridge.
+
+    The engine sees no container on it: it is meshnet that attaches the tasks.
+    """
+    wanted = parse_object((raw or "{}").encode())
+    kept = wanted.get("label!") or {}
+    both = kept | {OURS: True} if isinstance(kept, dict) else [*kept, OURS]
+    return json.dumps(wanted | {"label!": both})
 
 
 def _swarm_scoped(body: Mapping[str, Any]) -> bool:
