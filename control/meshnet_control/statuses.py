@@ -1,7 +1,8 @@
 """Task statuses on their way from agents to the store: collected for a moment, one commit for all.
 
 Be aware: a task's state only grows, and only the node a task is assigned to may report it. Whatever
-breaks either rule is late or wrong news and is dropped.
+breaks either rule is late or wrong news and is dropped. A state's time is when it was first reached:
+an agent that started again says what it finds, and nothing of that has just happened.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def advanced(task: pb.Task, node_id: str, status: pb.TaskStatus, manager: str) -
     fresh.CopyFrom(task)
     fresh.status.CopyFrom(status)
     fresh.status.applied_by = task.status.applied_by
+    if status.state == task.status.state and task.status.HasField("timestamp"):
+        fresh.status.timestamp.CopyFrom(task.status.timestamp)
     if fresh.status == task.status:
         return None
     fresh.status.applied_by = manager

@@ -33,3 +33,17 @@ def test_the_same_again_is_no_write():
     assert once is not None
     assert once.status.applied_by == "m1"
     assert advanced(once, "n1", status, "m2") is None
+
+
+def test_a_state_keeps_the_time_it_was_reached():
+    first = pb.TaskStatus(state=pb.TASK_STATE_FAILED, err="task: non-zero exit (1)")
+    first.timestamp.FromSeconds(100)
+    failed = advanced(task(pb.TASK_STATE_RUNNING), "n1", first, "m1")
+    assert failed is not None
+    again = pb.TaskStatus(state=pb.TASK_STATE_FAILED, err="task: non-zero exit (1)")
+    again.timestamp.FromSeconds(700)
+    assert advanced(failed, "n1", again, "m1") is None
+    again.err = "task: non-zero exit (2)"
+    corrected = advanced(failed, "n1", again, "m1")
+    assert corrected is not None
+    assert corrected.status.timestamp.ToSeconds() == 100
