@@ -28,6 +28,10 @@ _SECOND_NS: Final = 1_000_000_000
 _HEARTBEAT_NS: Final = 5 * _SECOND_NS
 _CERTIFICATE_NS: Final = 90 * 24 * 3600 * _SECOND_NS
 _HISTORY: Final = 5
+_SNAPSHOT_INTERVAL: Final = 10_000
+_LOG_ENTRIES_FOR_SLOW: Final = 500
+_ELECTION_TICK: Final = 10
+_HEARTBEAT_TICK: Final = 1
 _KEY_BITS: Final = 128
 _BYTE: Final = 8
 
@@ -95,15 +99,7 @@ def birth(
         tls_info=ca.tls_info(root),
     )
     cluster.spec.CopyFrom(request.spec)
-    cluster.spec.name = "default"
-    if not cluster.spec.orchestration.HasField("task_history_retention_limit"):
-        cluster.spec.orchestration.task_history_retention_limit = _HISTORY
-    cluster.spec.dispatcher.heartbeat_period = (
-        cluster.spec.dispatcher.heartbeat_period or _HEARTBEAT_NS
-    )
-    cluster.spec.ca_config.node_cert_expiry = (
-        cluster.spec.ca_config.node_cert_expiry or _CERTIFICATE_NS
-    )
+    _complete(cluster.spec)
     cluster.join_tokens.worker = tokens.join_token(root, tokens.new_secret(_random(rng)))
     cluster.join_tokens.manager = tokens.join_token(root, tokens.new_secret(_random(rng)))
     node = pb.Node(id=node_id, certificate=certificate)
@@ -114,6 +110,24 @@ def birth(
     ingress = ingress_network(rng)
     _keep_clear(ingress, cluster, list(routes))
     return Birth(identity, cluster, node, ingress)
+
+
+def _complete(spec: pb.ClusterSpec) -> None:
+    """Docker's defaults for what the request leaves open; in place."""
+    spec.name = "default"
+    if not spec.orchestration.HasField("task_history_retention_limit"):
+        spec.orchestration.task_history_retention_limit = _HISTORY
+    spec.dispatcher.heartbeat_period = spec.dispatcher.heartbeat_period or _HEARTBEAT_NS
+    spec.ca_config.node_cert_expiry = spec.ca_config.node_cert_expiry or _CERTIFICATE_NS
+    raft = spec.raft
+    raft.snapshot_interval = raft.snapshot_interval or _SNAPSHOT_INTERVAL
+    if not raft.HasField("keep_old_snapshots"):
+        raft.keep_old_snapshots = 0
+    raft.log_entries_for_slow_followers = (
+        raft.log_entries_for_slow_followers or _LOG_ENTRIES_FOR_SLOW
+    )
+    raft.election_tick = raft.election_tick or _ELECTION_TICK
+    raft.heartbeat_tick = raft.heartbeat_tick or _HEARTBEAT_TICK
 
 
 def _keep_clear(ingress: pb.Network, cluster: pb.Cluster, routes: Sequence[IPv4Network]) -> None:

@@ -61,6 +61,10 @@ def test_swarms_defaults():
     assert cluster.spec.dispatcher.heartbeat_period == 5_000_000_000
     assert cluster.spec.ca_config.node_cert_expiry == 7_776_000_000_000_000
     assert len(cluster.gossip_keys[0]) == 16
+    raft = cluster.spec.raft  # what `docker info` prints of a fresh cluster
+    assert (raft.snapshot_interval, raft.log_entries_for_slow_followers) == (10000, 500)
+    assert raft.HasField("keep_old_snapshots")
+    assert (raft.keep_old_snapshots, raft.election_tick, raft.heartbeat_tick) == (0, 10, 1)
 
 
 def test_a_history_of_none_is_not_the_default():
