@@ -32,7 +32,7 @@ from ipaddress import IPv4Address
 from meshnet.model.ids import NetworkId, mac_of
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
-from meshnet_lb.service import NetworkVips
+from meshnet_lb.service import REFUSE, NetworkVips
 
 MARK = 0x10000000
 """The bit that all marks of the mesh have; ``ip rule`` matches it and nothing else."""
@@ -71,24 +71,12 @@ def mark_of(gateway: IPv4Address) -> int:
 
 def _balancing(networks: Sequence[NetworkVips]) -> tuple[tuple[Chain, ...], tuple[Set, ...]]:
     verdicts = {vip: verdict for network in networks for vip, verdict in network.verdicts}
-    empty = {vip: "" for network in networks for vip in network.empty}
     chains = (
         Chain("balance", ("ip daddr vmap @vips",), "type nat hook output priority -100;"),
-        Chain(
-            "refuse",
-            (
-                "ip daddr @empty_vips meta l4proto tcp reject with tcp reset",
-                "ip daddr @empty_vips reject with icmp port-unreachable",
-            ),
-            "type filter hook output priority 0;",
-        ),
+        REFUSE,
         *(chain for network in networks for chain in network.chains),
     )
-    sets = (
-        Set("vips", "ipv4_addr : verdict", verdicts),
-        Set("empty_vips", "ipv4_addr", empty),
-    )
-    return chains, sets
+    return chains, (Set("vips", "ipv4_addr : verdict", verdicts),)
 
 
 def _ingress_interface(sandbox: Sandbox, ingress: Network | None) -> str | None:

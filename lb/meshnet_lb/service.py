@@ -3,7 +3,7 @@
 The model: a VIP belongs to one service on one network. With ready backends it has a chain of its
 own, ``svc-<service>-<network>``, whose one rule hands new connections to the backends in strict
 turn (``numgen inc``, nft(8) "Numgen expression"); conntrack keeps a connection where it began.
-Without ready backends the VIP is refused at once instead. Backends stand in ascending order of
+A VIP without ready backends leads to :data:`REFUSE` instead. Backends stand in ascending order of
 address, so the order in which they became ready does not matter.
 
 Be aware: the turn is counted for each chain in each container and begins anew when the service's
@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Final
 
 from meshnet.model.ids import NetworkId, ServiceId
 from meshnet.model.snapshot import Snapshot
@@ -24,6 +25,16 @@ from meshnet.nft.objects import Chain
 
 Backends = Mapping[tuple[ServiceId, NetworkId], tuple[IPv4Address, ...]]
 """Ready backends, ascending; a service without any on a network has no entry there."""
+
+REFUSE: Final = Chain(
+    "refuse", ("meta l4proto tcp reject with tcp reset", "reject with icmp port-unreachable")
+)
+"""Where connections go that nobody is there for: refused at once, no time-out.
+
+It stands in nat chains, which only a connection's first packet passes, so that all others cost
+nothing. A refused connection is never confirmed, so its next packet is a first one again.
+"""
+TO_REFUSE: Final = f"goto {REFUSE.name}"
 
 _ID_PART = 12
 """Characters of an id in a chain's name: 62 random bits; both parts fit well below nft's 128."""
@@ -35,14 +46,12 @@ class NetworkVips:
 
     Attributes:
         chains: one for each VIP that has backends, in order of name.
-        verdicts: VIP -> ``goto <chain>``.
-        empty: VIPs without a ready backend.
+        verdicts: VIP -> ``goto <chain>``; of one without a ready backend ``goto refuse``.
         backends: every address that the chains lead to.
     """
 
     chains: tuple[Chain, ...] = ()
     verdicts: tuple[tuple[str, str], ...] = ()
-    empty: tuple[str, ...] = ()
     backends: frozenset[str] = frozenset()
 
 
@@ -63,7 +72,6 @@ def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]
     """The VIPs of each network that has any; ``ready`` is ``backends(snapshot)``."""
     chains: defaultdict[NetworkId, list[Chain]] = defaultdict(list)
     verdicts: defaultdict[NetworkId, list[tuple[str, str]]] = defaultdict(list)
-    empty: defaultdict[NetworkId, list[str]] = defaultdict(list)
     led_to: defaultdict[NetworkId, set[str]] = defaultdict(set)
     ingress = snapshot.ingress
     for service in snapshot.services.values():
@@ -74,7 +82,7 @@ def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]
                 continue
             addresses = [str(address) for address in ready.get((service.id, network), ())]
             if not addresses:
-                empty[network].append(str(vip))
+                verdicts[network].append((str(vip), TO_REFUSE))
                 continue
             chain = Chain(chain_name(service.id, network), (turn(addresses),))
             chains[network].append(chain)
@@ -84,10 +92,9 @@ def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]
         network: NetworkVips(
             tuple(sorted(chains[network], key=lambda chain: chain.name)),
             tuple(sorted(verdicts[network])),
-            tuple(sorted(empty[network])),
             frozenset(led_to[network]),
         )
-        for network in verdicts.keys() | empty.keys()
+        for network in verdicts
     }
 
 
