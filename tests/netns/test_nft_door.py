@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -91,6 +92,11 @@ class Player:
         other.tables = self.tables
         other.operations = NftOperations([lambda _: self.tables], host_netns=self.operations._host)
         return other
+
+    def restart(self):
+        """End, and go on as a new process."""
+        self.operations.close()
+        self.operations = NftOperations([lambda _: self.tables], host_netns=self.operations._host)
 
 
 @pytest.fixture
@@ -248,7 +254,7 @@ def test_a_service_and_a_hook_that_change(player, spaces):
         "output", moved.chains[0].rules, "type nat hook output priority -90; policy accept;"
     )
     value = Set("vips", "ipv4_addr : verdict", {"10.0.1.2": "jump svc-10.0.1.2"})
-    player.tables = {None: (Ruleset("ip", "meshnet", (first, *moved.chains[1:]), (value,)),)}
+    player.tables = {None: (replace(moved, chains=(first, *moved.chains[1:]), sets=(value,)),)}
     assert player.round()
     settled(player)
     listed = spaces[0].nft("list", "ruleset")
@@ -294,7 +300,8 @@ def test_a_path_that_is_used_again_is_another_namespace(player, spaces):
     settled(player)
 
 
-def test_udp_flows_to_a_withdrawn_backend_are_forgotten(player, spaces):
+@pytest.mark.parametrize("restart", [False, True])
+def test_udp_flows_to_a_withdrawn_backend_are_forgotten(player, spaces, restart):
     host = spaces[0]
     host.ip("link", "set", "lo", "up")
     for address in ("10.0.1.2", "10.0.1.3", "10.0.1.4"):
@@ -311,7 +318,11 @@ def test_udp_flows_to_a_withdrawn_backend_are_forgotten(player, spaces):
     with client, servers["10.0.1.3"], servers["10.0.1.4"]:
         client.sendto(b"one", ("10.0.1.2", 5000))
         assert servers["10.0.1.3"].recv(10) == b"one"
+        if restart:
+            player.restart()
         player.tables = {None: (table({"10.0.1.2": ("10.0.1.4",)}),)}
+        if restart:
+            player.round(prune=False)  # before all is known, as after every start
         (change,) = player.round()
         assert change.withdrawn == {"10.0.1.3"}
         client.sendto(b"two", ("10.0.1.2", 5000))

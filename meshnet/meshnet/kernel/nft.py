@@ -88,6 +88,7 @@ class Door:
         self._nft.set_json_output(True)
         self._tables: Observed = {}
         self._generation: int | None = None
+        self._listed_backends: frozenset[str] = frozenset()
 
     def close(self) -> None:
         """Give the namespace free."""
@@ -125,6 +126,11 @@ class Door:
         else:
             self._generation = None
 
+    def listed_backends(self) -> frozenset[str]:
+        """Backends in the tables listed since the last call, whoever wrote these."""
+        found, self._listed_backends = self._listed_backends, frozenset()
+        return found
+
     def forget_udp(self, backends: frozenset[str]) -> int:
         """Number of UDP flows to withdrawn backends that were forgotten."""
         return self._netlink.forget_udp(backends)
@@ -141,6 +147,7 @@ class Door:
         command = f"list table {key[0]} {key[1]}"
         listing = self._listing(command)
         if key[0] != "netdev":
+            self._listed_backends |= canonical.turns(listing)
             return table_of(listing)
         # libnftables' JSON leaves out the device of a chain; its text has it.
         self._nft.set_json_output(False)
@@ -204,7 +211,8 @@ class Namespace:
     """What was observed in one namespace.
 
     Attributes:
-        backends: addresses that our tables there sent flows to, as far as this process knows.
+        backends: addresses that our tables there sent flows to, as far as this process knows, from
+            what it wanted there and from what it listed.
     """
 
     identity: Identity
@@ -275,7 +283,7 @@ class NftOperations:
                 errors.append(error)
                 continue
             known = self._backends.get(door.identity, frozenset())
-            known = known.union(*(ruleset.backends for ruleset in rulesets))
+            known = known.union(door.listed_backends(), *(ruleset.backends for ruleset in rulesets))
             self._backends[door.identity] = known
             observed[path] = Namespace(door.identity, tables, known)
         if errors:

@@ -100,6 +100,23 @@ def json_hook(described: Json) -> str:
     return _hook_facts(described["type"], described["hook"], priority, policy, devices)
 
 
+def turns(listing: Json) -> frozenset[str]:
+    """Addresses that rules of a listing (``table``'s JSON) hand connections to in turn.
+
+    Those are the backends; what ``dnat`` sends to one address is no business of a turn.
+    """
+    found: set[str] = set()
+    for entry in listing:
+        for statement in entry.get("rule", {}).get("expr", ()):
+            to = (statement.get("dnat") or {}).get("addr") if isinstance(statement, dict) else None
+            choice = to.get("map", {}) if isinstance(to, dict) else {}
+            if "numgen" not in choice.get("key", {}):
+                continue
+            for _, value in choice["data"]["set"]:
+                found.add(str(value["concat"][0] if isinstance(value, dict) else value))
+    return frozenset(found)
+
+
 def _hook_facts(
     type_: str, hook_: str, priority: int, policy: str | None, devices: list[str]
 ) -> str:
