@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshnet.model.snapshot import Gwbridge
-from meshnet_control import container
+from meshnet_control import container, host_ports
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine import (
     NODE_LABEL,
@@ -75,6 +75,7 @@ class Agent:
         self._gwbridge = gwbridge
         self._gateways: dict[str, IPv4Interface] = {}
         self._files: dict[tuple[str, str], bytes] = {}
+        self._published: set[host_ports.PortKey] = set()
         self._assigned: dict[str, pb.Task] | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -88,6 +89,7 @@ class Agent:
             place=container.Place(node_id, hostname, platform.machine()),
             tasks_dir=run_dir / TASKS,
             gateway=self._allocate,
+            numbered=self._numbered,
             file_data=lambda kind, object_id: self._files.get((kind, object_id)),
         )
 
@@ -97,6 +99,7 @@ class Agent:
         """All tasks of this node, with their secrets and configs."""
         self._files = {("secret", s.id): s.data for s in assignments.secrets}
         self._files |= {("config", c.id): c.data for c in assignments.configs}
+        self._published = host_ports.of(p for s in assignments.services for p in s.ports)
         self._assigned = {
             task.id: task
             for task in assignments.tasks
@@ -181,6 +184,11 @@ class Agent:
             found = container.free_gateway_address(self._gwbridge, list(self._gateways.values()))
             self._gateways[task_id] = found
         return found
+
+    def _numbered(self, task: pb.Task) -> pb.Task:
+        here = [worker.task for worker, _ in self._workers.values()]
+        taken = host_ports.of(port for other in here for port in other.endpoint_spec.ports)
+        return host_ports.numbered(task, taken | self._published | host_ports.open_ports())
 
     async def _adopt(self) -> None:
         """Finds the containers of an earlier life."""

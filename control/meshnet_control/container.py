@@ -325,11 +325,11 @@ def _engine_network(task: pb.Task) -> dict[str, Any]:
     Be aware: the engine binds only ports that ``ExposedPorts`` names as well.
     """
     names = [net.network.spec.name for net in task.networks_attachments]
-    bindings = {
-        f"{port.target}/{port.protocol}": [{"HostPort": str(port.published or "")}]
-        for port in _ports(task)
-        if port.mode == "host"
-    }
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for port in _ports(task):
+        if port.mode == "host":
+            bound = bindings.setdefault(f"{port.target}/{port.protocol}", [])
+            bound.append({"HostPort": str(port.published)})
     hosts = [entry.split() for entry in task.spec.container_spec.hosts]
     return {
         "NetworkMode": names[0] if names else "default",

@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshnet.errors import ControlError, MeshnetError
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox
-from meshnet_control import container, gate, gate_fifo, task_step
+from meshnet_control import container, gate, gate_fifo, host_ports, task_step
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine import Engine, EngineGoneError, EngineNotFoundError, Event
 from meshnet_control.task_dir import TaskDir
@@ -70,6 +70,8 @@ class Host:
     tasks_dir: Path
     gateway: Callable[[str], IPv4Interface]
     """Allocates an address of docker_gwbridge for a task ID."""
+    numbered: Callable[[pb.Task], pb.Task]
+    """The task with a free number for every host-mode port that has none."""
     file_data: Callable[[str, str], bytes | None]
     """Data of a secret or config: (kind, ID)."""
 
@@ -112,7 +114,7 @@ class Worker:
         if task is None:
             self._see(desired=pb.TASK_STATE_REMOVE)
             return
-        self.task = task
+        self.task = host_ports.kept(task, self.task)
         self._see(desired=task.desired_state, state=max(self.view.state, task.status.state))
 
     def happened(self, event: Event) -> None:
@@ -271,6 +273,7 @@ class Worker:
             self._pulling = False
         gateway = self._host.gateway(self.task.id) if self._needs_gateway() else None
         self._gateway = gateway
+        self.task = self._host.numbered(self.task)
         made = container.create_arguments(
             self.task, image, self._host.place, self._dir.path, gateway
         )

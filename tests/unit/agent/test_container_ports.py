@@ -18,3 +18,13 @@ def test_the_engine_is_told_a_port_twice() -> None:
     made = container.create_arguments(task, {}, PLACE, Path("/run/x"), None)
     assert made.config["ExposedPorts"] == {"80/tcp": {}}
     assert made.config["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostPort": "8099"}]}
+
+
+def test_a_target_may_be_published_twice() -> None:
+    task = pb.Task(id="t", service_name="web", slot=1)
+    task.spec.container_spec.args.append("serve")
+    for number in (8098, 8099):
+        task.endpoint_spec.ports.add(target_port=80, published_port=number, publish_mode="host")
+    made = container.create_arguments(task, {}, PLACE, Path("/run/x"), None)
+    bound = made.config["HostConfig"]["PortBindings"]["80/tcp"]
+    assert bound == [{"HostPort": "8098"}, {"HostPort": "8099"}]
