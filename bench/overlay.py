@@ -13,7 +13,7 @@ from bench.rounds import Goal, Line, interleave
 PLACES = (Place("a", 1, "10.0.1.2"), Place("b", 2, "10.0.1.3"))
 PORT = 5201
 SECONDS = 1
-ROUNDS = 15
+ROUNDS = 25
 
 
 def measure() -> list[Line]:

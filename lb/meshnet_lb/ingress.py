@@ -133,7 +133,7 @@ def _guarding(gwbridge: Gwbridge | None) -> tuple[str, ...]:
     Answers to 127.0.0.1 pass: on the wire they still go to the address of the interface.
     """
     bridge = f', "{gwbridge.name}"' if gwbridge is not None else ""
-    return (f'iifname {{ "{GATEWAY_INTERFACE}"{bridge} }} ip daddr 127.0.0.0/8 drop',)
+    return (f'ip daddr 127.0.0.0/8 iifname {{ "{GATEWAY_INTERFACE}"{bridge} }} drop',)
 
 
 def _untracked(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,8 +146,8 @@ def _untracked(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if itself is None:
         return (), ()
     return (
-        (f"ip daddr {itself.vtep} udp dport {VXLAN_PORT} notrack",),
-        (f"ip saddr {itself.vtep} udp dport {VXLAN_PORT} notrack",),
+        (f"ip daddr {itself.vtep} udp dport {VXLAN_PORT} notrack accept",),
+        (f"ip saddr {itself.vtep} udp dport {VXLAN_PORT} notrack accept",),
     )
 
 
