@@ -14,6 +14,7 @@ import time
 
 from bench.report import row, write
 from bench.rounds import BenchError, Line
+from meshnet.errors import MeshnetError
 
 BENCHMARKS = {
     "overlay": "throughput from container to container across hosts",
@@ -43,15 +44,16 @@ def main() -> int:
         began = time.monotonic()
         try:
             done[name] = importlib.import_module(f"bench.{name}").measure()
-        except (BenchError, ImportError) as error:
+        except* (BenchError, MeshnetError, ImportError) as errors:
             failed.append(name)
-            print(f"    not measured: {error}")
+            print(f"    not measured: {'; '.join(map(str, errors.exceptions))}")
+        if name not in done:
             continue
         for line in done[name]:
             print("    " + row(line).strip(), flush=True)
         print(f"    ({time.monotonic() - began:.0f} s)")
-    if done and not asked.dry:
-        write(done, list(BENCHMARKS))
+        if not asked.dry:
+            write({name: done[name]}, list(BENCHMARKS))
     missed = [line.what for lines in done.values() for line in lines if line.holds is False]
     if missed:
         print(f"goals missed: {'; '.join(missed)}")
