@@ -201,16 +201,38 @@ class Engine:
 
     async def gwbridge(self) -> Gwbridge:
         """docker_gwbridge, made exactly as Swarm makes it when it is not there yet."""
-        try:
-            return _gwbridge(await self._call(lambda api: api.inspect_network(GWBRIDGE)))
-        except EngineNotFoundError:
-            with contextlib.suppress(EngineConflictError):  # the engine was faster
-                await self._call(
-                    lambda api: api.create_network(
-                        GWBRIDGE, "bridge", options=dict(_GWBRIDGE_OPTIONS), labels={OURS: "1"}
-                    )
+        return gwbridge_of(await self.gwbridge_network())
+
+    async def gwbridge_network(self, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The engine's network docker_gwbridge; made when it is not there.
+
+        Args:
+            like: what it looked like before (its ``inspect``); None: as Swarm makes it.
+        """
+        asked = like or {"Options": _GWBRIDGE_OPTIONS, "Labels": {OURS: "1"}}
+        with contextlib.suppress(EngineNotFoundError):
+            return await self._network(GWBRIDGE)
+        with contextlib.suppress(EngineConflictError):  # the engine was faster
+            await self._call(
+                lambda api: api.create_network(
+                    GWBRIDGE,
+                    "bridge",
+                    options=dict(asked.get("Options") or {}),
+                    labels=dict(asked.get("Labels") or {}),
+                    ipam=asked.get("IPAM"),
+                    check_duplicate=True,
                 )
-        return _gwbridge(await self._call(lambda api: api.inspect_network(GWBRIDGE)))
+            )
+        return await self._network(GWBRIDGE)
+
+    async def _network(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._call(lambda api: api.inspect_network(name))
+        return found
+
+    async def remove_network(self, network: str) -> None:
+        """Removes a network; gone already is success."""
+        with contextlib.suppress(EngineNotFoundError):
+            await self._call(lambda api: api.remove_network(network))
 
     async def remove_gwbridge(self) -> bool:
         """Removes docker_gwbridge if we made it; whether it was there to remove."""
@@ -321,7 +343,8 @@ def _words(error: Any) -> str:  # noqa: ANN401 - docker.errors has no types
     return str(error.explanation or error)
 
 
-def _gwbridge(network: Mapping[str, Any]) -> Gwbridge:
+def gwbridge_of(network: Mapping[str, Any]) -> Gwbridge:
+    """What a Snapshot says of docker_gwbridge; ``network``: its ``inspect``. Pure."""
     config = network["IPAM"]["Config"][0]
     subnet = IPv4Network(config["Subnet"])
     name = (network.get("Options") or {}).get("com.docker.network.bridge.name", GWBRIDGE)

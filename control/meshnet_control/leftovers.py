@@ -24,6 +24,7 @@ from meshnet.model.snapshot import Snapshot
 from meshnet.netstate.changes import DelLink, DelNetns
 from meshnet_control.agent import remove_task_containers
 from meshnet_control.engine import Engine, EngineError
+from meshnet_control.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.kernelside import kernel_operations
 from meshnet_control.task_dir import TASKS, TaskDir
 from meshnet_dns.resolver import STATE as RESOLVER_STATE
@@ -89,7 +90,8 @@ def _empty_kernel() -> list[Any]:
 
 
 def _remove_files(run_dir: Path) -> None:
-    (run_dir / RESOLVER_STATE).unlink(missing_ok=True)
+    for name in (RESOLVER_STATE, GWBRIDGE_MEMORY):
+        (run_dir / name).unlink(missing_ok=True)
     tasks = run_dir / TASKS
     if not tasks.is_dir():
         return

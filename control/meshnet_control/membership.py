@@ -40,6 +40,7 @@ from meshnet_control.agent import Agent
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine import Engine
 from meshnet_control.identity import Identity
+from meshnet_control.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.kernelside import KernelSide, Spawn
 from meshnet_control.manager import Manager
 from meshnet_control.server import ControlServer
@@ -149,7 +150,8 @@ class Membership:
         node_id = NodeId(self.identity.node_id)
         vtep = IPv4Address(self.identity.data_path_addr)
         mtu = _underlay_mtu(vtep)
-        gwbridge = await self._engine.gwbridge()
+        keeper = GwbridgeKeeper(self._engine, self._places.run_dir)
+        gwbridge = await keeper.start()
         description = await self._engine.describe(self._hostname)
         description.underlay_mtu = mtu
         loop = asyncio.get_running_loop()
@@ -199,6 +201,8 @@ class Membership:
         self.assignments = assignments
         self.gossip.set_keys(list(assignments.gossip_keys))
         seeds = frozenset(
+        keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
+        stack.push_async_callback(_ended, keeping)
             node.addr
             for node in assignments.nodes
             if node.addr and node.id != self.identity.node_id

@@ -267,6 +267,9 @@ def test_docker_gwbridge_is_the_way_out(bed):
             assert bed.inside("h1", damage).returncode == 0
             assert settle(operations, wanted) == 1, damage
             assert bed.pings("c11", "10.99.0.2"), damage
+        assert bed.inside("h1", "ip addr flush dev docker_gwbridge").returncode == 0
+        assert settle(operations, wanted) == 1
+        assert bed.pings("c11", "10.99.0.2"), "through a bridge that has its address again"
         assert settle(operations, snapshot(bed, 1, {11: 1})) == 1
         assert bed.inside("h1", "ip -o link show type veth").stdout.count(": g") == 1
         settle(operations, replace(wanted, sandboxes={}, gwbridge=None))

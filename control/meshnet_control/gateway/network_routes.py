@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -17,7 +18,7 @@ from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest
 from meshnet_control.controlapi import filters, network_view
 from meshnet_control.controlapi.refusals import ambiguous, not_found
 from meshnet_control.convert import from_engine
-from meshnet_control.engine import OURS
+from meshnet_control.engine import GWBRIDGE, OURS
 from meshnet_control.gateway import answers
 from meshnet_control.gateway.desk import Desk, flag, parse_object, reference
 
@@ -63,16 +64,23 @@ class NetworkRoutes:
         return answers.ok({"Id": made, "Warning": ""}, HTTPStatus.CREATED)
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
-        """``POST /networks/prune``: the engine's unused networks and ours."""
+        """``POST /networks/prune``: the engine's unused networks and ours.
+
+        docker_gwbridge stays: where the engine cannot be told so, it is there again at once
+        (``meshnet_control.gwbridge_keeper``).
+        """
+        if self._desk.node.state == "inactive":
+            return await self._relay(request)
         asked = request.clone(
             rel_url=request.rel_url.update_query(filters=_keeping(request.query.get("filters")))
         )
         answer = await self._desk.engine.relay(asked, await request.read())
         api = self._desk.api_or_none()
-        if api is None or answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
+        if answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
             return answer
-        theirs = parse_object(answer.body).get("NetworksDeleted") or []
-        ours = await api.networks.prune(request.query.get("filters"))
+        deleted = parse_object(answer.body).get("NetworksDeleted") or []
+        theirs = [name for name in deleted if name != GWBRIDGE]
+        ours = await api.networks.prune(request.query.get("filters")) if api is not None else []
         return answers.ok({"NetworksDeleted": [*theirs, *ours] or None})
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
@@ -104,6 +112,7 @@ class NetworkRoutes:
         return answers.empty(HTTPStatus.NO_CONTENT)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
+            await self._refuse_gwbridge(request)
         """``POST /networks/{id}/connect`` and ``disconnect``: not yet to one of ours."""
         found = await self._ours(request, exact=True)
         if found is not None:
@@ -130,6 +139,26 @@ class NetworkRoutes:
         name = reference(request)
         found = await api.networks.search(name, exact=exact)
         if len(found) > 1:
+    async def _refuse_gwbridge(self, request: web.Request) -> None:
+        """Refuse docker_gwbridge, by name or id: every container of a service leaves through it.
+
+        Raises:
+            ControlError: as the engine refuses a network in use (403).
+        """
+        if self._desk.node.state == "inactive":
+            return
+        try:
+            path = f"/networks/{quote(reference(request), safe='')}"
+            named = await self._desk.engine.json(path)
+        except ControlError:  # the engine says it again when it is asked to remove it
+            return
+        if named.get("Name") == GWBRIDGE:
+            raise ControlError(
+                f"error while removing network: network {GWBRIDGE} id {named['Id']} "
+                "has active endpoints",
+                HTTPStatus.FORBIDDEN,
+            )
+
             raise ambiguous("network", name, len(found))
         return found[0] if found else None
 
@@ -137,7 +166,8 @@ class NetworkRoutes:
 def _keeping(raw: str | None) -> str:
     """PURE: the filters of a prune that spares docker_gwbridge.
 
-    The engine sees no container on it: it is meshnet that attaches the tasks.
+    The engine sees no container on it: it is meshnet that attaches the tasks. It keeps a network
+    only when all of several ``label!`` match, so beside another one ours is of no use.
     """
     wanted = parse_object((raw or "{}").encode())
     kept = wanted.get("label!") or {}

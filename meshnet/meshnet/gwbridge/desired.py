@@ -6,17 +6,19 @@
  default via the bridge
 ```
 The bridge is the engine's network (docs/decisions/0005-gwbridge-is-the-engines-network.md); only
-the ports and, in the engine's DOCKER-USER chain, the rules that let the mesh pass are ours.
+the ports and, in the engine's DOCKER-USER chain, the rules that let the mesh pass are ours. The
+bridge's own address comes back when somebody flushes it; the bridge itself is made again by the
+engine (``meshnet_control.gwbridge_keeper``).
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from typing import Final
 
 from meshnet.kernel.encode import MAIN_TABLE
 from meshnet.model.ids import TaskId, mac_of
-from meshnet.model.snapshot import Snapshot
+from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.netstate.changes import Netns
 from meshnet.netstate.values import Desired, NetnsSpec, RouteSpec, Veth
 from meshnet.overlay.desired import INGRESS_LINK
@@ -34,9 +36,7 @@ def port_name(task: TaskId) -> str:
 def desired(snapshot: Snapshot) -> Desired:
     """The containers' last interface and default route, and the bridge's ports."""
     bridge = snapshot.gwbridge
-    # A host-mode port at 127.0.0.1 leaves through the bridge.
-    localnet = {f"ipv4/conf/{bridge.name}/route_localnet": "1"} if bridge is not None else {}
-    specs: dict[Netns, NetnsSpec] = {None: NetnsSpec(owned=_PORTS, sysctls=localnet)}
+    specs: dict[Netns, NetnsSpec] = {None: _host(bridge)}
     veths: list[Veth] = []
     for task, sandbox in snapshot.sandboxes.items():
         if bridge is None or sandbox.gateway_address is None:
@@ -61,6 +61,16 @@ def desired(snapshot: Snapshot) -> Desired:
             )
         )
     return Desired(specs, tuple(veths))
+
+
+def _host(bridge: Gwbridge | None) -> NetnsSpec:
+    """Of the host only our ports, and of the engine's bridge what a stranger may have taken."""
+    if bridge is None:
+        return NetnsSpec(owned=_PORTS)
+    gateway = IPv4Interface((bridge.gateway, bridge.subnet.prefixlen))
+    # A host-mode port at 127.0.0.1 leaves through the bridge.
+    localnet = {f"ipv4/conf/{bridge.name}/route_localnet": "1"}
+    return NetnsSpec(addresses=frozenset({(bridge.name, gateway)}), sysctls=localnet, owned=_PORTS)
 
 
 def forward_rules(snapshot: Snapshot) -> tuple[str, ...]:

@@ -76,6 +76,9 @@ async def _engine_app() -> web.Application:
         return web.json_response({"Id": "e1", "Warnings": []}, status=201)
 
     app = web.Application()
+    async def prune(_: web.Request) -> web.Response:
+        return web.json_response({"NetworksDeleted": ["docker_gwbridge", "unused"]})
+
     for prefix in ("", "/v1.41"):
         app.router.add_get(prefix + "/version", version)
         app.router.add_get(prefix + "/_ping", ping)
@@ -88,6 +91,7 @@ async def _engine_app() -> web.Application:
     return app
 
 
+        app.router.add_post(prefix + "/networks/prune", prune)
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     """Name: engine. Scope: function. A client of a stand-in engine on a socket of its own."""

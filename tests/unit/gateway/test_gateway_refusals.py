@@ -115,4 +115,26 @@ async def test_what_this_version_lacks(
     said = (await answer.json())["message"]
     assert answer.status == 501, said
     assert names in said
+
+
+@pytest.mark.parametrize("name", ["docker_gwbridge", "c99d"])
+async def test_docker_gwbridge_is_in_use_while_in_a_swarm(manager: TestClient, outsider, name: str):
+    answer = await manager.delete(f"/networks/{name}")
+    assert (answer.status, (await answer.json())["message"]) == (
+        403,
+        "error while removing network: network docker_gwbridge id c99d0f4720de "
+        "has active endpoints",
+    )
+    assert (await outsider[0].delete(f"/networks/{name}")).status == 200
+
+
+async def test_a_prune_does_not_tell_of_docker_gwbridge_while_in_a_swarm(
+    manager: TestClient, outsider
+):
+    for client, gone in (
+        (manager, ["unused"]),
+        (outsider[0], ["docker_gwbridge", "unused"]),
+    ):
+        answer = await client.post("/networks/prune", params={"filters": '{"label!": ["x"]}'})
+        assert (await answer.json())["NetworksDeleted"] == gone
     assert advises in said
