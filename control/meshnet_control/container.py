@@ -61,6 +61,11 @@ def overlays_of(task: pb.Task) -> list[pb.NetworkAttachment]:
     return [net for net in task.networks_attachments if _driver(net) not in _ENGINE_DRIVERS]
 
 
+def on_host_network(task: pb.Task) -> bool:
+    """True when the task runs in its host's own namespace: the engine publishes nothing there."""
+    return any(_driver(net) == "host" for net in task.networks_attachments)
+
+
 def free_gateway_address(bridge: Gwbridge, used: Sequence[IPv4Interface]) -> IPv4Interface:
     """The lowest free address of docker_gwbridge, from .3 on.
 

@@ -39,8 +39,8 @@ from meshnet_control import session
 from meshnet_control.agent import Agent
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine import Engine
-from meshnet_control.identity import Identity
 from meshnet_control.gwbridge_keeper import GwbridgeKeeper
+from meshnet_control.identity import Identity
 from meshnet_control.kernelside import KernelSide, Spawn
 from meshnet_control.manager import Manager
 from meshnet_control.server import ControlServer
@@ -192,6 +192,8 @@ class Membership:
             on_identity=self._renewed,
             addr=str(vtep),
         )
+        keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
+        stack.push_async_callback(_ended, keeping)
         agent_task = self._spawn(self.agent.run(), "agent")
         stack.push_async_callback(_ended, agent_task)
         self.session_task = self._spawn(self.session.run(), "session")
@@ -201,8 +203,6 @@ class Membership:
         self.assignments = assignments
         self.gossip.set_keys(list(assignments.gossip_keys))
         seeds = frozenset(
-        keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
-        stack.push_async_callback(_ended, keeping)
             node.addr
             for node in assignments.nodes
             if node.addr and node.id != self.identity.node_id

@@ -273,7 +273,8 @@ class Worker:
             self._pulling = False
         gateway = self._host.gateway(self.task.id) if self._needs_gateway() else None
         self._gateway = gateway
-        self.task = self._host.numbered(self.task)
+        if not container.on_host_network(self.task):
+            self.task = self._host.numbered(self.task)
         made = container.create_arguments(
             self.task, image, self._host.place, self._dir.path, gateway
         )
@@ -377,7 +378,7 @@ class Worker:
             status.container_status.container_id = seen.id
             status.container_status.pid = seen.pid if seen.running else 0
             status.container_status.exit_code = seen.exit_code
-        if state == pb.TASK_STATE_RUNNING:
+        if state == pb.TASK_STATE_RUNNING and not container.on_host_network(self.task):
             ports = [p for p in self.task.endpoint_spec.ports if p.publish_mode == "host"]
             status.port_status.ports.extend(ports)
         self._see(state=state)

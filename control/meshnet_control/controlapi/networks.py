@@ -148,7 +148,7 @@ class Networks:
         if request.driver not in {"", "overlay"}:
             raise unimplemented(
                 f"swarm-scoped networks with driver {request.driver} are not supported "
-                "by this version of meshnet"
+                "by this version of meshnet: leave out --scope swarm, or use -d overlay"
             )
         if "encrypted" in request.options and request.options["encrypted"] != "false":
             raise unimplemented(

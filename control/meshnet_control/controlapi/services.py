@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from meshnet.errors import ControlError
+from meshnet_control import predefined
 from meshnet_control.api.control_pb2 import (
     TASK_STATE_COMPLETE,
     TASK_STATE_RUNNING,
@@ -28,12 +28,10 @@ from meshnet_control.controlapi.names import random_name
 from meshnet_control.controlapi.refusals import (
     exists,
     invalid,
-    not_found,
     precondition,
     unimplemented,
 )
 
-_ENGINE_NETWORKS = frozenset({"bridge", "host", "none"})
 _FILTERS = ("id", "label", "mode", "name", "runtime")
 
 
@@ -167,7 +165,9 @@ class Services:
         networks = await self._access.all(Network)
         seen: set[str] = set()
         for attachment in spec.task_template.networks:
-            network = _network(networks, attachment.target)
+            network = predefined.network(attachment.target) or lookup.find(
+                "network", networks, attachment.target, name_of
+            )
             if network.spec.ingress:
                 raise invalid(
                     "Service cannot be explicitly attached to the ingress network "
@@ -177,20 +177,10 @@ class Services:
                 raise invalid(f"network {network.spec.name} is attached more than once")
             seen.add(network.id)
             attachment.target = network.id
-
-
-def _network(networks: list[Network], target: str) -> Network:
-    try:
-        return lookup.find("network", networks, target, name_of)
-    except ControlError as error:
-        if error.status != 404:  # noqa: PLR2004
-            raise
-        if target in _ENGINE_NETWORKS:
-            raise unimplemented(
-                f"network {target} cannot be used with services in this version of meshnet: "
-                "create one with 'docker network create -d overlay' and name that"
-            ) from None
-        raise not_found("network", target) from None
+        published = any(port.publish_mode != "host" for port in spec.endpoint_spec.ports)
+        why_not = predefined.conflict(seen, on_every_node=published)
+        if why_not is not None:
+            raise invalid(why_not)
 
 
 def _updated(service: Service, spec: ServiceSpec) -> Service:

@@ -21,6 +21,7 @@ from meshnet_control.convert import from_engine
 from meshnet_control.engine import GWBRIDGE, OURS
 from meshnet_control.gateway import answers
 from meshnet_control.gateway.desk import Desk, flag, parse_object, reference
+from meshnet_control.gateway.service_networks import engine_network
 
 
 class NetworkRoutes:
@@ -57,6 +58,10 @@ class NetworkRoutes:
         body = parse_object(await request.read())
         if not _swarm_scoped(body):
             return await self._relay(request)
+        if body.get("Scope") == "local":
+            raise ControlError(
+                "cannot downgrade network scope for overlay networks", HTTPStatus.FORBIDDEN
+            )
         api = self._desk.api()
         asked = from_engine(NetworkCreateRequest, body)
         local = await self._desk.engine.json("/networks")
@@ -84,7 +89,10 @@ class NetworkRoutes:
         return answers.ok({"NetworksDeleted": [*theirs, *ours] or None})
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
-        """``GET /networks/{id}``; ``scope`` narrows it to ours or the engine's."""
+        """``GET /networks/{id}``; ``scope`` narrows it to ours or the engine's.
+
+        The CLI asks with ``scope=swarm`` for a network it will put into a service.
+        """
         scope = request.query.get("scope", "")
         found = await self._ours(request, exact=True) if scope != "local" else None
         if found is None and scope != "swarm":
@@ -93,6 +101,8 @@ class NetworkRoutes:
                 return answer
         if found is None and scope != "local":
             found = await self._ours(request, exact=False)
+        if found is None and scope == "swarm" and self._desk.api_or_none() is not None:
+            found = await engine_network(self._desk, reference(request))
         if found is None:
             raise not_found("network", reference(request))
         api = self._desk.api()
@@ -102,6 +112,7 @@ class NetworkRoutes:
         """``DELETE /networks/{id}``."""
         found = await self._ours(request, exact=True)
         if found is None:
+            await self._refuse_gwbridge(request)
             answer = await self._relay(request)
             if answer.status != HTTPStatus.NOT_FOUND:
                 return answer
@@ -112,7 +123,6 @@ class NetworkRoutes:
         return answers.empty(HTTPStatus.NO_CONTENT)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-            await self._refuse_gwbridge(request)
         """``POST /networks/{id}/connect`` and ``disconnect``: not yet to one of ours."""
         found = await self._ours(request, exact=True)
         if found is not None:
@@ -129,16 +139,6 @@ class NetworkRoutes:
                     raise _unattachable(network)
         return await self._relay(request)
 
-    async def _relay(self, request: web.Request) -> web.Response:
-        return await self._desk.engine.relay(request, await request.read())
-
-    async def _ours(self, request: web.Request, *, exact: bool) -> Network | None:
-        api = self._desk.api_or_none()
-        if api is None:
-            return None
-        name = reference(request)
-        found = await api.networks.search(name, exact=exact)
-        if len(found) > 1:
     async def _refuse_gwbridge(self, request: web.Request) -> None:
         """Refuse docker_gwbridge, by name or id: every container of a service leaves through it.
 
@@ -159,6 +159,16 @@ class NetworkRoutes:
                 HTTPStatus.FORBIDDEN,
             )
 
+    async def _relay(self, request: web.Request) -> web.Response:
+        return await self._desk.engine.relay(request, await request.read())
+
+    async def _ours(self, request: web.Request, *, exact: bool) -> Network | None:
+        api = self._desk.api_or_none()
+        if api is None:
+            return None
+        name = reference(request)
+        found = await api.networks.search(name, exact=exact)
+        if len(found) > 1:
             raise ambiguous("network", name, len(found))
         return found[0] if found else None
 

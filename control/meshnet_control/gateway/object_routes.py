@@ -19,6 +19,7 @@ from meshnet_control.controlapi.files import Files
 from meshnet_control.convert import to_engine
 from meshnet_control.gateway import answers
 from meshnet_control.gateway.desk import Desk, flag, read, reference, version
+from meshnet_control.gateway.service_networks import name_engine_networks
 
 F = TypeVar("F", Secret, Config)
 
@@ -51,6 +52,7 @@ class ServiceRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """``POST /services/create``."""
         spec = await read(request, ServiceSpec)
+        await name_engine_networks(self._desk, spec)
         made = await self._desk.api().services.create(spec)
         return answers.ok({"ID": made}, HTTPStatus.CREATED)
 
@@ -72,6 +74,7 @@ class ServiceRoutes:
         if rollback:
             await services.rollback(reference(request), at)
         else:
+            await name_engine_networks(self._desk, spec)
             await services.update(reference(request), at, spec)
         return answers.ok({"Warnings": None})
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet.model.ids import Rng, new_id
+from meshnet_control import predefined
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import ports
 from meshnet_control.orchestrate.addresses import (
@@ -161,7 +162,8 @@ def _vip_networks(view: View, service: pb.Service) -> list[str]:
     spec = service.spec
     if spec.endpoint_spec.mode == "dnsrr":
         return []
-    return wanted_networks(view, spec.task_template, spec.endpoint_spec)
+    wanted = wanted_networks(view, spec.task_template, spec.endpoint_spec)
+    return [network_id for network_id in wanted if network_id not in predefined.NAMES]
 
 
 def _settled(view: View, service: pb.Service) -> bool:
@@ -266,7 +268,7 @@ class _Allocator:
             if service is None:
                 continue
             new = changed(old)
-            error = self._attach(new, service)
+            error = None if _on_engine(new) else self._attach(new, service)
             if error is None:
                 new.status.state = pb.TASK_STATE_PENDING
                 new.status.message = PENDING_MESSAGE
@@ -304,6 +306,16 @@ class _Allocator:
             attachment.network.CopyFrom(self._view.networks[network_id])
             attachment.aliases.extend(aliases.get(network_id, ()))
         return None
+
+
+def _on_engine(task: pb.Task) -> bool:
+    """Attach a task that wants a network of its engine, in place; False: it wants none."""
+    networks = [predefined.network(config.target) for config in task.spec.networks]
+    found = [network for network in networks if network is not None]
+    if found:
+        del task.networks_attachments[:]
+        task.networks_attachments.add(network=found[0])
+    return bool(found)
 
 
 def timestamp(now: float) -> Timestamp:

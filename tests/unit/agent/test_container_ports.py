@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meshnet_control import container
+from meshnet_control import container, predefined
 from meshnet_control.api import control_pb2 as pb
 
 PLACE = container.Place("n" * 25, "h1", "x86_64")
@@ -28,3 +28,13 @@ def test_a_target_may_be_published_twice() -> None:
     made = container.create_arguments(task, {}, PLACE, Path("/run/x"), None)
     bound = made.config["HostConfig"]["PortBindings"]["80/tcp"]
     assert bound == [{"HostPort": "8098"}, {"HostPort": "8099"}]
+
+
+def test_a_task_on_the_hosts_network_is_the_engines() -> None:
+    task = pb.Task(id="t", service_name="web", slot=1)
+    task.spec.container_spec.args.append("serve")
+    task.networks_attachments.add(network=predefined.network("host"))
+    made = container.create_arguments(task, {}, PLACE, Path("/run/x"), None)
+    assert made.config["HostConfig"]["NetworkMode"] == "host"
+    assert container.on_host_network(task)
+    assert not container.overlays_of(task)

@@ -68,17 +68,21 @@ async def _engine_app() -> web.Application:
 
     async def network(request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        if name == "bridge":
+        if name in {"docker_gwbridge", "c99d"}:
+            return web.json_response({"Name": "docker_gwbridge", "Id": "c99d0f4720de"})
+        if name in {"bridge", local[0]["Id"]}:
             return web.json_response(local[0])
+        if name in {"br1", "10968ed51efc"}:
+            return web.json_response({**local[0], "Name": "br1", "Id": "10968ed51efc"})
         return web.json_response({"message": f"network {name} not found"}, status=404)
+
+    async def prune(_: web.Request) -> web.Response:
+        return web.json_response({"NetworksDeleted": ["docker_gwbridge", "unused"]})
 
     async def created(request: web.Request) -> web.Response:
         return web.json_response({"Id": "e1", "Warnings": []}, status=201)
 
     app = web.Application()
-    async def prune(_: web.Request) -> web.Response:
-        return web.json_response({"NetworksDeleted": ["docker_gwbridge", "unused"]})
-
     for prefix in ("", "/v1.41"):
         app.router.add_get(prefix + "/version", version)
         app.router.add_get(prefix + "/_ping", ping)
@@ -87,11 +91,11 @@ async def _engine_app() -> web.Application:
         app.router.add_get(prefix + "/networks/{id}", network)
         app.router.add_delete(prefix + "/networks/{id}", network)
         app.router.add_post(prefix + "/networks/create", created)
+        app.router.add_post(prefix + "/networks/prune", prune)
         app.router.add_post(prefix + "/containers/create", created)
     return app
 
 
-        app.router.add_post(prefix + "/networks/prune", prune)
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     """Name: engine. Scope: function. A client of a stand-in engine on a socket of its own."""

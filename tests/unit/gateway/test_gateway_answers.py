@@ -182,6 +182,62 @@ async def test_networks_of_both_worlds(manager: TestClient):
     assert (await ask(manager, "POST", "/networks/create", encrypted))[0] == 501
 
 
+async def test_a_network_keeps_the_scope_of_its_driver(manager: TestClient):
+    local = {"Name": "n1", "Driver": "overlay", "Scope": "local"}
+    assert await ask(manager, "POST", "/networks/create", local) == (
+        403,
+        {"message": "cannot downgrade network scope for overlay networks"},
+    )
+    swarm = {"Name": "n1", "Driver": "bridge", "Scope": "swarm"}
+    status, body = await ask(manager, "POST", "/networks/create", swarm)
+    assert status == 501
+    assert "networks with driver bridge are not supported" in body["message"]
+
+
+@pytest.mark.parametrize("reference", ["host", "bridge", "4a09de50c461"])
+async def test_a_service_may_run_on_a_predefined_network(manager: TestClient, reference: str):
+    _, seen = await ask(manager, "GET", f"/networks/{reference}", scope="swarm")
+    assert seen["Scope"] == "swarm"
+    assert seen["Name"] == seen["Driver"] == seen["Id"]
+    for target in {seen["Id"], reference}:
+        service = {"TaskTemplate": {**TEMPLATE, "Networks": [{"Target": target}]}}
+        status, made = await ask(manager, "POST", "/services/create", service)
+        assert status == 201
+        _, service = await ask(manager, "GET", f"/services/{made['ID']}")
+        assert service["Spec"]["TaskTemplate"]["Networks"] == [{"Target": seen["Name"]}]
+
+
+@pytest.mark.parametrize("reference", ["br1", "10968ed51efc"])
+async def test_a_service_may_not_run_on_a_network_of_one_engine(
+    manager: TestClient, reference: str
+):
+    refused = (
+        403,
+        {
+            "message": "The network br1 cannot be used with services. Only networks scoped to the "
+            "swarm can be used, such as those created with the overlay driver."
+        },
+    )
+    assert await ask(manager, "GET", f"/networks/{reference}", scope="swarm") == refused
+    service = {"TaskTemplate": {**TEMPLATE, "Networks": [{"Target": reference}]}}
+    assert await ask(manager, "POST", "/services/create", service) == refused
+
+
+async def test_a_predefined_network_stands_alone(manager: TestClient):
+    await ask(manager, "POST", "/networks/create", {"Name": "n1", "Driver": "overlay"})
+    both = {"TaskTemplate": {**TEMPLATE, "Networks": [{"Target": "host"}, {"Target": "n1"}]}}
+    status, body = await ask(manager, "POST", "/services/create", both)
+    assert status == 400
+    assert "network host cannot be combined with other networks" in body["message"]
+    meshed = {
+        "TaskTemplate": {**TEMPLATE, "Networks": [{"Target": "host"}]},
+        "EndpointSpec": {"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]},
+    }
+    status, body = await ask(manager, "POST", "/services/create", meshed)
+    assert status == 400
+    assert "publish it with mode=host" in body["message"]
+
+
 async def test_containers_on_overlay_networks_are_refused(manager: TestClient):
     await ask(manager, "POST", "/networks/create", {"Name": "closed", "Driver": "overlay"})
     opened = {"Name": "open", "Driver": "overlay", "Attachable": True}

@@ -276,3 +276,14 @@ def test_nothing_is_given_twice(
     published = [p.published_port for s in view.services.values() for p in s.endpoint.ports]
     assert len(published) == len(set(published))
     assert all(ports.FIRST_DYNAMIC <= number <= ports.LAST_DYNAMIC for number in published)
+
+
+def test_a_task_on_a_network_of_its_engine_needs_nothing_of_ours() -> None:
+    web = service("web", "host")
+    view = settle(pb.Cluster(id="c"), web, task(web, 1))
+    assert vips(view.services["web"]) == []
+    made = view.tasks["web-1"]
+    assert made.status.state == pb.TASK_STATE_PENDING
+    assert [
+        (a.network.driver_state.name, list(a.addresses)) for a in made.networks_attachments
+    ] == [("host", [])]
