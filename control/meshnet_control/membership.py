@@ -4,7 +4,8 @@
  manager only:  store ─ Manager (orchestrate) ─ ControlServer 2377
  every node:    NodeSession ── assignments ──> DataPlane ──> reconcilers
                      ^    └──────────────────> Agent ──> engine
-                     └── statuses ────────────── ┘└── sandboxes, endpoints ──> DataPlane
+                     ├── statuses ────────────── ┘└── sandboxes, endpoints ──> DataPlane
+                     └── LogSource <── engine
                 Gossip 7946 ── members, records ──> DataPlane; dead members ──> ControlServer
 ```
 
@@ -42,6 +43,8 @@ from meshnet_control.engine import Engine
 from meshnet_control.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.identity import Identity
 from meshnet_control.kernelside import KernelSide, Spawn
+from meshnet_control.log_broker import LogBroker
+from meshnet_control.log_source import LogSource
 from meshnet_control.manager import Manager
 from meshnet_control.server import ControlServer
 from meshnet_control.store import Object, Put
@@ -125,6 +128,11 @@ class Membership:
             self.gossip.leave()
         await self.stop()
 
+    @property
+    def log_broker(self) -> LogBroker | None:
+        """Logs of all tasks; None when this node is not a manager."""
+        return self._server.logs if self._server is not None else None
+
     def report(self, task_id: str, status: pb.TaskStatus) -> None:
         """The agent's word on a task, passed to the managers."""
         self.session.report(task_id, status)
@@ -191,6 +199,7 @@ class Membership:
             on_removed=self._on_removed,
             on_identity=self._renewed,
             addr=str(vtep),
+            alongside=LogSource(Path(self._engine.url.removeprefix("unix://"))).run,
         )
         keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
         stack.push_async_callback(_ended, keeping)

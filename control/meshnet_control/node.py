@@ -34,6 +34,7 @@ from meshnet_control.engine import Engine
 from meshnet_control.identity import ALREADY_IN_SWARM, Identity
 from meshnet_control.kernelside import Spawn
 from meshnet_control.leftovers import clean_up
+from meshnet_control.log_broker import LogBroker
 from meshnet_control.membership import STORE, STORE_KEY, Membership, Places
 from meshnet_control.store import Store
 
@@ -179,6 +180,10 @@ class Node:
     def store(self) -> Store | None:
         """The cluster's store; None when this node is not a manager."""
         return self.membership.store if self.membership is not None else None
+
+    def log_broker(self) -> LogBroker | None:
+        """Logs of all tasks; None when this node is not a manager."""
+        return self.membership.log_broker if self.membership is not None else None
 
     # ---- inside ----
 

@@ -1,8 +1,9 @@
-"""A manager's port 2377: binds it, serves CA, Dispatcher and Membership, follows the store.
+"""A manager's port 2377: binds it, serves CA, Dispatcher, Membership, LogBroker, follows the store.
 
 ```
  store ── watch ──> mirror ──> authority (trust)      CA.Issue
-                          └──> dispatcher (streams)   Dispatcher.Session, Membership.Leave
+                          ├──> dispatcher (streams)   Dispatcher.Session, Membership.Leave
+                          └──> logs (subscriptions)   LogBroker.Listen, LogBroker.Publish
 ```
 
 Be aware: gRPC would share a taken port (SO_REUSEPORT) and says little when it cannot bind; so the
@@ -24,6 +25,7 @@ from meshnet_control.api import control_pb2_grpc
 from meshnet_control.authority import Authority
 from meshnet_control.dispatcher import Dispatcher
 from meshnet_control.identity import Identity
+from meshnet_control.log_broker import LogBroker
 from meshnet_control.mirror import Mirror
 from meshnet_control.transport import SERVER_OPTIONS
 
@@ -46,6 +48,7 @@ class ControlServer:
         self._dispatcher = Dispatcher(
             store, self._authority, identity, lambda: self._mirror.objects
         )
+        self.logs = LogBroker(self._authority, lambda: self._mirror.objects)
         self._server: grpc.aio.Server | None = None
         self._jobs: list[asyncio.Task[None]] = []
         self.port = 0
@@ -65,6 +68,7 @@ class ControlServer:
         control_pb2_grpc.add_CAServicer_to_server(self._authority, server)
         control_pb2_grpc.add_DispatcherServicer_to_server(self._dispatcher, server)
         control_pb2_grpc.add_MembershipServicer_to_server(self._dispatcher, server)
+        control_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
         try:
             self.port = server.add_secure_port(self._listen, self._authority.credentials())
         except RuntimeError:
@@ -107,6 +111,7 @@ class ControlServer:
     def _changed(self, concerned: AbstractSet[str] | None) -> None:
         self._authority.follow(self._mirror.objects)
         self._dispatcher.follow(concerned)
+        self.logs.follow()
 
 
 def _try_to_bind(listen: str) -> None:

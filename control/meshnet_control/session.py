@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -57,6 +57,7 @@ class NodeSession:
         on_removed: called once when the cluster no longer knows this node; ``run`` then returns.
         on_identity: called with a changed identity (renewed certificate, other managers), to keep.
         addr: what other nodes reach this one at; empty: managers take what they see.
+        alongside: other work on each connection, for as long as it lasts; must not end by itself.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class NodeSession:
         on_removed: Callable[[], None] = lambda: None,
         on_identity: Callable[[Identity], None] = lambda _: None,
         addr: str = "",
+        alongside: Callable[[grpc.aio.Channel], Awaitable[None]] | None = None,
     ) -> None:
         self.identity = identity
         self.connected = False
@@ -77,7 +79,7 @@ class NodeSession:
         self._description = description
         self._on_assignments, self._on_removed = on_assignments, on_removed
         self._on_identity = on_identity
-        self._addr = addr
+        self._addr, self._alongside = addr, alongside
         self._state: pb.Assignments | None = None
         self._statuses: dict[str, pb.TaskStatus] = {}
         self._unsent: set[str] = set()
@@ -129,6 +131,8 @@ class NodeSession:
                 asyncio.ensure_future(self._send(call)),
                 asyncio.ensure_future(self._keep_certificate(link)),
             }
+            if self._alongside is not None:
+                jobs.add(asyncio.ensure_future(_never_over(self._alongside(link))))
             try:
                 done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
                 return any([job.result() for job in done])  # noqa: C419 - every error is to be seen
@@ -214,6 +218,11 @@ class NodeSession:
     def _period(self) -> float:
         said = self._state.heartbeat_period / 1e9 if self._state else 0.0
         return said or HEARTBEAT_S
+
+
+async def _never_over(work: Awaitable[None]) -> bool:
+    await work
+    return False
 
 
 async def renew(identity: Identity, link: grpc.aio.Channel) -> Identity:

@@ -1511,6 +1511,74 @@ class LeaveReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class LogOptions(_message.Message):
+    __slots__ = ("stdout", "stderr", "follow", "since", "until", "tail", "timestamps", "details")
+    STDOUT_FIELD_NUMBER: _ClassVar[int]
+    STDERR_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    TAIL_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    stdout: bool
+    stderr: bool
+    follow: bool
+    since: str
+    until: str
+    tail: str
+    timestamps: bool
+    details: bool
+    def __init__(self, stdout: _Optional[bool] = ..., stderr: _Optional[bool] = ..., follow: _Optional[bool] = ..., since: _Optional[str] = ..., until: _Optional[str] = ..., tail: _Optional[str] = ..., timestamps: _Optional[bool] = ..., details: _Optional[bool] = ...) -> None: ...
+
+class LogSubscription(_message.Message):
+    __slots__ = ("id", "close", "container_id", "tty", "options")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    TTY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    close: bool
+    container_id: str
+    tty: bool
+    options: LogOptions
+    def __init__(self, id: _Optional[str] = ..., close: _Optional[bool] = ..., container_id: _Optional[str] = ..., tty: _Optional[bool] = ..., options: _Optional[_Union[LogOptions, _Mapping]] = ...) -> None: ...
+
+class LogLine(_message.Message):
+    __slots__ = ("stream", "timestamp", "details", "data")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    stream: int
+    timestamp: str
+    details: str
+    data: bytes
+    def __init__(self, stream: _Optional[int] = ..., timestamp: _Optional[str] = ..., details: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class LogBatch(_message.Message):
+    __slots__ = ("subscription_id", "lines", "last", "error", "gone")
+    SUBSCRIPTION_ID_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    subscription_id: str
+    lines: _containers.RepeatedCompositeFieldContainer[LogLine]
+    last: bool
+    error: str
+    gone: bool
+    def __init__(self, subscription_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ..., last: _Optional[bool] = ..., error: _Optional[str] = ..., gone: _Optional[bool] = ...) -> None: ...
+
+class ListenRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PublishReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -243,6 +243,123 @@ class Membership:
             _registered_method=True)
 
 
+class LogBrokerStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Listen = channel.unary_stream(
+                '/meshnet.control.LogBroker/Listen',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.ListenRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.LogSubscription.FromString,
+                _registered_method=True)
+        self.Publish = channel.stream_unary(
+                '/meshnet.control.LogBroker/Publish',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.LogBatch.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.PublishReply.FromString,
+                _registered_method=True)
+
+
+class LogBrokerServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def Listen(self, request, context):
+        """Subscriptions to logs of tasks of the calling node, for as long as it lives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Publish(self, request_iterator, context):
+        """One log. Ends when the log has ended, or when its reader has gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_LogBrokerServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Listen': grpc.unary_stream_rpc_method_handler(
+                    servicer.Listen,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.ListenRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.LogSubscription.SerializeToString,
+            ),
+            'Publish': grpc.stream_unary_rpc_method_handler(
+                    servicer.Publish,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.LogBatch.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.PublishReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'meshnet.control.LogBroker', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('meshnet.control.LogBroker', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class LogBroker:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Listen(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/meshnet.control.LogBroker/Listen',
+            meshnet__control_dot_api_dot_control__pb2.ListenRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.LogSubscription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Publish(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/meshnet.control.LogBroker/Publish',
+            meshnet__control_dot_api_dot_control__pb2.LogBatch.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.PublishReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AdminStub:
     """Missing associated documentation comment in .proto file."""
 

@@ -1,4 +1,4 @@
-"""The gateway's own requests to the local engine: version, networks, logs of its containers.
+"""The gateway's own requests to the local engine: version and networks.
 
 The only place of the gateway that speaks HTTP to the engine; streams of users never come here
 (see ``front.py``).
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -147,12 +147,6 @@ class Engine:
         async with self.open(asked) as response:
             kept = {k: v for k, v in response.headers.items() if k.lower() not in _HOP_BY_HOP}
             return web.Response(body=await response.read(), status=response.status, headers=kept)
-
-    def stream(
-        self, path: str, params: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """A GET without a time limit, for logs."""
-        return self.open(Asked("GET", path, params, limit=_NO_LIMIT))
 
 
 def _message(body: bytes) -> str:

@@ -1,38 +1,31 @@
-"""``/services/{id}/logs`` and ``/tasks/{id}/logs``: container logs of this node, merged.
+"""``/services/{id}/logs`` and ``/tasks/{id}/logs``: the output of tasks, wherever they run.
 
-Frames of the engine (8 bytes of head: stream, 0 0 0, big-endian length) are passed on; with
-``details`` each line is led by the swarm ids that ``docker service logs`` puts names to.
+The log broker brings the lines; here they are put into the engine's frames. With ``details`` each
+line is led by the swarm ids that ``docker service logs`` puts names to.
 
-Be aware: the logs of tasks on other nodes are not read yet. Each such task gets one line on stderr
-that says where its logs are, so that nothing is silently missing.
+Be aware: what is missing is said on the stream the CLI takes for errors, as Swarm does, after
+everything else; the CLI then ends with status 1. Whether the client is still there is looked at
+every second, and with everything written.
 
-Source: moby daemon/cluster/services.go ServiceLogs, api/server/httputils/write_log_stream.go.
+Source: moby api/server/router/swarm/helpers.go, daemon/cluster/services.go ServiceLogs.
 """
 
 from __future__ import annotations
 
-import asyncio
-import struct
-from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-import aiohttp
 from aiohttp import web
 
 from meshnet.errors import ControlError
-from meshnet_control.api.control_pb2 import TASK_STATE_RUNNING, Task
-from meshnet_control.controlapi.access import task_name
-from meshnet_control.controlapi.api import ControlApi
+from meshnet_control.api.control_pb2 import LogOptions
 from meshnet_control.gateway import answers
 from meshnet_control.gateway.desk import Desk, flag, reference
+from meshnet_control.gateway.head import split_version
+from meshnet_control.log_lines import SYSTEM_ERROR, context, frame, incomplete, render
+from meshnet_control.log_reader import Line, LogReader, Selector
 
-_HEAD: Final = struct.Struct(">BxxxL")
-_STDERR: Final = 2
-_POLL_S: Final = 1.0
-"""How soon a follower sees a new task, and we see that the client has gone."""
-_PASSED_ON: Final = ("stdout", "stderr", "follow", "since", "until", "tail", "timestamps")
+_LOOK_S: Final = 1.0
 
 
 class LogRoutes:
@@ -50,140 +43,76 @@ class LogRoutes:
 
     async def service(self, request: web.Request) -> web.StreamResponse:
         """``GET /services/{id}/logs``."""
-        _check_streams(request)
         api = self._desk.api()
+        options = asked(request)
         service = await api.services.inspect(reference(request), defaults=False)
         tty = service.spec.task_template.container_spec.tty
-        return await self._answer(request, api, service=service.id, tty=tty)
+        return await self._answer(request, Selector(service=service.id), options, tty=tty)
 
     async def task(self, request: web.Request) -> web.StreamResponse:
         """``GET /tasks/{id}/logs``."""
-        _check_streams(request)
         api = self._desk.api()
+        options = asked(request)
         task = await api.tasks.inspect(reference(request))
         tty = task.spec.container_spec.tty
-        return await self._answer(request, api, task=task.id, tty=tty)
+        return await self._answer(request, Selector(task=task.id), options, tty=tty)
 
     async def _answer(
-        self, request: web.Request, api: ControlApi, *, tty: bool, service: str = "", task: str = ""
+        self, request: web.Request, selector: Selector, options: LogOptions, *, tty: bool
     ) -> web.StreamResponse:
+        broker = self._desk.node.log_broker()
+        if broker is None:
+            raise ControlError("this manager is not ready", HTTPStatus.SERVICE_UNAVAILABLE)
         newest = (await self._desk.engine.version()).api
-        kind = "raw" if tty or newest < (1, 42) else "multiplexed"
+        version, _ = split_version(request.path)
+        kind = "raw" if tty or (version or newest) < (1, 42) else "multiplexed"
         response = web.StreamResponse(
             headers={"Content-Type": f"application/vnd.docker.{kind}-stream"}
         )
-        await response.prepare(request)
-        merge = _Merge(self._desk, request, response, tty=tty)
-        hosts = {n.id: n.description.hostname for n in await api.nodes.select(None)}
-        async with asyncio.TaskGroup() as group:
-            while True:
-                tasks = [await api.tasks.inspect(task)] if task else await _of(api, service)
-                merge.start(group, tasks, hosts)
-                if not flag(request, "follow"):
-                    break
-                await asyncio.sleep(_POLL_S)
+        reader = LogReader(broker, selector, options)
+        try:
+            await response.prepare(request)
+            while (lines := await reader.read(_LOOK_S)) is not None:
+                if lines:
+                    await response.write(b"".join(_bytes(line, options) for line in lines))
                 if request.transport is None or request.transport.is_closing():
-                    merge.stop()
-                    break
+                    return response
+            if reader.missing:
+                said = incomplete(reader.missing).encode()
+                await response.write(said if tty else frame(SYSTEM_ERROR, said))
+        except ConnectionError:
+            return response  # the client has gone
+        finally:
+            reader.close()
         return response
 
 
-class _Merge:
-    """Writes the logs of several tasks into one answer, a line at a time."""
+def asked(request: web.Request) -> LogOptions:
+    """The options of a request.
 
-    def __init__(
-        self, desk: Desk, request: web.Request, response: web.StreamResponse, *, tty: bool
-    ) -> None:
-        self._engine = desk.engine
-        self._here = desk.node.swarm_info().node_id
-        self._params = {k: request.query[k] for k in _PASSED_ON if k in request.query}
-        self._details = flag(request, "details")
-        self._timestamps = flag(request, "timestamps")
-        self._response = response
-        self._tty = tty
-        self._running: dict[str, asyncio.Task[None]] = {}
-
-    def start(
-        self, group: asyncio.TaskGroup, tasks: Iterable[Task], hosts: Mapping[str, str]
-    ) -> None:
-        """Begin with every task that was not seen yet and has a container."""
-        for task in tasks:
-            container = task.status.container_status.container_id
-            if task.id in self._running or not container:
-                continue
-            if task.node_id == self._here:
-                work = self._copy(task, container)
-            elif task.status.state == TASK_STATE_RUNNING:
-                work = self._elsewhere(task, hosts.get(task.node_id, task.node_id))
-            else:
-                continue
-            self._running[task.id] = group.create_task(work)
-
-    def stop(self) -> None:
-        """End all of them."""
-        for running in self._running.values():
-            running.cancel()
-
-    async def _copy(self, task: Task, container: str) -> None:
-        lead = (details_of(task) + " ").encode() if self._details else b""
-        try:
-            async with self._engine.stream(f"/containers/{container}/logs", self._params) as answer:
-                if answer.status != HTTPStatus.OK:
-                    return  # the container is gone, and its logs with it
-                if self._tty:
-                    async for chunk in answer.content.iter_any():
-                        await self._response.write(chunk)
-                    return
-                async for stream, line in frames(answer.content):
-                    await self._write(stream, line, lead)
-        except (ControlError, aiohttp.ClientError, ConnectionError):
-            return  # the engine or the client has gone: what was there has been sent
-
-    async def _elsewhere(self, task: Task, host: str) -> None:
-        if self._tty:
-            return
-        said = f"(on node {host}: docker logs {task_name(task)})\n"
-        stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = f"{stamp} {said}" if self._timestamps else said
-        lead = (details_of(task) + " ").encode() if self._details else b""
-        try:
-            await self._write(_STDERR, line.encode(), lead)
-        except ConnectionError:
-            return
-
-    async def _write(self, stream: int, line: bytes, lead: bytes) -> None:
-        if lead and self._timestamps:
-            stamp, _, rest = line.partition(b" ")
-            line = stamp + b" " + lead + rest
-        else:
-            line = lead + line
-        await self._response.write(_HEAD.pack(stream, len(line)) + line)
-
-
-def details_of(task: Task) -> str:
-    """The swarm ids of a task as log details; PURE. Source: moby write_log_stream.go."""
-    return (
-        f"com.docker.swarm.node.id={task.node_id},"
-        f"com.docker.swarm.service.id={task.service_id},"
-        f"com.docker.swarm.task.id={task.id}"
+    Raises:
+        ControlError: neither stream, or a tail that is no number (400), in the engine's words.
+    """
+    options = LogOptions(
+        **{name: flag(request, name) for name in ("stdout", "stderr", "follow", "timestamps")},
+        details=flag(request, "details"),
+        since=request.query.get("since", ""),
+        until=request.query.get("until", ""),
+        tail=request.query.get("tail", ""),
     )
-
-
-async def frames(content: aiohttp.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
-    """Stream number and payload of each frame, until the end of the answer."""
-    while True:
-        try:
-            stream, length = _HEAD.unpack(await content.readexactly(_HEAD.size))
-            yield stream, await content.readexactly(length)
-        except asyncio.IncompleteReadError:
-            return
-
-
-async def _of(api: ControlApi, service: str) -> list[Task]:
-    found = await api.tasks.select(None)
-    return [t for t in found if t.service_id == service]
-
-
-def _check_streams(request: web.Request) -> None:
-    if not flag(request, "stdout") and not flag(request, "stderr"):
+    if not options.stdout and not options.stderr:
         raise ControlError("Bad parameters: you must choose at least one stream")
+    if options.tail.startswith("-") and options.tail[1:].isdecimal():
+        raise ControlError("negative tail values not supported")
+    if options.tail not in {"", "all"} and not options.tail.isdecimal():
+        raise ControlError('tail value must be a positive integer or "all"')
+    return options
+
+
+def _bytes(line: Line, options: LogOptions) -> bytes:
+    """A line as it goes to the client; of a terminal as it came."""
+    task, said = line
+    if task.spec.container_spec.tty:
+        return said.data
+    text = render(said, context(task), timestamps=options.timestamps, details=options.details)
+    return frame(said.stream, text)

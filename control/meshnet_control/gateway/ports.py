@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from meshnet_control.api.control_pb2 import SwarmInfo, SwarmInitRequest, SwarmJoinRequest
+from meshnet_control.log_broker import LogBroker
 from meshnet_control.store import Store
 
 NodeState = Literal["inactive", "worker", "manager"]
@@ -41,4 +42,8 @@ class NodeControl(Protocol):
 
     def store(self) -> Store | None:
         """The cluster's store; None when this node is not a manager."""
+        ...
+
+    def log_broker(self) -> LogBroker | None:
+        """Logs of all tasks; None when this node is not a manager."""
         ...

@@ -50,6 +50,9 @@ class Host:
     def store(self) -> Store | None:
         return self._store
 
+    def log_broker(self) -> None:
+        return None
+
 
 async def _engine_app() -> web.Application:
     local = [{"Name": "bridge", "Id": "4a09de50c461", "Scope": "local", "Driver": "bridge"}]
