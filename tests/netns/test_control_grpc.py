@@ -401,7 +401,7 @@ async def test_the_next_manager_is_tried(cluster, agents):
     joined = await cluster.join()
     agent = agents(replace(joined, managers=("127.0.0.1:1", cluster.remote)))
     await until(lambda: cluster.has_state(joined.node_id, "ready"))
-    assert agent.session.connected
+    await until(lambda: agent.session.connected)
 
 
 async def test_a_taken_port_is_named(cluster):
