@@ -8,7 +8,8 @@
 The bridge is the engine's network (docs/decisions/0005-gwbridge-is-the-engines-network.md); only
 the ports and, in the engine's DOCKER-USER chain, the rules that let the mesh pass are ours. The
 bridge's own address comes back when somebody flushes it; the bridge itself is made again by the
-engine (``meshnet_control.gwbridge_keeper``).
+engine (``meshnet_control.gwbridge_keeper``). Its MAC follows from its address, as the engine would
+choose another one each time, and containers would send to the old one for up to half a minute.
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ def _host(bridge: Gwbridge | None) -> NetnsSpec:
     gateway = IPv4Interface((bridge.gateway, bridge.subnet.prefixlen))
     # A host-mode port at 127.0.0.1 leaves through the bridge.
     localnet = {f"ipv4/conf/{bridge.name}/route_localnet": "1"}
-    return NetnsSpec(addresses=frozenset({(bridge.name, gateway)}), sysctls=localnet, owned=_PORTS)
+    return NetnsSpec(
+        addresses=frozenset({(bridge.name, gateway)}),
+        sysctls=localnet,
+        macs={bridge.name: mac_of(bridge.gateway)},
+        owned=_PORTS,
+    )
 
 
 def forward_rules(snapshot: Snapshot) -> tuple[str, ...]:

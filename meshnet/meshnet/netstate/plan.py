@@ -102,7 +102,11 @@ def _unwanted(
 def _devices(
     path: Netns, spec: NetnsSpec, state: NetnsState, fresh: set[tuple[Netns, str]]
 ) -> Iterator[Change]:
-    """Bridges and VXLAN devices."""
+    """Bridges and VXLAN devices, and what we want of the links of others."""
+    for name, mac in sorted(spec.macs.items()):
+        link = state.links.get(name)
+        if link is not None and (link.mac != mac or not link.up):
+            yield SetLink(path, name, mac=mac if link.mac != mac else None)
     for name, mtu in sorted(spec.bridges.items()):
         link = state.links.get(name)
         if link is not None and link.kind == "bridge":

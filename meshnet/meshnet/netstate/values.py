@@ -62,6 +62,7 @@ class NetnsSpec:
     Attributes:
         made: we make the namespace, and remove it when it is not wanted.
         exact: links whose addresses, neighbours and FDB rows are all ours: others are removed.
+        macs: links that somebody else makes -> MAC; they are brought up, too.
         owned: regular expression of the names of veth ends that are ours: others are removed.
     """
 
@@ -76,6 +77,7 @@ class NetnsSpec:
     rules: frozenset[Rule] = frozenset()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     exact: frozenset[str] = frozenset()
+    macs: Mapping[str, MacAddress] = field(default_factory=dict)
     owned: str = ""
 
 
