@@ -117,6 +117,10 @@ def pid_of(play, host, name):
         "ip netns exec mn-{app} ip link del br0",
         "umount /run/netns/mn-{ingress}; rm /run/netns/mn-{ingress}",
         "umount /run/netns/mn-{app}; rm /run/netns/mn-{app}",
+        "docker network prune -f --filter label!=x",
+        "docker -H unix:///run/docker.sock network rm docker_gwbridge",
+        "ip link del docker_gwbridge",
+        "ip addr flush dev docker_gwbridge",
         "nsenter --net={sandbox} nft flush ruleset",
         "nsenter --net={sandbox} ip link del eth0",
         "nsenter --net={sandbox} ip route flush table 100",
@@ -124,11 +128,14 @@ def pid_of(play, host, name):
 )
 def test_damage_is_repaired(play, damage):
     before = containers(play)
-    play.on("h1", damage.format(sandbox=sandbox(play, "h1"), **play.notes))
+    inside = sandbox(play, "h1")
+    play.on("h1", damage.format(sandbox=inside, **play.notes))
     for network in ("app", "ingress"):  # one without a name works on until its end is noticed
         there = f"ip -n mn-{play.notes[network]} link show vx0"
         play.until("h1", there, lambda _: True, timeout_s=BACK_S)
     everything_answers(play)
+    out = f"nsenter --net={inside} curl -sS -m 1 http://192.168.50.12:8080/"
+    play.until("h1", out, lambda said: "sees" in said, timeout_s=BACK_S)
     assert containers(play) == before
 
 
