@@ -1,7 +1,8 @@
 """What follows a task that ended, lost its node, or waits for its turn; PURE.
 
     ended        -> desired SHUTDOWN; if the policy says so a successor, READY from now + delay on
-    node lost    -> desired SHUTDOWN; the replicated step fills the slot at once, without the delay
+    node lost or not fitting
+                 -> desired SHUTDOWN; the replicated step fills the slot at once, without the delay
     READY        -> RUNNING once NotBefore has come and the tasks before it in the slot have stopped
     ended READY  -> nothing before NotBefore: a rejected image is tried once in a delay, not at once
 
@@ -26,6 +27,7 @@ from meshnet_control.orchestrate.tasks import (
     dirty,
     is_global,
     live,
+    misplaced,
     node_lost,
     node_unusable,
     seconds,
@@ -116,7 +118,7 @@ def _after(
                 if not node_unusable(task, view):
                     fresh.not_before.CopyFrom(stamp(now + delay_s(task)))
                 yield fresh
-        elif node_unusable(task, view):
+        elif node_unusable(task, view) or misplaced(task, service, view):
             yield wanted(task, pb.TASK_STATE_SHUTDOWN)
 
 

@@ -93,6 +93,24 @@ def node_fits(node: pb.Node, service: pb.Service) -> bool:
     )
 
 
+def misplaced(task: pb.Task, service: pb.Service, view: View) -> bool:
+    """The task's node met the constraints once and does so no longer: its labels changed.
+
+    A task of an older specification is the update's to move; a node that is paused keeps what it
+    has, one that is drained or down gives it up anyway (``node_unusable``).
+
+    Source: swarmkit manager/orchestrator/constraintenforcer. Differs: the task is stopped, not
+    REJECTED, and replaced without the restart delay.
+    """
+    node = view.nodes.get(task.node_id)
+    if node is None or node.spec.availability == "pause" or is_global(service):
+        return False
+    constraints = service.spec.task_template.placement.constraints
+    return task.spec_version == service.spec_version and not all(
+        satisfied(each, node) for each in constraints
+    )
+
+
 def is_global(service: pb.Service) -> bool:
     """One task for each node instead of a number of replicas."""
     return service.spec.mode.HasField("global")

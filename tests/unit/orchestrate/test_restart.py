@@ -7,6 +7,7 @@ from simulated_swarm import Cluster, node, service
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.tasks import SECOND, seconds
+from meshnet_control.orchestrate.view import changed
 
 
 def _cluster(**policy: object) -> Cluster:
@@ -133,3 +134,38 @@ def test_a_new_task_waits_a_minute_at_most_for_one_that_does_not_stop() -> None:
     cluster.converge()
     assert cluster.live()[0].desired_state == pb.TASK_STATE_RUNNING
     assert cluster.view.tasks[old.id].status.state == pb.TASK_STATE_RUNNING
+
+
+def test_a_task_leaves_a_node_whose_labels_no_longer_fit() -> None:
+    made = service(2)
+    made.spec.task_template.placement.constraints.append("node.labels.zone!=b")
+    cluster = Cluster(node(1), node(2), made)
+    cluster.settle()
+    kept = next(t for t in cluster.running() if t.node_id == "n2")
+    relabelled = changed(cluster.view.nodes["n1"])
+    relabelled.spec.labels["zone"] = "b"
+    relabelled.spec.availability = "pause"
+    cluster.put(relabelled)
+    cluster.settle()
+    assert {t.node_id for t in cluster.running()} == {"n1", "n2"}, "paused: left as it is"
+    relabelled = changed(relabelled)
+    relabelled.spec.availability = "active"
+    cluster.put(relabelled)
+    cluster.settle(2)
+    assert [t.node_id for t in cluster.running()] == ["n2", "n2"]
+    assert kept.id in {t.id for t in cluster.running()}
+
+
+def test_a_constraint_that_was_given_up_moves_nothing() -> None:
+    made = service(1)
+    made.spec.task_template.placement.constraints.append("node.labels.zone!=b")
+    cluster = Cluster(node(1), node(2), made)
+    cluster.settle()
+    [before] = cluster.running()
+    cluster.edit_spec(lambda spec: spec.task_template.ClearField("placement"))
+    cluster.settle()
+    relabelled = changed(cluster.view.nodes[before.node_id])
+    relabelled.spec.labels["zone"] = "b"
+    cluster.put(relabelled)
+    cluster.settle(2)
+    assert [t.id for t in cluster.running()] == [before.id]
