@@ -12,7 +12,8 @@ Everything is read from the store, so a new leader goes on where the last one st
                                              in a rollback             any       -> rollback_paused
 
 stop-first: the old task is desired SHUTDOWN and the new one waits READY until it has stopped (the
-restart step). start-first: the old one goes when the new one runs.
+restart step). start-first: the old one goes when the new one runs; where the new one
+finds no place (the old one has the port) that is never, until the order is changed to stop-first.
 
 RunningSince is the leader's own clock when it saw a task run: agents' clocks do not matter.
 
@@ -80,8 +81,8 @@ class _Progress:
     """Tasks this update made, oldest first."""
     replaced: Sequence[pb.Task]
     """Old tasks in slots whose new task runs."""
-    waiting: bool
-    """Some slot has its old task and a new one that does not run yet."""
+    waiting: Sequence[pb.Task]
+    """Old tasks in slots whose new task does not run yet."""
 
     def in_flight(self, config: Config, now: float) -> int:
         """New tasks that do not run yet, or have not run for the delay."""
@@ -177,7 +178,7 @@ def _progress(service: pb.Service, view: View) -> _Progress:
     todo: list[Sequence[pb.Task]] = []
     fresh: list[pb.Task] = []
     replaced: list[pb.Task] = []
-    waiting = False
+    waiting: list[pb.Task] = []
     slots = by_slot(view.tasks_of_service(service.id))
     for (_, node_id), slot in sorted(slots.items(), key=lambda item: item[0]):
         fresh += [t for t in slot if _is_fresh(t, since) and not dirty(t, service, view)]
@@ -191,7 +192,7 @@ def _progress(service: pb.Service, view: View) -> _Progress:
         elif any(running(task) for task in new):
             replaced += old
         else:
-            waiting = True
+            waiting += old
     return _Progress(todo, sorted(fresh, key=age_key), replaced, waiting)
 
 
@@ -206,7 +207,7 @@ def _advance(service: pb.Service, view: View, now: float, rng: Rng) -> Step:
         return Step()
     progress = _progress(service, view)
     if service.update_status.state not in _ACTIVE:
-        if not progress.todo:
+        if not (progress.todo or progress.waiting):
             return Step()
         service = _with_status(service, "updating", "update in progress", now)
         progress = _progress(service, view)
@@ -219,7 +220,8 @@ def _advance(service: pb.Service, view: View, now: float, rng: Rng) -> Step:
             return Step((Put(service),))
         progress = _progress(service, view)
         config = config_of(service)
-    writes: list[Write] = [Put(wanted(task, pb.TASK_STATE_SHUTDOWN)) for task in progress.replaced]
+    gone = [*progress.replaced, *(() if config.start_first else progress.waiting)]
+    writes: list[Write] = [Put(wanted(task, pb.TASK_STATE_SHUTDOWN)) for task in gone]
     busy = progress.in_flight(config, now)
     free = max(0, config.parallelism - busy) if config.parallelism else len(progress.todo)
     for occupying in progress.todo[:free]:

@@ -225,6 +225,22 @@ def test_a_failing_start_first_update_keeps_every_old_task() -> None:
     assert {task.id for task in cluster.running()} == old
 
 
+def test_a_start_first_update_that_waits_for_a_port_is_freed_by_stop_first() -> None:
+    made = service(1, update_config=update_config(order="start-first"))
+    made.spec.endpoint_spec.ports.add(target_port=80, published_port=8080, publish_mode="host")
+    cluster = Cluster(node(1), made)
+    cluster.settle(2)
+    cluster.edit_spec(image("web:2"))
+    cluster.settle(20)
+    assert images(cluster.running()) == {"web:1"}
+    [waiting] = [t for t in cluster.live() if t.status.state == pb.TASK_STATE_PENDING]
+    assert waiting.status.err == "no suitable node (host-mode port already in use on 1 node)"
+    cluster.edit_spec(lambda spec: setattr(spec.update_config, "order", "stop-first"))
+    cluster.settle(10)
+    assert [t.id for t in cluster.running()] == [waiting.id]
+    assert cluster.service.update_status.state == "completed"
+
+
 _EVENTS = st.sampled_from(["down", "up", "drain", "fail", "update", "grow", "shrink", "wait"])
 
 
