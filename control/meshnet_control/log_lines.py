@@ -96,11 +96,11 @@ def render(line: pb.LogLine, lead: str, *, timestamps: bool, details: bool) -> b
         timestamps: with its time in front.
         details: with ``lead`` and the log driver's attributes, sorted by key.
     """
-    parts = [line.timestamp] if timestamps else []
+    shown = f"{line.timestamp} " if timestamps else ""
     if details:
         own = line.details.split(",") if line.details else []
-        parts.append(",".join(sorted([*lead.split(","), *own])))
-    return "".join(f"{part} " for part in parts).encode() + line.data
+        shown += ",".join(sorted([*lead.split(","), *own]) if own else [lead]) + " "
+    return shown.encode() + line.data
 
 
 def incomplete(reasons: Iterable[str]) -> str:

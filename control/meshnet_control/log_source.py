@@ -35,6 +35,8 @@ CONNECT_S: Final = 5.0
 SILENT_S: Final = 30.0
 """An engine that says nothing for so long while nobody follows is stuck."""
 BATCH_BYTES: Final = 64 * 1024
+GATHER_S: Final = 0.005
+"""Between two reads of the engine, which sends line by line: what comes meanwhile goes as one."""
 
 Call = grpc.aio.StreamUnaryCall[pb.LogBatch, pb.PublishReply]
 
@@ -124,6 +126,8 @@ class LogSource:
                 lines = [parse(stream, payload) for stream, payload in frames.feed(data)]
                 if lines:
                     yield pb.LogBatch(lines=lines)
+                if len(data) < BATCH_BYTES:
+                    await asyncio.sleep(GATHER_S)
             yield pb.LogBatch(last=True)
 
 
