@@ -75,6 +75,15 @@ class TaskDir:
         """Remembers that the gate was opened."""
         (self.path / "opened").touch()
 
+    @property
+    def stopping(self) -> bool:
+        """The container was told to stop: however it ended, it was not by itself."""
+        return (self.path / "stopping").exists()
+
+    def mark_stopping(self) -> None:
+        """Remembers that the container was told to stop."""
+        (self.path / "stopping").touch()
+
     def write_hosts(self, text: str) -> None:
         """Writes the container's /etc/hosts in place (it may be bind-mounted already)."""
         (self.path / "hosts").write_text(text)

@@ -144,6 +144,9 @@ class Worker:
             opened=self._dir.opened or not self.view.wired,
             state=pb.TASK_STATE_STARTING,
         )
+        if self._dir.stopping:
+            now = asyncio.get_running_loop().time()
+            self._see(desired=pb.TASK_STATE_SHUTDOWN, stopping_since=now)
         seen = self._look(found)
         if seen.running and self.view.wired:
             healthy = not self.view.has_health or seen.health == "healthy"
@@ -255,8 +258,10 @@ class Worker:
             self._see(published=False)
         elif action is Action.STOP:
             self._see(stopping_since=loop.time())
+            self._dir.mark_stopping()
             await engine.kill(seen.id, self._stop_signal)
         elif action is Action.KILL:
+            self._dir.mark_stopping()
             await engine.kill(seen.id, "SIGKILL")
             self._see(killed=True)
         elif action is Action.REMOVE:

@@ -237,6 +237,19 @@ async def test_a_restart_of_the_agent_restarts_no_task(engine, run_dir):
         assert engine.docker("ps", "-aq") == ""
 
 
+async def test_a_stopped_task_is_no_failure_after_a_restart_of_the_agent(engine, run_dir):
+    one = task(args=("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"))
+    async with desk(engine, run_dir) as d:
+        d.agent.assign(assigned(one))
+        await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+        one.desired_state = pb.TASK_STATE_SHUTDOWN
+        d.agent.assign(assigned(one))
+        await d.reaches(one.id, pb.TASK_STATE_SHUTDOWN)
+    async with desk(engine, run_dir) as d:
+        await d.until(lambda: one.id in d.said, "said again")
+        assert d.states(one.id) == [pb.TASK_STATE_SHUTDOWN]
+
+
 async def test_an_unknown_image_is_rejected_in_the_engines_words(engine, run_dir):
     async with desk(engine, run_dir) as d:
         one = task(image="127.0.0.1:9/nope:latest")
