@@ -201,8 +201,7 @@ class Agent:
         while True:
             try:
                 return await self._engine.containers(labels)
-            except EngineGoneError as error:
-                _log.warning("%s", error)
+            except EngineGoneError:
                 await asyncio.sleep(_RETRY_S)
 
     async def _adopt_one(self, container_id: str) -> None:

@@ -5,13 +5,15 @@ blocks. Errors of the SDK become ours once, with the engine's own words.
 
 Be aware: nothing here blocks for a container's grace period: a stop is ``kill`` with the stop
 signal, and the end comes as an event. ``events`` reconnects for ever; after every (re)connection it
-says ``RESYNC``, because what happened in between was missed.
+says ``RESYNC``, because what happened in between was missed. That the engine went and that it is
+back is logged here, once each; who waits for it uses ``answers``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,8 @@ import requests
 from meshnet.errors import ControlError
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.api import control_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 GWBRIDGE: Final = "docker_gwbridge"
 OURS: Final = "meshnet"
@@ -93,6 +97,8 @@ class Engine:
         self._client: Any = None
         self._streams: set[Any] = set()
         self._closed = False
+        self._gone = False
+        self._waiting: set[Callable[[], object]] = set()
 
     # ---- containers ----
 
@@ -275,6 +281,7 @@ class Engine:
             stream = api.events(decode=True, filters={"type": ["container"]})
             self._streams.add(stream)
             try:
+                self._note(gone=False)
                 say(Event(RESYNC))
                 for raw in stream:
                     if stop.is_set():
@@ -289,6 +296,30 @@ class Engine:
                 stream.close()
 
         self._now(read)
+
+    async def answers(self, at_most_s: float) -> None:
+        """Returns when an engine that went is back, at the latest after that many seconds.
+
+        ``events`` must be followed meanwhile: it is what finds out.
+        """
+        loop, back = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(back.set)
+
+        with self._lock:
+            if not self._gone:
+                return
+            self._waiting.add(tell)
+        try:
+            async with asyncio.timeout(at_most_s):
+                await back.wait()
+        except TimeoutError:
+            pass
+        finally:
+            with self._lock:
+                self._waiting.discard(tell)
 
     # ---- inside ----
 
@@ -311,7 +342,7 @@ class Engine:
     def _now(self, work: Callable[[Any], T]) -> T:
         """Runs ``work`` with the client in this thread; the SDK's errors become ours."""
         try:
-            return work(self._connected())
+            done = work(self._connected())
         except docker.errors.NotFound as error:
             raise EngineNotFoundError(_words(error), HTTPStatus.NOT_FOUND) from error
         except docker.errors.APIError as error:
@@ -319,10 +350,27 @@ class Engine:
             kind = EngineConflictError if status == HTTPStatus.CONFLICT else EngineError
             raise kind(_words(error), status) from error
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-            raise EngineGoneError(
-                f"Cannot connect to the Docker daemon at {self.url}. Is the docker daemon running?",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            ) from error
+            self._note(gone=True)
+            raise EngineGoneError(self._silence(), HTTPStatus.SERVICE_UNAVAILABLE) from error
+        self._note(gone=False)
+        return done
+
+    def _silence(self) -> str:
+        return f"Cannot connect to the Docker daemon at {self.url}. Is the docker daemon running?"
+
+    def _note(self, *, gone: bool) -> None:
+        """Say once that the engine went or is back; from any thread."""
+        with self._lock:
+            if gone == self._gone or self._closed:
+                return
+            self._gone = gone
+            told = [] if gone else list(self._waiting)
+        if gone:
+            _log.warning("%s", self._silence())
+        else:
+            _log.info("the Docker daemon at %s answers again", self.url)
+        for tell in told:
+            tell()
 
     def _connected(self) -> Any:  # noqa: ANN401 - docker.APIClient has no types
         with self._lock:

@@ -28,7 +28,7 @@ from typing import Any, Final
 from meshnet.kernel import netns
 from meshnet.kernel.events import Watchers
 from meshnet.model.snapshot import Gwbridge
-from meshnet_control.engine import Engine, EngineError, gwbridge_of
+from meshnet_control.engine import Engine, EngineError, EngineGoneError, gwbridge_of
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class GwbridgeKeeper:
                     await self._keep()
                     pause, retry_s, said = _RESYNC_S, _FIRST_RETRY_S, ""
                 except EngineError as error:
-                    if str(error) != said:
+                    if str(error) != said and not isinstance(error, EngineGoneError):
                         _log.warning("docker_gwbridge cannot be kept: %s", error)
                     pause, said = 0.0, str(error)
                     await asyncio.sleep(retry_s)

@@ -28,6 +28,8 @@ from meshnet_control.task_step import Action, Seen, TaskView
 _log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 0.5
+_GONE_S: Final = 10.0
+"""An engine that went is asked again after this long, should nobody tell that it is back."""
 _INTERRUPTIBLE: Final = frozenset({Action.OPEN, Action.DRAIN})
 
 
@@ -205,9 +207,9 @@ class Worker:
     async def _judge(self, action: Action, done: asyncio.Future[None]) -> None:
         try:
             done.result()
-        except EngineGoneError as error:
-            _log.warning("task %s: %s", self._id, error)
+        except EngineGoneError:  # which the engine's door says, once for all tasks
             await asyncio.sleep(_RETRY_S)
+            await self._host.engine.answers(_GONE_S)
         except (MeshnetError, OSError) as error:
             if action is Action.CREATE:
                 await self._say(pb.TASK_STATE_REJECTED, "preparing", str(error))
