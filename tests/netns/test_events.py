@@ -31,6 +31,10 @@ def ip(path, words):
     subprocess.run(["ip", "-n", path.name, *words.split()], check=True)
 
 
+def sysctl(path, setting):
+    subprocess.run(["ip", "netns", "exec", path.name, "sysctl", "-qw", setting], check=True)
+
+
 async def until(holds):
     async with asyncio.timeout(5):
         while not holds():  # noqa: ASYNC110 - a condition of the kernel's, not of ours
@@ -43,6 +47,21 @@ async def test_a_change_in_the_namespace_is_told(path):
     try:
         watchers.watch([str(path)])
         ip(path, "link set lo up")
+        await until(lambda: heard)
+    finally:
+        watchers.close()
+
+
+@pytest.mark.parametrize(
+    "key", ["net.ipv4.conf.lo.rp_filter", "net.ipv4.conf.all.rp_filter", "net.ipv4.ip_forward"]
+)
+async def test_a_sysctl_of_routing_is_told(path, key):
+    sysctl(path, f"{key}=0")
+    heard = []
+    watchers = Watchers(heard.append)
+    try:
+        watchers.watch([str(path)])
+        sysctl(path, f"{key}=1")
         await until(lambda: heard)
     finally:
         watchers.close()

@@ -1,9 +1,11 @@
-"""Tells when somebody changes links, addresses, routes, FDB rows or nftables in a namespace.
+"""Tells when somebody changes links, addresses, routes, FDB rows, sysctls or nftables somewhere.
 
 rtnetlink(7) and nfnetlink multicast groups. The reconcilers are poked and look for themselves: what
 the event says is not used, so a lost event costs no more than the time to the next resync.
 
 Be aware: new ARP and FDB rows are not watched (traffic makes them all the time), only lost ones.
+Of sysctls the kernel tells only IPv4's ``forwarding`` and ``rp_filter`` (ip-netconf(8)); the others
+that we set, ``route_localnet`` and those of bridges, are found by the reconciler's resync.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from typing import Final
 from meshnet.errors import NotFoundError
 from meshnet.kernel import netns
 
-_ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80
-"""RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE (linux/rtnetlink.h)."""
+_ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
+"""RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
+(linux/rtnetlink.h)."""
 _NFT_GROUP: Final = 1 << (7 - 1)
 """NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h)."""
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
@@ -70,7 +73,7 @@ class Watcher:
                     continue
                 relevant = relevant or is_nft or _is_relevant(data)
         if relevant:
-            self._changed("nftables changed" if is_nft else "links or routes changed")
+            self._changed("nftables changed" if is_nft else "links, routes or sysctls changed")
 
 
 class Watchers:
