@@ -48,6 +48,21 @@ class NotSupportedError(KernelError):
 
 
 @dataclass
+class SubnetTakenError(MeshnetError):
+    """The ingress network would take this host's way to some of its neighbours."""
+
+    subnet: str
+    route: str
+
+    def __str__(self) -> str:
+        return (
+            f"the ingress network {self.subnet} overlaps {self.route}, a route of this host: "
+            "make the ingress network anew with another subnet (docker network rm ingress; "
+            "docker network create -d overlay --ingress --subnet ... ingress)"
+        )
+
+
+@dataclass
 class WireError(MeshnetError):
     """A peer sent bytes that are not ours to accept: count, drop, go on."""
 

@@ -248,6 +248,26 @@ def test_a_restarted_process_changes_nothing(bed, overlays):
         again.close()
 
 
+def test_a_route_of_the_host_is_not_taken_by_the_ingress_network(bed, overlays):
+    wanted = snapshot(bed, 1, {11: 1, 21: 2})
+    route = "ip route {} 10.0.0.0/16 via 10.99.0.2"
+    assert bed.inside("h1", route.format("add")).returncode == 0
+    for _ in range(2):
+        desired = overlays[1].desired(wanted)
+        changes = overlays[1].plan(desired, overlays[1].observe(desired), prune=True)
+        with pytest.raises(ExceptionGroup) as caught:
+            overlays[1].apply(changes)
+        (error,) = caught.value.exceptions
+        assert "ingress network 10.0.0.0/24 overlaps 10.0.0.0/16 dev " in str(error)
+        assert "via 10.99.0.2" in bed.inside("h1", "ip route get 10.0.0.9").stdout
+    assert len(changes) == 1, "everything else is there"
+    assert bed.inside("h1", route.format("del")).returncode == 0
+    settle(overlays[1], wanted)
+    assert bed.inside("h1", route.format("add")).returncode == 0
+    assert settle(overlays[1], wanted) == 0, "what is made stays"
+    assert bed.inside("h1", route.format("del")).returncode == 0
+
+
 def test_docker_gwbridge_is_the_way_out(bed):
     sh(
         f"ip -n {PREFIX}-h1 link add docker_gwbridge type bridge;"

@@ -1,17 +1,65 @@
-"""The overlay networks as a reconciler sees them (``meshnet.reconcile.Operations``)."""
+"""The overlay networks as a reconciler sees them (``meshnet.reconcile.Operations``).
+
+Before ``mn-ingress`` is made the host's routes are looked at: the ingress network's connected route
+would take the way to whatever is behind one that it overlaps. Then the host does not take part in
+the mesh and says so, every round, until one of the two is another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
 from pathlib import Path
+from typing import TypeAlias
 
-from meshnet.kernel import changer, netns, observer
+from meshnet.errors import SubnetTakenError
+from meshnet.kernel import changer, host, netns, observer
 from meshnet.kernel.rtnl import RouteDoor
 from meshnet.model.snapshot import Snapshot
-from meshnet.netstate.changes import Change
-from meshnet.netstate.plan import plan
-from meshnet.netstate.values import Desired, Observed
-from meshnet.overlay.desired import PREFIX, desired
+from meshnet.netstate import plan as netstate
+from meshnet.netstate.changes import Change as NetnsChange
+from meshnet.netstate.values import Desired, NetnsState
+from meshnet.netstate.values import Observed as NetnsObserved
+from meshnet.overlay.desired import INGRESS_LINK, PREFIX, desired
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Links and rows; while there is no ``mn-ingress`` also the host's (destination, link)s."""
+
+    netns: NetnsObserved
+    routes: tuple[tuple[IPv4Network, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Say that the ingress network cannot be on this host."""
+
+    subnet: IPv4Network
+    route: tuple[IPv4Network, str]
+
+
+Change: TypeAlias = NetnsChange | Refuse
+
+
+def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
+    """Changes from ``observed`` to ``desired``; ``[]`` when equal. Pure."""
+    refused = _refused(desired, observed)
+    if refused is None:
+        return [*netstate.plan(desired, observed.netns, prune=prune)]
+    specs = dict(desired.specs)
+    specs[None] = replace(specs[None], addresses=frozenset(), sysctls={}, exact=frozenset())
+    veths = tuple(veth for veth in desired.veths if veth.peer != INGRESS_LINK)
+    return [*netstate.plan(Desired(specs, veths), observed.netns, prune=prune), refused]
+
+
+def _refused(desired: Desired, observed: Observed) -> Refuse | None:
+    for name, address in desired.specs[None].addresses:
+        if name == INGRESS_LINK:
+            route = host.conflicting_route(address.network, observed.routes)
+            return None if route is None else Refuse(address.network, route)
+    return None
 
 
 class OverlayOperations:
@@ -42,19 +90,32 @@ class OverlayOperations:
             str(self._netns_dir / name) for name in netns.names(self._netns_dir, PREFIX)
         )
         self._door.keep({path for path in desired.specs if path is not None} | made)
-        return observer.observe(self._door, desired, made)
+        found = observer.observe(self._door, desired, made)
+        if INGRESS_LINK in found.states.get(None, NetnsState()).links:
+            return Observed(found)
+        return Observed(found, tuple(host.host_routes(self._door)))
 
     def plan(self, desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
-        """See ``meshnet.netstate.plan``."""
+        """See ``plan``."""
         return plan(desired, observed, prune=prune)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the changes.
 
         Raises:
-            ExceptionGroup: of the KernelErrors of those that failed.
+            ExceptionGroup: of the MeshnetErrors of those that failed or were refused.
         """
-        changer.apply(self._door, changes)
+        failed: list[Exception] = [
+            SubnetTakenError(str(each.subnet), f"{each.route[0]} dev {each.route[1]}")
+            for each in changes
+            if isinstance(each, Refuse)
+        ]
+        try:
+            changer.apply(self._door, [each for each in changes if not isinstance(each, Refuse)])
+        except ExceptionGroup as group:
+            failed.append(group)
+        if failed:
+            raise ExceptionGroup("overlay", failed)
 
     def close(self) -> None:
         """Close the sockets; the networks stay."""
