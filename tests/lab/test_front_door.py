@@ -58,11 +58,36 @@ REFUSED = [
     ("service create --mode replicated-job meshnet/web:1", "service mode replicated-job is not"),
     ("service create --endpoint-mode dnsrr -p 80:80 meshnet/web:1", "can't be used with dnsrr"),
     ("service create --constraint nothing meshnet/web:1", "constraint expected one operator"),
+    ("service create --network none meshnet/web:1", "The network none cannot be used with serv"),
+    ("network create -d overlay --scope local n", "cannot downgrade network scope for overlay"),
+    ("network create -d bridge --scope swarm n", "with driver bridge are not supported"),
     ("service inspect nosuch", "no such service: nosuch"),
     ("network create -d overlay --opt encrypted n", "encrypted overlay networks"),
     ("network inspect nosuch", "nosuch"),
     ("node rm h2", "is not down and can't be removed"),
     ("node inspect nosuch", "nosuch"),
+]
+
+STATE = "'{{with .UpdateStatus}}{{.State}}{{end}}'"
+TASK = "json .Spec.TaskTemplate"
+UPDATES = [
+    # what is typed, where it is seen, what is seen there
+    ("--image meshnet/web:2", f"{TASK}.ContainerSpec.Image", r"meshnet/web:2"),
+    ("--env-add A=1 --env-add B=2", f"{TASK}.ContainerSpec.Env", r'^\["A=1","B=2"\]$'),
+    ("--env-rm B --label-add x=y", f"{TASK}.ContainerSpec.Env", r'^\["A=1"\]$'),
+    ("--publish-add 8095:80", "json .Endpoint.Ports", r'"PublishedPort":8095'),
+    ("--publish-rm 80 --secret-add {secret}", "json .Endpoint.Ports", r"^(null|\[\])$"),
+    ("--network-add {second}", "len .Endpoint.VirtualIPs", r"^2$"),
+    (
+        "--network-rm {first} --mount-add type=tmpfs,target=/t",
+        f"{TASK}.ContainerSpec",
+        r'"Target":"/t"[\s\S]*"SecretName":',
+    ),
+    ("--secret-rm {secret}", "len .Endpoint.VirtualIPs", r"^1$"),
+    ("--constraint-add node.labels.{label}==b", f"{TASK}.Placement", r"==b"),
+    ("--constraint-rm node.labels.{label}==b --force", f"{TASK}.Placement", r"^[^=]*$"),
+    ("--update-order start-first --env-add C=3", "json .Spec.UpdateConfig", r"start-first"),
+    ("--rollback", f"{TASK}.ContainerSpec.Env", r'^\["A=1"\]$'),
 ]
 
 
@@ -253,6 +278,91 @@ def test_service_from_create_to_rm(cli: Cli) -> None:
     cli(f"secret rm s{mark}")
     cli(f"config rm c{mark}")
     cli.until(f"network prune -f; {cli.docker} network ls", rf"^(?![\s\S]*\s{net}\s)[\s\S]*ingress")
+
+
+def test_each_kind_of_service_update(cli: Cli) -> None:
+    mark = cli.mark
+    words = {
+        "first": f"u1{mark}",
+        "second": f"u2{mark}",
+        "secret": f"us{mark}",
+        "label": f"l{mark}",
+    }
+    for net in (words["first"], words["second"]):
+        cli(f"network create -d overlay {net}")
+    cli.play.on("h1", f"echo s | {cli.docker} secret create {words['secret']} -")
+    cli(f"node update --label-add {words['label']}=b h2")
+    name = f"up{mark}"
+    cli(
+        f"service create -d --name {name} --network {words['first']} --update-monitor 100ms "
+        "--rollback-monitor 100ms --stop-grace-period 1s meshnet/web:1"
+    )
+    cli.until("service ls", rf"{name} +replicated +1/1")
+    for typed, place, seen in UPDATES:
+        typed = typed.format(**words)  # noqa: PLW2901 - the same row, filled in
+        cli(f"service update -d {typed} {name}")
+        state = "rollback_completed" if typed == "--rollback" else "completed"
+        cli.until(f"service inspect {name} --format {STATE}", rf"^{state}\s")
+        said = cli(f"service inspect {name} --format '{{{{{place}}}}}'").strip()
+        assert re.search(seen, said), f"{typed}: {said}"
+        tasks = cli(f"service ps --filter desired-state=running {name}")
+        assert tasks.count("Running ") == 2, tasks  # desired and current, of one task
+        if "==b" in typed and "-add" in typed:
+            assert " h2 " in tasks
+    cli(f"service rm {name}")
+    cli(f"node update --label-rm {words['label']} h2")
+    cli(f"secret rm {words['secret']}")
+
+
+def test_nodes_that_may_no_longer_keep_their_tasks(cli: Cli) -> None:
+    name, label = f"dr{cli.mark}", f"z{cli.mark}"
+    running = f"service ps --filter desired-state=running {name}"
+    cli(f"service create -d --name {name} --replicas 2 --stop-grace-period 1s meshnet/web:1")
+    cli.until(running, r"^(?=[\s\S]* h1 )(?=[\s\S]* h2 )(?:[\s\S]*Running +Running){2}")
+    cli("node update --availability drain h2")
+    cli.until(running, r"^(?![\s\S]* h2 )(?:[\s\S]*Running +Running){2}")
+    before = cli(f"service ps -q --filter desired-state=running {name}")
+    cli("node update --availability active h2")
+    cli(f"service scale -d {name}=3")
+    cli.until(running, r"(?:[\s\S]*Running +Running){3}")
+    after = cli(f"service ps -q --filter desired-state=running {name}")
+    assert set(before.split()) < set(after.split()), "an active node takes no task back"
+    cli(f"service rm {name}")
+    cli(f"node update --label-add {label}=a h1")
+    cli(f"service create -d --name {name} --constraint node.labels.{label}==a meshnet/web:1")
+    cli.until(running, r" h1 +Running +Running")
+    cli(f"node update --label-add {label}=a h2")
+    cli(f"node update --label-rm {label} h1")
+    cli.until(running, r" h2 +Running +Running")
+    cli(f"service rm {name}")
+    cli(f"node update --label-rm {label} h2")
+
+
+def test_ports_a_host_chooses_and_the_hosts_network(cli: Cli) -> None:
+    name, net = f"dyn{cli.mark}", f"dnet{cli.mark}"
+    cli(f"network create -d overlay {net}")
+    cli(
+        f"service create -d --name {name} --replicas 3 --network {net} --stop-grace-period 1s "
+        "--publish mode=host,target=80 meshnet/web:1"
+    )
+    ports = f"service ps --format '{{{{.Node}}}} {{{{.Ports}}}}' {name}"
+    given = cli.until(ports, r"(?:h\d \*:\d+->80/tcp\s+){3}").split()
+    pairs = list(zip(given[::2], [port[2:7] for port in given[1::2]], strict=True))
+    assert len(set(pairs)) == 3
+    cli.play.on("h1", "kill -9 $(cat /run/meshnet/meshnetd.pid); meshnet up --no-context")
+    assert cli.until(ports, r"(?:h\d \*:\d+->80/tcp\s+){3}").split() == given
+    for host, port in pairs:
+        assert 32768 <= int(port) <= 60999
+        cli.play.until("client", f"curl -sS -m 3 {host}:{port}", lambda said: "web:1" in said)
+    cli(f"service rm {name}")
+    cli(f"service create -d --name {name} --mode global --network host meshnet/web:1")
+    for host in ("h1", "h2"):
+        cli.play.until(
+            "client", f"curl -sS -m 3 {host}", lambda said, h=host: f"web:1 {h} " in said
+        )
+    assert cli(f"service inspect {name} --format '{{{{len .Endpoint.VirtualIPs}}}}'") == "0\n"
+    cli(f"service rm {name}")
+    cli.play.until("client", "curl -sS -m 3 h1 || echo gone", lambda said: "gone" in said)
 
 
 def test_global_without_a_vip(cli: Cli) -> None:
