@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from ipaddress import IPv4Network
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 
-from meshnet.errors import ControlError
+from meshnet.errors import ControlError, SubnetTakenError
+from meshnet.kernel import host
 from meshnet_control import assign, ca, tokens
 from meshnet_control import store as st
 from meshnet_control.api import control_pb2 as pb
@@ -106,6 +108,7 @@ class Authority(control_pb2_grpc.CAServicer):
             if who.kind == "join":
                 if who.role == "manager":
                     await context.abort(grpc.StatusCode.UNIMPLEMENTED, ONE_MANAGER)
+                await self._clear_of_ingress(request.routes)
                 node_id = ca.node_id_of(request.csr)
                 addr = request.addr or caller_address(context)
                 node = await self._admit(node_id, who.role, request, addr)
@@ -118,6 +121,22 @@ class Authority(control_pb2_grpc.CAServicer):
             return self._sign(node, request.csr)
         except ControlError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+
+    async def _clear_of_ingress(self, routes: Iterable[str]) -> None:
+        """Refuse a host that would lose a route of its own to the ingress network.
+
+        Raises:
+            ControlError: it would, or a route cannot be read.
+        """
+        try:
+            theirs = [(IPv4Network(to), dev) for to, _, dev in (r.partition(" ") for r in routes)]
+        except ValueError as error:
+            raise ControlError(f"routes: {error}") from None
+        networks = [n for n in await self._store.list(pb.Network) if n.spec.ingress]
+        for subnet in [c.subnet for n in networks for c in n.ipam_options.configs if c.subnet]:
+            found = host.conflicting_route(IPv4Network(subnet), theirs)
+            if found is not None:
+                raise ControlError(str(SubnetTakenError(subnet, f"{found[0]} {found[1]}")))
 
     async def _admit(
         self, node_id: str, role: ca.Role, request: pb.IssueRequest, addr: str

@@ -18,6 +18,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network
 from typing import Final, TypeVar
 
 import grpc
@@ -50,6 +51,7 @@ async def join(
     advertise_addr: str = "",
     data_path_addr: str = "",
     availability: str = "active",
+    routes: Sequence[tuple[IPv4Network, str]] = (),
     timeout_s: float = JOIN_S,
 ) -> Identity:
     """Become a node of the cluster behind ``remotes``; nothing is written to disk.
@@ -62,6 +64,7 @@ async def join(
         advertise_addr: of this node.
         data_path_addr: of this node.
         availability: active, pause or drain, from the first moment.
+        routes: of this host, (destination, link); the cluster's ingress network must overlap none.
         timeout_s: for the whole.
 
     Raises:
@@ -71,7 +74,12 @@ async def join(
     if not remotes:
         raise ControlError("at least 1 RemoteAddr is required to join")
     addr = (data_path_addr or advertise_addr).partition(":")[0]
-    request = pb.IssueRequest(availability=availability, description=description, addr=addr)
+    request = pb.IssueRequest(
+        availability=availability,
+        description=description,
+        addr=addr,
+        routes=[f"{destination} dev {link}" for destination, link in routes],
+    )
     last = ControlError(f"Timeout was reached before node joined: no answer from {remotes[0]}", 503)
     share_s = timeout_s / len(remotes)  # a silent manager leaves time for the others
     try:

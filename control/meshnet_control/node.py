@@ -103,7 +103,13 @@ class Node:
         data_path = str(advertise.data_path_address(request.data_path_addr, told[0], local))
         _need_ports(listen)
         born = birth(
-            request, listen, told, data_path, time.time(), secrets.SystemRandom(), _routes()
+            request,
+            listen,
+            told,
+            data_path,
+            time.time(),
+            secrets.SystemRandom(),
+            [destination for destination, _ in _routes()],
         )
         await self._become(born.identity, (born.cluster, born.node, born.ingress))
         return born.identity.node_id
@@ -128,6 +134,7 @@ class Node:
             advertise_addr=f"{addr[0]}:{addr[1]}",
             data_path_addr=data_path,
             availability=request.availability.lower() or "active",
+            routes=_routes(),
         )
         try:
             await self._become(replace(joined, data_path_port=VXLAN_PORT))
@@ -260,10 +267,10 @@ def _local() -> Addresses:
         door.close()
 
 
-def _routes() -> list[IPv4Network]:
+def _routes() -> list[tuple[IPv4Network, str]]:
     door = RouteDoor()
     try:
-        return [destination for destination, _ in host.host_routes(door)]
+        return host.host_routes(door)
     finally:
         door.close()
 

@@ -10,6 +10,7 @@ import socket
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import grpc
 import pytest
@@ -181,6 +182,19 @@ async def test_a_manager_of_another_cluster_is_refused_by_its_fingerprint(cluste
         ControlError, match=r"remote CA does not match fingerprint\. Expected: [0-9a-f]{64}"
     ):
         await cluster.join(token)
+
+
+async def test_a_host_whose_way_the_ingress_network_would_take_is_refused(cluster):
+    ingress = pb.Network(id="i1", spec=pb.NetworkSpec(name="ingress", ingress=True))
+    ingress.ipam_options.configs.add(subnet="10.0.0.0/24")
+    await cluster.store.commit([Put(ingress)])
+    before = len(await cluster.store.list(pb.Node))
+    lan = (IPv4Network("10.0.0.0/16"), "eth0")
+    why = r"ingress network 10\.0\.0\.0/24 overlaps 10\.0\.0\.0/16 dev eth0, a route of this host"
+    with pytest.raises(ControlError, match=why):
+        await cluster.join(routes=[lan])
+    assert len(await cluster.store.list(pb.Node)) == before
+    assert await cluster.join(routes=[(IPv4Network("10.1.0.0/16"), "eth0")])
 
 
 async def test_a_closed_port_is_said_at_once():

@@ -1478,16 +1478,18 @@ class SessionReply(_message.Message):
     def __init__(self, assignments: _Optional[_Union[Assignments, _Mapping]] = ..., removed: _Optional[bool] = ...) -> None: ...
 
 class IssueRequest(_message.Message):
-    __slots__ = ("csr", "availability", "description", "addr")
+    __slots__ = ("csr", "availability", "description", "addr", "routes")
     CSR_FIELD_NUMBER: _ClassVar[int]
     AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
     csr: bytes
     availability: str
     description: NodeDescription
     addr: str
-    def __init__(self, csr: _Optional[bytes] = ..., availability: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ...) -> None: ...
+    routes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, csr: _Optional[bytes] = ..., availability: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class IssueReply(_message.Message):
     __slots__ = ("node_id", "certificate", "ca_certificate", "cluster_id", "role")
