@@ -207,7 +207,7 @@ def _advance(service: pb.Service, view: View, now: float, rng: Rng) -> Step:
         return Step()
     progress = _progress(service, view)
     if service.update_status.state not in _ACTIVE:
-        if not (progress.todo or progress.waiting):
+        if not (progress.todo or progress.waiting or progress.replaced):
             return Step()
         service = _with_status(service, "updating", "update in progress", now)
         progress = _progress(service, view)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from simulated_swarm import Cluster, image, images, node, scale, service, update_config
 
@@ -248,6 +248,9 @@ _EVENTS = st.sampled_from(["down", "up", "drain", "fail", "update", "grow", "shr
 @given(
     st.lists(st.tuples(_EVENTS, st.integers(1, 3)), max_size=12),
     st.sampled_from(["stop-first", "start-first"]),
+)
+@example(  # scaled in the moment between a new task's start and the old one's end
+    [("down", 1), ("down", 3), ("update", 3), ("down", 3), ("shrink", 1)], "start-first"
 )
 def test_whatever_happens_the_newest_specification_runs_in_the_end(
     events: list[tuple[str, int]], order: str
