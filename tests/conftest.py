@@ -13,6 +13,13 @@ import subprocess
 from functools import cache
 
 import pytest
+from hypothesis import settings
+
+# No deadline: a busy machine is no fault. What must hold before a change goes in is the same each
+# time (``--hypothesis-profile=steady``); developers' runs look for new examples.
+settings.register_profile("searching", deadline=None)
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("searching")
 
 TIERS = ("unit", "sim", "netns", "docker", "lab")
 PROGRAMS = {
