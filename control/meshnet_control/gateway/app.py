@@ -6,8 +6,7 @@
 ```
 Every answer carries the headers of the engine; refusals are its JSON errors with its words.
 
-Be aware: ``/events`` is the engine's alone for now: changes of services, nodes, networks, secrets
-and configs are not among them.
+Be aware: ``/events`` tells of the engine's past (``since``), of the cluster's only what is new.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from meshnet_control.api.control_pb2 import Config, Secret
 from meshnet_control.gateway import answers, routes
 from meshnet_control.gateway.desk import Desk
 from meshnet_control.gateway.engine import Engine
+from meshnet_control.gateway.events import EventRoutes
 from meshnet_control.gateway.front import Front, listen
 from meshnet_control.gateway.head import split_version
 from meshnet_control.gateway.logs import LogRoutes
@@ -62,6 +62,7 @@ def application(
         System(desk),
         SwarmRoutes(desk),
         LogRoutes(desk),
+        EventRoutes(desk),
         ServiceRoutes(desk),
         FileRoutes(desk, Secret),
         FileRoutes(desk, Config),

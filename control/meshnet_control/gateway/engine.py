@@ -27,7 +27,8 @@ from meshnet_control.gateway.head import Version
 from meshnet_control.gateway.routes import MAX_VERSION, parse_version, text
 
 _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
-_NO_LIMIT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5)
+NO_LIMIT: Final = aiohttp.ClientTimeout(total=None, sock_connect=5)
+"""For an answer that may never end."""
 _SHORT: Final = aiohttp.ClientTimeout(total=60, sock_connect=5)
 
 
@@ -143,7 +144,7 @@ class Engine:
             ControlError: the engine does not answer.
         """
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP}
-        asked = Asked(request.method, request.path_qs, headers=headers, body=body, limit=_NO_LIMIT)
+        asked = Asked(request.method, request.path_qs, headers=headers, body=body, limit=NO_LIMIT)
         async with self.open(asked) as response:
             kept = {k: v for k, v in response.headers.items() if k.lower() not in _HOP_BY_HOP}
             return web.Response(body=await response.read(), status=response.status, headers=kept)

@@ -19,12 +19,12 @@ MAX_VERSION: Final[Version] = (1, 44)
 MIN_VERSION: Final[Version] = (1, 24)
 
 _OURS: Final = re.compile(r"^/(swarm|nodes|services|tasks|secrets|configs|networks)(/.*)?$")
-_EXACT: Final = frozenset({"/_ping", "/version", "/info"})
+_EXACT: Final = frozenset({"/_ping", "/version", "/info", "/events"})
 _POSTS: Final = frozenset({"/containers/create"})
 
 
 def is_ours(head: Head) -> bool:
-    """True when meshnet answers: swarm objects, networks, ping, info, and versions too new."""
+    """True when meshnet answers: swarm objects, networks, ping, info, events, a version too new."""
     if head.version is not None and head.version > MAX_VERSION:
         return True
     if head.path in _EXACT or _OURS.match(head.path) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -85,11 +86,28 @@ async def _engine_app() -> web.Application:
     async def created(request: web.Request) -> web.Response:
         return web.json_response({"Id": "e1", "Warnings": []}, status=201)
 
+    closing = asyncio.Event()
+
+    async def close(_: web.Application) -> None:
+        closing.set()
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"Type":"container","Act')  # cut anywhere
+        await asyncio.sleep(0)
+        await response.write(b'ion":"start"}\n')
+        if "until" not in request.query:
+            await closing.wait()
+        return response
+
     app = web.Application()
+    app.on_shutdown.append(close)
     for prefix in ("", "/v1.41"):
         app.router.add_get(prefix + "/version", version)
         app.router.add_get(prefix + "/_ping", ping)
         app.router.add_get(prefix + "/info", info)
+        app.router.add_get(prefix + "/events", events)
         app.router.add_get(prefix + "/networks", networks)
         app.router.add_get(prefix + "/networks/{id}", network)
         app.router.add_delete(prefix + "/networks/{id}", network)
