@@ -189,6 +189,7 @@ class DataPlane:
             sandboxes=self._sandboxes,
             gwbridge=self._gwbridge,
             complete=self._adopted and (self._gossip.synced or alone),
+            before=self.snapshot.networks,
         )
         if fresh != self.snapshot:
             self.snapshot = view.numbered(fresh, self.snapshot.revision + 1)

@@ -6,9 +6,10 @@ node: this one rule is why nothing points at a dead node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from types import MappingProxyType
 from typing import cast
 
 from meshnet.gossip.members import Member
@@ -90,6 +91,7 @@ def build(
     sandboxes: Mapping[TaskId, Sandbox],
     gwbridge: Gwbridge | None,
     complete: bool,
+    before: Mapping[NetworkId, Network] = MappingProxyType({}),
 ) -> Snapshot:
     """The Snapshot of this moment.
 
@@ -102,6 +104,8 @@ def build(
         sandboxes: containers on this node that we wire.
         gwbridge: docker_gwbridge as the local engine made it.
         complete: both sources have spoken since the process started.
+        before: networks of the last Snapshot: one that was removed stays while a container that
+            still stops is on it.
     """
     nodes = {
         NodeId(node.id): Node(
@@ -118,7 +122,9 @@ def build(
         for node in assignments.nodes
         if node.addr and (node.id == self_id or _takes_part(members, NodeId(node.id)))
     }
-    networks = [network_of(network) for network in assignments.networks]
+    found = [network_of(network) for network in assignments.networks]
+    networks = {network.id: network for network in found if network is not None}
+    networks |= _still_used(before, networks, sandboxes.values())
     endpoints: dict[TaskId, Endpoint] = {
         task: endpoint
         for task, endpoint in gossip_records.decode_endpoints(records).items()
@@ -128,13 +134,25 @@ def build(
         revision=revision,
         self_id=self_id,
         nodes=nodes,
-        networks={network.id: network for network in networks if network is not None},
+        networks=networks,
         services={ServiceId(service.id): service_of(service) for service in assignments.services},
         endpoints=endpoints,
         sandboxes=dict(sandboxes),
         gwbridge=gwbridge,
         complete=complete,
     )
+
+
+def _still_used(
+    before: Mapping[NetworkId, Network],
+    now: Mapping[NetworkId, Network],
+    sandboxes: Iterable[Sandbox],
+) -> dict[NetworkId, Network]:
+    """Networks that are gone but for our containers on them, and whose VNI is still free."""
+    used = {network for sandbox in sandboxes for network, _ in sandbox.networks}
+    vnis = {network.vni for network in now.values()}
+    left = (before[network] for network in sorted(used & before.keys() - now.keys()))
+    return {network.id: network for network in left if network.vni not in vnis}
 
 
 def _takes_part(members: Mapping[NodeId, Member], node: NodeId) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.gossip.members import Member, State
-from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, mac_of
-from meshnet.model.snapshot import Endpoint
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.snapshot import Endpoint, Network, Sandbox
 from meshnet_control import records, view
 from meshnet_control.api import control_pb2 as pb
 
@@ -66,9 +67,10 @@ def _build(states: list[State], endpoints: list[Endpoint], **more):
         assignments=_assignments(len(states)),
         members=members,
         records=_records(endpoints) | more.get("records", {}),
-        sandboxes={},
+        sandboxes=more.get("sandboxes", {}),
         gwbridge=None,
         complete=True,
+        before=more.get("before", {}),
     )
 
 
@@ -92,6 +94,22 @@ def test_service_network_and_ports():
     assert snapshot.networks[NET].vni == 4097
     assert snapshot.backends(SERVICE, NET) == (IPv4Address("10.0.1.10"),)
     assert mac_of(IPv4Address("10.0.1.11")) in snapshot.remote_macs(NET)
+
+
+def test_a_removed_network_stays_until_its_last_container_is_gone():
+    removed = Network(
+        NetworkId("old"), "old", Vni(4999), IPv4Network("10.0.9.0/24"), IPv4Address("10.0.9.1")
+    )
+    task = TaskId("t1")
+    address = IPv4Interface("10.0.9.7/24")
+    stopping = {task: Sandbox(task, "/run/x", ((removed.id, address),), None)}
+    known = _build([State.ALIVE], []).networks
+    more = {"before": {**known, removed.id: removed}}
+    assert _build([State.ALIVE], [], sandboxes=stopping, **more).networks == more["before"]
+    assert _build([State.ALIVE], [], **more).networks == known
+    taken = replace(removed, vni=next(iter(known.values())).vni)
+    more = {"before": {**known, removed.id: taken}}
+    assert _build([State.ALIVE], [], sandboxes=stopping, **more).networks == known
 
 
 def test_mtu_is_the_lowest_underlay_minus_50():
