@@ -14,7 +14,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,11 @@ UPDATES = [
     ("--update-order start-first --env-add C=3", "json .Spec.UpdateConfig", r"start-first"),
     ("--rollback", f"{TASK}.ContainerSpec.Env", r'^\["A=1"\]$'),
 ]
+
+
+def says(words: str) -> Callable[[str], bool]:
+    """True for an output with these words in it."""
+    return lambda output: words in output
 
 
 def distinct_clis() -> list[str]:
@@ -201,7 +206,7 @@ def cli(play: Play, request: pytest.FixtureRequest) -> Cli:
 
     Each docker CLI of this machine in turn.
     """
-    return Cli(play, request.param, f"m{request.param_index}")
+    return Cli(play, request.param, f"m{distinct_clis().index(request.param)}")
 
 
 def test_what_is_not_done_is_refused_in_one_sentence(cli: Cli) -> None:
@@ -222,6 +227,8 @@ def test_swarm_and_nodes(cli: Cli) -> None:
     assert "Swarm updated." in cli("swarm update --task-history-limit 4 --cert-expiry 48h")
     info = cli("info")
     assert re.search(r"Swarm: active[\s\S]*Nodes: 2[\s\S]*Task History Retention Limit: 4", info)
+    assert re.search(r"Heartbeat Tick: 1\n +Election Tick: 10\n", info)
+    cli("events --since 1m --until 0s --filter type=service")  # ends
     assert "BEGIN CERTIFICATE" in cli("swarm ca")
     assert "no unlock key is set" in cli.play.attempt("h1", f"{cli.docker} swarm unlock-key")[1]
     cli("node update --label-add rack=1 --availability pause h2")
@@ -353,16 +360,14 @@ def test_ports_a_host_chooses_and_the_hosts_network(cli: Cli) -> None:
     assert cli.until(ports, r"(?:h\d \*:\d+->80/tcp\s+){3}").split() == given
     for host, port in pairs:
         assert 32768 <= int(port) <= 60999
-        cli.play.until("client", f"curl -sS -m 3 {host}:{port}", lambda said: "web:1" in said)
+        cli.play.until("client", f"curl -sS -m 3 {host}:{port}", says("web:1"))
     cli(f"service rm {name}")
     cli(f"service create -d --name {name} --mode global --network host meshnet/web:1")
     for host in ("h1", "h2"):
-        cli.play.until(
-            "client", f"curl -sS -m 3 {host}", lambda said, h=host: f"web:1 {h} " in said
-        )
+        cli.play.until("client", f"curl -sS -m 3 {host}", says(f"web:1 {host} "))
     assert cli(f"service inspect {name} --format '{{{{len .Endpoint.VirtualIPs}}}}'") == "0\n"
     cli(f"service rm {name}")
-    cli.play.until("client", "curl -sS -m 3 h1 || echo gone", lambda said: "gone" in said)
+    cli.play.until("client", "curl -sS -m 3 h1 || echo gone", says("gone"))
 
 
 def test_global_without_a_vip(cli: Cli) -> None:
