@@ -108,6 +108,10 @@ class LogReader:
             if self._selector.task and not task.node_id and not self._options.follow:
                 self._missing.append(f"task {task.id} has not been scheduled")
             return False
+        if task.status.state < pb.TASK_STATE_RUNNING:
+            return (
+                False  # the log of a container that has not started ends at once, followed or not
+            )
         again = task.id in self._retry_at
         return self._broker.available(task.node_id) if again else True
 
