@@ -40,6 +40,7 @@ from meshnet_control import session
 from meshnet_control.agent import Agent
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine import Engine
+from meshnet_control.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.identity import Identity
 from meshnet_control.kernelside import KernelSide, Spawn
@@ -127,6 +128,7 @@ class Membership:
         with contextlib.suppress(OSError):
             self.gossip.leave()
         await self.stop()
+        (self._places.run_dir / GWBRIDGE_MEMORY).unlink(missing_ok=True)
 
     @property
     def log_broker(self) -> LogBroker | None:
