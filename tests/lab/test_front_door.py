@@ -84,7 +84,8 @@ UPDATES = [
         r'"Target":"/t"[\s\S]*"SecretName":',
     ),
     ("--secret-rm {secret}", "len .Endpoint.VirtualIPs", r"^1$"),
-    ("--constraint-add node.labels.{label}==b", f"{TASK}.Placement", r"==b"),
+    # forced: a task that fits by chance is not replaced, and then there is no update to speak of
+    ("--constraint-add node.labels.{label}==b --force", f"{TASK}.Placement", r"==b"),
     ("--constraint-rm node.labels.{label}==b --force", f"{TASK}.Placement", r"^[^=]*$"),
     ("--update-order start-first --env-add C=3", "json .Spec.UpdateConfig", r"start-first"),
     ("--rollback", f"{TASK}.ContainerSpec.Env", r'^\["A=1"\]$'),
