@@ -185,6 +185,7 @@ def play() -> Iterator[Play]:
         made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
         token = made.quietly("h1", "docker swarm join-token -q worker")
         made.on("h2", f"docker swarm join --token {token} h1:2377")
+        made.until("h1", "docker node ls", lambda said: said.count(" Ready ") == 2)
         yield made
     finally:
         lab.down(lambda *_: None)
