@@ -73,7 +73,7 @@ TASK = "json .Spec.TaskTemplate"
 UPDATES = [
     # what is typed, where it is seen, what is seen there
     ("--image meshnet/web:2", f"{TASK}.ContainerSpec.Image", r"meshnet/web:2"),
-    ("--env-add A=1 --env-add B=2", f"{TASK}.ContainerSpec.Env", r'^\["A=1","B=2"\]$'),
+    ("--env-add A=1 --env-add B=2", f"{TASK}.ContainerSpec.Env", r'(?=.*"A=1").*"B=2"'),
     ("--env-rm B --label-add x=y", f"{TASK}.ContainerSpec.Env", r'^\["A=1"\]$'),
     ("--publish-add 8095:80", "json .Endpoint.Ports", r'"PublishedPort":8095'),
     ("--publish-rm 80 --secret-add {secret}", "json .Endpoint.Ports", r"^(null|\[\])$"),
