@@ -1,8 +1,8 @@
 """Task statuses on their way from agents to the store: collected for a moment, one commit for all.
 
 Be aware: a task's state only grows, and only the node a task is assigned to may report it. Whatever
-breaks either rule is late or wrong news and is dropped. A state's time is when it was first reached:
-an agent that started again says what it finds, and nothing of that has just happened.
+breaks either rule is late or wrong news and is dropped. A state's time is when it was first
+reached: an agent that started again says what it finds, and nothing of that has just happened.
 """
 
 from __future__ import annotations

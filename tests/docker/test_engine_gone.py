@@ -30,6 +30,7 @@ class Way:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
 
     async def cut(self):
+        assert self._server is not None
         self._server.close()
         self.path.unlink()
         for writer in list(self._open):

@@ -42,7 +42,7 @@ async def until(holds):
 
 
 async def test_a_change_in_the_namespace_is_told(path):
-    heard = []
+    heard: list[str] = []
     watchers = Watchers(heard.append)
     try:
         watchers.watch([str(path)])
@@ -57,7 +57,7 @@ async def test_a_change_in_the_namespace_is_told(path):
 )
 async def test_a_sysctl_of_routing_is_told(path, key):
     sysctl(path, f"{key}=0")
-    heard = []
+    heard: list[str] = []
     watchers = Watchers(heard.append)
     try:
         watchers.watch([str(path)])
@@ -68,7 +68,7 @@ async def test_a_sysctl_of_routing_is_told(path, key):
 
 
 async def test_a_path_that_leads_elsewhere_is_told_and_followed(path):
-    heard = []
+    heard: list[str] = []
     watchers = Watchers(heard.append)
     try:
         watchers.watch([str(path)])

@@ -252,6 +252,7 @@ def test_a_route_of_the_host_is_not_taken_by_the_ingress_network(bed, overlays):
     wanted = snapshot(bed, 1, {11: 1, 21: 2})
     route = "ip route {} 10.0.0.0/16 via 10.99.0.2"
     assert bed.inside("h1", route.format("add")).returncode == 0
+    changes: list[object] = []
     for _ in range(2):
         desired = overlays[1].desired(wanted)
         changes = overlays[1].plan(desired, overlays[1].observe(desired), prune=True)

@@ -8,7 +8,6 @@ import json
 from aiohttp.test_utils import TestClient
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.controlapi import filters
 from meshnet_control.gateway import swarm_events
 from meshnet_control.store import Change
 
@@ -57,7 +56,7 @@ def test_filters():
         wanted = {key: frozenset(values) for key, values in passes.items()}
         assert swarm_events.matches(said, wanted), passes
     for fails in ({"type": ["node"]}, {"scope": ["local"]}, {"node": ["web"]}, {"image": ["x"]}):
-        wanted: filters.Filters = {key: frozenset(values) for key, values in fails.items()}
+        wanted = {key: frozenset(values) for key, values in fails.items()}
         assert not swarm_events.matches(said, wanted), fails
 
 

@@ -127,4 +127,4 @@ def test_any_request_gives_addresses_or_one_sentence(local, listen, told, data_p
     else:
         assert 0 < port < 65536
         assert underlay in {address.ip for _, address in local}
-        assert IPv4Address(host)
+        assert str(IPv4Address(host)) == host

@@ -52,7 +52,7 @@ def test_a_task_rejected_before_its_turn_is_replaced_when_its_turn_comes() -> No
     """An image that does not exist is tried once in five seconds."""
     cluster = _cluster()
     began = _end(cluster, pb.TASK_STATE_REJECTED)
-    tried = []
+    tried: list[float] = []
     while len(tried) < 4:
         [waiting] = cluster.live()
         tried.append(cluster.now - began)
