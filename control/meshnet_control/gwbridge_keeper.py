@@ -11,7 +11,9 @@ it. What that was is also on disk, for as long as the host is up. Ports, address
 none of this: the gwbridge reconciler puts them back once there is a bridge (``meshnet.gwbridge``).
 
 Be aware: a bridge deleted under its network costs the network, too, as the engine would never look
-at it again; containers a user attached to docker_gwbridge himself must be detached first.
+at it again; containers a user attached to docker_gwbridge himself must be detached first. An engine
+whose own iptables chains were flushed makes no network until it is restarted; a bridge that is
+there works on.
 """
 
 from __future__ import annotations

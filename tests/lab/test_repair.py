@@ -110,17 +110,17 @@ def pid_of(play, host, name):
 @pytest.mark.parametrize(
     "damage",
     [
-        "nft flush ruleset",
+        "docker network prune -f --filter label!=x",
+        "docker -H unix:///run/docker.sock network rm docker_gwbridge",
+        "ip link del docker_gwbridge",
+        "ip addr flush dev docker_gwbridge",
+        "nft flush ruleset",  # from here on the engine, its chains gone, makes no network
         "iptables -F; iptables -P FORWARD DROP",
         "ip link del mn-ingress",
         "ip netns exec mn-{ingress} ip link del vx0",
         "ip netns exec mn-{app} ip link del br0",
         "umount /run/netns/mn-{ingress}; rm /run/netns/mn-{ingress}",
         "umount /run/netns/mn-{app}; rm /run/netns/mn-{app}",
-        "docker network prune -f --filter label!=x",
-        "docker -H unix:///run/docker.sock network rm docker_gwbridge",
-        "ip link del docker_gwbridge",
-        "ip addr flush dev docker_gwbridge",
         "nsenter --net={sandbox} nft flush ruleset",
         "nsenter --net={sandbox} ip link del eth0",
         "nsenter --net={sandbox} ip route flush table 100",
