@@ -291,6 +291,8 @@ class Engine:
                     code = attributes.get("exitCode", "0")
                     task = attributes.get(TASK_LABEL, "")
                     say(Event(raw["Action"], actor.get("ID", ""), task, int(code)))
+                if not stop.is_set():  # an engine's stream has no end of its own
+                    raise requests.exceptions.ConnectionError("the event stream ended")
             finally:
                 self._streams.discard(stream)
                 stream.close()

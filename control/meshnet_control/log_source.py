@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -85,6 +86,9 @@ class LogSource:
         self, stub: control_pb2_grpc.LogBrokerStub, wanted: pb.LogSubscription
     ) -> None:
         call = stub.Publish()
+        reading = asyncio.current_task()
+        if reading is not None:  # a log that says nothing more does not see that nobody reads it
+            call.add_done_callback(partial(_stop, reading))
         try:
             await call.write(pb.LogBatch(subscription_id=wanted.id))
             try:
@@ -129,6 +133,10 @@ class LogSource:
                 if len(data) < BATCH_BYTES:
                     await asyncio.sleep(GATHER_S)
             yield pb.LogBatch(last=True)
+
+
+def _stop(reading: asyncio.Task[None], _call: object) -> None:
+    reading.cancel()
 
 
 def query(options: pb.LogOptions, *, tty: bool) -> dict[str, str]:

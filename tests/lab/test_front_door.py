@@ -11,13 +11,13 @@ import os
 import pty
 import re
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker_clis import distinct_clis
 
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
@@ -95,17 +95,6 @@ UPDATES = [
 def says(words: str) -> Callable[[str], bool]:
     """True for an output with these words in it."""
     return lambda output: words in output
-
-
-def distinct_clis() -> list[str]:
-    """The docker CLIs on PATH and in the usual places, one for each file."""
-    places = [*os.environ.get("PATH", "").split(":"), "/usr/local/bin", "/usr/bin"]
-    found = {
-        os.path.realpath(path): path
-        for path in (shutil.which("docker", path=place) for place in places if place)
-        if path is not None
-    }
-    return list(found.values()) or ["docker"]
 
 
 class Cli:

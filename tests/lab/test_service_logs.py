@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from docker_clis import distinct_clis
 
 from meshnet_control.lab import machine as door
 from meshnet_control.lab.lab import Lab
@@ -20,7 +21,7 @@ from meshnet_control.lab.play import Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 NAME = "mnlogs"
-CLIS = ("/usr/bin/docker", "/usr/local/bin/docker")
+CLIS = distinct_clis()
 SAY = "sh -c 'echo out $(hostname) 1; sleep 1; echo err $(hostname) >&2; sleep 1; {then}'"
 COUNT = "i=1; while true; do i=$((i+1)); echo out $(hostname) $i; sleep 0.2; done"
 LINE = re.compile(r"^say\.[12]\.\w{12}@(h[12])    \| (.*)$")
