@@ -238,6 +238,15 @@ def test_any_state_becomes_any_other(old: Snapshot, new: Snapshot):
         for changes in kernel.todo(snapshot):
             kernel.make(changes)
     assert list(kernel.todo(new)) == [[], []]
+    fresh = kernel_for(new)
+    for changes in fresh.todo(new):
+        fresh.make(changes)
+    for path, state in fresh.netns.items():  # where it came from leaves no trace
+        reached = kernel.netns[path]
+        assert reached.links.keys() == state.links.keys()
+        assert reached.addresses == state.addresses
+        assert reached.neighbours == state.neighbours
+        assert reached.fdb == state.fdb
     made = {str(DIR / overlay.netns_name(n)) for n in new.networks if _is_used(new, n)}
     assert kernel.made == made
 
