@@ -6,7 +6,9 @@ is ``{owner: (generation, version)}`` and a delta holds exactly the records abov
 ascending order: cut anywhere, it is still valid.
 
 Be aware: deletions are tombstones. When they are reaped, ``floor`` remembers the version; a peer
-below the floor gets the owner's records whole (base 0).
+below the floor gets the owner's records whole (base 0) and starts at 0 again, so that a whole that
+is cut and loses a piece is sent once more; what it holds below the floor and is not told of again
+was deleted.
 Source: van Renesse et al., Efficient Reconciliation and Flow Control for Anti-Entropy, 2008.
 """
 
@@ -116,16 +118,18 @@ class Table:
             owned = self._owners[delta.owner] = _Owned(delta.generation)
             if delta.upto == 0:
                 return replaced
+        if delta.base == 0 and owned.version < delta.floor:
+            owned.version = 0  # what was deleted is only told by going through all that lives
         if delta.upto <= owned.version:
             return False
         if delta.base > owned.version:
             return None
+        named = {key for key, _, _ in delta.entries}
+        for key, record in list(owned.records.items()):
+            forgotten = delta.base < record.version <= min(delta.upto, delta.floor)
+            if forgotten and key not in named:
+                del owned.records[key]
         if delta.base == 0:
-            # A whole delta names all that lives up to ``upto``; the rest was deleted.
-            named = {key for key, _, _ in delta.entries}
-            for key, record in list(owned.records.items()):
-                if key not in named and record.version <= delta.upto:
-                    del owned.records[key]
             owned.floor = max(owned.floor, delta.floor)
         for key, version, value in delta.entries:
             current = owned.records.get(key)

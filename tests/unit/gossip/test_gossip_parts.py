@@ -96,6 +96,25 @@ def test_deltas_in_pieces_make_a_peer_equal(changes, data):
     assert list(owner.lacking(peer.digest())) == []
 
 
+def test_a_deletion_nobody_remembers_is_told_by_a_whole_delta_in_pieces():
+    owner, peer = Table(), Table()
+    owner.put(A, 1, "a", b"1", 0.0)
+    owner.put(A, 1, "c", b"1", 0.0)
+    (known,) = owner.lacking({})
+    peer.merge(known, 0.0)
+    owner.put(A, 1, "a", None, 1.0)
+    owner.reap(2.0)
+    owner.put(A, 1, "b", b"1", 3.0)
+    (whole,) = owner.lacking(peer.digest())
+    first, second = cut(whole, 1, 16)
+    assert peer.merge(first, 4.0)
+    assert peer.digest()[A] < owner.digest()[A], "the rest may be lost"
+    (again,) = owner.lacking(peer.digest())
+    assert again.base == 0
+    assert peer.merge(second, 4.0)
+    assert peer.values(A) == owner.values(A) == {"b": b"1", "c": b"1"}
+
+
 @given(Changes, st.randoms())
 def test_a_gap_is_noticed(changes, rng: random.Random):
     owner, peer = Table(), Table()
