@@ -14,13 +14,13 @@ from typing import Final
 
 from meshnet.errors import ControlError
 from meshnet.model.ids import Rng, new_id
+from meshnet.model.snapshot import VXLAN_PORT
 from meshnet_control import ca, tokens
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import Certificates, Identity
 from meshnet_control.orchestrate.addresses import subnet_for
 from meshnet_control.orchestrate.allocate import ingress_network
 
-VXLAN_PORT: Final = 4789
 _POOL: Final = "10.0.0.0/8"
 _SUBNET_SIZE: Final = 24
 _LARGEST_SIZE: Final = 29

@@ -19,17 +19,17 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Final, Literal
 
 from meshnet.errors import ControlError
 from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RouteDoor
+from meshnet.model.snapshot import VXLAN_PORT
 from meshnet_control import advertise, identity, session
 from meshnet_control.advertise import Addresses
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.bootstrap import VXLAN_PORT, birth
+from meshnet_control.bootstrap import birth
 from meshnet_control.engine import Engine
 from meshnet_control.identity import ALREADY_IN_SWARM, Identity
 from meshnet_control.kernelside import Spawn
@@ -316,8 +316,3 @@ def _need_ports(manager: tuple[str, int] | None = None) -> None:
 def hostname() -> str:
     """This host's name."""
     return socket.gethostname()
-
-
-def clean_state(state_dir: Path) -> bool:
-    """True when this host is in no cluster."""
-    return identity.load(state_dir) is None

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from meshnet.model.snapshot import Gwbridge, Protocol, Snapshot
+from meshnet.model.snapshot import VXLAN_PORT, Gwbridge, Protocol, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet_lb.service import REFUSE, TO_REFUSE, Backends, turn
 
@@ -31,7 +31,6 @@ GATEWAY_INTERFACE: Final = "mn-ingress"
 Port = tuple[Protocol, int]
 """Protocol and published port."""
 
-VXLAN_PORT: Final = 4789
 _TO_PORTS = "fib daddr type local meta l4proto . th dport vmap @ports"
 
 

@@ -14,12 +14,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final
 
 from meshnet.model.ids import MacAddress
+from meshnet.model.snapshot import VXLAN_PORT
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
-NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWROUTE, GETROUTE = 24, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
-NEWRULE, DELRULE, GETRULE = 32, 33, 34
+NEWRULE, GETRULE = 32, 34
 
 F_REQUEST, F_ACK, F_REPLACE, F_EXCL, F_CREATE, F_APPEND = 1, 4, 0x100, 0x200, 0x400, 0x800
 AF_INET, AF_BRIDGE = 2, 7
@@ -52,7 +53,7 @@ class Vxlan:
 
     vni: int
     local: IPv4Address
-    port: int = 4789
+    port: int = VXLAN_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,11 +309,6 @@ def new_route(route: Route, *, onlink: bool = False) -> Message:
     return Message(NEWROUTE, F_CREATE | F_REPLACE, _route(route, onlink=onlink))
 
 
-def del_route(route: Route) -> Message:
-    """Take a route away."""
-    return Message(DELROUTE, 0, _route(route, onlink=False))
-
-
 def _route(route: Route, *, onlink: bool) -> bytes:
     scope = _SCOPE_UNIVERSE if route.gateway is not None else _SCOPE_LINK
     flags = _RTNH_F_ONLINK if onlink else 0
@@ -360,11 +356,6 @@ def route(body: bytes) -> Route | None:
 def new_rule(rule: Rule) -> Message:
     """A rule: packets with the mark look a route up in the table."""
     return Message(NEWRULE, F_CREATE | F_EXCL, _rule(rule))
-
-
-def del_rule(rule: Rule) -> Message:
-    """Take a rule away."""
-    return Message(DELRULE, 0, _rule(rule))
 
 
 def _rule(rule: Rule) -> bytes:
