@@ -14,7 +14,7 @@ from bench.rounds import BenchError, Goal, Line
 
 NAME = "mbup"
 ROUNDS = 5
-MESHNET = (sys.executable, "-c", "from meshnet_control.cli import main; main()", "lab")
+MESHNET = (sys.executable, "-c", "from meshnet_control.cli.main import main; main()", "lab")
 
 
 def meshnet_lab(*argv: str) -> float:

@@ -12,8 +12,8 @@ import grpc.aio
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
-from meshnet_control.membership import Membership
-from meshnet_control.node import Node
+from meshnet_control.node.member import Membership
+from meshnet_control.node.node import Node
 
 NAME: Final = "admin.sock"
 _GRACE_S: Final = 0.2

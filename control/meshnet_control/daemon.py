@@ -30,14 +30,14 @@ from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RouteDoor
 from meshnet_control.admin import Admin, AdminServer
-from meshnet_control.engine import Engine
+from meshnet_control.engine.client import Engine
 from meshnet_control.gateway.app import Gateway
-from meshnet_control.keeper import keep
-from meshnet_control.leftovers import clean_up
-from meshnet_control.membership import Places
-from meshnet_control.node import Node, hostname
-from meshnet_control.processes import engine as engine_url
-from meshnet_control.processes import revive_resolver, run_dir, state_dir
+from meshnet_control.host.processes import engine as engine_url
+from meshnet_control.host.processes import revive_resolver, run_dir, state_dir
+from meshnet_control.host.resolver_keeper import keep
+from meshnet_control.node.cleanup import clean_up
+from meshnet_control.node.member import Places
+from meshnet_control.node.node import Node, hostname
 
 _log = logging.getLogger(__name__)
 _NAME: Final = "meshnetd"

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from meshnet_control.agent import Agent, remove_task_containers
+from meshnet_control.agent.agent import Agent, remove_task_containers
+from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.engine import Engine
-from meshnet_control.task_dir import TASKS, TaskDir
+from meshnet_control.engine.client import Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 

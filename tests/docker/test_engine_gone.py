@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from meshnet_control.engine import RESYNC, Engine, EngineGoneError
+from meshnet_control.engine.client import RESYNC, Engine, EngineGoneError
 
 pytestmark = [
     pytest.mark.docker,
@@ -54,7 +54,7 @@ class Way:
 
 
 async def test_it_is_said_once_and_who_waits_is_told(engine, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "meshnet_control.engine")
+    caplog.set_level(logging.INFO, "meshnet_control.engine.client")
     way = Way(engine.socket, tmp_path / "way.sock")
     await way.up()
     door = Engine(f"unix://{way.path}")

@@ -10,8 +10,8 @@ from subprocess import CalledProcessError
 
 import pytest
 
-from meshnet_control.engine import GWBRIDGE, Engine
-from meshnet_control.gwbridge_keeper import GwbridgeKeeper, recipe
+from meshnet_control.engine.client import GWBRIDGE, Engine
+from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper, recipe
 
 pytestmark = pytest.mark.docker
 OPTIONS = {"com.docker.network.bridge.name": GWBRIDGE, "com.docker.network.driver.mtu": "1400"}

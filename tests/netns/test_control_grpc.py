@@ -16,15 +16,16 @@ import grpc
 import pytest
 
 from meshnet.errors import ControlError
-from meshnet_control import ca, session, tokens
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
-from meshnet_control.dispatcher import FAILED, LEFT
-from meshnet_control.identity import Certificates, Identity
-from meshnet_control.server import ControlServer
-from meshnet_control.store import Delete, Put
-from meshnet_control.store_sqlite import SqliteStore
-from meshnet_control.transport import channel
+from meshnet_control.identity import ca, tokens
+from meshnet_control.identity.channel import channel
+from meshnet_control.identity.identity import Certificates, Identity
+from meshnet_control.manager.dispatcher import FAILED, LEFT
+from meshnet_control.manager.server import ControlServer
+from meshnet_control.node import dispatcher_client
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Delete, Put
 
 pytestmark = pytest.mark.netns
 
@@ -41,7 +42,9 @@ class Cluster:
         self.manager_token = tokens.join_token(identity.certs.root, MANAGER)
 
     async def join(self, token=None, **options):
-        return await session.join(token or self.worker_token, [self.remote], DESCRIPTION, **options)
+        return await dispatcher_client.join(
+            token or self.worker_token, [self.remote], DESCRIPTION, **options
+        )
 
     async def node(self, node_id):
         return await self.store.get(pb.Node, node_id)
@@ -99,7 +102,7 @@ class Agent:
         self.identities: list[Identity] = []
         self.removed = False
         self.changed = asyncio.Event()
-        self.session = session.NodeSession(
+        self.session = dispatcher_client.NodeSession(
             identity,
             DESCRIPTION,
             self._take,
@@ -204,7 +207,7 @@ async def test_a_closed_port_is_said_at_once():
         remote = f"127.0.0.1:{taken.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(ControlError, match="connection refused"):
-            await session.join(tokens.join_token(root, WORKER), [remote], DESCRIPTION)
+            await dispatcher_client.join(tokens.join_token(root, WORKER), [remote], DESCRIPTION)
     assert time.monotonic() - began < 2
 
 
@@ -213,7 +216,7 @@ async def test_a_silent_port_ends_in_a_timeout():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         remote = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ControlError, match="Timeout was reached before node joined"):
-            await session.join(
+            await dispatcher_client.join(
                 tokens.join_token(root, WORKER), [remote], DESCRIPTION, timeout_s=0.5
             )
 
@@ -262,7 +265,9 @@ async def test_a_workers_certificate_is_no_manager_to_anyone(cluster, tmp_path):
     false = ControlServer(store, worker, listen="127.0.0.1:0")
     await false.start()
     try:
-        assert not await session.leave(replace(worker, managers=(f"127.0.0.1:{false.port}",)))
+        assert not await dispatcher_client.leave(
+            replace(worker, managers=(f"127.0.0.1:{false.port}",))
+        )
     finally:
         await false.close()
         await store.close()
@@ -388,7 +393,7 @@ async def test_who_leaves_is_down_and_who_is_deleted_is_removed(cluster, agents)
     for node_id in (leaving.node_id, deleted.node_id):
         await until(lambda node_id=node_id: cluster.has_state(node_id, "ready"))
     await first.stop()
-    assert await session.leave(leaving)
+    assert await dispatcher_client.leave(leaving)
     node = await cluster.node(leaving.node_id)
     assert (node.status.state, node.status.message) == ("down", LEFT)
     await cluster.store.commit([Delete(pb.Node, deleted.node_id)])

@@ -13,16 +13,17 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 from aiohttp import web
 
-from meshnet_control import ca, log_broker, tokens
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.identity import Certificates, Identity
-from meshnet_control.log_lines import frame
-from meshnet_control.log_reader import LogReader, Selector
-from meshnet_control.log_source import LogSource
-from meshnet_control.server import ControlServer
-from meshnet_control.session import NodeSession
-from meshnet_control.store import Delete, Put
-from meshnet_control.store_sqlite import SqliteStore
+from meshnet_control.cluster.log_lines import frame
+from meshnet_control.identity import ca, tokens
+from meshnet_control.identity.identity import Certificates, Identity
+from meshnet_control.manager import log_broker
+from meshnet_control.manager.log_reader import LogReader, Selector
+from meshnet_control.manager.server import ControlServer
+from meshnet_control.node.dispatcher_client import NodeSession
+from meshnet_control.node.log_source import LogSource
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Delete, Put
 
 pytestmark = pytest.mark.netns
 CLUSTER = "cluster0000000000000000001"

@@ -12,9 +12,9 @@ from copy import deepcopy
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import pipeline
+from meshnet_control.orchestrate.store_view import Put, View, changed
 from meshnet_control.orchestrate.tasks import SECOND, live, stamp, terminal
-from meshnet_control.orchestrate.view import Put, View, changed
-from meshnet_control.store import Object
+from meshnet_control.store.store import Object
 
 _NEXT = {
     pb.TASK_STATE_ASSIGNED: pb.TASK_STATE_PREPARING,

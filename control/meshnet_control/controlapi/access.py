@@ -26,7 +26,7 @@ from meshnet_control.api.control_pb2 import (
 )
 from meshnet_control.controlapi import lookup
 from meshnet_control.controlapi.refusals import out_of_sequence
-from meshnet_control.store import Delete, OutOfSequenceError, Put, Store
+from meshnet_control.store.store import Delete, OutOfSequenceError, Put, Store
 
 T = TypeVar("T", Cluster, Config, Network, Node, Secret, Service, Task)
 

@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 from meshnet_control.api.control_pb2 import Config, ConfigSpec, Secret, SecretSpec, Service
 from meshnet_control.controlapi import filters
 from meshnet_control.controlapi.access import Access, check_version
-from meshnet_control.controlapi.names import check_file_name
 from meshnet_control.controlapi.refusals import exists, invalid, unimplemented
+from meshnet_control.controlapi.specs.names import check_file_name
 
 F = TypeVar("F", Secret, Config)
 Spec = SecretSpec | ConfigSpec

@@ -23,10 +23,10 @@ from meshnet_control.api.control_pb2 import (
     Service,
     Task,
 )
-from meshnet_control.controlapi import filters, lookup, network_view
+from meshnet_control.controlapi import filters, lookup, network_resource
 from meshnet_control.controlapi.access import Access, name_of
-from meshnet_control.controlapi.names import check_dns_name
 from meshnet_control.controlapi.refusals import exists, invalid, precondition, unimplemented
+from meshnet_control.controlapi.specs.names import check_dns_name
 
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
 _LONGEST_PREFIX = 30
@@ -43,10 +43,10 @@ class Networks:
         """Networks that match, as Engine JSON."""
         services, tasks = await self._users()
         return [
-            network_view.resource(n)
+            network_resource.resource(n)
             for n in await self._access.all(Network)
-            if network_view.matches(
-                n, wanted, used=network_view.users(n, services, tasks) is not None
+            if network_resource.matches(
+                n, wanted, used=network_resource.users(n, services, tasks) is not None
             )
         ]
 
@@ -65,9 +65,9 @@ class Networks:
     async def inspect(self, network: Network, *, verbose: bool) -> dict[str, Any]:
         """One network as Engine JSON."""
         if not verbose:
-            return network_view.resource(network)
+            return network_resource.resource(network)
         services, tasks = await self._users()
-        return network_view.verbose(network, services, tasks, await self._access.all(Node))
+        return network_resource.verbose(network, services, tasks, await self._access.all(Node))
 
     async def create(self, request: NetworkCreateRequest, local_names: Iterable[str]) -> str:
         """Make a network and return its id.
@@ -91,7 +91,7 @@ class Networks:
                 raise exists(f"ingress network ({present.id}) is already present")
             for config in request.ipam.config:
                 self._check_subnet(_subnet(config.subnet), others)
-            network = network_view.to_spec(request)
+            network = network_resource.to_spec(request)
             network.id = self._access.new_id()
             await self._access.put(network)
         return str(network.id)
@@ -104,7 +104,7 @@ class Networks:
         """
         async with self._access.writing:
             services, tasks = await self._users()
-            user = network_view.users(network, services, tasks)
+            user = network_resource.users(network, services, tasks)
             if user is not None:
                 raise precondition(
                     f"ingress network cannot be removed because {user} depends on it"
@@ -128,7 +128,7 @@ class Networks:
                 n
                 for n in await self._access.all(Network)
                 if not n.spec.ingress
-                and network_view.users(n, services, tasks) is None
+                and network_resource.users(n, services, tasks) is None
                 and filters.labels(wanted.get("label"), n.spec.labels)
                 and not (wanted.get("label!") and filters.labels(wanted["label!"], n.spec.labels))
             ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from meshnet_control import predefined
 from meshnet_control.api.control_pb2 import (
     TASK_STATE_COMPLETE,
     TASK_STATE_RUNNING,
@@ -22,15 +21,17 @@ from meshnet_control.api.control_pb2 import (
     ServiceStatus,
     Task,
 )
-from meshnet_control.controlapi import filters, lookup, service_checks, service_spec
+from meshnet_control.cluster import engine_networks
+from meshnet_control.controlapi import filters, lookup
 from meshnet_control.controlapi.access import Access, check_version, name_of
-from meshnet_control.controlapi.names import random_name
 from meshnet_control.controlapi.refusals import (
     exists,
     invalid,
     precondition,
     unimplemented,
 )
+from meshnet_control.controlapi.specs import service_checks, service_spec
+from meshnet_control.controlapi.specs.names import random_name
 
 _FILTERS = ("id", "label", "mode", "name", "runtime")
 
@@ -165,7 +166,7 @@ class Services:
         networks = await self._access.all(Network)
         seen: set[str] = set()
         for attachment in spec.task_template.networks:
-            network = predefined.network(attachment.target) or lookup.find(
+            network = engine_networks.network(attachment.target) or lookup.find(
                 "network", networks, attachment.target, name_of
             )
             if network.spec.ingress:
@@ -178,7 +179,7 @@ class Services:
             seen.add(network.id)
             attachment.target = network.id
         published = any(port.publish_mode != "host" for port in spec.endpoint_spec.ports)
-        why_not = predefined.conflict(seen, on_every_node=published)
+        why_not = engine_networks.conflict(seen, on_every_node=published)
         if why_not is not None:
             raise invalid(why_not)
 

@@ -23,18 +23,18 @@ from aiohttp import web
 
 from meshnet.errors import ControlError, MeshnetError
 from meshnet_control.api.control_pb2 import Config, Secret
-from meshnet_control.gateway import answers, routes
-from meshnet_control.gateway.desk import Desk
-from meshnet_control.gateway.engine import Engine
-from meshnet_control.gateway.events import EventRoutes
-from meshnet_control.gateway.front import Front, listen
-from meshnet_control.gateway.head import split_version
-from meshnet_control.gateway.logs import LogRoutes
-from meshnet_control.gateway.network_routes import NetworkRoutes
-from meshnet_control.gateway.object_routes import FileRoutes, ServiceRoutes
-from meshnet_control.gateway.ports import NodeControl
-from meshnet_control.gateway.swarm_routes import SwarmRoutes
-from meshnet_control.gateway.system import System
+from meshnet_control.gateway import responses, routing
+from meshnet_control.gateway.engine_http import Engine
+from meshnet_control.gateway.http_head import split_version
+from meshnet_control.gateway.node_control import NodeControl
+from meshnet_control.gateway.proxy import Front, listen
+from meshnet_control.gateway.request import Desk
+from meshnet_control.gateway.routes.events import EventRoutes
+from meshnet_control.gateway.routes.logs import LogRoutes
+from meshnet_control.gateway.routes.networks import NetworkRoutes
+from meshnet_control.gateway.routes.objects import FileRoutes, ServiceRoutes
+from meshnet_control.gateway.routes.swarm import SwarmRoutes
+from meshnet_control.gateway.routes.system import System
 
 _log = logging.getLogger(__name__)
 _MAX_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -83,21 +83,21 @@ def _engine_form(engine: Engine) -> Callable[..., Awaitable[web.StreamResponse]]
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         newest = (await engine.version()).api
         asked, _ = split_version(request.path)
-        refused = routes.refusal(asked, newest)
+        refused = routing.refusal(asked, newest)
         if refused is not None:
-            return answers.error(HTTPStatus.BAD_REQUEST, refused)
+            return responses.error(HTTPStatus.BAD_REQUEST, refused)
         try:
             return await handler(request)
         except ControlError as error:
             _log.debug("%s %s: %s", request.method, request.path, error)
-            return answers.error(error.status, error.message)
+            return responses.error(error.status, error.message)
         except MeshnetError as error:
             _log.warning("%s %s: %s", request.method, request.path, error)
-            return answers.error(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+            return responses.error(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-            return answers.error(HTTPStatus.NOT_FOUND, "page not found")
+            return responses.error(HTTPStatus.NOT_FOUND, "page not found")
         except web.HTTPRequestEntityTooLarge:
-            return answers.error(HTTPStatus.BAD_REQUEST, "http: request body too large")
+            return responses.error(HTTPStatus.BAD_REQUEST, "http: request body too large")
 
     return middleware
 
@@ -107,7 +107,7 @@ def _headers(
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def on_prepare(_: web.Request, response: web.StreamResponse) -> None:
         said = await engine.version()
-        response.headers["Api-Version"] = routes.text(said.api)
+        response.headers["Api-Version"] = routing.text(said.api)
         response.headers.setdefault("Docker-Experimental", "false")
         response.headers.setdefault("Ostype", "linux")
         response.headers["Server"] = f"Docker/{said.server or 'unknown'} (linux)"

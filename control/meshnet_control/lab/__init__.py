@@ -1,1 +1,4 @@
-"""A cluster of hosts on one machine."""
+"""A cluster of hosts on one machine, and the images and scenario it plays.
+
+Imported by cli only; imports no other room.
+"""

@@ -19,12 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meshnet_control import images
+from meshnet_control.lab import images, services
 from meshnet_control.lab import machine as door
-from meshnet_control.lab import services
 from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.lab_plan import Desired, Make, MakeLan, Unmake, UnmakeLan, plan
 from meshnet_control.lab.layout import DEFAULT_NAME, LAN, Layout
-from meshnet_control.lab.plan import Desired, Make, MakeLan, Unmake, UnmakeLan, plan
 
 Report = Callable[[str, str], None]
 """Told (machine, what it does now) as ``up`` goes on."""

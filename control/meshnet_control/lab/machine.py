@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.lab_plan import Observed
 from meshnet_control.lab.layout import LAN, Layout, Machine
-from meshnet_control.lab.plan import Observed
 
 MARKER = "MESHNET_LAB_MACHINE"
 _RESOLV = "nameserver 127.0.0.1\n"

@@ -22,8 +22,8 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet.model.ids import Rng, new_id
-from meshnet_control import predefined
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import engine_networks
 from meshnet_control.orchestrate import ports
 from meshnet_control.orchestrate.addresses import (
     FIRST_VNI,
@@ -34,7 +34,7 @@ from meshnet_control.orchestrate.addresses import (
     subnet_for,
     vni_for,
 )
-from meshnet_control.orchestrate.view import Put, Step, View, Write, changed
+from meshnet_control.orchestrate.store_view import Put, Step, View, Write, changed
 
 VXLAN_IDS = "com.docker.network.driver.overlay.vxlanid_list"
 PENDING_MESSAGE = "pending task scheduling"
@@ -163,7 +163,7 @@ def _vip_networks(view: View, service: pb.Service) -> list[str]:
     if spec.endpoint_spec.mode == "dnsrr":
         return []
     wanted = wanted_networks(view, spec.task_template, spec.endpoint_spec)
-    return [network_id for network_id in wanted if network_id not in predefined.NAMES]
+    return [network_id for network_id in wanted if network_id not in engine_networks.NAMES]
 
 
 def _settled(view: View, service: pb.Service) -> bool:
@@ -310,7 +310,7 @@ class _Allocator:
 
 def _on_engine(task: pb.Task) -> bool:
     """Attach a task that wants a network of its engine, in place; False: it wants none."""
-    networks = [predefined.network(config.target) for config in task.spec.networks]
+    networks = [engine_networks.network(config.target) for config in task.spec.networks]
     found = [network for network in networks if network is not None]
     if found:
         del task.networks_attachments[:]

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.store_view import Put, Step, View
 from meshnet_control.orchestrate.tasks import (
     by_slot,
     is_global,
@@ -24,7 +25,6 @@ from meshnet_control.orchestrate.tasks import (
     occupants,
     wanted,
 )
-from meshnet_control.orchestrate.view import Put, Step, View
 
 
 def step(view: View, now: float, rng: Rng) -> Step:

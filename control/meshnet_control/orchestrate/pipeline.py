@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from meshnet.model.ids import Rng
 from meshnet_control.orchestrate import allocate, reap, replicated, restart, schedule, update
 from meshnet_control.orchestrate import globals as global_services
-from meshnet_control.orchestrate.view import Delete, Put, Step, StepFunction, View, Write
-from meshnet_control.store import Key, Object
+from meshnet_control.orchestrate.store_view import Delete, Put, Step, StepFunction, View, Write
+from meshnet_control.store.store import Key, Object
 
 STEPS: Sequence[StepFunction] = (
     global_services.step,

@@ -16,6 +16,7 @@ from typing import Final
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.store_view import Delete, Put, Step, View, Write, changed
 from meshnet_control.orchestrate.tasks import (
     by_slot,
     live,
@@ -25,7 +26,6 @@ from meshnet_control.orchestrate.tasks import (
     terminal,
     wanted,
 )
-from meshnet_control.orchestrate.view import Delete, Put, Step, View, Write, changed
 
 HISTORY: Final = 5
 """Tasks kept for each slot (swarmkit api/defaults OrchestrationConfig)."""

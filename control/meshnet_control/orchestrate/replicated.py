@@ -17,6 +17,7 @@ from itertools import count, islice
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.store_view import Put, Step, View
 from meshnet_control.orchestrate.tasks import (
     SlotKey,
     by_slot,
@@ -26,7 +27,6 @@ from meshnet_control.orchestrate.tasks import (
     running,
     wanted,
 )
-from meshnet_control.orchestrate.view import Put, Step, View
 
 
 def step(view: View, now: float, rng: Rng) -> Step:

@@ -19,6 +19,7 @@ from typing import Final
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
+from meshnet_control.orchestrate.store_view import Put, Step, View
 from meshnet_control.orchestrate.tasks import (
     RESTART_DELAY_S,
     SECOND,
@@ -37,7 +38,6 @@ from meshnet_control.orchestrate.tasks import (
     terminal,
     wanted,
 )
-from meshnet_control.orchestrate.view import Put, Step, View
 
 OLD_TASK_WAIT_S: Final = 60.0
 """How long a READY task waits for the one before it to stop (restart.go defaultOldTaskTimeout)."""

@@ -25,7 +25,7 @@ from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import constraints
 from meshnet_control.orchestrate.allocate import timestamp
-from meshnet_control.orchestrate.view import Put, Step, View, Write, changed
+from meshnet_control.orchestrate.store_view import Put, Step, View, Write, changed
 
 ASSIGNED_MESSAGE = "scheduler assigned task to node"
 CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"

@@ -22,7 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.constraints import runs_platform, satisfied
-from meshnet_control.orchestrate.view import View, changed
+from meshnet_control.orchestrate.store_view import View, changed
 
 SECOND: Final = 1_000_000_000
 """Nanoseconds; durations in specifications are whole nanoseconds."""

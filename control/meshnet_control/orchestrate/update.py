@@ -33,6 +33,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
+from meshnet_control.orchestrate.store_view import Put, Step, View, Write, changed
 from meshnet_control.orchestrate.tasks import (
     SECOND,
     age_key,
@@ -48,7 +49,6 @@ from meshnet_control.orchestrate.tasks import (
     terminal,
     wanted,
 )
-from meshnet_control.orchestrate.view import Put, Step, View, Write, changed
 
 MONITOR_S: Final = 5.0
 """Source: swarmkit api/defaults/service.go."""

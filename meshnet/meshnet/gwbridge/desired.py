@@ -8,8 +8,9 @@
 The bridge is the engine's network (docs/decisions/0005-gwbridge-is-the-engines-network.md); only
 the ports and, in the engine's DOCKER-USER chain, the rules that let the mesh pass are ours. The
 bridge's own address comes back when somebody flushes it; the bridge itself is made again by the
-engine (``meshnet_control.gwbridge_keeper``). Its MAC follows from its address, as the engine would
-choose another one each time, and containers would send to the old one for up to half a minute.
+engine (``meshnet_control.engine.gwbridge_keeper``). Its MAC follows from its address, as the engine
+would choose another one each time, and containers would send to the old one for up to half a
+minute.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from meshnet.kernel import changer, observer
 from meshnet.kernel.iptables import Firewall
 from meshnet.kernel.rtnl import RouteDoor
 from meshnet.model.snapshot import Snapshot
-from meshnet.netstate import plan as netstate
+from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
 from meshnet.netstate.values import Desired as NetnsDesired
 from meshnet.netstate.values import Observed as NetnsObserved

@@ -1,7 +1,7 @@
 """The door to nftables: lists our tables in each network namespace and runs transactions there.
 
 Touches nftables in the host's namespace and in our sandboxes' (only the tables of
-``meshnet.nft.plan.OURS``), and UDP conntrack entries of backends that left.
+``meshnet.nft.ruleset_plan.OURS``), and UDP conntrack entries of backends that left.
 
 The model: a ``Door`` is one namespace: a libnftables context and an nfnetlink socket, both opened
 inside it and used from outside. A namespace is told by (st_dev, st_ino), not by its path, as paths
@@ -41,7 +41,7 @@ from meshnet.kernel.nfnetlink import NfnetlinkSocket
 from meshnet.model.snapshot import Snapshot
 from meshnet.nft import canonical
 from meshnet.nft.objects import Ruleset
-from meshnet.nft.plan import (
+from meshnet.nft.ruleset_plan import (
     OURS,
     Observed,
     ObservedChain,

@@ -1,8 +1,8 @@
 """The Snapshot: one frozen picture of what the cluster should look like, seen from one node.
 
 Managers say configuration (services, networks, VIPs, addresses, published ports); nodes say
-liveness (which endpoint runs where and is ready). ``meshnet_control.view`` joins both into a
-Snapshot; every reconciler derives its desired state from it and from nothing else.
+liveness (which endpoint runs where and is ready). ``meshnet_control.dataplane.snapshot`` joins both
+into a Snapshot; every reconciler derives its desired state from it and from nothing else.
 
 Be aware: endpoints of dead nodes are not in a Snapshot. What is not here must not be in the kernel.
 """

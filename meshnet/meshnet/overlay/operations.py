@@ -17,7 +17,7 @@ from meshnet.errors import SubnetTakenError
 from meshnet.kernel import changer, host, netns, observer
 from meshnet.kernel.rtnl import RouteDoor
 from meshnet.model.snapshot import Snapshot
-from meshnet.netstate import plan as netstate
+from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
 from meshnet.netstate.values import Desired, NetnsState
 from meshnet.netstate.values import Observed as NetnsObserved

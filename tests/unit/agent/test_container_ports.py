@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meshnet_control import container, predefined
+from meshnet_control.agent import container
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import engine_networks
 
 PLACE = container.Place("n" * 25, "h1", "x86_64")
 
@@ -33,7 +34,7 @@ def test_a_target_may_be_published_twice() -> None:
 def test_a_task_on_the_hosts_network_is_the_engines() -> None:
     task = pb.Task(id="t", service_name="web", slot=1)
     task.spec.container_spec.args.append("serve")
-    task.networks_attachments.add(network=predefined.network("host"))
+    task.networks_attachments.add(network=engine_networks.network("host"))
     made = container.create_arguments(task, {}, PLACE, Path("/run/x"), None)
     assert made.config["HostConfig"]["NetworkMode"] == "host"
     assert container.on_host_network(task)

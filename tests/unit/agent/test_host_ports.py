@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
-from meshnet_control import container, host_ports
+from meshnet_control.agent import container, host_ports
 from meshnet_control.api import control_pb2 as pb
 
 PROTOCOLS = st.sampled_from(["", "tcp", "udp"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.controlapi.network_view import users
+from meshnet_control.controlapi.network_resource import users
 
 NETWORK = pb.Network(id="net")
 SERVICE = pb.Service(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from meshnet.errors import ControlError
-from meshnet_control import container
+from meshnet_control.agent import container
 from meshnet_control.api.control_pb2 import ServiceSpec, Task
-from meshnet_control.controlapi.service_checks import check
+from meshnet_control.controlapi.specs.service_checks import check
 
 
 def asking(server):

@@ -15,7 +15,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.controlapi.access import Access
 from meshnet_control.controlapi.networks import Networks
 from meshnet_control.orchestrate.addresses import Addresses
-from meshnet_control.store_sqlite import SqliteStore
+from meshnet_control.store.sqlite import SqliteStore
 
 
 def is_sentence(said: str) -> None:

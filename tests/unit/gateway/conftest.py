@@ -12,9 +12,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.gateway.app import application
-from meshnet_control.gateway.engine import Engine
-from meshnet_control.store import Put, Store
-from meshnet_control.store_sqlite import SqliteStore
+from meshnet_control.gateway.engine_http import Engine
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Put, Store
 
 NODE = "c05ykilrz2cfspy1oomwnmsyg"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from meshnet_control.gateway.swarm_routes import ALREADY_IN_SWARM, LAST_MANAGER
+from meshnet_control.gateway.routes.swarm import ALREADY_IN_SWARM, LAST_MANAGER
 
 TEMPLATE: dict[str, Any] = {"ContainerSpec": {"Image": "nginx"}}
 SERVICE: dict[str, Any] = {"Name": "web", "TaskTemplate": TEMPLATE}

@@ -8,8 +8,8 @@ import json
 from aiohttp.test_utils import TestClient
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.gateway import swarm_events
-from meshnet_control.store import Change
+from meshnet_control.gateway.routes import swarm_events
+from meshnet_control.store.store import Change
 
 STARTED = {"Type": "container", "Action": "start"}
 

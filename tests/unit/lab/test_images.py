@@ -10,7 +10,7 @@ import tarfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.images import File, Image, archive, layer
+from meshnet_control.lab.images import File, Image, archive, layer
 
 
 def read(content: bytes) -> dict[str, bytes]:

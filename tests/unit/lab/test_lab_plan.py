@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.lab.plan import (
+from meshnet_control.lab.lab_plan import (
     Change,
     Desired,
     Make,

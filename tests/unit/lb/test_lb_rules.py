@@ -22,7 +22,7 @@ from meshnet.model.snapshot import (
     Snapshot,
 )
 from meshnet.nft.objects import Chain, Ruleset
-from meshnet.nft.plan import plan
+from meshnet.nft.ruleset_plan import plan
 from meshnet_dns import redirect
 from meshnet_lb import service
 from meshnet_lb.rules import rulesets

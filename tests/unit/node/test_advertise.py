@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
-from meshnet_control.advertise import advertise_address, data_path_address, listen_address
+from meshnet_control.node.advertise import advertise_address, data_path_address, listen_address
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a value, nothing is bound
 ONE = [("eth0", IPv4Interface("192.168.50.11/24"))]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.dataplane.snapshot import network_of
 from meshnet_control.orchestrate import allocate, ports
 from meshnet_control.orchestrate.addresses import NO_ADDRESS, NO_VIP, Addresses, subnet_for
-from meshnet_control.orchestrate.view import Delete, Put, View
-from meshnet_control.view import network_of
+from meshnet_control.orchestrate.store_view import Delete, Put, View
 
 NOW = 1_700_000_000.0
 RNG = random.Random(1)

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.manager import Manager
+from meshnet_control.manager.leader import Manager
 from meshnet_control.orchestrate.allocate import ingress_network, timestamp
 from meshnet_control.orchestrate.pipeline import converge
-from meshnet_control.orchestrate.view import Delete, Put, Step, View, changed
-from meshnet_control.store import OutOfSequenceError
-from meshnet_control.store_sqlite import SqliteStore
+from meshnet_control.orchestrate.store_view import Delete, Put, Step, View, changed
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import OutOfSequenceError
 
 NOW = 1_700_000_000.0
 ALIVE = (pb.TASK_STATE_ASSIGNED, pb.TASK_STATE_RUNNING)

@@ -6,8 +6,8 @@ import pytest
 from simulated_swarm import Cluster, node, service
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.store_view import Delete, changed
 from meshnet_control.orchestrate.tasks import stamp
-from meshnet_control.orchestrate.view import Delete, changed
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(None, 5), (2, 2), (0, 1), (-1, 12)])

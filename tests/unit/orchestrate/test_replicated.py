@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from simulated_swarm import Cluster, node, scale, service
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.store_view import Delete, changed
 from meshnet_control.orchestrate.tasks import live
-from meshnet_control.orchestrate.view import Delete, changed
 
 
 def _slots(cluster: Cluster) -> list[int]:

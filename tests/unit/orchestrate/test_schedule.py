@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import constraints, schedule
-from meshnet_control.orchestrate.view import View
+from meshnet_control.orchestrate.store_view import View
 
 NOW = 1_700_000_000.0
 RNG = random.Random(1)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from meshnet_control.api.control_pb2 import Node, Secret, Service, Task
-from meshnet_control.store import (
+from meshnet_control.store.memory import HISTORY
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import (
     KINDS,
     CompactedError,
     Delete,
@@ -18,8 +20,6 @@ from meshnet_control.store import (
     Store,
     StoreError,
 )
-from meshnet_control.store_memory import HISTORY
-from meshnet_control.store_sqlite import SqliteStore
 
 NOW = 1_795_000_000.5
 Opener = Callable[[], Store]

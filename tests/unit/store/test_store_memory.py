@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet_control.api.control_pb2 import Node, Task
-from meshnet_control.store import Delete, Key, Object, Put
-from meshnet_control.store_memory import Memory
+from meshnet_control.store.memory import Memory
+from meshnet_control.store.store import Delete, Key, Object, Put
 
 KINDS = st.sampled_from([Task, Node])
 IDS = st.sampled_from("abc")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from meshnet_control.api.control_pb2 import Cluster, Secret, Task
-from meshnet_control.store import Put, StoreError
-from meshnet_control.store_sqlite import SqliteStore
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Put, StoreError
 
 BETRAYED = (b"the secret's data", b"the ca's key", b"the gossip key")
 

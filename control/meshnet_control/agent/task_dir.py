@@ -1,0 +1,128 @@
+"""A task's directory on this host: ``<run dir>/tasks/<task id>/``.
+
+```
+ task      the task as assigned (protobuf), so that a restarted process adopts its container
+ gate      FIFO the container's shell waits at
+ opened    is there once the gate was opened
+ hosts     /etc/hosts of the container
+ files/<n> secrets and configs, on a tmpfs of their own; only when the task has some
+```
+
+Be aware: secrets are never on a disk: ``files`` is a tmpfs whatever the run directory is on. A
+container's program may be any user, so files are readable by all; ``tasks`` itself is root's only,
+so nobody on the host gets to them (a bind mount does not ask the directories above it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from meshnet.errors import KernelError
+from meshnet_control.agent import gate_fifo
+from meshnet_control.api import control_pb2 as pb
+
+TASKS: Final = "tasks"
+"""In the run directory: the directories of all tasks."""
+
+_MS_NOSUID: Final = 2
+_MS_NODEV: Final = 4
+_MS_NOEXEC: Final = 8
+_MNT_DETACH: Final = 2
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class TaskDir:
+    """The files of one task.
+
+    Args:
+        path: its directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.gate = path / "gate"
+
+    def make(self, task: pb.Task) -> None:
+        """Makes the directory and the gate, and remembers the task."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.mkdir(exist_ok=True, mode=0o711)
+        gate_fifo.make(self.gate)
+        fresh = self.path / "task.new"
+        fresh.write_bytes(task.SerializeToString())
+        fresh.replace(self.path / "task")
+
+    def task(self) -> pb.Task | None:
+        """The task as it was assigned; None when there is no readable memory of it."""
+        try:
+            return pb.Task.FromString((self.path / "task").read_bytes())
+        except (OSError, DecodeError):
+            return None
+
+    @property
+    def opened(self) -> bool:
+        """The gate was opened."""
+        return (self.path / "opened").exists()
+
+    def mark_opened(self) -> None:
+        """Remembers that the gate was opened."""
+        (self.path / "opened").touch()
+
+    @property
+    def stopping(self) -> bool:
+        """The container was told to stop: however it ended, it was not by itself."""
+        return (self.path / "stopping").exists()
+
+    def mark_stopping(self) -> None:
+        """Remembers that the container was told to stop."""
+        (self.path / "stopping").touch()
+
+    def write_hosts(self, text: str) -> None:
+        """Writes the container's /etc/hosts in place (it may be bind-mounted already)."""
+        (self.path / "hosts").write_text(text)
+
+    def write_files(self, files: list[tuple[pb.FileTarget, bytes]]) -> None:
+        """Writes secrets and configs as ``files/0``, ``files/1`` … on a tmpfs.
+
+        Raises:
+            KernelError: the tmpfs cannot be mounted.
+        """
+        if not files:
+            return
+        directory = self.path / "files"
+        directory.mkdir(mode=0o711, exist_ok=True)
+        if not directory.is_mount():
+            flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+            path = os.fsencode(directory)
+            if _LIBC.mount(b"tmpfs", path, b"tmpfs", flags, b"mode=0711") != 0:
+                raise KernelError("mount tmpfs on", str(directory), ctypes.get_errno())
+        for number, (target, data) in enumerate(files):
+            path_of = directory / str(number)
+            path_of.write_bytes(data)
+            os.chown(path_of, _number(target.uid), _number(target.gid))
+            path_of.chmod(target.mode or 0o444)
+
+    def remove(self) -> None:
+        """Removes everything; gone already is success.
+
+        Raises:
+            KernelError: the tmpfs cannot be unmounted.
+        """
+        directory = self.path / "files"
+        if directory.is_mount() and _LIBC.umount2(os.fsencode(directory), _MNT_DETACH) != 0:
+            code = ctypes.get_errno()
+            if code != errno.EINVAL:  # EINVAL: not mounted any more
+                raise KernelError("unmount", str(directory), code)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,4 @@
+"""The meshnet command.
+
+Imported by nobody; imports host, lab, identity and api.
+"""

@@ -1,0 +1,181 @@
+"""``meshnet up``, ``down``, ``status`` and ``env``: meshnet on this very host.
+
+Two processes make a host: ``meshnet-resolver`` and ``meshnetd``. ``up`` starts both (or has systemd
+start them) and returns when the Engine API is served; running already is success. ``down`` stops
+both, then ``meshnetd --cleanup`` removes every kernel object of ours.
+
+Be aware: without ``--install`` nothing restarts them; their logs are in the state directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+
+import click
+import grpc
+from google.protobuf.json_format import MessageToDict
+from rich.table import Table
+
+from meshnet_control.api import control_pb2
+from meshnet_control.cli.lab import wide_console
+from meshnet_control.host import processes
+from meshnet_control.host.processes import HostError
+from meshnet_control.identity import identity
+
+__all__ = ["COMMANDS", "HostError", "docker_host"]
+
+CONTEXT = "meshnet"
+"""The docker context that ``up`` registers."""
+
+
+def docker_host() -> str:
+    """DOCKER_HOST of meshnet's socket on this host."""
+    return f"unix://{processes.run_dir() / 'docker.sock'}"
+
+
+@click.command()
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, log to standard error.")
+@click.option("--install", is_flag=True, help="Write, enable and start systemd units.")
+@click.option("--context/--no-context", default=True, help="Register the docker context 'meshnet'.")
+def up(*, foreground: bool, install: bool, context: bool) -> None:
+    """Start meshnet on this host."""
+    processes.need_root()
+    if processes.serving() and not install:
+        _say_up()
+        return
+    processes.need_engine()
+    if foreground:
+        raise SystemExit(processes.run_in_foreground())
+    if install:
+        processes.install()
+    else:
+        processes.start()
+    if context:
+        _register_context()
+    _say_up()
+
+
+@click.command()
+def down() -> None:
+    """Stop meshnet and remove every kernel object of it."""
+    processes.need_root()
+    for line in processes.stop():
+        click.echo(line)
+    if _docker("context", "inspect", CONTEXT) and _docker("context", "rm", "-f", CONTEXT):
+        click.echo(f"removed docker context: {CONTEXT}")
+    click.echo("meshnet is down")
+    if identity.exists(processes.state_dir()):
+        click.echo(
+            f"This node's place in its cluster stays in {processes.state_dir()}: meshnet up takes "
+            "it again (docker swarm leave --force, before meshnet down, gives it up)."
+        )
+
+
+@click.command()
+def env() -> None:
+    """Print the setting that points the docker CLI at meshnet: eval "$(meshnet env)"."""
+    click.echo(f"export DOCKER_HOST={docker_host()}")
+
+
+@click.command()
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
+def status(style: str) -> None:
+    """Show what runs here."""
+    reply = _ask_status()
+    if style == "json":
+        shown = MessageToDict(
+            reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        click.echo(json.dumps(shown, indent=2))
+        return
+    console = wide_console()
+    for table in status_tables(reply, time.time()):
+        console.print(table)
+        console.print()
+    if reply.error:
+        click.echo(f"meshnet: {reply.error}", err=True)
+
+
+COMMANDS = (up, down, env, status)
+
+
+def status_tables(reply: control_pb2.StatusReply, now: float) -> list[Table]:
+    """The status as a person reads it: this node, its peers, its reconcilers.
+
+    Args:
+        reply: what meshnetd says.
+        now: unix seconds, for ages.
+    """
+    alive = sum(peer.state == "alive" for peer in reply.peers)
+    node = Table(box=None, show_header=False)
+    rows = [
+        ("node", f"{reply.hostname} {reply.node_id}".strip() or "-"),
+        ("role", reply.role or "none"),
+        ("address", reply.addr or "-"),
+        ("cluster", reply.cluster_id or "-"),
+        ("peers alive", f"{alive} of {len(reply.peers)}"),
+        ("networks", ", ".join(reply.networks) or "-"),
+        ("tasks", str(reply.tasks)),
+        ("engine", reply.engine or "-"),
+        ("meshnet", reply.version),
+    ]
+    for name, value in rows:
+        node.add_row(name, value)
+    tables = [node]
+    if reply.peers:
+        peers = Table("PEER", "ADDRESS", "STATE", box=None)
+        for peer in sorted(reply.peers, key=lambda peer: peer.hostname):
+            peers.add_row(peer.hostname or peer.node_id, peer.addr, peer.state)
+        tables.append(peers)
+    if reply.reconcilers:
+        loops = Table("RECONCILER", "REVISION", "LAST", "CHANGES", "ROUNDS", "ERROR", box=None)
+        for loop in reply.reconcilers:
+            age = f"{max(0.0, now - loop.last_round):.0f} s ago" if loop.last_round else "never"
+            loops.add_row(
+                loop.name, str(loop.revision), age, str(loop.changes), str(loop.rounds), loop.error
+            )
+        tables.append(loops)
+    return tables
+
+
+def _ask_status() -> control_pb2.StatusReply:
+    processes.need_root()
+    socket = processes.run_dir() / "admin.sock"
+    with grpc.insecure_channel(f"unix://{socket}") as channel:
+        try:
+            ask = channel.unary_unary(
+                "/meshnet.control.Admin/Status",
+                request_serializer=control_pb2.StatusRequest.SerializeToString,
+                response_deserializer=control_pb2.StatusReply.FromString,
+            )
+            reply: control_pb2.StatusReply = ask(control_pb2.StatusRequest(), timeout=5)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAVAILABLE:
+                raise HostError(f"no meshnetd answers on {socket} (meshnet up starts it)") from None
+            raise HostError(f"meshnetd: {error.details()}") from None
+    return reply
+
+
+def _say_up() -> None:
+    click.echo(f"meshnet is up: {docker_host()}")
+    if os.environ.get("DOCKER_HOST") != docker_host():
+        click.echo('Point docker at it: eval "$(meshnet env)"', err=True)
+
+
+def _register_context() -> None:
+    if _docker("context", "inspect", CONTEXT):
+        return
+    _docker("context", "create", CONTEXT, "--docker", f"host={docker_host()}")
+
+
+def _docker(*arguments: str) -> bool:
+    """Whether the docker CLI did it; an old CLI, or none, is no reason to fail."""
+    environ = {key: value for key, value in os.environ.items() if key != "DOCKER_HOST"}
+    try:
+        done = subprocess.run(["docker", *arguments], capture_output=True, check=False, env=environ)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0

@@ -1,0 +1,122 @@
+"""The reconcilers of a host, their threads and what wakes them: the kernel's side of a node.
+
+```
+ DataPlane ── Snapshot ──> Reconciler overlay, gwbridge, lb    one kernel thread (setns is safe)
+                      └──> Reconciler resolver                 a thread of its own: it may wait
+ Watchers ── an event ──> poke
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from meshnet.gwbridge.operations import GwbridgeOperations
+from meshnet.kernel.events import Watchers
+from meshnet.kernel.netns import NETNS_DIR
+from meshnet.kernel.nft import NftOperations
+from meshnet.model.ids import NodeId
+from meshnet.model.snapshot import Snapshot
+from meshnet.overlay.desired import netns_name
+from meshnet.overlay.operations import OverlayOperations
+from meshnet.reconcile import Operations, Reconciler, ReconcilerStatus
+from meshnet_control.dataplane.feed import DataPlane
+from meshnet_dns import redirect
+from meshnet_dns.operations import ResolverOperations
+from meshnet_lb import rules
+
+_LOOK_S: Final = 1.0
+"""How long a namespace may have been replaced before it is noticed."""
+_EMPTY_S: Final = 15.0
+"""Longest wait for the kernel to be empty when a node leaves."""
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+
+def kernel_operations() -> tuple[Operations[Any, Any, Any], ...]:
+    """Every kind of state that is in the kernel."""
+    return (
+        OverlayOperations(),
+        GwbridgeOperations(),
+        NftOperations([rules.rulesets, redirect.rulesets]),
+    )
+
+
+class KernelSide:
+    """What realises Snapshots on this host.
+
+    Args:
+        run_dir: where the resolver's socket is.
+        spawn: starts a task whose failure ends the process.
+    """
+
+    def __init__(self, node_id: NodeId, run_dir: Path, spawn: Spawn) -> None:
+        self._node_id = node_id
+        self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._dns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resolver")
+        self._in_kernel = [Reconciler(each, self._kernel) for each in kernel_operations()]
+        self._resolver = Reconciler(ResolverOperations(run_dir), self._dns)
+        self._reconcilers = (*self._in_kernel, self._resolver)
+        self._watchers = Watchers(self._changed)
+        self._watching = asyncio.Event()
+        self.dataplane = DataPlane(node_id, self._reconcilers, lambda _: self._watching.set())
+        self._tasks = [spawn(r.run(), r.operations.name) for r in self._reconcilers]
+        self._tasks.append(spawn(self._watch(), "watch namespaces"))
+
+    @property
+    def statuses(self) -> list[ReconcilerStatus]:
+        """Of every reconciler."""
+        return [reconciler.status for reconciler in self._reconcilers]
+
+    async def empty(self) -> bool:
+        """Remove everything of ours from this host; False: not all of it could be in time."""
+        last = self.dataplane.snapshot.revision + 1
+        nothing = Snapshot(revision=last, self_id=self._node_id, complete=True)
+        for reconciler in self._reconcilers:
+            reconciler.submit(nothing)
+        try:
+            async with asyncio.timeout(_EMPTY_S):
+                await asyncio.gather(*(r.applied(last) for r in self._reconcilers))
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Stop; the kernel stays as it is."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.dataplane.close()
+        self._watchers.close()
+        loop = asyncio.get_running_loop()
+        for reconciler in self._in_kernel:
+            await loop.run_in_executor(self._kernel, reconciler.operations.close)
+        self._kernel.shutdown(wait=True)
+        self._dns.shutdown(wait=True)
+
+    async def _watch(self) -> None:
+        """Watch the namespaces of the newest Snapshot, whether it is applied yet or cannot be.
+
+        Whether paths still lead where they led is looked at every second: a reconciler may need the
+        answer to succeed.
+        """
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._watching.wait()
+            if self._watching.is_set():
+                self._watching.clear()
+                snapshot = self.dataplane.snapshot
+                overlays = (str(NETNS_DIR / netns_name(network)) for network in snapshot.networks)
+                sandboxes = (sandbox.netns for sandbox in snapshot.sandboxes.values())
+                self._watchers.watch([None, *overlays, *sandboxes])
+            self._watchers.look()
+
+    def _changed(self, reason: str) -> None:
+        for reconciler in self._in_kernel:
+            reconciler.poke(reason)

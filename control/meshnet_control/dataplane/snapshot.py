@@ -1,0 +1,151 @@
+"""Joins what managers say (Assignments) and what nodes say (gossip) into one Snapshot. Pure.
+
+An endpoint is in the Snapshot only while its node takes part in gossip and the managers know the
+node: this one rule is why nothing points at a dead node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from types import MappingProxyType
+from typing import cast
+
+from meshnet.gossip.members import Member
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.snapshot import (
+    Endpoint,
+    EndpointMode,
+    Gwbridge,
+    Network,
+    Node,
+    Sandbox,
+    Service,
+    Snapshot,
+)
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.published_ports import ports_of
+
+MTU_OPTION = "com.docker.network.driver.mtu"
+
+
+def network_of(network: pb.Network) -> Network | None:
+    """The data plane's view of a network; None while it has no subnet or VNI yet."""
+    if not network.vni or not network.ipam_options.configs:
+        return None
+    config = network.ipam_options.configs[0]
+    options = network.driver_state.options
+    mtu = options.get(MTU_OPTION) or network.spec.driver_configuration.options.get(MTU_OPTION)
+    subnet = IPv4Network(config.subnet)
+    return Network(
+        id=NetworkId(network.id),
+        name=network.spec.name,
+        vni=Vni(network.vni),
+        subnet=subnet,
+        gateway=IPv4Address(config.gateway) if config.gateway else subnet[1],
+        ingress=network.spec.ingress,
+        internal=network.spec.internal,
+        mtu=int(mtu) if mtu and mtu.isdigit() else None,
+    )
+
+
+def service_of(service: pb.ServiceView) -> Service:
+    """The data plane's view of a service."""
+    return Service(
+        id=ServiceId(service.id),
+        name=service.name,
+        mode=cast("EndpointMode", service.endpoint_mode or "vip"),
+        vips={
+            NetworkId(vip.network_id): IPv4Interface(vip.addr).ip
+            for vip in service.virtual_ips
+            if vip.addr
+        },
+        aliases={NetworkId(net.target): tuple(net.aliases) for net in service.networks},
+        ports=ports_of(service.ports),
+    )
+
+
+def build(
+    *,
+    revision: int,
+    self_id: NodeId,
+    assignments: pb.Assignments,
+    members: Mapping[NodeId, Member],
+    records: Mapping[tuple[NodeId, str], bytes],
+    sandboxes: Mapping[TaskId, Sandbox],
+    gwbridge: Gwbridge | None,
+    complete: bool,
+    before: Mapping[NetworkId, Network] = MappingProxyType({}),
+) -> Snapshot:
+    """The Snapshot of this moment.
+
+    Args:
+        revision: number of the new Snapshot.
+        self_id: this node.
+        assignments: everything the managers said, merged.
+        members: gossip's view of the members.
+        records: gossip records of the members that take part.
+        sandboxes: containers on this node that we wire.
+        gwbridge: docker_gwbridge as the local engine made it.
+        complete: both sources have spoken since the process started.
+        before: networks of the last Snapshot: one that was removed stays while a container that
+            still stops is on it.
+    """
+    nodes = {
+        NodeId(node.id): Node(
+            id=NodeId(node.id),
+            hostname=node.hostname,
+            vtep=IPv4Address(node.addr),
+            underlay_mtu=gossip_records.decode_mtu(
+                records.get((NodeId(node.id), gossip_records.NODE_KEY), b"")
+            ),
+            ingress_address=IPv4Interface(node.ingress_address).ip
+            if node.ingress_address
+            else None,
+        )
+        for node in assignments.nodes
+        if node.addr and (node.id == self_id or _takes_part(members, NodeId(node.id)))
+    }
+    found = [network_of(network) for network in assignments.networks]
+    networks = {network.id: network for network in found if network is not None}
+    networks |= _still_used(before, networks, sandboxes.values())
+    endpoints: dict[TaskId, Endpoint] = {
+        task: endpoint
+        for task, endpoint in gossip_records.decode_endpoints(records).items()
+        if endpoint.node in nodes
+    }
+    return Snapshot(
+        revision=revision,
+        self_id=self_id,
+        nodes=nodes,
+        networks=networks,
+        services={ServiceId(service.id): service_of(service) for service in assignments.services},
+        endpoints=endpoints,
+        sandboxes=dict(sandboxes),
+        gwbridge=gwbridge,
+        complete=complete,
+    )
+
+
+def _still_used(
+    before: Mapping[NetworkId, Network],
+    now: Mapping[NetworkId, Network],
+    sandboxes: Iterable[Sandbox],
+) -> dict[NetworkId, Network]:
+    """Networks that are gone but for our containers on them, and whose VNI is still free."""
+    used = {network for sandbox in sandboxes for network, _ in sandbox.networks}
+    vnis = {network.vni for network in now.values()}
+    left = (before[network] for network in sorted(used & before.keys() - now.keys()))
+    return {network.id: network for network in left if network.vni not in vnis}
+
+
+def _takes_part(members: Mapping[NodeId, Member], node: NodeId) -> bool:
+    member = members.get(node)
+    return member is not None and member.counted
+
+
+def numbered(snapshot: Snapshot, revision: int) -> Snapshot:
+    """The same Snapshot under another revision."""
+    return replace(snapshot, revision=revision)

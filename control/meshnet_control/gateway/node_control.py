@@ -1,0 +1,49 @@
+"""What the gateway needs of the daemon around it: the node's part in the swarm, and its store."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from meshnet_control.api.control_pb2 import SwarmInfo, SwarmInitRequest, SwarmJoinRequest
+from meshnet_control.manager.log_broker import LogBroker
+from meshnet_control.store.store import Store
+
+NodeState = Literal["inactive", "worker", "manager"]
+
+
+class NodeControl(Protocol):
+    """The operations on this node itself. Implemented by the daemon.
+
+    Every method refuses with a ``ControlError`` whose message and status reach the user as they
+    are. The gateway has checked ``state`` before it calls: ``init`` and ``join`` only when
+    inactive, ``leave`` only when not.
+    """
+
+    @property
+    def state(self) -> NodeState:
+        """This node's part in the swarm now."""
+        ...
+
+    async def init(self, request: SwarmInitRequest) -> str:
+        """Make a cluster of this node and return the node's id."""
+        ...
+
+    async def join(self, request: SwarmJoinRequest) -> None:
+        """Join a cluster; returns once this node has its certificate."""
+        ...
+
+    async def leave(self, *, force: bool) -> None:
+        """Leave the cluster; a last manager erases the cluster's state."""
+        ...
+
+    def swarm_info(self) -> SwarmInfo:
+        """The Swarm part of ``docker info``, without ``cluster`` on a worker."""
+        ...
+
+    def store(self) -> Store | None:
+        """The cluster's store; None when this node is not a manager."""
+        ...
+
+    def log_broker(self) -> LogBroker | None:
+        """Logs of all tasks; None when this node is not a manager."""
+        ...

@@ -1,0 +1,157 @@
+"""What every handler works with: node, engine, control API, and how to read a request."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from google.protobuf.message import Message
+
+from meshnet.errors import ControlError
+from meshnet_control.controlapi.access import Access
+from meshnet_control.controlapi.api import ControlApi
+from meshnet_control.convert.engine_json import from_engine
+from meshnet_control.gateway.engine_http import Engine
+from meshnet_control.gateway.node_control import NodeControl
+from meshnet_control.store.store import Store
+
+NOT_IN_SWARM: Final = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
+    "to connect this node to swarm and try again."
+)
+NOT_MANAGER: Final = (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+    "Please run this command on a manager node or promote the current node to a manager."
+)
+
+M = TypeVar("M", bound=Message)
+
+
+class Desk:
+    """Shared by all handlers of a gateway.
+
+    Args:
+        node: this node.
+        engine: its local engine.
+        conflicting_route: name of a host route that overlaps a subnet, None when there is none.
+    """
+
+    def __init__(
+        self, node: NodeControl, engine: Engine, conflicting_route: Callable[[str], str | None]
+    ) -> None:
+        self.node = node
+        self.engine = engine
+        self._conflicting_route = conflicting_route
+        self._bound: tuple[Store, ControlApi] | None = None
+
+    def api_or_none(self) -> ControlApi | None:
+        """The control API; None when this node is no manager."""
+        store = self.node.store()
+        if store is None:
+            self._bound = None
+            return None
+        if self._bound is None or self._bound[0] is not store:
+            access = Access(store, secrets.SystemRandom(), time.time, self._conflicting_route)
+            self._bound = (store, ControlApi(access))
+        return self._bound[1]
+
+    def api(self) -> ControlApi:
+        """The control API.
+
+        Raises:
+            ControlError: this node is no manager (503).
+        """
+        api = self.api_or_none()
+        if api is None:
+            why = NOT_IN_SWARM if self.node.state == "inactive" else NOT_MANAGER
+            if self.node.state == "manager":  # by its identity, but it could not go on
+                why = f"This manager is not ready: {self.node.swarm_info().error}"
+            raise ControlError(why, HTTPStatus.SERVICE_UNAVAILABLE)
+        return api
+
+
+async def read(request: web.Request, cls: type[M]) -> M:
+    """The request's JSON body as a message.
+
+    Raises:
+        ControlError: not JSON, or it carries a value we do not know (400).
+    """
+    return from_engine(cls, parse_object(await request.read()))
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a body.
+
+    Raises:
+        ControlError: broken, or another JSON value (400).
+    """
+    value = parse_json(raw)
+    if isinstance(value, dict):
+        return value
+    kind = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(
+        type(value), "number"
+    )
+    raise ControlError(f"the body must be a JSON object, not a value of type {kind}")
+
+
+def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """JSON of a body, which is UTF-8 (RFC 8259, 8.1) and at most some hundred levels deep.
+
+    Raises:
+        ControlError: broken, in the words of Go's decoder where it has them (400).
+    """
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise ControlError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half a surrogate pair is no text and would spoil the store
+            json.dumps(value, ensure_ascii=False).encode()
+        return value  # noqa: TRY300 - one try for both
+    except UnicodeEncodeError:
+        raise ControlError("the body has half a surrogate pair, which is no character") from None
+    except RecursionError:
+        raise ControlError("exceeded max depth") from None
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise ControlError("EOF") from None
+        rest = text[error.pos :].strip()
+        if not rest:
+            raise ControlError("unexpected EOF") from None
+        raise ControlError(
+            f"invalid character '{rest[0]}' looking for beginning of value"
+        ) from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise ControlError(f"invalid number in the body: {error}") from None
+
+
+def version(request: web.Request, kind: str) -> int:
+    """The ``version`` parameter of an update.
+
+    Raises:
+        ControlError: missing or no number (400).
+    """
+    raw = request.query.get("version", "")
+    if raw.isascii() and raw.isdigit():
+        return int(raw)
+    raise ControlError(
+        f"invalid {kind} version '{raw}': strconv.ParseUint: "
+        f"parsing {json.dumps(raw)}: invalid syntax"
+    )
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """A boolean parameter. Source: moby api/server/httputils BoolValue."""
+    value = request.query.get(name, "").strip().lower()
+    return value not in {"", "0", "no", "false", "none"}
+
+
+def reference(request: web.Request) -> str:
+    """The object's id, name or prefix in the path."""
+    return request.match_info["id"]

@@ -1,0 +1,119 @@
+"""``GET /events``: the engine's stream, with the cluster's own events in it on a manager.
+
+The engine's stream decides when it ends (``until``). What happened to the cluster before the
+request is not told: ``since`` reaches back for the engine's events alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import ClientError, ClientResponse, web
+
+from meshnet_control.controlapi import filters
+from meshnet_control.gateway import responses
+from meshnet_control.gateway.engine_http import NO_LIMIT, Asked
+from meshnet_control.gateway.request import Desk
+from meshnet_control.gateway.routes import swarm_events
+from meshnet_control.store.store import Key, Object, Store
+
+_LOOK_S: Final = 1.0
+"""How often an idle stream looks whether its client is still there."""
+_FILTERS: Final = (
+    *("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"),
+    *("scope", "secret", "service", "type", "volume"),
+)
+
+
+class EventRoutes:
+    """Handler of events."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> responses.Routes:
+        """Method, path and handler."""
+        return [("GET", "/events", self.events)]
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """``GET /events``."""
+        asked = Asked("GET", request.path, dict(request.query), limit=NO_LIMIT)
+        async with self._desk.engine.open(asked) as engine:
+            if engine.status != HTTPStatus.OK:
+                body = await engine.read()
+                return web.Response(
+                    status=engine.status, body=body, content_type="application/json"
+                )
+            wanted = filters.parse(request.query.get("filters"), _FILTERS)
+            store = self._desk.node.store()
+            lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+            sources = [asyncio.create_task(_copy(_lines(engine), lines, last=True))]
+            if store is not None:
+                sources.append(asyncio.create_task(_copy(_ours(store, wanted), lines)))
+            try:
+                return await _answer(request, lines)
+            finally:
+                for source in sources:
+                    source.cancel()
+                await asyncio.gather(*sources, return_exceptions=True)
+
+
+async def _answer(request: web.Request, lines: asyncio.Queue[bytes | None]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    try:
+        await response.prepare(request)
+        while request.transport is not None and not request.transport.is_closing():
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    line = await lines.get()
+            except TimeoutError:
+                continue
+            if line is None:
+                break
+            await response.write(line)
+    except ConnectionError:
+        return response  # the client has gone
+    return response
+
+
+async def _copy(
+    source: AsyncIterator[bytes], lines: asyncio.Queue[bytes | None], *, last: bool = False
+) -> None:
+    async for line in source:
+        lines.put_nowait(line)
+    if last:
+        lines.put_nowait(None)
+
+
+async def _lines(engine: ClientResponse) -> AsyncIterator[bytes]:
+    """Whole lines of the engine's stream, however it was cut; it ends with the engine, too."""
+    rest = b""
+    try:
+        async for chunk in engine.content.iter_any():
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield line + b"\n"
+    except ClientError:
+        return
+
+
+async def _ours(store: Store, wanted: filters.Filters) -> AsyncIterator[bytes]:
+    revision = store.revision
+    known: dict[Key, Object] = {}
+    for kind in swarm_events.KINDS:
+        known.update({(kind, message.id): message for message in await store.list(kind)})
+    async for batch in store.watch(revision):
+        for change in batch:
+            key = (change.kind, change.id)
+            before = known.pop(key, None)
+            if change.message is not None and change.kind in swarm_events.KINDS:
+                known[key] = change.message
+                if before is not None and before.version.index >= change.revision:
+                    continue  # in the list already
+            said = swarm_events.event(before, change, time.time_ns())
+            if said is not None and swarm_events.matches(said, wanted):
+                yield swarm_events.line(said)

@@ -1,0 +1,153 @@
+"""``/services*``, ``/tasks*``, ``/secrets*`` and ``/configs*``."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+from aiohttp import web
+
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import (
+    Config,
+    ConfigSpec,
+    Secret,
+    SecretSpec,
+    ServiceSpec,
+)
+from meshnet_control.controlapi.files import Files
+from meshnet_control.convert.engine_json import to_engine
+from meshnet_control.gateway import responses
+from meshnet_control.gateway.request import Desk, flag, read, reference, version
+from meshnet_control.gateway.routes.service_networks import name_engine_networks
+
+F = TypeVar("F", Secret, Config)
+
+
+class ServiceRoutes:
+    """Handlers of services and their tasks."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> responses.Routes:
+        """Method, path and handler."""
+        return [
+            ("GET", "/services", self.list),
+            ("POST", "/services/create", self.create),
+            ("GET", "/services/{id}", self.inspect),
+            ("POST", "/services/{id}/update", self.update),
+            ("DELETE", "/services/{id}", self.remove),
+            ("GET", "/tasks", self.tasks),
+            ("GET", "/tasks/{id}", self.task),
+        ]
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """``GET /services``."""
+        services = await self._desk.api().services.select(
+            request.query.get("filters"), status=flag(request, "status")
+        )
+        return responses.ok([to_engine(s) for s in services])
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """``POST /services/create``."""
+        spec = await read(request, ServiceSpec)
+        await name_engine_networks(self._desk, spec)
+        made = await self._desk.api().services.create(spec)
+        return responses.ok({"ID": made}, HTTPStatus.CREATED)
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        """``GET /services/{id}``."""
+        service = await self._desk.api().services.inspect(
+            reference(request), defaults=flag(request, "insertDefaults")
+        )
+        return responses.ok(to_engine(service))
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        """``POST /services/{id}/update``; ``rollback=previous`` ignores the body."""
+        spec = await read(request, ServiceSpec)
+        at = version(request, "service")
+        rollback = request.query.get("rollback", "")
+        if rollback not in {"", "previous"}:
+            raise ControlError(f'unrecognized rollback option "{rollback}"')
+        services = self._desk.api().services
+        if rollback:
+            await services.rollback(reference(request), at)
+        else:
+            await name_engine_networks(self._desk, spec)
+            await services.update(reference(request), at, spec)
+        return responses.ok({"Warnings": None})
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        """``DELETE /services/{id}`` answers 200, not 204."""
+        await self._desk.api().services.remove(reference(request))
+        return responses.empty(HTTPStatus.OK)
+
+    async def tasks(self, request: web.Request) -> web.StreamResponse:
+        """``GET /tasks``."""
+        found = await self._desk.api().tasks.select(request.query.get("filters"))
+        return responses.ok([to_engine(t) for t in found])
+
+    async def task(self, request: web.Request) -> web.StreamResponse:
+        """``GET /tasks/{id}``."""
+        return responses.ok(to_engine(await self._desk.api().tasks.inspect(reference(request))))
+
+
+class FileRoutes(Generic[F]):
+    """Handlers of secrets, or of configs.
+
+    Args:
+        desk: the gateway's.
+        kind: ``Secret`` or ``Config``.
+    """
+
+    def __init__(self, desk: Desk, kind: type[F]) -> None:
+        self._desk = desk
+        self._kind: type[F] = kind
+        self._word = kind.DESCRIPTOR.name.lower()
+
+    def routes(self) -> responses.Routes:
+        """Method, path and handler."""
+        base = f"/{self._word}s"
+        return [
+            ("GET", base, self.list),
+            ("POST", f"{base}/create", self.create),
+            ("GET", base + "/{id}", self.inspect),
+            ("POST", base + "/{id}/update", self.update),
+            ("DELETE", base + "/{id}", self.remove),
+        ]
+
+    def _files(self) -> Files[F]:
+        api = self._desk.api()
+        files: Files[F] = getattr(api, f"{self._word}s")
+        return files
+
+    async def _spec(self, request: web.Request) -> SecretSpec | ConfigSpec:
+        if self._word == "secret":
+            return await read(request, SecretSpec)
+        return await read(request, ConfigSpec)
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """``GET /secrets``."""
+        found = await self._files().select(request.query.get("filters"))
+        return responses.ok([to_engine(f) for f in found])
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """``POST /secrets/create``."""
+        spec = await self._spec(request)
+        return responses.ok({"ID": await self._files().create(spec)}, HTTPStatus.CREATED)
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        """``GET /secrets/{id}``."""
+        return responses.ok(to_engine(await self._files().inspect(reference(request))))
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        """``POST /secrets/{id}/update``."""
+        spec = await self._spec(request)
+        await self._files().update(reference(request), version(request, self._word), spec)
+        return responses.empty(HTTPStatus.OK)
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        """``DELETE /secrets/{id}``."""
+        await self._files().remove(reference(request))
+        return responses.empty(HTTPStatus.NO_CONTENT)

@@ -1,0 +1,148 @@
+"""``/swarm*`` and ``/nodes*``: this node's part in the cluster, the cluster and its nodes.
+
+Be aware: init, join and leave run to their end even when the client goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import (
+    ClusterSpec,
+    NodeSpec,
+    SwarmInitRequest,
+    SwarmJoinRequest,
+)
+from meshnet_control.controlapi.refusals import autolock
+from meshnet_control.convert.engine_json import to_engine
+from meshnet_control.gateway import responses
+from meshnet_control.gateway.request import NOT_IN_SWARM, Desk, flag, read, reference, version
+from meshnet_control.identity.identity import ALREADY_IN_SWARM
+
+LAST_MANAGER: Final = (
+    "You are attempting to leave the swarm on a node that is participating as a manager. "
+    "Removing the last manager erases all current state of the swarm. "
+    "Use `--force` to ignore this message. "
+)
+NO_SWARM: Final = "This node is not part of a swarm"
+_DONE = HTTPStatus.OK
+
+
+class SwarmRoutes:
+    """Handlers of the swarm and its nodes."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> responses.Routes:
+        """Method, path and handler."""
+        return [
+            ("GET", "/swarm", self.inspect),
+            ("POST", "/swarm/init", self.init),
+            ("POST", "/swarm/join", self.join),
+            ("POST", "/swarm/leave", self.leave),
+            ("POST", "/swarm/update", self.update),
+            ("GET", "/swarm/unlockkey", self.unlock_key),
+            ("POST", "/swarm/unlock", self.unlock),
+            ("GET", "/nodes", self.nodes),
+            ("GET", "/nodes/{id}", self.node),
+            ("POST", "/nodes/{id}/update", self.node_update),
+            ("DELETE", "/nodes/{id}", self.node_remove),
+        ]
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        """``GET /swarm``."""
+        return responses.ok(to_engine(await self._desk.api().swarm.inspect()))
+
+    async def init(self, request: web.Request) -> web.StreamResponse:
+        """``POST /swarm/init`` answers the node's id as a JSON string."""
+        asked = await read(request, SwarmInitRequest)
+        self._refuse_unless_inactive()
+        if asked.auto_lock_managers or asked.spec.encryption_config.auto_lock_managers:
+            raise autolock()
+        _check_availability(asked.availability)
+        return responses.ok(await asyncio.shield(self._desk.node.init(asked)))
+
+    async def join(self, request: web.Request) -> web.StreamResponse:
+        """``POST /swarm/join``."""
+        asked = await read(request, SwarmJoinRequest)
+        self._refuse_unless_inactive()
+        _check_availability(asked.availability)
+        if not asked.remote_addrs:
+            raise ControlError("at least 1 RemoteAddr is required to join")
+        await asyncio.shield(self._desk.node.join(asked))
+        return responses.empty(_DONE)
+
+    async def leave(self, request: web.Request) -> web.StreamResponse:
+        """``POST /swarm/leave``; a last manager needs ``force``."""
+        node, force = self._desk.node, flag(request, "force")
+        if node.state == "inactive":
+            raise ControlError(NO_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
+        if node.state == "manager" and not force:
+            raise ControlError(LAST_MANAGER, HTTPStatus.SERVICE_UNAVAILABLE)
+        await asyncio.shield(node.leave(force=force))
+        return responses.empty(_DONE)
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        """``POST /swarm/update``."""
+        asked = await read(request, ClusterSpec)
+        at = version(request, "swarm")
+        api = self._desk.api()
+        if flag(request, "rotateManagerUnlockKey"):
+            raise autolock()
+        await api.swarm.update(
+            at,
+            asked,
+            rotate_worker=flag(request, "rotateWorkerToken"),
+            rotate_manager=flag(request, "rotateManagerToken"),
+        )
+        return responses.empty(_DONE)
+
+    async def unlock_key(self, request: web.Request) -> web.StreamResponse:
+        """``GET /swarm/unlockkey``: there is none, the swarm does not lock."""
+        self._desk.api()
+        return responses.ok({"UnlockKey": ""})
+
+    async def unlock(self, request: web.Request) -> web.StreamResponse:
+        """``POST /swarm/unlock``."""
+        if self._desk.node.state == "inactive":
+            raise ControlError(NO_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
+        raise ControlError("swarm is not locked", HTTPStatus.CONFLICT)
+
+    async def nodes(self, request: web.Request) -> web.StreamResponse:
+        """``GET /nodes``."""
+        found = await self._desk.api().nodes.select(request.query.get("filters"))
+        return responses.ok([to_engine(n) for n in found])
+
+    async def node(self, request: web.Request) -> web.StreamResponse:
+        """``GET /nodes/{id}``."""
+        return responses.ok(to_engine(await self._desk.api().nodes.inspect(reference(request))))
+
+    async def node_update(self, request: web.Request) -> web.StreamResponse:
+        """``POST /nodes/{id}/update``."""
+        asked = await read(request, NodeSpec)
+        at = version(request, "node")
+        await self._desk.api().nodes.update(reference(request), at, asked)
+        return responses.empty(_DONE)
+
+    async def node_remove(self, request: web.Request) -> web.StreamResponse:
+        """``DELETE /nodes/{id}``."""
+        await self._desk.api().nodes.remove(reference(request), force=flag(request, "force"))
+        return responses.empty(_DONE)
+
+    def _refuse_unless_inactive(self) -> None:
+        if self._desk.node.state != "inactive":
+            raise ControlError(ALREADY_IN_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _check_availability(said: str) -> None:
+    if said.lower() not in {"", "active", "pause", "drain"}:
+        raise ControlError(f'invalid Availability: "{said}"')
+
+
+__all__ = ["ALREADY_IN_SWARM", "LAST_MANAGER", "NOT_IN_SWARM", "NO_SWARM", "SwarmRoutes"]

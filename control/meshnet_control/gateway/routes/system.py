@@ -1,0 +1,76 @@
+"""Ping, version and info: the engine's answers with the API version we speak and our Swarm."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import SwarmInfo
+from meshnet_control.convert.engine_json import to_engine
+from meshnet_control.gateway import responses
+from meshnet_control.gateway.engine_http import capped
+from meshnet_control.gateway.request import Desk, parse_object
+
+
+class System:
+    """Handlers of what is said of the host as a whole."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> responses.Routes:
+        """Method, path and handler."""
+        return [
+            ("GET", "/_ping", self.ping),
+            ("GET", "/version", self.version),
+            ("GET", "/info", self.info),
+        ]
+
+    async def ping(self, request: web.Request) -> web.StreamResponse:
+        """``HEAD|GET /_ping``. Answers 200 only when the engine does."""
+        node, engine = self._desk.node, self._desk.engine
+        try:
+            answer = await engine.relay(request, b"")
+        except ControlError as error:
+            answer = responses.error(error.status, error.message)
+        newest = (await engine.version()).api
+        for name in ("Api-Version", "Swarm"):
+            answer.headers.pop(name, None)  # ours take their place
+        if newest >= (1, 42):
+            part = node.swarm_info().local_node_state
+            answer.headers["Swarm"] = f"active/{node.state}" if part == "active" else part
+        answer.headers["Cache-Control"] = "no-cache, no-store, must-revalidate"
+        answer.headers["Pragma"] = "no-cache"
+        return answer
+
+    async def version(self, request: web.Request) -> web.StreamResponse:
+        """``GET /version``."""
+        return responses.ok(capped(await self._desk.engine.json("/version")))
+
+    async def info(self, request: web.Request) -> web.StreamResponse:
+        """``GET /info``."""
+        answer = await self._desk.engine.relay(request, b"")
+        if answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
+            return answer
+        info = parse_object(answer.body)
+        swarm, api = self._desk.node.swarm_info(), self._desk.api_or_none()
+        if api is not None:
+            swarm.cluster.CopyFrom(await api.swarm.inspect())
+            nodes = await api.nodes.select(None)
+            swarm.nodes = len(nodes)
+            swarm.managers = sum(node.spec.role == "manager" for node in nodes)
+        info["Swarm"] = swarm_part(swarm)
+        return responses.ok(info)
+
+
+def swarm_part(info: SwarmInfo) -> dict[str, object]:
+    """The Swarm part of ``docker info``, without join tokens; PURE."""
+    shown = SwarmInfo()
+    shown.CopyFrom(info)
+    if shown.HasField("cluster"):
+        shown.cluster.ClearField("join_tokens")
+    part = dict(to_engine(shown))
+    part.setdefault("RemoteManagers", None)
+    return part

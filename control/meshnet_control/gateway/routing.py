@@ -1,0 +1,60 @@
+"""Which requests meshnet answers itself; every other one is the local engine's.
+
+PURE. Decided on method and path alone (never on a body), so that a stream of any size can be
+passed through untouched. Some of ours are handed on to the engine afterwards, when the object
+turns out to be a local one: ``DELETE /networks/bridge``.
+
+Source: moby api/server/router/swarm, network and system, 20.10 and 28.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from meshnet_control.gateway.http_head import Head, Version
+
+MAX_VERSION: Final[Version] = (1, 44)
+"""Newest Engine API we speak; less when the engine's own is older."""
+MIN_VERSION: Final[Version] = (1, 24)
+
+_OURS: Final = re.compile(r"^/(swarm|nodes|services|tasks|secrets|configs|networks)(/.*)?$")
+_EXACT: Final = frozenset({"/_ping", "/version", "/info", "/events"})
+_POSTS: Final = frozenset({"/containers/create"})
+
+
+def is_ours(head: Head) -> bool:
+    """True when meshnet answers: swarm objects, networks, ping, info, events, a version too new."""
+    if head.version is not None and head.version > MAX_VERSION:
+        return True
+    if head.path in _EXACT or _OURS.match(head.path) is not None:
+        return True
+    return head.method == "POST" and head.path in _POSTS
+
+
+def text(version: Version) -> str:
+    """``(1, 41)`` as ``1.41``."""
+    return f"{version[0]}.{version[1]}"
+
+
+def parse_version(said: str) -> Version | None:
+    """``"1.41"`` as ``(1, 41)``; None when it is not a version."""
+    major, _, minor = said.partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+
+
+def refusal(asked: Version | None, newest: Version) -> str | None:
+    """Why a version prefix is refused, in the engine's words; None when it is served."""
+    if asked is None:
+        return None
+    if asked > newest:
+        return (
+            f"client version {text(asked)} is too new. "
+            f"Maximum supported API version is {text(newest)}"
+        )
+    if asked < MIN_VERSION:
+        return (
+            f"client version {text(asked)} is too old. Minimum supported API version is "
+            f"{text(MIN_VERSION)}, please upgrade your client to a newer version"
+        )
+    return None

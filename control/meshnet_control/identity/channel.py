@@ -1,0 +1,49 @@
+"""gRPC connections between nodes: credentials and options, in one place.
+
+Mutual TLS always. A client insists on the name that only managers have in their certificates, and
+on the cluster's root: which address was dialled proves nothing.
+
+Be aware: every channel has connections of its own (local subchannel pool): gRPC otherwise shares
+them, with their back-off, between channels to one address. Proxies of the environment are not used.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from meshnet_control.identity import ca
+from meshnet_control.identity.identity import Certificates
+
+MESSAGE_BYTES: Final = 64 * 1024 * 1024
+_LIMITS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+)
+CLIENT_OPTIONS: Final = (
+    *_LIMITS,
+    ("grpc.ssl_target_name_override", ca.MANAGER_NAME),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+SERVER_OPTIONS: Final = (
+    *_LIMITS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+"""Pings end the connections of hosts that vanished without a word."""
+
+
+def channel(remote: str, certs: Certificates) -> grpc.aio.Channel:
+    """A channel to a manager at ``host:port``; connects on first use."""
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=certs.root,
+        private_key=certs.key,
+        certificate_chain=certs.certificate,
+    )
+    return grpc.aio.secure_channel(remote, credentials, options=CLIENT_OPTIONS)

@@ -1,0 +1,203 @@
+"""The CA service of a manager, and whom its port lets in.
+
+```
+ TLS handshake   trust = cluster root + anchors of the current tokens; a client certificate always
+ each call       peer() ── node ──> its calls        join ──> CA.Issue alone
+```
+
+Be aware: gRPC reads ``trust`` in its handshake thread. The value is replaced whole, never changed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from ipaddress import IPv4Network
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+
+from meshnet.errors import ControlError, SubnetTakenError
+from meshnet.kernel import host
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.api import control_pb2_grpc
+from meshnet_control.cluster import assignments
+from meshnet_control.identity import ca, tokens
+from meshnet_control.identity.identity import Certificates
+from meshnet_control.identity.join import INVALID_TOKEN
+from meshnet_control.store import store as st
+
+ONE_MANAGER: Final = (
+    "this version of meshnet runs one manager: join this node with the worker token, "
+    "which 'docker swarm join-token worker' shows on the manager"
+)
+AnyContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+class Authority(control_pb2_grpc.CAServicer):
+    """Issues certificates and tells who calls.
+
+    Args:
+        store: where nodes are made.
+        certs: of this manager.
+        wall: unix seconds.
+    """
+
+    def __init__(
+        self, store: st.Store, certs: Certificates, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._store, self._certs, self._wall = store, certs, wall
+        self._cluster = pb.Cluster()
+        self._anchors: dict[ca.Role, bytes] = {}
+        self._secrets: dict[ca.Role, bytes] = {}
+        self._lock = threading.Lock()
+        self._fresh: grpc.ServerCertificateConfiguration | None = None
+
+    def follow(self, objects: assignments.Objects) -> None:
+        """Take over the cluster's root and tokens as they are now."""
+        cluster = objects.cluster
+        if not cluster.ca_certificate or cluster == self._cluster:
+            return
+        self._cluster = cluster
+        held: dict[ca.Role, bytes] = {}
+        if cluster.join_tokens.worker:
+            held["worker"] = tokens.parse(cluster.join_tokens.worker).secret
+        if cluster.join_tokens.manager:
+            held["manager"] = tokens.parse(cluster.join_tokens.manager).secret
+        if held != self._secrets or self._fresh is None:
+            self._secrets = held
+            self._anchors = {r: ca.join_anchor(s, self._wall()) for r, s in held.items()}
+            self._renew_trust()
+
+    def certify(self, certs: Certificates) -> None:
+        """This manager has a new certificate."""
+        self._certs = certs
+        self._renew_trust()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For the port; follows every later change. Call after the first ``follow``."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(), self._fetch, require_client_authentication=True
+        )
+
+    def peer(self, context: AnyContext) -> ca.Peer | None:
+        """Who is calling; None: nobody this cluster knows now."""
+        leaf = tuple(context.auth_context().get("x509_pem_cert") or ())
+        if not leaf or not self._cluster.ca_certificate:
+            return None
+        return ca.peer(bytes(leaf[0]), self._cluster.ca_certificate, self._anchors)
+
+    async def node(self, context: AnyContext) -> str:
+        """The calling node's id; any other caller's call ends here with PERMISSION_DENIED."""
+        who = self.peer(context)
+        if who is None or who.kind != "node":
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "only nodes may call this")
+        return who.node_id
+
+    async def Issue(  # noqa: N802 - the service's name
+        self, request: pb.IssueRequest, context: AnyContext
+    ) -> pb.IssueReply:
+        """A certificate: for a joiner as a new node, for a node as itself in its present role."""
+        who = self.peer(context)
+        if who is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, INVALID_TOKEN)
+        try:
+            if who.kind == "join":
+                if who.role == "manager":
+                    await context.abort(grpc.StatusCode.UNIMPLEMENTED, ONE_MANAGER)
+                await self._clear_of_ingress(request.routes)
+                node_id = ca.node_id_of(request.csr)
+                addr = request.addr or caller_address(context)
+                node = await self._admit(node_id, who.role, request, addr)
+            else:
+                found = await self._store.get(pb.Node, who.node_id)
+                if found is None:
+                    why = f"node {who.node_id} is not part of this cluster"
+                    await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
+                node = found
+            return self._sign(node, request.csr)
+        except ControlError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+
+    async def _clear_of_ingress(self, routes: Iterable[str]) -> None:
+        """Refuse a host that would lose a route of its own to the ingress network.
+
+        Raises:
+            ControlError: it would, or a route cannot be read.
+        """
+        try:
+            theirs = [(IPv4Network(to), dev) for to, _, dev in (r.partition(" ") for r in routes)]
+        except ValueError as error:
+            raise ControlError(f"routes: {error}") from None
+        networks = [n for n in await self._store.list(pb.Network) if n.spec.ingress]
+        for subnet in [c.subnet for n in networks for c in n.ipam_options.configs if c.subnet]:
+            found = host.conflicting_route(IPv4Network(subnet), theirs)
+            if found is not None:
+                raise ControlError(str(SubnetTakenError(subnet, f"{found[0]} {found[1]}")))
+
+    async def _admit(
+        self, node_id: str, role: ca.Role, request: pb.IssueRequest, addr: str
+    ) -> pb.Node:
+        node = pb.Node(
+            id=node_id,
+            spec=pb.NodeSpec(role=role, availability=request.availability or "active"),
+            description=request.description,
+            status=pb.NodeStatus(state="unknown", addr=addr),
+        )
+        node.description.tls_info.CopyFrom(ca.tls_info(self._cluster.ca_certificate))
+        try:
+            await self._store.commit([st.Put(node)], expect={(pb.Node, node_id): 0})
+        except st.OutOfSequenceError:
+            present = await self._store.get(pb.Node, node_id)
+            if present is not None:
+                return present  # the same request again: its answer was lost
+            raise ControlError(f"node {node_id} was removed while it joined") from None
+        return node
+
+    def _sign(self, node: pb.Node, csr: bytes) -> pb.IssueReply:
+        role: Literal["worker", "manager"] = "manager" if node.spec.role == "manager" else "worker"
+        cluster, expiry = self._cluster, self._cluster.spec.ca_config.node_cert_expiry
+        certificate = ca.issue(
+            cluster.ca_certificate,
+            cluster.ca_key,
+            csr,
+            node.id,
+            role,
+            cluster.id,
+            self._wall(),
+            timedelta(microseconds=expiry // 1000) if expiry else ca.NODE_LIFE,
+        )
+        return pb.IssueReply(
+            node_id=node.id,
+            certificate=certificate,
+            ca_certificate=cluster.ca_certificate,
+            cluster_id=cluster.id,
+            role=role,
+        )
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        # The root goes along with the leaf: a joiner looks for it by its digest.
+        chain = self._certs.certificate + self._cluster.ca_certificate
+        trusted = [self._cluster.ca_certificate, *self._anchors.values()]
+        return grpc.ssl_server_certificate_configuration(
+            [(self._certs.key, chain)], root_certificates=b"".join(trusted)
+        )
+
+    def _renew_trust(self) -> None:
+        fresh = self._configuration()
+        with self._lock:
+            self._fresh = fresh
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration:
+        with self._lock:
+            return self._fresh or self._configuration()
+
+
+def caller_address(context: AnyContext) -> str:
+    """The IPv4 address a call comes from; empty when it is none."""
+    family, _, rest = unquote(context.peer()).partition(":")
+    return rest.rpartition(":")[0] if family == "ipv4" else ""

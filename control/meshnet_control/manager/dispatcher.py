@@ -1,0 +1,254 @@
+"""A manager's side of the agents' streams, and who is Ready or Down.
+
+```
+ agent ── description, statuses, heartbeats ──> read ──> store (Ready, task statuses)
+ agent <── assignments, heartbeat replies ───── write <── wake: the mirror changed
+```
+
+Per node the last state sent is kept; a change of the store becomes the difference to it.
+
+Be aware: one stream per node. A newer one ends the older, whose end then says nothing about the
+node. All writes of a stream are made by one task, as gRPC wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.api import control_pb2_grpc
+from meshnet_control.cluster import assignments
+from meshnet_control.identity import ca
+from meshnet_control.identity.identity import Identity
+from meshnet_control.manager.authority import AnyContext, Authority, caller_address
+from meshnet_control.manager.liveness import Liveness
+from meshnet_control.manager.status_writer import StatusWriter
+from meshnet_control.store import store as st
+
+_log = logging.getLogger(__name__)
+
+CHECK_S: Final = 0.25
+FAILED: Final = "heartbeat failure"
+LEFT: Final = "node left the swarm"
+
+
+class _Session:
+    """One agent's stream, as the writing task sees it."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.beat = False
+        self.seen: assignments.Objects | None = None
+        self.closed = False
+        self.removed = False
+        self.sent = pb.Assignments()
+
+    def due(self, objects: assignments.Objects, node_id: str) -> pb.SessionReply | None:
+        """The next message; None when there is nothing to say."""
+        if self.removed:
+            self.closed = True
+            return pb.SessionReply(removed=True)
+        beat, self.beat = self.beat, False
+        if node_id in objects.nodes and objects is not self.seen:
+            self.seen = objects
+            state = assignments.node_assignments(objects, node_id)
+            state.version = self.sent.version + 1
+            message = assignments.difference(self.sent, state) if self.sent.full else state
+            if message is not None:
+                self.sent = state
+                return pb.SessionReply(assignments=message)
+        return pb.SessionReply() if beat else None
+
+
+class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.MembershipServicer):
+    """The streams of all agents.
+
+    Args:
+        store: the cluster.
+        authority: tells who calls.
+        identity: of this manager.
+        objects: the mirror's present objects.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        store: st.Store,
+        authority: Authority,
+        identity: Identity,
+        objects: Callable[[], assignments.Objects],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._authority, self._objects = store, authority, objects
+        self._clock = clock
+        self.identity = identity
+        self._sessions: dict[str, _Session] = {}
+        self._known: AbstractSet[str] = frozenset()
+        self._liveness = Liveness()
+        self._suspects = asyncio.Event()
+        self.statuses = StatusWriter(store, identity.node_id)
+
+    # ---- from the manager ----
+
+    def follow(self, concerned: AbstractSet[str] | None) -> None:
+        """The mirror changed: the streams of these nodes look for what is new; None: all do."""
+        nodes = self._objects().nodes
+        for node_id in self._known - nodes.keys():
+            self._liveness.forget(node_id)
+            if node_id in self._sessions:
+                self._sessions[node_id].removed = True
+        self._known = nodes.keys()
+        for node_id, session in self._sessions.items():
+            if concerned is None or node_id in concerned:
+                session.wake.set()
+
+    def expect_ready(self) -> None:
+        """Give every node that was Ready before us the usual time to come back."""
+        for node in self._objects().nodes.values():
+            if node.status.state == "ready":
+                self._liveness.expect(node.id, self._clock())
+
+    def gossip_misses(self, node_ids: AbstractSet[str]) -> None:
+        """The nodes gossip holds for dead now."""
+        self._liveness.gossip_misses(node_ids)
+        self._suspects.set()
+
+    async def watch_liveness(self) -> None:
+        """Sets overdue nodes Down, until cancelled."""
+        while True:
+            period = assignments.heartbeat_ns(self._objects().cluster) / 1e9
+            for node_id in self._liveness.overdue(self._clock(), period):
+                self._liveness.forget(node_id)
+                self._end(node_id)
+                _log.warning("node %s: %s", node_id, FAILED)
+                await self._set_down(node_id, FAILED)
+            self._suspects.clear()
+            try:
+                async with asyncio.timeout(CHECK_S):
+                    await self._suspects.wait()
+            except TimeoutError:
+                pass
+
+    # ---- from agents ----
+
+    async def Session(  # noqa: N802 - the service's name
+        self, requests: AsyncIterator[pb.SessionRequest], context: AnyContext
+    ) -> None:
+        """One agent's stream, until it breaks, a newer one comes or the node is removed."""
+        node_id = await self._authority.node(context)
+        if await self._store.get(pb.Node, node_id) is None:
+            await context.write(pb.SessionReply(removed=True))
+            return
+        self._end(node_id)
+        session = self._sessions[node_id] = _Session()
+        self._liveness.opened(node_id, self._clock())
+        jobs = {
+            asyncio.ensure_future(self._read(node_id, session, requests, context)),
+            asyncio.ensure_future(self._write(node_id, session, context)),
+        }
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            if self._sessions.get(node_id) is session:
+                del self._sessions[node_id]
+                self._liveness.closed(node_id, self._clock())
+                self._suspects.set()
+
+    async def Leave(  # noqa: N802 - the service's name
+        self, _request: pb.LeaveRequest, context: AnyContext
+    ) -> pb.LeaveReply:
+        """The calling node is Down from now on."""
+        node_id = await self._authority.node(context)
+        self._liveness.forget(node_id)
+        self._end(node_id)
+        await self._set_down(node_id, LEFT)
+        return pb.LeaveReply()
+
+    async def _read(
+        self,
+        node_id: str,
+        session: _Session,
+        requests: AsyncIterator[pb.SessionRequest],
+        context: AnyContext,
+    ) -> None:
+        async for request in requests:
+            if session.closed:
+                return
+            self._liveness.heard(node_id, self._clock())
+            if request.HasField("description"):
+                addr = request.addr or caller_address(context)
+                await self._set_ready(node_id, request.description, addr)
+            for update in request.statuses:
+                self.statuses.add(node_id, update)
+            session.beat = True
+            session.wake.set()
+
+    async def _write(self, node_id: str, session: _Session, context: AnyContext) -> None:
+        while not session.closed:
+            await session.wake.wait()
+            session.wake.clear()
+            if session.closed:
+                return
+            reply = session.due(self._objects(), node_id)
+            if reply is not None:
+                await context.write(reply)
+
+    def _end(self, node_id: str) -> None:
+        session = self._sessions.pop(node_id, None)
+        if session is not None:
+            session.closed = True
+            session.wake.set()
+
+    # ---- the node in the store ----
+
+    async def _set_ready(self, node_id: str, description: pb.NodeDescription, addr: str) -> None:
+        def change(node: pb.Node) -> None:
+            root = node.description.tls_info
+            if self._objects().cluster.ca_certificate:
+                root = ca.tls_info(self._objects().cluster.ca_certificate)
+            kept = pb.TLSInfo()
+            kept.CopyFrom(root)
+            node.description.CopyFrom(description)
+            node.description.tls_info.CopyFrom(kept)
+            node.status.CopyFrom(pb.NodeStatus(state="ready", addr=addr))
+            if node_id == self.identity.node_id:
+                node.manager_status.leader = True
+                node.manager_status.reachability = "reachable"
+                node.manager_status.addr = self.identity.advertise_addr
+
+        await self._update(node_id, change)
+
+    async def _set_down(self, node_id: str, message: str) -> None:
+        def change(node: pb.Node) -> None:
+            node.status.state = "down"
+            node.status.message = message
+
+        await self._update(node_id, change)
+
+    async def _update(self, node_id: str, change: Callable[[pb.Node], None]) -> None:
+        while True:
+            stored = await self._store.get(pb.Node, node_id)
+            if stored is None:
+                return
+            fresh = pb.Node()
+            fresh.CopyFrom(stored)
+            change(fresh)
+            if fresh == stored:
+                return
+            try:
+                await self._store.commit(
+                    [st.Put(fresh)], expect={(pb.Node, node_id): stored.version.index}
+                )
+            except st.OutOfSequenceError:
+                continue  # somebody else wrote it: read again
+            return

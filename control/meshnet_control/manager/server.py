@@ -1,0 +1,126 @@
+"""A manager's port 2377: binds it, serves CA, Dispatcher, Membership, LogBroker, follows the store.
+
+```
+ store ── watch ──> mirror ──> authority (trust)      CA.Issue
+                          ├──> dispatcher (streams)   Dispatcher.Session, Membership.Leave
+                          └──> logs (subscriptions)   LogBroker.Listen, LogBroker.Publish
+```
+
+Be aware: gRPC would share a taken port (SO_REUSEPORT) and says little when it cannot bind; so the
+port is tried with a plain socket first, whose error is the one reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+import grpc.aio
+
+from meshnet.errors import ControlError
+from meshnet_control.api import control_pb2_grpc
+from meshnet_control.identity.channel import SERVER_OPTIONS
+from meshnet_control.identity.identity import Identity
+from meshnet_control.manager.authority import Authority
+from meshnet_control.manager.dispatcher import Dispatcher
+from meshnet_control.manager.log_broker import LogBroker
+from meshnet_control.manager.mirror import Mirror
+from meshnet_control.store import store as st
+
+GRACE_S: Final = 0.2
+
+
+class ControlServer:
+    """The manager that other nodes see.
+
+    Args:
+        store: the cluster; holds a Cluster with root certificate, key and join tokens.
+        identity: of this manager.
+        listen: ``host:port`` to listen on; port 0: any free one.
+    """
+
+    def __init__(self, store: st.Store, identity: Identity, *, listen: str) -> None:
+        self._listen = listen
+        self._mirror = Mirror(store, self._changed)
+        self._authority = Authority(store, identity.certs)
+        self._dispatcher = Dispatcher(
+            store, self._authority, identity, lambda: self._mirror.objects
+        )
+        self.logs = LogBroker(self._authority, lambda: self._mirror.objects)
+        self._server: grpc.aio.Server | None = None
+        self._jobs: list[asyncio.Task[None]] = []
+        self.port = 0
+        """The port in use, once started."""
+
+    async def start(self) -> None:
+        """Read the store, bind the port, serve.
+
+        Raises:
+            ControlError: 500, the port cannot be had, or the store holds no cluster; one sentence.
+        """
+        await self._mirror.load()
+        if not self._mirror.objects.cluster.ca_certificate:
+            raise ControlError("the store holds no cluster to serve", 500)
+        _try_to_bind(self._listen)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        control_pb2_grpc.add_CAServicer_to_server(self._authority, server)
+        control_pb2_grpc.add_DispatcherServicer_to_server(self._dispatcher, server)
+        control_pb2_grpc.add_MembershipServicer_to_server(self._dispatcher, server)
+        control_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
+        try:
+            self.port = server.add_secure_port(self._listen, self._authority.credentials())
+        except RuntimeError:
+            raise ControlError(f"listen tcp {self._listen}: bind: failed", 500) from None
+        self._dispatcher.expect_ready()
+        await server.start()
+        self._server = server
+        self._jobs = [
+            asyncio.create_task(self._mirror.run(), name="mirror"),
+            asyncio.create_task(self._dispatcher.watch_liveness(), name="liveness"),
+            asyncio.create_task(self._dispatcher.statuses.run(), name="statuses"),
+        ]
+
+    async def wait(self) -> None:
+        """Until the store closes; an error of the server's own tasks comes out here."""
+        await asyncio.gather(*self._jobs)
+
+    async def close(self) -> None:
+        """Stop serving; streams end. Twice is fine."""
+        if self._server is not None:
+            await self._server.stop(GRACE_S)
+            self._server = None
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def mark_unreachable(self, node_ids: AbstractSet[str]) -> None:
+        """The nodes that gossip holds for dead now; the whole set, each time it changes.
+
+        One of them whose stream is broken, or silent for two seconds, is set Down at once.
+        """
+        self._dispatcher.gossip_misses(node_ids)
+
+    def certify(self, identity: Identity) -> None:
+        """This manager's certificate or addresses were renewed; new connections see them."""
+        self._dispatcher.identity = identity
+        self._authority.certify(identity.certs)
+
+    def _changed(self, concerned: AbstractSet[str] | None) -> None:
+        self._authority.follow(self._mirror.objects)
+        self._dispatcher.follow(concerned)
+        self.logs.follow()
+
+
+def _try_to_bind(listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ControlError(f"listen tcp {listen}: bind: {reason}", 500) from None

@@ -1,0 +1,85 @@
+"""Task statuses on their way from agents to the store: collected for a moment, one commit for all.
+
+Be aware: a task's state only grows, and only the node a task is assigned to may report it. Whatever
+breaks either rule is late or wrong news and is dropped. A state's time is when it was first
+reached: an agent that started again says what it finds, and nothing of that has just happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.store import store as st
+
+BATCH_S: Final = 0.005
+
+
+def advanced(task: pb.Task, node_id: str, status: pb.TaskStatus, manager: str) -> pb.Task | None:
+    """A task with a status reported by a node; None when the report changes nothing. Pure.
+
+    Args:
+        task: as stored; not changed.
+        node_id: who reports.
+        status: what it reports.
+        manager: id of the manager that writes, kept as ``applied_by``.
+    """
+    if task.node_id != node_id or status.state < task.status.state:
+        return None
+    fresh = pb.Task()
+    fresh.CopyFrom(task)
+    fresh.status.CopyFrom(status)
+    fresh.status.applied_by = task.status.applied_by
+    if status.state == task.status.state and task.status.HasField("timestamp"):
+        fresh.status.timestamp.CopyFrom(task.status.timestamp)
+    if fresh.status == task.status:
+        return None
+    fresh.status.applied_by = manager
+    return fresh
+
+
+class StatusWriter:
+    """Writes what agents report.
+
+    Args:
+        store: where tasks are.
+        manager: id of this manager.
+    """
+
+    def __init__(self, store: st.Store, manager: str) -> None:
+        self._store, self._manager = store, manager
+        self._pending: dict[str, list[tuple[str, pb.TaskStatus]]] = {}
+        self._some = asyncio.Event()
+
+    def add(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
+        """Take a report; written within a few milliseconds."""
+        self._pending.setdefault(update.task_id, []).append((node_id, update.status))
+        self._some.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(BATCH_S)
+            self._some.clear()
+            batch, self._pending = self._pending, {}
+            await self._write(batch)
+
+    async def _write(self, batch: dict[str, list[tuple[str, pb.TaskStatus]]]) -> None:
+        while True:
+            writes: list[st.Put] = []
+            expect: dict[st.Key, int] = {}
+            for task_id, reports in batch.items():
+                stored = task = await self._store.get(pb.Task, task_id)
+                for node_id, status in reports:
+                    if task is not None:
+                        task = advanced(task, node_id, status, self._manager) or task
+                if task is not None and stored is not None and task is not stored:
+                    writes.append(st.Put(task))
+                    expect[pb.Task, task_id] = stored.version.index
+            try:
+                await self._store.commit(writes, expect)
+            except st.OutOfSequenceError:
+                continue  # somebody else wrote one of them: read again
+            return

@@ -1,0 +1,100 @@
+"""What an earlier life of meshnetd left on this host, and its removal: containers, kernel, files.
+
+For when there is no membership that could remove its own: ``meshnetd --cleanup``, and a node that
+leaves a cluster it could not go on in. Order: containers of tasks first (their namespaces, tables
+and veths go with them), then the rest of the kernel's state as the difference to nothing at all, by
+the operations that made it, then docker_gwbridge, then files.
+
+Be aware: blocking work on the kernel runs in a thread; nothing else of meshnet may work on the
+kernel meanwhile. The node's identity and the cluster's state are not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from meshnet.gwbridge.operations import SetRules
+from meshnet.kernel.nft import NftChange
+from meshnet.model.ids import NodeId
+from meshnet.model.snapshot import Snapshot
+from meshnet.netstate.changes import DelLink, DelNetns
+from meshnet_control.agent.agent import remove_task_containers
+from meshnet_control.agent.task_dir import TASKS, TaskDir
+from meshnet_control.dataplane.reconcilers import kernel_operations
+from meshnet_control.engine.client import Engine, EngineError
+from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
+from meshnet_dns.resolver import STATE as RESOLVER_STATE
+
+
+async def clean_up(run_dir: Path, engine: Engine) -> list[str]:
+    """Remove every task container, kernel object and file of a task of ours from this host.
+
+    Args:
+        run_dir: of meshnetd.
+        engine: the local engine; without it containers stay.
+
+    Returns:
+        One line for each kind of thing that was removed; ``[]`` when nothing was there.
+
+    Raises:
+        MeshnetError: something could not be removed.
+    """
+    said: list[str] = []
+    try:
+        if removed := await remove_task_containers(engine):
+            said.append(f"removed containers of tasks: {removed}")
+    except EngineError as error:
+        said.append(f"containers of tasks are left to the Docker Engine: {error}")
+    said += describe(await asyncio.to_thread(_empty_kernel))
+    with suppress(EngineError):  # said above: it does not answer
+        if await engine.remove_gwbridge():
+            said.append("removed network docker_gwbridge")
+    await asyncio.to_thread(_remove_files, run_dir)
+    return said
+
+
+def describe(changes: Iterable[Any]) -> Iterator[str]:
+    """What a person should know of changes that removed things. Pure."""
+    kinds: dict[str, list[str]] = {}
+    for change in changes:
+        match change:
+            case DelNetns(path=path):
+                kinds.setdefault("network namespaces", []).append(Path(path).name)
+            case DelLink(netns=None, name=name):
+                kinds.setdefault("links", []).append(name)
+            case SetRules(rules=()):
+                kinds.setdefault("iptables rules", []).append("ours in DOCKER-USER")
+            case NftChange(tables=tables, netns=None) if tables:
+                names = [" ".join(each.table) for each in tables]
+                kinds.setdefault("nftables tables", []).extend(names)
+            case _:
+                pass
+    for kind, names in kinds.items():
+        yield f"removed {kind}: {', '.join(sorted(names))}"
+
+
+def _empty_kernel() -> list[Any]:
+    nothing = Snapshot(revision=1, self_id=NodeId(""), complete=True)
+    made: list[Any] = []
+    for operations in kernel_operations():
+        desired = operations.desired(nothing)
+        changes = operations.plan(desired, operations.observe(desired), prune=True)
+        operations.apply(changes)
+        operations.close()
+        made += changes
+    return made
+
+
+def _remove_files(run_dir: Path) -> None:
+    for name in (RESOLVER_STATE, GWBRIDGE_MEMORY):
+        (run_dir / name).unlink(missing_ok=True)
+    tasks = run_dir / TASKS
+    if not tasks.is_dir():
+        return
+    for directory in tasks.iterdir():
+        TaskDir(directory).remove()
+    tasks.rmdir()

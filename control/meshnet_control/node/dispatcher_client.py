@@ -1,0 +1,266 @@
+"""A node's side of the dispatcher: one stream to one manager, for as long as the node lives.
+
+```
+ run():  manager 1 ── stream ── broken ──> manager 2 ── … ──> back-off 0.1 s, doubled to 8 s ──> 1
+ stream: description and statuses, heartbeats ──>     <── full assignments, then differences
+```
+
+Statuses survive a broken stream: the newest status of every task the managers still name is sent
+again on the next one; managers ignore what they know already.
+
+Be aware: nothing is forgotten when the stream breaks. The last assignments hold until a manager
+says otherwise; only ``removed`` ends a node, and only a manager of this cluster can say it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from meshnet.errors import ControlError, WireError
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.api import control_pb2_grpc
+from meshnet_control.cluster import assignments
+from meshnet_control.identity import ca
+from meshnet_control.identity.channel import channel
+from meshnet_control.identity.identity import Certificates, Identity, remotes
+from meshnet_control.identity.join import join
+
+__all__ = ["NodeSession", "join", "leave", "renew"]
+
+_log = logging.getLogger(__name__)
+
+FIRST_DELAY_S: Final = 0.1
+LAST_DELAY_S: Final = 8.0
+HEARTBEAT_S: Final = 1.0
+"""Until the manager has said its period."""
+SILENT_PERIODS: Final = 3
+ANSWER_S: Final = 5.0
+"""A manager that has not answered a new stream by then is not there."""
+LEAVE_S: Final = 3.0
+
+
+class NodeSession:
+    """Keeps a session with one of the managers.
+
+    Args:
+        identity: of this node; its managers are where to begin.
+        description: what the node says of itself.
+        on_assignments: called with the whole merged state after each message.
+        on_removed: called once when the cluster no longer knows this node; ``run`` then returns.
+        on_identity: called with a changed identity (renewed certificate, other managers), to keep.
+        addr: what other nodes reach this one at; empty: managers take what they see.
+        alongside: other work on each connection, for as long as it lasts; must not end by itself.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        description: pb.NodeDescription,
+        on_assignments: Callable[[pb.Assignments], None],
+        *,
+        on_removed: Callable[[], None] = lambda: None,
+        on_identity: Callable[[Identity], None] = lambda _: None,
+        addr: str = "",
+        alongside: Callable[[grpc.aio.Channel], Awaitable[None]] | None = None,
+    ) -> None:
+        self.identity = identity
+        self.connected = False
+        """A manager has answered on the present stream."""
+        self.error = ""
+        """Why there is no stream; empty while there is one."""
+        self._description = description
+        self._on_assignments, self._on_removed = on_assignments, on_removed
+        self._on_identity = on_identity
+        self._addr, self._alongside = addr, alongside
+        self._state: pb.Assignments | None = None
+        self._statuses: dict[str, pb.TaskStatus] = {}
+        self._unsent: set[str] = set()
+        self._describe_again = False
+        self._wake = asyncio.Event()
+        self._renew_after = 0.0
+
+    def report(self, task_id: str, status: pb.TaskStatus) -> None:
+        """Tell the managers a task's status; kept until the task is no longer ours."""
+        self._statuses[task_id] = status
+        self._unsent.add(task_id)
+        self._wake.set()
+
+    def describe(self, description: pb.NodeDescription) -> None:
+        """Tell the managers what has changed about this node."""
+        self._description = description
+        self._describe_again = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until the node is removed from the cluster, or cancelled."""
+        delay, turn = FIRST_DELAY_S, 0
+        while True:
+            managers = self.identity.managers
+            remote = managers[turn % len(managers)] if managers else ""
+            try:
+                removed = await self._stream(remote)
+            except (grpc.aio.AioRpcError, WireError, TimeoutError, ControlError) as error:
+                removed, self.error = False, f"manager {remote}: {_reason(error)}"
+                _log.info("%s", self.error)
+            if removed:
+                self._on_removed()
+                return
+            if self.connected:
+                self.connected, delay = False, FIRST_DELAY_S
+            turn += 1
+            if not managers or turn % len(managers) == 0:
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LAST_DELAY_S)
+
+    async def _stream(self, remote: str) -> bool:
+        """One stream until it ends; True: this node was removed."""
+        if not remote:
+            raise ControlError("no manager is known")
+        async with channel(remote, self.identity.certs) as link:
+            call = control_pb2_grpc.DispatcherStub(link).Session()
+            jobs = {
+                asyncio.ensure_future(self._receive(call)),
+                asyncio.ensure_future(self._send(call)),
+                asyncio.ensure_future(self._keep_certificate(link)),
+            }
+            if self._alongside is not None:
+                jobs.add(asyncio.ensure_future(_never_over(self._alongside(link))))
+            try:
+                done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+                return any([job.result() for job in done])  # noqa: C419 - every error is to be seen
+            finally:
+                for job in jobs:
+                    job.cancel()
+                call.cancel()
+                await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _send(
+        self, call: grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]
+    ) -> bool:
+        self._unsent.update(self._statuses)
+        self._describe_again = True
+        while True:
+            self._wake.clear()
+            request = pb.SessionRequest(acked=self._state.version if self._state else 0)
+            if self._describe_again:
+                self._describe_again = False
+                request.description.CopyFrom(self._description)
+                request.addr = self._addr
+            for task_id in self._unsent:
+                request.statuses.add(task_id=task_id, status=self._statuses[task_id])
+            self._unsent.clear()
+            await call.write(request)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._period)
+
+    async def _receive(
+        self, call: grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]
+    ) -> bool:
+        state, limit = None, ANSWER_S
+        while True:
+            reply = await asyncio.wait_for(call.read(), limit)
+            if not isinstance(reply, pb.SessionReply):
+                await call.code()
+                raise WireError(peer="manager", why=f"stream ended: {await call.details()}")
+            if reply.removed:
+                return True
+            self.connected, self.error = True, ""
+            if reply.HasField("assignments"):
+                state = assignments.merge(state, reply.assignments)
+                self._accept(state)
+            limit = max(self._period * SILENT_PERIODS, ANSWER_S)
+
+    def _accept(self, state: pb.Assignments) -> None:
+        self._state = state
+        ours = {task.id for task in state.tasks}
+        for task_id in self._statuses.keys() - ours:
+            del self._statuses[task_id]
+            self._unsent.discard(task_id)
+        managers = remotes(state.managers)
+        if managers and managers != self.identity.managers:
+            self._change(replace(self.identity, managers=managers))
+        self._on_assignments(state)
+        self._wake.set()  # acknowledge
+
+    async def _keep_certificate(self, link: grpc.aio.Channel) -> bool:
+        """Renew in time, or when the cluster gave this node another role; ends the stream."""
+        while True:
+            due = ca.renew_at(self.identity.certs.certificate, self.identity.node_id)
+            if time.time() >= max(due, self._renew_after) or self._role_changed():
+                try:
+                    self._change(await renew(self.identity, link))
+                except (grpc.aio.AioRpcError, ControlError) as error:
+                    _log.warning("certificate not renewed: %s", _reason(error))
+                    self._renew_after = time.time() + 60
+                else:
+                    return False
+            await asyncio.sleep(self._period)
+
+    def _role_changed(self) -> bool:
+        if self._state is None or time.time() < self._renew_after:
+            return False
+        own = [node.role for node in self._state.nodes if node.id == self.identity.node_id]
+        return bool(own and own[0] and own[0] != self.identity.role)
+
+    def _change(self, identity: Identity) -> None:
+        self.identity = identity
+        self._on_identity(identity)
+
+    @property
+    def _period(self) -> float:
+        said = self._state.heartbeat_period / 1e9 if self._state else 0.0
+        return said or HEARTBEAT_S
+
+
+async def _never_over(work: Awaitable[None]) -> bool:
+    await work
+    return False
+
+
+async def renew(identity: Identity, link: grpc.aio.Channel) -> Identity:
+    """A new key and certificate for a node, from a manager it is connected to.
+
+    Raises:
+        grpc.aio.AioRpcError: refused or unreachable.
+        ControlError: the certificate received is not this node's.
+    """
+    key, csr = ca.new_csr()
+    reply = await control_pb2_grpc.CAStub(link).Issue(pb.IssueRequest(csr=csr), timeout=ANSWER_S)
+    who = ca.peer(reply.certificate, identity.certs.root, {})
+    if who is None or who.node_id != identity.node_id:
+        raise ControlError("a manager sent a certificate that is not this node's")
+    certs = Certificates(key=key, certificate=reply.certificate, root=identity.certs.root)
+    return replace(identity, certs=certs, role=who.role)
+
+
+async def leave(identity: Identity) -> bool:
+    """Say goodbye to a manager.
+
+    Returns:
+        Whether one of them heard it; a node may leave without.
+    """
+    for remote in identity.managers:
+        async with channel(remote, identity.certs) as link:
+            try:
+                stub = control_pb2_grpc.MembershipStub(link)
+                await stub.Leave(pb.LeaveRequest(), timeout=LEAVE_S)
+            except grpc.aio.AioRpcError as error:
+                _log.info("leave: manager %s: %s", remote, _reason(error))
+            else:
+                return True
+    return False
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.details() or error.code().name
+    return str(error) or "no answer"

@@ -1,0 +1,165 @@
+"""A node's side of the log broker: reads the engine's container logs and sends them to a manager.
+
+```
+ manager ── Listen: subscriptions ──> run ── one task each ──> GET /containers/{id}/logs
+         <── Publish: batches ────────────────────────────────┘
+```
+
+Be aware: gRPC's flow control is the only limit: a batch is read from the engine once the one before
+is on its way. When ``Listen`` breaks, every log ends; the manager asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import grpc.aio
+
+from meshnet.errors import WireError
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.api import control_pb2_grpc
+from meshnet_control.cluster.log_lines import Frames, parse
+
+_log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 0.5
+CONNECT_S: Final = 5.0
+SILENT_S: Final = 30.0
+"""An engine that says nothing for so long while nobody follows is stuck."""
+BATCH_BYTES: Final = 64 * 1024
+GATHER_S: Final = 0.005
+"""Between two reads of the engine, which sends line by line: what comes meanwhile goes as one."""
+
+Call = grpc.aio.StreamUnaryCall[pb.LogBatch, pb.PublishReply]
+
+
+class LogSource:
+    """The logs of this node's containers.
+
+    Args:
+        engine: the local engine's unix socket.
+    """
+
+    def __init__(self, engine: Path) -> None:
+        self._engine = engine
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self, link: grpc.aio.Channel) -> None:
+        """Serve one manager until cancelled."""
+        stub = control_pb2_grpc.LogBrokerStub(link)
+        while True:
+            try:
+                async for wanted in stub.Listen(pb.ListenRequest()):
+                    self._change(stub, wanted)
+            except grpc.aio.AioRpcError as error:
+                _log.debug("log subscriptions: %s", error.details())
+            finally:
+                await self._end()
+            await asyncio.sleep(AGAIN_S)
+
+    def _change(self, stub: control_pb2_grpc.LogBrokerStub, wanted: pb.LogSubscription) -> None:
+        if wanted.close:
+            running = self._running.pop(wanted.id, None)
+            if running is not None:
+                running.cancel()
+            return
+        task = asyncio.create_task(self._publish(stub, wanted), name=f"log {wanted.id}")
+        self._running[wanted.id] = task
+        task.add_done_callback(lambda _: self._running.pop(wanted.id, None))
+
+    async def _end(self) -> None:
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _publish(
+        self, stub: control_pb2_grpc.LogBrokerStub, wanted: pb.LogSubscription
+    ) -> None:
+        call = stub.Publish()
+        reading = asyncio.current_task()
+        if reading is not None:  # a log that says nothing more does not see that nobody reads it
+            call.add_done_callback(partial(_stop, reading))
+        try:
+            await call.write(pb.LogBatch(subscription_id=wanted.id))
+            try:
+                async with aclosing(self._read(wanted)) as batches:
+                    async for batch in batches:
+                        await call.write(batch)
+            except (aiohttp.ClientError, TimeoutError, WireError) as error:
+                why = str(error) or "the engine does not answer"
+                await call.write(pb.LogBatch(last=True, error=f"{_short(wanted)}: {why}"))
+            await call.done_writing()
+            await call
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            _log.debug("log %s: its reader has gone: %s", wanted.id, error)
+        finally:
+            call.cancel()
+
+    async def _read(self, wanted: pb.LogSubscription) -> AsyncGenerator[pb.LogBatch, None]:
+        options = wanted.options
+        limit = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_S, sock_read=None if options.follow else SILENT_S
+        )
+        connector = aiohttp.UnixConnector(path=str(self._engine))
+        async with (
+            aiohttp.ClientSession("http://docker", connector=connector, timeout=limit) as session,
+            session.get(
+                f"/containers/{wanted.container_id}/logs", params=query(options, tty=wanted.tty)
+            ) as answer,
+        ):
+            if answer.status != HTTPStatus.OK:
+                words = f"{_short(wanted)}: {_words(await answer.read())}"
+                gone = answer.status == HTTPStatus.NOT_FOUND
+                yield pb.LogBatch(last=True, error=words, gone=gone)
+                return
+            frames = Frames()
+            async for data in answer.content.iter_chunked(BATCH_BYTES):
+                if wanted.tty:
+                    yield pb.LogBatch(lines=[pb.LogLine(stream=1, data=data)])
+                    continue
+                lines = [parse(stream, payload) for stream, payload in frames.feed(data)]
+                if lines:
+                    yield pb.LogBatch(lines=lines)
+                if len(data) < BATCH_BYTES:
+                    await asyncio.sleep(GATHER_S)
+            yield pb.LogBatch(last=True)
+
+
+def _stop(reading: asyncio.Task[None], _call: object) -> None:
+    reading.cancel()
+
+
+def query(options: pb.LogOptions, *, tty: bool) -> dict[str, str]:
+    """Parameters of ``GET /containers/{id}/logs``; PURE. A terminal's log cannot be taken apart."""
+    flags = {
+        "stdout": options.stdout,
+        "stderr": options.stderr,
+        "follow": options.follow,
+        "timestamps": options.timestamps or not tty,
+        "details": options.details or not tty,
+    }
+    texts = {"since": options.since, "until": options.until, "tail": options.tail}
+    return {key: "1" for key, value in flags.items() if value} | {
+        k: v for k, v in texts.items() if v
+    }
+
+
+def _short(wanted: pb.LogSubscription) -> str:
+    return f"container {wanted.container_id[:12]}"
+
+
+def _words(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()

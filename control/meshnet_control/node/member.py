@@ -1,0 +1,261 @@
+"""A node while it is in a cluster: everything that runs, and how it is wired together.
+
+```
+ manager only:  store ─ Manager (orchestrate) ─ ControlServer 2377
+ every node:    NodeSession ── assignments ──> DataPlane ──> reconcilers
+                     ^    └──────────────────> Agent ──> engine
+                     ├── statuses ────────────── ┘└── sandboxes, endpoints ──> DataPlane
+                     └── LogSource <── engine
+                Gossip 7946 ── members, records ──> DataPlane; dead members ──> ControlServer
+```
+
+Be aware: ``stop`` leaves kernel and containers as they are, ``leave`` removes both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+from meshnet.errors import ConfigError, ControlError, KernelError
+from meshnet.gossip.config import PORT as GOSSIP_PORT
+from meshnet.gossip.config import GossipConfig
+from meshnet.gossip.engine import Engine as GossipEngine
+from meshnet.gossip.members import State
+from meshnet.gossip.runner import GossipRunner
+from meshnet.kernel import host
+from meshnet.kernel.rtnl import RouteDoor
+from meshnet.model.ids import NodeId
+from meshnet_control.agent.agent import Agent
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.dataplane.reconcilers import KernelSide, Spawn
+from meshnet_control.engine.client import Engine
+from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
+from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
+from meshnet_control.identity import identity as identities
+from meshnet_control.identity.identity import Identity
+from meshnet_control.manager.leader import Manager
+from meshnet_control.manager.log_broker import LogBroker
+from meshnet_control.manager.server import ControlServer
+from meshnet_control.node import dispatcher_client
+from meshnet_control.node.log_source import LogSource
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Object, Put
+
+_log = logging.getLogger(__name__)
+
+STORE: Final = "store.db"
+STORE_KEY: Final = "store.key"
+_ANY: Final = "0.0.0.0"  # noqa: S104 - gossip comes in on every address, as in Swarm
+
+
+@dataclass(frozen=True)
+class Places:
+    """Directories of this node."""
+
+    run_dir: Path
+    state_dir: Path
+
+
+class Membership:
+    """This node's part in one cluster.
+
+    Args:
+        identity: of this node in it.
+        places: directories.
+        engine: the local Docker Engine.
+        hostname: of this host.
+        spawn: starts a task whose failure ends the process.
+        on_removed: the cluster no longer knows this node.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        places: Places,
+        engine: Engine,
+        hostname: str,
+        spawn: Spawn,
+        on_removed: Callable[[], None],
+    ) -> None:
+        self.identity = identity
+        self.store: SqliteStore | None = None
+        self._places, self._engine, self._hostname = places, engine, hostname
+        self._spawn, self._on_removed = spawn, on_removed
+        self._stack = AsyncExitStack()
+        self._server: ControlServer | None = None
+        self._seeds: frozenset[str] = frozenset()
+        self.assignments = pb.Assignments()
+        self.gossip: GossipRunner
+        self.kernel: KernelSide
+        self.session: dispatcher_client.NodeSession
+        self.agent: Agent
+
+    async def start(self, first: tuple[Object, ...] = ()) -> None:
+        """Start everything; ``first``: the objects of a cluster that is born with this node.
+
+        Raises:
+            ControlError: a port is taken, an address is gone, the engine or the store fails; one
+                sentence. What was started is stopped again.
+        """
+        async with AsyncExitStack() as stack:
+            if self.identity.role == "manager":
+                await self._lead(stack, first)
+            await self._follow(stack)
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop; kernel and containers stay as they are."""
+        await self._stack.aclose()
+
+    async def leave(self) -> None:
+        """Remove this node's tasks and everything in the kernel, say goodbye, stop."""
+        self.session_task.cancel()
+        if self.identity.role == "worker":
+            await dispatcher_client.leave(self.session.identity)
+        await self.agent.stop_all()
+        if not await self.kernel.empty():
+            _log.warning("not everything of this node could be removed from the kernel")
+        with contextlib.suppress(OSError):
+            self.gossip.leave()
+        await self.stop()
+        (self._places.run_dir / GWBRIDGE_MEMORY).unlink(missing_ok=True)
+
+    @property
+    def log_broker(self) -> LogBroker | None:
+        """Logs of all tasks; None when this node is not a manager."""
+        return self._server.logs if self._server is not None else None
+
+    def report(self, task_id: str, status: pb.TaskStatus) -> None:
+        """The agent's word on a task, passed to the managers."""
+        self.session.report(task_id, status)
+
+    # ---- inside ----
+
+    async def _lead(self, stack: AsyncExitStack, first: tuple[Object, ...]) -> None:
+        state = self._places.state_dir
+        store = SqliteStore.open(state / STORE, state / STORE_KEY)
+        stack.push_async_callback(store.close)
+        if first:
+            await store.commit([Put(each) for each in first])
+        server = ControlServer(store, self.identity, listen=self.identity.listen_addr)
+        stack.push_async_callback(server.close)
+        await server.start()
+        self.store, self._server = store, server
+        manager = Manager(store, secrets.SystemRandom(), time.time)
+        for work, name in ((manager.run(), "manager"), (server.wait(), "control server")):
+            task = self._spawn(work, name)
+            stack.push_async_callback(_ended, task)
+
+    async def _follow(self, stack: AsyncExitStack) -> None:
+        node_id = NodeId(self.identity.node_id)
+        vtep = IPv4Address(self.identity.data_path_addr)
+        mtu = _underlay_mtu(vtep)
+        keeper = GwbridgeKeeper(self._engine, self._places.run_dir)
+        gwbridge = await keeper.start()
+        description = await self._engine.describe(self._hostname)
+        description.underlay_mtu = mtu
+        loop = asyncio.get_running_loop()
+        gossip_engine = GossipEngine(
+            GossipConfig.lan(),
+            node_id,
+            (str(vtep), GOSSIP_PORT),
+            time.time_ns() // 1_000_000,
+            secrets.SystemRandom(),
+            loop.time(),
+        )
+        self.gossip = GossipRunner(gossip_engine, _ANY, GOSSIP_PORT, self._gossip_changed)
+        self.kernel = KernelSide(node_id, self._places.run_dir, self._spawn)
+        stack.push_async_callback(self.kernel.close)
+        stack.push_async_callback(self.gossip.close)
+        try:
+            await self.gossip.start()
+        except ConfigError as error:
+            raise ControlError(
+                f"listen udp and tcp {_ANY}:{GOSSIP_PORT}: {error.why}", 500
+            ) from error
+        self.kernel.dataplane.attach(self.gossip, gwbridge, mtu)
+        self.agent = Agent(
+            self._engine,
+            self.kernel.dataplane,
+            self.report,
+            node_id=node_id,
+            hostname=self._hostname,
+            run_dir=self._places.run_dir,
+            gwbridge=gwbridge,
+        )
+        stack.push_async_callback(self.agent.close)
+        self.session = dispatcher_client.NodeSession(
+            self.identity,
+            description,
+            self._assigned,
+            on_removed=self._on_removed,
+            on_identity=self._renewed,
+            addr=str(vtep),
+            alongside=LogSource(Path(self._engine.url.removeprefix("unix://"))).run,
+        )
+        keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
+        stack.push_async_callback(_ended, keeping)
+        agent_task = self._spawn(self.agent.run(), "agent")
+        stack.push_async_callback(_ended, agent_task)
+        self.session_task = self._spawn(self.session.run(), "session")
+        stack.push_async_callback(_ended, self.session_task)
+
+    def _assigned(self, assignments: pb.Assignments) -> None:
+        self.assignments = assignments
+        self.gossip.set_keys(list(assignments.gossip_keys))
+        seeds = frozenset(
+            node.addr
+            for node in assignments.nodes
+            if node.addr and node.id != self.identity.node_id
+        )
+        if seeds != self._seeds:
+            self._seeds = seeds
+            self.gossip.join([(addr, GOSSIP_PORT) for addr in sorted(seeds)])
+        self.kernel.dataplane.assignments(assignments)
+        self.agent.assign(assignments)
+
+    def _gossip_changed(self) -> None:
+        self.kernel.dataplane.gossip_changed()
+        if self._server is not None:
+            members = self.gossip.members()
+            self._server.mark_unreachable(
+                {node for node, member in members.items() if member.state is State.DEAD}
+            )
+
+    def _renewed(self, identity: Identity) -> None:
+        self.identity = identity
+        identities.save(self._places.state_dir, identity)
+        if self._server is not None:
+            self._server.certify(identity)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _underlay_mtu(vtep: IPv4Address) -> int:
+    door = RouteDoor()
+    try:
+        found = host.underlay(door, vtep)
+    except KernelError as error:
+        raise ControlError(str(error), 500) from error
+    finally:
+        door.close()
+    if found is None:
+        raise ControlError(
+            f"{vtep}, the address of this node in the cluster, is not on this host any more: "
+            "give it back, or leave the cluster (docker swarm leave --force) and join again",
+            500,
+        )
+    return found[1]

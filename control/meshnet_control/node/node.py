@@ -1,0 +1,319 @@
+"""This node: in no cluster, or in one. Init, join and leave change that, all or nothing.
+
+```
+ inactive ── init, join ──> in a cluster ── leave, removed ──> inactive
+                                 ^
+ identity on disk ── resume ─────┴── cannot: says why, tries again until it can or leaves
+```
+
+Implements ``meshnet_control.gateway.node_control.NodeControl``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from ipaddress import IPv4Network
+from typing import Final, Literal
+
+from meshnet.errors import ControlError
+from meshnet.gossip.config import PORT as GOSSIP_PORT
+from meshnet.kernel import host
+from meshnet.kernel.rtnl import RouteDoor
+from meshnet.model.snapshot import VXLAN_PORT
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.dataplane.reconcilers import Spawn
+from meshnet_control.engine.client import Engine
+from meshnet_control.identity import identity
+from meshnet_control.identity.identity import ALREADY_IN_SWARM, Identity
+from meshnet_control.manager.birth import birth
+from meshnet_control.manager.log_broker import LogBroker
+from meshnet_control.node import advertise, dispatcher_client
+from meshnet_control.node.advertise import Addresses
+from meshnet_control.node.cleanup import clean_up
+from meshnet_control.node.member import STORE, STORE_KEY, Membership, Places
+from meshnet_control.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+_ANY: Final = "0.0.0.0"  # noqa: S104 - overlays and gossip come in on every address, as in Swarm
+_FIRST_DELAY_S: Final = 1.0
+_LAST_DELAY_S: Final = 30.0
+"""Between two attempts to resume (moby daemon/cluster/noderunner.go reconnects likewise)."""
+_PORTS: Final = (("tcp", GOSSIP_PORT), ("udp", GOSSIP_PORT), ("udp", VXLAN_PORT))
+_USES: Final = {
+    VXLAN_PORT: " (VXLAN needs this port)",
+    GOSSIP_PORT: " (gossip needs this port)",
+}
+
+
+class Node:
+    """This host's part in a cluster.
+
+    Args:
+        places: directories.
+        engine: the local Docker Engine.
+        hostname: of this host.
+        spawn: starts a task whose failure ends the process.
+    """
+
+    def __init__(self, places: Places, engine: Engine, hostname: str, spawn: Spawn) -> None:
+        self._places, self._engine, self._hostname, self._spawn = places, engine, hostname, spawn
+        self._changing = asyncio.Lock()
+        self._found: Identity | None = None
+        self._again: asyncio.Task[None] | None = None
+        self.membership: Membership | None = None
+        self.error = ""
+        """Why this node is not what its state directory says."""
+
+    @property
+    def state(self) -> Literal["inactive", "worker", "manager"]:
+        """This node's part in the swarm now."""
+        who = self._identity
+        return "inactive" if who is None else who.role
+
+    async def resume(self) -> None:
+        """Go on where the last process stopped, now or as soon as what is in the way is gone.
+
+        Raises:
+            ControlError: the identity cannot be read; one sentence.
+        """
+        try:
+            self._found = identity.load(self._places.state_dir)
+        except (OSError, ValueError) as error:
+            raise ControlError(f"cannot read this node's identity: {error}", 500) from error
+        if self._found is not None and not await self._resumed(self._found):
+            self._again = self._spawn(self._resume_again(self._found), "resume")
+
+    async def init(self, request: pb.SwarmInitRequest) -> str:
+        """Make a cluster of this node and return the node's id.
+
+        Raises:
+            ControlError: an address or a port cannot be used; nothing is left.
+        """
+        if request.data_path_port not in {0, VXLAN_PORT}:
+            raise ControlError(f"only {VXLAN_PORT} is supported as data path port")
+        local = _local()
+        listen = advertise.listen_address(request.listen_addr, local)
+        told = advertise.advertise_address(request.advertise_addr, listen, local)
+        data_path = str(advertise.data_path_address(request.data_path_addr, told[0], local))
+        _need_ports(listen)
+        born = birth(
+            request,
+            listen,
+            told,
+            data_path,
+            time.time(),
+            secrets.SystemRandom(),
+            [destination for destination, _ in _routes()],
+        )
+        await self._become(born.identity, (born.cluster, born.node, born.ingress))
+        return born.identity.node_id
+
+    async def join(self, request: pb.SwarmJoinRequest) -> None:
+        """Join a cluster; returns once this node has its certificate and runs.
+
+        Raises:
+            ControlError: refused, unreachable, or a port cannot be used; nothing is left.
+        """
+        local = _local()
+        listen = advertise.listen_address(request.listen_addr, local)
+        told = request.advertise_addr or _way_to(request.remote_addrs[0])
+        addr = advertise.advertise_address(told, listen, local)
+        data_path = str(advertise.data_path_address(request.data_path_addr, addr[0], local))
+        _need_ports()
+        joined = await dispatcher_client.join(
+            request.join_token,
+            list(request.remote_addrs),
+            await self._engine.describe(self._hostname),
+            listen_addr=f"{listen[0]}:{listen[1]}",
+            advertise_addr=f"{addr[0]}:{addr[1]}",
+            data_path_addr=data_path,
+            availability=request.availability.lower() or "active",
+            routes=_routes(),
+        )
+        try:
+            await self._become(replace(joined, data_path_port=VXLAN_PORT))
+        except ControlError:
+            await dispatcher_client.leave(joined)
+            raise
+
+    async def leave(self, *, force: bool) -> None:
+        """Leave the cluster; a last manager erases the cluster's state."""
+        await self._give_up_resuming()
+        async with self._changing:
+            membership = self.membership
+            if membership is not None:
+                await membership.leave()
+            elif self._found is not None:
+                await self._leave_unresumed(self._found)
+            else:
+                return
+            self.membership = self._found = None
+            self.error = ""
+            self._forget()
+
+    async def stop(self) -> None:
+        """End with the process; kernel and containers stay."""
+        await self._give_up_resuming()
+        async with self._changing:
+            if self.membership is not None:
+                await self.membership.stop()
+
+    def swarm_info(self) -> pb.SwarmInfo:
+        """The Swarm part of ``docker info``, without ``cluster`` on a worker."""
+        membership, who = self.membership, self._identity
+        if who is None:
+            return pb.SwarmInfo(local_node_state="inactive", error=self.error)
+        if membership is None:
+            return pb.SwarmInfo(node_id=who.node_id, local_node_state="error", error=self.error)
+        assigned = membership.assignments
+        return pb.SwarmInfo(
+            node_id=who.node_id,
+            node_addr=who.advertise_addr.rpartition(":")[0],
+            local_node_state="active",
+            control_available=who.role == "manager",
+            error=membership.session.error,
+            remote_managers=list(assigned.managers)
+            or [pb.RemoteManager(addr=addr) for addr in who.managers],
+            nodes=len(assigned.nodes) if who.role == "manager" else 0,
+            managers=len(assigned.managers) if who.role == "manager" else 0,
+        )
+
+    def store(self) -> Store | None:
+        """The cluster's store; None when this node is not a manager."""
+        return self.membership.store if self.membership is not None else None
+
+    def log_broker(self) -> LogBroker | None:
+        """Logs of all tasks; None when this node is not a manager."""
+        return self.membership.log_broker if self.membership is not None else None
+
+    # ---- inside ----
+
+    @property
+    def _identity(self) -> Identity | None:
+        return self._found if self.membership is None else self.membership.identity
+
+    async def _resumed(self, who: Identity) -> bool:
+        try:
+            await self._become(who)
+        except ControlError as error:
+            if self.error != str(error):
+                _log.error("cannot go on in the cluster, trying again: %s", error)
+            self.error = str(error)
+            return False
+        return True
+
+    async def _resume_again(self, who: Identity) -> None:
+        delay = _FIRST_DELAY_S
+        await asyncio.sleep(delay)
+        while not await self._resumed(who):
+            delay = min(delay * 2, _LAST_DELAY_S)
+            await asyncio.sleep(delay)
+
+    async def _give_up_resuming(self) -> None:
+        again, self._again = self._again, None
+        if again is not None:
+            again.cancel()
+            await asyncio.gather(again, return_exceptions=True)
+
+    async def _leave_unresumed(self, who: Identity) -> None:
+        """Leave a cluster this process never got into; an earlier one left its traces."""
+        if who.role == "worker":
+            await dispatcher_client.leave(who)
+        await clean_up(self._places.run_dir, self._engine)
+
+    async def _become(
+        self, who: Identity, first: tuple[pb.Cluster, pb.Node, pb.Network] | tuple[()] = ()
+    ) -> None:
+        async with self._changing, AsyncExitStack() as stack:
+            if self.membership is not None:  # another request was faster
+                raise ControlError(ALREADY_IN_SWARM, 503)
+            if self._found is None:
+                stack.callback(self._forget)
+            membership = Membership(
+                who, self._places, self._engine, self._hostname, self._spawn, self._removed
+            )
+            await membership.start(first)
+            identity.save(self._places.state_dir, membership.identity)
+            self.membership, self._found = membership, None
+            self.error = ""
+            stack.pop_all()
+
+    def _removed(self) -> None:
+        """A manager removed this node: what it had goes too."""
+        self._spawn(self._leave_removed(), "leave")
+
+    async def _leave_removed(self) -> None:
+        await self.leave(force=True)
+        self.error = "this node was removed from the cluster"
+
+    def _forget(self) -> None:
+        state = self._places.state_dir
+        identity.wipe(state)
+        for name in (STORE, f"{STORE}-wal", f"{STORE}-shm", STORE_KEY):
+            (state / name).unlink(missing_ok=True)
+
+
+def _local() -> Addresses:
+    door = RouteDoor()
+    try:
+        return host.local_addresses(door)
+    finally:
+        door.close()
+
+
+def _routes() -> list[tuple[IPv4Network, str]]:
+    door = RouteDoor()
+    try:
+        return host.host_routes(door)
+    finally:
+        door.close()
+
+
+def _way_to(remote: str) -> str:
+    """The address this host would use towards ``remote``; empty: no route."""
+    address = remote.rpartition(":")[0] or remote
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, advertise.PORT))  # sends nothing
+        except OSError:
+            return ""
+        found: str = probe.getsockname()[0]
+        return found
+
+
+def _need_ports(manager: tuple[str, int] | None = None) -> None:
+    """Refuse when another program holds a port of ours, before anything is begun.
+
+    Args:
+        manager: (address, port) where this node will serve as a manager; None: it will not.
+
+    Raises:
+        ControlError: the first port that is taken, in Docker's words.
+    """
+    wanted = [(kind, _ANY, port) for kind, port in _PORTS]
+    if manager is not None:
+        wanted.insert(0, ("tcp", *manager))
+    for kind, address, port in wanted:
+        trial_kind = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+        with socket.socket(socket.AF_INET, trial_kind) as trial:
+            if kind == "tcp":  # connections of an earlier life do not hold the port
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, port))
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise ControlError(
+                    f"listen {kind} {address}:{port}: bind: {reason}{_USES.get(port, '')}", 500
+                ) from error
+
+
+def hostname() -> str:
+    """This host's name."""
+    return socket.gethostname()

@@ -1,0 +1,130 @@
+"""What the meshnet command says, and with which exit status."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+
+import pytest
+from rich.console import Console
+
+from meshnet_control.api import control_pb2
+from meshnet_control.cli import main
+from meshnet_control.cli.host import status_tables
+from meshnet_control.host import processes
+
+
+def run(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["meshnet", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """
+    Name: host; Scope: function; Depends: tmp_path.
+
+    A host with directories of its own and without an engine; root as far as Python can tell.
+    """
+    monkeypatch.setenv("MESHNET_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("MESHNET_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("MESHNET_ENGINE", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("up",), ("down",), ("status",), ("lab", "up"), ("lab", "down"), ("lab", "exec", "h1", "id")],
+)
+def test_an_ordinary_user_is_told_to_be_root(monkeypatch, capsys, command):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert run(monkeypatch, *command) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("meshnet: must be run as root")
+    assert said.count("\n") == 1
+
+
+def test_up_without_an_engine_speaks_dockers_words(monkeypatch, capsys, host):
+    assert run(monkeypatch, "up") == 1
+    assert capsys.readouterr().err == (
+        f"meshnet: Cannot connect to the Docker daemon at unix://{host}/docker.sock."
+        " Is the docker daemon running?\n"
+    )
+    assert not (host / "run").exists()
+
+
+def test_status_without_meshnetd_says_so(monkeypatch, capsys, host):
+    assert run(monkeypatch, "status") == 1
+    assert capsys.readouterr().err == (
+        f"meshnet: no meshnetd answers on {host}/run/admin.sock (meshnet up starts it)\n"
+    )
+
+
+def test_env_prints_what_a_shell_evaluates(monkeypatch, capsys, host):
+    monkeypatch.setattr("sys.argv", ["meshnet", "env"])
+    main.main()
+    assert capsys.readouterr().out == f"export DOCKER_HOST=unix://{host}/run/docker.sock\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        (("service", "ls"), ["docker", "service", "ls"]),
+        (("node", "--help"), ["docker", "node", "--help"]),
+        (("docker", "--version"), ["docker", "--version"]),
+        (("docker", "run", "-it", "x", "--", "y"), ["docker", "run", "-it", "x", "--", "y"]),
+    ],
+)
+def test_dockers_commands_are_passed_through(monkeypatch, host, typed, wanted):
+    seen: dict[str, object] = {}
+
+    def execvpe(program, argv, environ):
+        seen.update(program=program, argv=argv, host=environ["DOCKER_HOST"])
+
+    monkeypatch.setattr(os, "execvpe", execvpe)
+    monkeypatch.setattr("sys.argv", ["meshnet", *typed])
+    main.main()
+    assert seen == {"program": "docker", "argv": wanted, "host": f"unix://{host}/run/docker.sock"}
+
+
+def test_a_process_id_that_is_something_else_by_now_counts_for_nothing(host):
+    processes.run_dir().mkdir()
+    (processes.run_dir() / "meshnetd.pid").write_text(f"{os.getpid()}\n")
+    with socket.socket(socket.AF_UNIX) as served:
+        served.bind(str(processes.run_dir() / "docker.sock"))
+        served.listen()
+        assert not processes.serving()
+
+
+def test_status_is_readable():
+    reply = control_pb2.StatusReply(
+        version="0.1.0",
+        node_id="n1",
+        hostname="h1",
+        role="manager",
+        addr="192.168.50.11",
+        networks=["ingress", "discovery"],
+        tasks=4,
+        peers=[
+            control_pb2.PeerStatus(hostname="h2", addr="192.168.50.12", state="alive"),
+            control_pb2.PeerStatus(hostname="h3", addr="192.168.50.13", state="dead"),
+        ],
+        reconcilers=[
+            control_pb2.ReconcilerStatus(name="overlay", revision=7, last_round=90.0, rounds=3),
+            control_pb2.ReconcilerStatus(name="lb", error="Operation not permitted"),
+        ],
+    )
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    for table in status_tables(reply, now=100.0):
+        console.print(table)
+    shown = text.getvalue()
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["peers", "alive", "1", "of", "2"] in rows
+    assert ["networks", "ingress,", "discovery"] in rows
+    assert ["overlay", "7", "10", "s", "ago", "0", "3"] in rows
+    assert ["lb", "0", "never", "0", "0", "Operation", "not", "permitted"] in rows

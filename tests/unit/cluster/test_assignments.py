@@ -1,0 +1,160 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshnet.errors import WireError
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import assignments
+
+IDS = st.sampled_from(["a", "b", "c", "d"])
+NODES = st.sampled_from(["n1", "n2", "n3"])
+
+
+@st.composite
+def tasks(draw):
+    task = pb.Task(id=draw(IDS), node_id=draw(NODES), slot=draw(st.integers(1, 3)))
+    task.status.state = draw(st.sampled_from([pb.TASK_STATE_PENDING, 192, 512, 640, 704]))
+    for network in draw(st.sets(IDS, max_size=2)):
+        task.networks_attachments.add().network.id = network
+    for secret in draw(st.sets(IDS, max_size=2)):
+        task.spec.container_spec.secrets.add(secret_id=secret)
+    for config in draw(st.sets(IDS, max_size=1)):
+        task.spec.container_spec.configs.add(config_id=config)
+    return task
+
+
+@st.composite
+def services(draw):
+    service = pb.Service(id=draw(IDS))
+    service.spec.name = draw(st.sampled_from(["web", "db"]))
+    for network in draw(st.sets(IDS, max_size=2)):
+        service.spec.task_template.networks.add(target=network)
+        service.endpoint.virtual_ips.add(network_id=network, addr="10.0.1.2/24")
+    if draw(st.booleans()):
+        service.endpoint.ports.add(target_port=80, published_port=draw(st.integers(80, 82)))
+    return service
+
+
+@st.composite
+def networks(draw):
+    network = pb.Network(id=draw(IDS), vni=draw(st.integers(4096, 4098)))
+    network.spec.name = f"net-{network.id}"
+    network.spec.ingress = draw(st.booleans())
+    return network
+
+
+@st.composite
+def nodes(draw):
+    node = pb.Node(id=draw(NODES))
+    node.status.state = draw(st.sampled_from(["ready", "down", "unknown"]))
+    node.status.addr = draw(st.sampled_from(["", "10.1.0.1", "10.1.0.2"]))
+    node.manager_status.addr = draw(st.sampled_from(["", "10.1.0.1:2377"]))
+    return node
+
+
+def named(kind):
+    return st.builds(
+        lambda id_, data: kind(id=id_, spec={"data": data}), IDS, st.binary(max_size=2)
+    )
+
+
+def by_id(messages):
+    return st.lists(messages, max_size=4).map(lambda many: {one.id: one for one in many})
+
+
+OBJECTS = st.builds(
+    assignments.Objects,
+    cluster=st.builds(
+        lambda keys: pb.Cluster(id="c", gossip_keys=keys), st.lists(st.binary(max_size=2))
+    ),
+    nodes=by_id(nodes()),
+    services=by_id(services()),
+    tasks=by_id(tasks()),
+    networks=by_id(networks()),
+    secrets=by_id(named(pb.Secret)),
+    configs=by_id(named(pb.Config)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(OBJECTS, OBJECTS)
+def test_law_a_merged_difference_is_the_new_state(before, after):
+    old, new = assignments.node_assignments(before, "n1"), assignments.node_assignments(after, "n1")
+    old.version, new.version = 1, 2
+    message = assignments.difference(old, new)
+    if message is None:
+        new.version = 1
+        assert old == new
+    else:
+        assert not message.full
+        kept = old.SerializeToString(deterministic=True)
+        assert assignments.merge(old, message) == new
+        assert old.SerializeToString(deterministic=True) == kept
+    assert assignments.merge(old, new) == new
+    assert assignments.difference(new, new) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(OBJECTS)
+def test_a_node_gets_its_tasks_and_what_they_need_and_no_secret_more(objects):
+    state = assignments.node_assignments(objects, "n1")
+    own = [t for t in objects.tasks.values() if t.node_id == "n1" and t.status.state >= 192]
+    live = [t for t in own if t.status.state <= 512]
+    assert {t.id for t in state.tasks} == {t.id for t in own}
+    wanted = {r.secret_id for t in live for r in t.spec.container_spec.secrets}
+    assert {s.id for s in state.secrets} == wanted & objects.secrets.keys()
+    attached = {a.network.id for t in live for a in t.networks_attachments}
+    ingress = {n.id for n in objects.networks.values() if n.spec.ingress}
+    assert {n.id for n in state.networks} == (attached | ingress) & objects.networks.keys()
+    for node in state.nodes:
+        assert node.addr
+        assert node.id == "n1" or objects.nodes[node.id].status.state != "down"
+
+
+def test_networks_are_named_by_id_even_where_the_spec_has_a_name():
+    service = pb.Service(id="s")
+    service.spec.task_template.networks.add(target="backend", aliases=["x"])
+    network = pb.Network(id="netid")
+    network.spec.name = "backend"
+    task = pb.Task(id="t", node_id="n1")
+    task.status.state = pb.TASK_STATE_RUNNING
+    task.networks_attachments.add().network.id = "netid"
+    objects = assignments.Objects(
+        cluster=pb.Cluster(),
+        services={"s": service},
+        tasks={"t": task},
+        networks={"netid": network},
+    )
+    (view,) = assignments.node_assignments(objects, "n1").services
+    assert (view.networks[0].target, list(view.networks[0].aliases)) == ("netid", ["x"])
+    assert view.endpoint_mode == "vip"
+
+
+def test_running_is_no_news_but_an_end_is():
+    task = pb.Task(id="t", node_id="n1")
+
+    def state(value):
+        task.status.state = value
+        return assignments.node_assignments(
+            assignments.Objects(cluster=pb.Cluster(), tasks={"t": task}), "n1"
+        )
+
+    running = state(pb.TASK_STATE_RUNNING)
+    assert assignments.difference(state(pb.TASK_STATE_ASSIGNED), running) is None
+    assert assignments.difference(running, state(pb.TASK_STATE_FAILED)) is not None
+
+
+def test_agents_beat_every_second_or_as_often_as_the_cluster_says():
+    cluster = pb.Cluster()
+    assert (
+        assignments.node_assignments(assignments.Objects(cluster), "n1").heartbeat_period == 10**9
+    )
+    cluster.spec.dispatcher.heartbeat_period = 10**8
+    assert (
+        assignments.node_assignments(assignments.Objects(cluster), "n1").heartbeat_period == 10**8
+    )
+
+
+def test_a_difference_needs_a_state():
+    with pytest.raises(WireError, match="incremental"):
+        assignments.merge(None, pb.Assignments(version=2))

@@ -1,0 +1,324 @@
+"""Laws of the plan for namespaces, on a model of the kernel."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnet.gwbridge import desired as gwbridge
+from meshnet.kernel.encode import Link, Rule
+from meshnet.kernel.host import conflicting_route
+from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
+from meshnet.netstate import changes as ch
+from meshnet.netstate.netns_plan import plan
+from meshnet.netstate.values import NetnsState, Observed, RouteSpec
+from meshnet.overlay import desired as overlay
+
+DIR = Path("/run/netns")
+BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
+
+
+class Kernel:
+    """Namespaces as the kernel keeps them; ``make`` does what a change says, or fails loudly."""
+
+    def __init__(self, containers: set[str]) -> None:
+        self.netns: dict[str | None, NetnsState] = {None: NetnsState()}
+        for path in containers:
+            self.netns[path] = NetnsState()
+        self.peers: dict[tuple[str | None, str], tuple[str | None, str]] = {}
+        self._add(None, BRIDGE.name, "bridge", 1500)
+
+    @property
+    def made(self) -> frozenset[str]:
+        return frozenset(p for p in self.netns if p is not None and p.startswith(str(DIR)))
+
+    def todo(self, snapshot: Snapshot, *, prune: bool = True) -> Iterator[list[ch.Change]]:
+        """What overlay, then gwbridge plan; only the overlay owns namespaces."""
+        wanted = overlay.desired(snapshot, DIR)
+        yield plan(wanted, Observed(dict(self.netns), self.made), prune=prune)
+        yield plan(gwbridge.desired(snapshot), Observed(dict(self.netns)), prune=prune)
+
+    def make(self, changes: list[ch.Change]) -> None:
+        for change in changes:
+            getattr(self, f"_{type(change).__name__}")(change)
+
+    def _set(self, path: str | None, **more: object) -> None:
+        self.netns[path] = replace(self.netns[path], **more)  # type: ignore[arg-type]
+
+    def _add(self, path: str | None, name: str, kind: str, mtu: int, **more: object) -> None:
+        state = self.netns[path]
+        assert name not in state.links, f"{name} exists"
+        link = Link(len(state.links) + 1, name, kind, True, mtu, MacAddress(""), 0)  # noqa: FBT003
+        self._set(path, links={**state.links, name: replace(link, **more)})  # type: ignore[arg-type]
+
+    def _lose(self, path: str | None, name: str) -> None:
+        state = self.netns[path]
+        self._set(
+            path,
+            links={k: v for k, v in state.links.items() if k != name},
+            masters={k: v for k, v in state.masters.items() if name not in {k, v}},
+            addresses=frozenset(a for a in state.addresses if a[0] != name),
+            neighbours=frozenset(n for n in state.neighbours if n[0] != name),
+            fdb=frozenset(f for f in state.fdb if f[0] != name),
+            routes=frozenset(r for r in state.routes if r.name != name),
+            sysctls={k: v for k, v in state.sysctls.items() if f"/{name}/" not in k},
+        )
+
+    def _AddNetns(self, change: ch.AddNetns) -> None:  # noqa: N802
+        assert change.path not in self.netns
+        self.netns[change.path] = NetnsState()
+
+    def _DelNetns(self, change: ch.DelNetns) -> None:  # noqa: N802
+        for name in list(self.netns[change.path].links):
+            self._DelLink(ch.DelLink(change.path, name))
+        del self.netns[change.path]
+
+    def _AddBridge(self, change: ch.AddBridge) -> None:  # noqa: N802
+        self._add(change.netns, change.name, "bridge", change.mtu)
+
+    def _AddVxlan(self, change: ch.AddVxlan) -> None:  # noqa: N802
+        self._add(change.netns, change.name, "vxlan", change.mtu, vxlan=change.vxlan, up=False)
+
+    def _AddVeth(self, change: ch.AddVeth) -> None:  # noqa: N802
+        self._add(change.netns, change.name, "veth", change.mtu)
+        self._add(change.peer_netns, change.peer, "veth", change.mtu, mac=change.peer_mac, up=False)
+        if change.master:
+            assert change.master in self.netns[change.netns].links
+            masters = self.netns[change.netns].masters
+            self._set(change.netns, masters={**masters, change.name: change.master})
+        one, other = (change.netns, change.name), (change.peer_netns, change.peer)
+        self.peers |= {one: other, other: one}
+
+    def _SetLink(self, change: ch.SetLink) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        link = state.links[change.name]
+        link = replace(link, up=True, mtu=change.mtu or link.mtu, mac=change.mac or link.mac)
+        self._set(change.netns, links={**state.links, change.name: link})
+        if change.master:
+            assert change.master in state.links
+            self._set(change.netns, masters={**state.masters, change.name: change.master})
+
+    def _NoLearning(self, change: ch.NoLearning) -> None:  # noqa: N802
+        assert self.netns[change.netns].masters[change.name]
+
+    def _DelLink(self, change: ch.DelLink) -> None:  # noqa: N802
+        if change.name not in self.netns[change.netns].links:
+            return
+        self._lose(change.netns, change.name)
+        other = self.peers.pop((change.netns, change.name), None)
+        if other is not None:
+            self.peers.pop(other, None)
+            self._lose(*other)
+
+    def _AddAddress(self, change: ch.AddAddress) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        assert change.name in state.links
+        self._set(change.netns, addresses=state.addresses | {(change.name, change.address)})
+
+    def _DelAddress(self, change: ch.DelAddress) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        self._set(change.netns, addresses=state.addresses - {(change.name, change.address)})
+
+    def _AddNeighbour(self, change: ch.AddNeighbour) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        assert change.name in state.links
+        kept = {n for n in state.neighbours if n[:2] != (change.name, change.address)}
+        row = (change.name, change.address, change.mac)
+        self._set(change.netns, neighbours=frozenset(kept | {row}))
+
+    def _DelNeighbour(self, change: ch.DelNeighbour) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        kept = {n for n in state.neighbours if n[:2] != (change.name, change.address)}
+        self._set(change.netns, neighbours=frozenset(kept))
+
+    def _AddFdb(self, change: ch.AddFdb) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        assert change.name in state.links
+        is_self = change.vtep is not None
+        kept = {
+            row
+            for row in state.fdb
+            if row[:2] != (change.name, change.mac) or (row[2] is not None) != is_self
+        }
+        row = (change.name, change.mac, change.vtep)
+        self._set(change.netns, fdb=frozenset(kept | {row}))
+
+    def _DelFdb(self, change: ch.DelFdb) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        self._set(change.netns, fdb=state.fdb - {(change.name, change.mac, change.vtep)})
+
+    def _AddRoute(self, change: ch.AddRoute) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        assert state.links[change.name].up
+        spec = RouteSpec(change.name, change.table, change.destination, change.gateway)
+        self._set(change.netns, routes=state.routes | {spec})
+
+    def _AddRule(self, change: ch.AddRule) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        rule = Rule(change.mark, change.mask, change.table, change.priority)
+        self._set(change.netns, rules=state.rules | {rule})
+
+    def _SetSysctl(self, change: ch.SetSysctl) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        self._set(change.netns, sysctls={**state.sysctls, change.key: change.value})
+
+
+def _address(network: int, host: int) -> IPv4Address:
+    return IPv4Address(f"10.0.{network}.{host}")
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    """A small cluster seen from node 1: networks 0 (ingress) to 2, tasks anywhere."""
+    networks = {
+        NetworkId(f"net{n:022d}"[::-1]): Network(
+            NetworkId(f"net{n:022d}"[::-1]),
+            f"net{n}",
+            Vni(4096 + n),
+            IPv4Network(f"10.0.{n}.0/24"),
+            _address(n, 1),
+            ingress=n == 0,
+        )
+        for n in range(draw(st.integers(0, 3)))
+    }
+    names = list(networks)
+    nodes = {
+        NodeId(f"node{n}"): Node(
+            NodeId(f"node{n}"),
+            f"h{n}",
+            IPv4Address(f"192.168.0.{n}"),
+            draw(st.sampled_from((1500, 1400))),
+            _address(0, 200 + n) if draw(st.booleans()) else None,
+        )
+        for n in range(1, draw(st.integers(2, 4)))
+    }
+    endpoints, sandboxes = {}, {}
+    for t in range(2, 2 + draw(st.integers(0, 6))):
+        on = draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+        on.sort(key=names.index)
+        where = draw(st.sampled_from(list(nodes)))
+        way_out = draw(st.booleans())
+        kept = "".join(str(names.index(n)) for n in on)  # a task keeps its networks for life
+        task = TaskId(f"{t}x{kept}x{way_out:d}".ljust(25, "0"))
+        addresses = {network: _address(names.index(network), t) for network in on}
+        endpoints[task] = Endpoint(task, f"web.{t}", where, ServiceId("web"), addresses)
+        if where == "node1":
+            sandboxes[task] = Sandbox(
+                task,
+                f"/containers/{task}",
+                tuple((network, IPv4Interface(f"{addresses[network]}/24")) for network in on),
+                IPv4Interface(f"172.18.0.{t + 1}/16") if way_out else None,
+            )
+    return Snapshot(1, NodeId("node1"), nodes, networks, {}, endpoints, sandboxes, BRIDGE)
+
+
+def kernel_for(*seen: Snapshot) -> Kernel:
+    return Kernel({box.netns for snapshot in seen for box in snapshot.sandboxes.values()})
+
+
+@given(snapshots())
+def test_after_the_changes_nothing_is_left_to_do(snapshot: Snapshot):
+    kernel = kernel_for(snapshot)
+    for changes in kernel.todo(snapshot):
+        kernel.make(changes)
+    assert list(kernel.todo(snapshot)) == [[], []]
+
+
+@given(snapshots(), snapshots())
+def test_any_state_becomes_any_other(old: Snapshot, new: Snapshot):
+    kernel = kernel_for(old, new)
+    for snapshot in (old, new):
+        for changes in kernel.todo(snapshot):
+            kernel.make(changes)
+    assert list(kernel.todo(new)) == [[], []]
+    fresh = kernel_for(new)
+    for changes in fresh.todo(new):
+        fresh.make(changes)
+    for path, state in fresh.netns.items():  # where it came from leaves no trace
+        reached = kernel.netns[path]
+        assert reached.links.keys() == state.links.keys()
+        assert reached.addresses == state.addresses
+        assert reached.neighbours == state.neighbours
+        assert reached.fdb == state.fdb
+    made = {str(DIR / overlay.netns_name(n)) for n in new.networks if _is_used(new, n)}
+    assert kernel.made == made
+
+
+def _is_used(snapshot: Snapshot, network: NetworkId) -> bool:
+    on = {n for box in snapshot.sandboxes.values() for n, _ in box.networks}
+    return network in on or snapshot.networks[network].ingress
+
+
+@given(snapshots(), st.randoms(use_true_random=False))
+def test_the_order_of_what_is_said_does_not_matter(snapshot: Snapshot, rng: random.Random):
+    def shuffled(mapping):
+        items = list(mapping.items())
+        rng.shuffle(items)
+        return dict(items)
+
+    other = replace(
+        snapshot,
+        nodes=shuffled(snapshot.nodes),
+        networks=shuffled(snapshot.networks),
+        endpoints=shuffled(snapshot.endpoints),
+        sandboxes=shuffled(snapshot.sandboxes),
+    )
+    kernel = kernel_for(snapshot)
+    assert list(kernel.todo(snapshot)) == list(kernel.todo(other))
+
+
+@given(snapshots(), snapshots())
+def test_nothing_is_lost_before_the_snapshot_is_complete(old: Snapshot, new: Snapshot):
+    kernel = kernel_for(old, new)
+    for changes in kernel.todo(old):
+        kernel.make(changes)
+    less = replace(old, sandboxes={}, endpoints={}, networks={}, gwbridge=None)
+    for changes in kernel.todo(less, prune=False):
+        assert not [c for c in changes if type(c).__name__.startswith("Del")]
+
+
+@given(snapshots())
+def test_a_container_that_ended_is_passed_over(snapshot: Snapshot):
+    kernel = Kernel(set())
+    for changes in kernel.todo(snapshot):
+        kernel.make(changes)
+    assert list(kernel.todo(snapshot)) == [[], []]
+
+
+def test_a_remote_endpoint_is_reached_through_its_node():
+    network = NetworkId("n" * 25)
+    here, there, task = NodeId("node1"), NodeId("node2"), TaskId("t" * 25)
+    snapshot = Snapshot(
+        1,
+        here,
+        {
+            here: Node(here, "h1", IPv4Address("192.168.0.1")),
+            there: Node(there, "h2", IPv4Address("192.168.0.2"), underlay_mtu=1400),
+        },
+        {
+            network: Network(
+                network, "ingress", Vni(4096), IPv4Network("10.0.0.0/24"), _address(0, 1),
+                ingress=True,
+            )
+        },
+        {},
+        {task: Endpoint(task, "web.1", there, None, {network: _address(0, 9)})},
+    )  # fmt: skip
+    spec = overlay.desired(snapshot, DIR).specs[str(DIR / overlay.netns_name(network))]
+    mac = mac_of(_address(0, 9))
+    assert spec.fdb == {("vx0", mac, IPv4Address("192.168.0.2")), ("vx0", mac, None)}
+    assert spec.neighbours == {("vx0", _address(0, 9), mac)}
+    assert spec.vxlans["vx0"].mtu == 1350
+
+
+def test_a_subnet_that_a_route_covers_conflicts():
+    routes = [(IPv4Network("192.168.0.0/24"), "eth0"), (IPv4Network("10.0.0.0/8"), "tun0")]
+    assert conflicting_route(IPv4Network("10.0.9.0/24"), routes) == routes[1]
+    assert conflicting_route(IPv4Network("172.20.0.0/16"), routes) is None
