@@ -12,7 +12,7 @@ import grpc.aio
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
-from meshnet_control.node.member import Membership
+from meshnet_control.node.member import ClusterMember
 from meshnet_control.node.node import Node
 
 NAME: Final = "admin.sock"
@@ -49,7 +49,7 @@ class Admin(control_pb2_grpc.AdminServicer):
         return reply
 
 
-def _add(reply: pb.StatusReply, membership: Membership) -> None:
+def _add(reply: pb.StatusReply, membership: ClusterMember) -> None:
     who = membership.identity
     reply.node_id, reply.cluster_id, reply.role = who.node_id, who.cluster_id, who.role
     reply.addr = who.advertise_addr

@@ -2,7 +2,7 @@
 
 ```
  docker.sock ── Gateway ──┐
- admin.sock ─── Admin ────┼── Node ── Membership (while in a cluster)
+ admin.sock ─── Admin ────┼── Node ── ClusterMember (while in a cluster)
  engine ───── Docker SDK ─┘
 ```
 A part that fails by a programming error ends the process; the next one finds kernel and containers
@@ -28,9 +28,9 @@ from typing import Any, Final
 
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
-from meshnet.kernel.rtnl import RouteDoor
+from meshnet.kernel.rtnl import RtnlClient
 from meshnet_control.admin import Admin, AdminServer
-from meshnet_control.engine.client import Engine
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import Gateway
 from meshnet_control.host.processes import engine as engine_url
 from meshnet_control.host.processes import revive_resolver, run_dir, state_dir
@@ -93,7 +93,7 @@ class Daemon:
         self._places.run_dir.mkdir(parents=True, exist_ok=True)  # docker.sock is for its group
         self._places.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with AsyncExitStack() as stack:
-            engine = Engine(engine_url())
+            engine = EngineClient(engine_url())
             stack.push_async_callback(engine.close)
             name = hostname()
             described = await engine.describe(name)
@@ -141,16 +141,16 @@ class Daemon:
 
 def conflicting_route(subnet: str) -> str | None:
     """Destination and link of a route of this host that overlaps ``subnet`` (CIDR), or None."""
-    door = RouteDoor()
+    rtnl = RtnlClient()
     try:
-        found = host.conflicting_route(IPv4Network(subnet, strict=False), host.host_routes(door))
+        found = host.conflicting_route(IPv4Network(subnet, strict=False), host.host_routes(rtnl))
     finally:
-        door.close()
+        rtnl.close()
     return f"{found[0]} dev {found[1]}" if found is not None else None
 
 
 async def _clean_up(places: Places) -> None:
-    engine = Engine(engine_url())
+    engine = EngineClient(engine_url())
     try:
         for line in await clean_up(places.run_dir, engine):
             print(line)  # noqa: T201 - the command's output

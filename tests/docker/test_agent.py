@@ -12,7 +12,7 @@ import pytest
 from meshnet_control.agent.agent import Agent, remove_task_containers
 from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.engine.client import Engine
+from meshnet_control.engine.client import EngineClient
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
@@ -87,12 +87,12 @@ class Desk:
 
 @asynccontextmanager
 async def desk(engine, run_dir):
-    door = Engine(engine.url)
+    client = EngineClient(engine.url)
     wires = Wires()
     made = Desk(None, wires, engine)
-    bridge = await door.gwbridge()
+    bridge = await client.gwbridge()
     made.agent = Agent(
-        door,
+        client,
         wires,
         made.report,
         node_id=NODE,
@@ -107,7 +107,7 @@ async def desk(engine, run_dir):
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
-        await door.close()
+        await client.close()
 
 
 @pytest.fixture
@@ -329,6 +329,6 @@ async def test_seven_at_once(engine, run_dir, record_property):
         print(f"7 tasks from assigned to running: {took:.2f} s")  # noqa: T201
         gateways = {sandbox.gateway_address for sandbox in d.wires.sandboxes.values()}
         assert len(gateways) == 7
-        await remove_task_containers(Engine(engine.url))
+        await remove_task_containers(EngineClient(engine.url))
         for one in tasks:
             await d.reaches(one.id, pb.TASK_STATE_FAILED)

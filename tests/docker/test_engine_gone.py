@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from meshnet_control.engine.client import RESYNC, Engine, EngineGoneError
+from meshnet_control.engine.client import RESYNC, EngineClient, EngineGoneError
 
 pytestmark = [
     pytest.mark.docker,
@@ -57,27 +57,27 @@ async def test_it_is_said_once_and_who_waits_is_told(engine, tmp_path, caplog):
     caplog.set_level(logging.INFO, "meshnet_control.engine.client")
     way = Way(engine.socket, tmp_path / "way.sock")
     await way.up()
-    door = Engine(f"unix://{way.path}")
+    client = EngineClient(f"unix://{way.path}")
 
     async def follow():
-        async for event in door.events():
+        async for event in client.events():
             assert event.action == RESYNC
 
     following = asyncio.create_task(follow())
     try:
         for cut in (1, 2):
-            await door.containers([])
-            await door.answers(5.0)
+            await client.containers([])
+            await client.answers(5.0)
             await way.cut()
             for _ in range(20):
                 with pytest.raises(EngineGoneError):
-                    await door.containers([])
-            waiting = [asyncio.create_task(door.answers(20.0)) for _ in range(5)]
+                    await client.containers([])
+            waiting = [asyncio.create_task(client.answers(20.0)) for _ in range(5)]
             began = time.monotonic()
             await way.up()
             await asyncio.gather(*waiting)
             assert time.monotonic() - began < 5
-            await door.containers([])
+            await client.containers([])
             said = [record.message for record in caplog.records]
             assert len(said) == 2 * cut, said
             assert said[-2].startswith("Cannot connect to the Docker daemon at unix://")
@@ -85,6 +85,6 @@ async def test_it_is_said_once_and_who_waits_is_told(engine, tmp_path, caplog):
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-        await door.close()
+        await client.close()
         await way.cut()
         gc.collect()

@@ -10,7 +10,7 @@ from subprocess import CalledProcessError
 
 import pytest
 
-from meshnet_control.engine.client import GWBRIDGE, Engine
+from meshnet_control.engine.client import GWBRIDGE, EngineClient
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper, recipe
 
 pytestmark = pytest.mark.docker
@@ -18,8 +18,8 @@ OPTIONS = {"com.docker.network.bridge.name": GWBRIDGE, "com.docker.network.drive
 
 
 @pytest.fixture
-async def door(engine):
-    made = Engine(engine.url)
+async def client(engine):
+    made = EngineClient(engine.url)
     yield made
     await made.close()
     engine.docker("network", "rm", GWBRIDGE, check=False)
@@ -54,11 +54,11 @@ async def comes_back(engine, before, seconds=10.0):
         ["ip", "link", "del", GWBRIDGE],
     ],
 )
-async def test_it_comes_back(engine, door, tmp_path, damage, made_by):
+async def test_it_comes_back(engine, client, tmp_path, damage, made_by):
     if made_by == "user":
         options = [word for key, value in OPTIONS.items() for word in ("-o", f"{key}={value}")]
         engine.docker("network", "create", "--subnet", "172.30.9.0/24", *options, GWBRIDGE)
-    keeper = GwbridgeKeeper(door, tmp_path, f"/proc/{engine.pid}/ns/net")
+    keeper = GwbridgeKeeper(client, tmp_path, f"/proc/{engine.pid}/ns/net")
     bridge = await keeper.start()
     keeping = asyncio.create_task(keeper.run())
     try:
@@ -74,11 +74,11 @@ async def test_it_comes_back(engine, door, tmp_path, damage, made_by):
 
 
 async def test_what_was_taken_while_nobody_looked_comes_back_with_its_addresses(
-    engine, door, tmp_path
+    engine, client, tmp_path
 ):
     options = ["-o", f"com.docker.network.bridge.name={GWBRIDGE}"]
     engine.docker("network", "create", "--subnet", "172.30.9.0/24", *options, GWBRIDGE)
     host = f"/proc/{engine.pid}/ns/net"
-    bridge = await GwbridgeKeeper(door, tmp_path, host).start()
+    bridge = await GwbridgeKeeper(client, tmp_path, host).start()
     engine.docker("network", "rm", GWBRIDGE)
-    assert await GwbridgeKeeper(door, tmp_path, host).start() == bridge
+    assert await GwbridgeKeeper(client, tmp_path, host).start() == bridge

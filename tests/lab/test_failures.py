@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
@@ -209,7 +209,7 @@ def test_the_ingress_network_keeps_clear_of_the_hosts_own_networks(play):
             asked = f"docker network inspect -f '{form}' ingress"
             return str(play.attempt("h1", asked)[1]).strip()
 
-        door.wait_for("the subnet", lambda: subnet() == "10.0.1.0/24", timeout_s=5)
+        adapter.wait_for("the subnet", lambda: subnet() == "10.0.1.0/24", timeout_s=5)
         network = "docker network create -d overlay --subnet 10.0.0.0/25 n"
         refuses(play, "h1", network, f"overlaps with the route {route} of this host")
         does(play, "h1", "docker swarm leave --force")
@@ -304,7 +304,7 @@ def test_an_unknown_image_is_rejected_in_the_engines_words_and_not_in_a_tight_lo
     def rejected() -> bool:
         return any("Rejected" in task and words in task for task in tasks(cluster, "unknown"))
 
-    door.wait_for("the task to be rejected", rejected, timeout_s=15)
+    adapter.wait_for("the task to be rejected", rejected, timeout_s=15)
     ends = time.monotonic() + 3
     while time.monotonic() < ends:
         assert len(tasks(cluster, "unknown")) <= 2
@@ -320,7 +320,7 @@ def test_a_published_port_that_a_program_of_the_host_holds_is_the_services(clust
             code, said = cluster.attempt("client", "curl -sS -m 2 http://h1:8081/")
             return bool(code == 0 and said.startswith("web:1 "))
 
-        door.wait_for("the service to answer", answers, timeout_s=15)
+        adapter.wait_for("the service to answer", answers, timeout_s=15)
     does(cluster, "h1", "docker service rm held")
 
 
@@ -342,7 +342,7 @@ def test_a_manager_that_cannot_go_on_says_why_and_goes_on_later(cluster):
     def back() -> bool:
         return bool(cluster.attempt("h1", "docker service ls")[0] == 0)
 
-    door.wait_for("the manager to be back", back, timeout_s=20)
+    adapter.wait_for("the manager to be back", back, timeout_s=20)
     assert swarm(cluster, "h1")["NodeID"] == who
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
@@ -40,7 +40,7 @@ def traces() -> set[str]:
         if entry.name.isdigit():
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                marked = f"{door.MARKER}={NAME}/".encode() in (entry / "environ").read_bytes()
+                marked = f"{adapter.MARKER}={NAME}/".encode() in (entry / "environ").read_bytes()
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
             if marked or NAME in line:
@@ -82,9 +82,9 @@ def test_down_leaves_nothing_behind(lab):
     lab.up(quiet)
     assert traces() > before
     docker = ("docker", "run", "-d", "-p", "8080:80", "meshnet/web:1")
-    container = door.run(lab.command("h1", docker)).strip()
+    container = adapter.run(lab.command("h1", docker)).strip()
     assert container
-    said = door.run(lab.command("client", ["curl", "-s", "http://h1:8080/"]))
+    said = adapter.run(lab.command("client", ["curl", "-s", "http://h1:8080/"]))
     assert said == f"web:1 {container[:12]} sees 192.168.50.100\n"
     lab.down(quiet)
     need_no_more_than(before)
@@ -103,14 +103,14 @@ def test_a_failed_up_leaves_nothing_behind(lab, tmp_path, monkeypatch):
 
 def test_a_failed_up_leaves_a_lab_that_was_there(lab, tmp_path, monkeypatch):
     lab.up(quiet)
-    first = door.inits(lab.layout)
+    first = adapter.inits(lab.layout)
     broken = tmp_path / "dockerd"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(LabError, match="h3: dockerd ended"):
         Lab(Layout(NAME, 3), engine_only=True).up(quiet)
-    assert door.inits(lab.layout) == first
+    assert adapter.inits(lab.layout) == first
     assert not lab.layout.state_dir("h3").exists()
 
 
@@ -133,60 +133,62 @@ def shared():
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_up_over_a_half_removed_lab_repairs_it(shared, damage):
     lab = shared
-    pids = door.inits(lab.layout)
+    pids = adapter.inits(lab.layout)
     lan = lab.layout.netns("lan")
     match damage:
         case "namespace":
-            door.run(["ip", "netns", "del", lab.layout.netns("h1")])
+            adapter.run(["ip", "netns", "del", lab.layout.netns("h1")])
         case "process":
             os.kill(pids["h1"], signal.SIGKILL)
         case "port":
-            door.run(["ip", "-n", lan, "link", "del", "h1"])
+            adapter.run(["ip", "-n", lan, "link", "del", "h1"])
         case "bridge":
-            door.run(["ip", "-n", lan, "link", "del", "br0"])
+            adapter.run(["ip", "-n", lan, "link", "del", "br0"])
         case "lan":
-            door.run(["ip", "netns", "del", lan])
+            adapter.run(["ip", "netns", "del", lan])
         case "engine":
-            door.run(door.enter(pids["h1"], ["sh", "-c", "kill -9 $(cat /run/docker.pid)"], {}))
+            adapter.run(
+                adapter.enter(pids["h1"], ["sh", "-c", "kill -9 $(cat /run/docker.pid)"], {})
+            )
         case "run files":
             shutil.rmtree(lab.layout.run_root / lab.layout.name)
         case "state files":
             shutil.rmtree(lab.layout.state_root / lab.layout.name)
     lab.up(quiet)
-    assert door.observe(lab.layout).members == MEMBERS
+    assert adapter.observe(lab.layout).members == MEMBERS
     for host in ("h1", "h2"):
-        said = door.run(
+        said = adapter.run(
             lab.command("client", ["sh", "-c", f"getent ahostsv4 {host} && echo known"])
         )
         assert "known" in said
-        assert door.run(lab.command(host, ["docker", "images", "-q", "meshnet/web:1"])).strip()
-        door.run(["docker", "-H", lab.socket(host), "version"])
-    assert door.run(["ip", "-n", lan, "-o", "link", "show", "master", "br0"]).count("\n") == 3
+        assert adapter.run(lab.command(host, ["docker", "images", "-q", "meshnet/web:1"])).strip()
+        adapter.run(["docker", "-H", lab.socket(host), "version"])
+    assert adapter.run(["ip", "-n", lan, "-o", "link", "show", "master", "br0"]).count("\n") == 3
 
 
 def test_up_twice_changes_nothing(lab):
     lab.up(quiet)
-    first = door.inits(lab.layout)
+    first = adapter.inits(lab.layout)
     lab.up(quiet)
-    assert door.inits(lab.layout) == first
+    assert adapter.inits(lab.layout) == first
 
 
 def test_fewer_hosts_removes_the_others(lab):
     lab.up(quiet)
     smaller = Lab(Layout(NAME, 1), engine_only=True)
     smaller.up(quiet)
-    assert door.observe(lab.layout).members == {"h1", "client"}
+    assert adapter.observe(lab.layout).members == {"h1", "client"}
     assert not lab.layout.state_dir("h2").exists()
 
 
 def test_a_killed_host_is_silent_and_comes_back_with_its_disk(lab):
     lab.up(quiet)
     run = ["docker", "run", "-d", "--name", "web", "--restart", "always"]
-    door.run(lab.command("h1", [*run, "--network", "host", "meshnet/web:1"]))
+    adapter.run(lab.command("h1", [*run, "--network", "host", "meshnet/web:1"]))
     lab.kill("h1")
     ask = ["curl", "-sS", "-m", "2", "http://h1/"]
     with pytest.raises(LabError, match=r"curl: \((7|28)\)"):
-        door.run(lab.command("client", ask))
+        adapter.run(lab.command("client", ask))
     with pytest.raises(LabError, match="h1 is not running"):
         lab.command("h1", ["true"])
     lab.start("h1", quiet)
@@ -195,18 +197,18 @@ def test_a_killed_host_is_silent_and_comes_back_with_its_disk(lab):
         asked = subprocess.run(lab.command("client", ask), capture_output=True, check=False)
         return asked.stdout.startswith(b"web:1 h1 sees")
 
-    door.wait_for("the container to be back", answers, timeout_s=15)
+    adapter.wait_for("the container to be back", answers, timeout_s=15)
 
 
 def test_a_partition_cuts_two_machines_and_heals(lab):
     lab.up(quiet)
-    door.run(lab.command("h2", ["docker", "run", "-d", "--network", "host", "meshnet/web:1"]))
+    adapter.run(lab.command("h2", ["docker", "run", "-d", "--network", "host", "meshnet/web:1"]))
     ask = ["curl", "-s", "-m", "1", "--retry", "3", "--retry-connrefused", "http://h2/"]
     once = ["curl", "-s", "-m", "1", "http://h2/"]
-    assert "sees" in door.run(lab.command("client", ask))
+    assert "sees" in adapter.run(lab.command("client", ask))
     lab.partition("client", "h2")
     with pytest.raises(LabError):
-        door.run(lab.command("client", once))
-    assert "sees" in door.run(lab.command("h1", ask))
+        adapter.run(lab.command("client", once))
+    assert "sees" in adapter.run(lab.command("h1", ask))
     lab.heal("client", "h2")
-    assert "sees" in door.run(lab.command("client", ask))
+    assert "sees" in adapter.run(lab.command("client", ask))

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from meshnet.kernel import netns
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play, StepError, answers, in_container
@@ -148,7 +148,7 @@ def test_a_killed_resolver_is_started_again(play):
 
 def test_a_killed_meshnetd_restarts_no_task_and_ends_no_flow(play):
     before = containers(play)
-    client = f"/proc/{door.inits(play.lab.layout)['client']}/ns/net"
+    client = f"/proc/{adapter.inits(play.lab.layout)['client']}/ns/net"
     flows = [begun(client, address) for address in ("192.168.50.11", "192.168.50.12") * REPLICAS]
     for _ in range(3):
         for host in ("h1", "h2"):

@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from meshnet_control.lab import machine as door
-from meshnet_control.lab import scenario
+from meshnet_control.lab import adapter, scenario
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play, answers, in_container, requests
@@ -95,12 +94,12 @@ def test_05_make_service(play):
 
 def test_06_reach_by_name_across_hosts(play):
     lan = ["ip", "netns", "exec", play.lab.layout.netns("lan"), "nft"]
-    door.run([*lan, "-f", "-"], stdin=COUNTER)
+    adapter.run([*lan, "-f", "-"], stdin=COUNTER)
     try:
         scenario.reach_by_name(play)
-        listed = door.run([*lan, "-j", "list", "table", "bridge", "count"])
+        listed = adapter.run([*lan, "-j", "list", "table", "bridge", "count"])
     finally:
-        door.run([*lan, "delete", "table", "bridge", "count"])
+        adapter.run([*lan, "delete", "table", "bridge", "count"])
     counters = [
         part["counter"]["packets"]
         for entry in json.loads(listed)["nftables"]

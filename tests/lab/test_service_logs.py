@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 from docker_clis import distinct_clis
 
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
@@ -158,7 +158,7 @@ def test_followers_see_new_tasks_and_leave_nothing_open(play: Play, docker: str)
         play.quietly("h1", f"kill -9 {' '.join(pids)}")
         for follower in followers:
             follower.communicate()
-    door.wait_for(  # the loop's own files and the engine's kept connections may differ by a few
+    adapter.wait_for(  # the loop's own files and the engine's kept connections may differ by a few
         "the followers' files", lambda: all(
             now <= then + 3 for now, then in zip(held(), before, strict=True)
         ), timeout_s=10,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
 
@@ -107,7 +107,7 @@ def host(machine: Lab, tmp_path: Path) -> Iterator[Host]:
 
 
 def until(what: str, host: Host, wanted: str, *command: str) -> None:
-    door.wait_for(what, lambda: wanted in host.ask(*command)[1], timeout_s=20, interval_s=0.1)
+    adapter.wait_for(what, lambda: wanted in host.ask(*command)[1], timeout_s=20, interval_s=0.1)
 
 
 def with_service(host: Host) -> None:

@@ -95,14 +95,14 @@ async def cluster(tmp_path):
 
 
 class Agent:
-    """A NodeSession and everything it was told."""
+    """A DispatcherClient and everything it was told."""
 
     def __init__(self, identity, **options):
         self.states: list[pb.Assignments] = []
         self.identities: list[Identity] = []
         self.removed = False
         self.changed = asyncio.Event()
-        self.session = dispatcher_client.NodeSession(
+        self.session = dispatcher_client.DispatcherClient(
             identity,
             DESCRIPTION,
             self._take,

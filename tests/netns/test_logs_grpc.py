@@ -20,7 +20,7 @@ from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.manager import log_broker
 from meshnet_control.manager.log_reader import LogReader, Selector
 from meshnet_control.manager.server import ControlServer
-from meshnet_control.node.dispatcher_client import NodeSession
+from meshnet_control.node.dispatcher_client import DispatcherClient
 from meshnet_control.node.log_source import LogSource
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Delete, Put
@@ -91,7 +91,7 @@ class Node:
 
     def connect(self):
         self.source = LogSource(self.engine.path)
-        session = NodeSession(
+        session = DispatcherClient(
             self._identity, pb.NodeDescription(), lambda _: None, alongside=self.source.run
         )
         self.job = asyncio.create_task(session.run())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from meshnet.errors import WireError
 from meshnet.gossip.config import GossipConfig
-from meshnet.gossip.engine import Engine
+from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.events import Event
 from meshnet.gossip.members import Address, State
 from meshnet.model.ids import NodeId
@@ -43,7 +43,7 @@ class Cluster:
         self._order = 0
         self._starts = 0
         self._cut: set[frozenset[Address]] = set()
-        self.engines: dict[Address, Engine] = {}
+        self.engines: dict[Address, GossipEngine] = {}
         for number in range(size):
             self.start(number)
 
@@ -55,11 +55,11 @@ class Cluster:
     def id_of(number: int) -> NodeId:
         return NodeId(f"node-{number}")
 
-    def start(self, number: int) -> Engine:
+    def start(self, number: int) -> GossipEngine:
         """Starts (or starts again, with nothing remembered) one engine."""
         self._starts += 1
         address = self.address(number)
-        engine = Engine(
+        engine = GossipEngine(
             GossipConfig.lan(),
             self.id_of(number),
             address,
@@ -83,7 +83,7 @@ class Cluster:
     def heal(self) -> None:
         self._cut.clear()
 
-    def engine(self, number: int) -> Engine:
+    def engine(self, number: int) -> GossipEngine:
         return self.engines[self.address(number)]
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
@@ -152,5 +152,5 @@ class Cluster:
                 self.events.append((self.now, address, event))
 
 
-def _self(engine: Engine) -> NodeId:
+def _self(engine: GossipEngine) -> NodeId:
     return engine._self_id

@@ -1,7 +1,7 @@
 """A cluster in memory: the whole orchestration, and agents that do as told.
 
-The store is the View; writes get their times here as the store would set them. Agents follow the
-desired state one observed state a tick.
+The store is the StoreView; writes get their times here as the store would set them. Agents follow
+the desired state one observed state a tick.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from copy import deepcopy
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import pipeline
-from meshnet_control.orchestrate.store_view import Put, View, changed
+from meshnet_control.orchestrate.store_view import Put, StoreView, changed
 from meshnet_control.orchestrate.tasks import SECOND, live, stamp, terminal
 from meshnet_control.store.store import Object
 
@@ -46,7 +46,7 @@ class Cluster:
     """Objects and a clock."""
 
     def __init__(self, *objects: pb.Node | pb.Service | pb.Cluster, seed: int = 1) -> None:
-        self.view = View.of(objects)
+        self.view = StoreView.of(objects)
         self.rng = random.Random(seed)
         self.now = 1000.0
         self.index = 10

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from simulated_gossip import Cluster
 
-from meshnet.gossip.engine import Engine
+from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.members import State
 from meshnet.gossip.wire import KeyRing
 
@@ -151,7 +151,7 @@ def test_order_and_repetition_of_datagrams_do_not_matter(cluster):
             c.engine(number).set_record(f"ep/{i}", bytes([number, i]), c.now)
     c.run(10, until=c.agree)
     packets = []
-    engine: Engine = c.engine(0)
+    engine: GossipEngine = c.engine(0)
     for i in range(20):
         engine.set_record("ep/0", bytes([i]), c.now)
         packets += [d for d, to in engine.datagrams_to_send(c.now) if to == c.address(1)]

@@ -34,7 +34,7 @@ from meshnet_control.engine.client import (
     NODE_LABEL,
     RESYNC,
     TASK_LABEL,
-    Engine,
+    EngineClient,
     EngineError,
     EngineGoneError,
     EngineNotFoundError,
@@ -60,7 +60,7 @@ class Agent:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EngineClient,
         dataplane: DataPlane,
         report: Callable[[str, pb.TaskStatus], None],
         *,
@@ -241,7 +241,7 @@ class Agent:
             _log.warning("%s", error)
 
 
-async def remove_task_containers(engine: Engine) -> int:
+async def remove_task_containers(engine: EngineClient) -> int:
     """Removes every task container of ours, whatever node it was made by; how many there were."""
     found = await engine.containers([container.TASK_LABEL])
     await asyncio.gather(*(engine.remove(entry["Id"]) for entry in found))

@@ -23,7 +23,7 @@ from meshnet_control.agent import container, gate, gate_fifo, host_ports, step
 from meshnet_control.agent.step import Action, Seen, TaskView
 from meshnet_control.agent.task_dir import TaskDir
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.engine.client import Engine, EngineGoneError, EngineNotFoundError, Event
+from meshnet_control.engine.client import EngineClient, EngineGoneError, EngineNotFoundError, Event
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class DataPlane(Protocol):
 class Host:
     """What all workers of a node share."""
 
-    engine: Engine
+    engine: EngineClient
     dataplane: DataPlane
     report: Callable[[str, pb.TaskStatus], None]
     place: container.Place
@@ -207,7 +207,7 @@ class Worker:
     async def _judge(self, action: Action, done: asyncio.Future[None]) -> None:
         try:
             done.result()
-        except EngineGoneError:  # which the engine's door says, once for all tasks
+        except EngineGoneError:  # which the engine's client says, once for all tasks
             await asyncio.sleep(_RETRY_S)
             await self._host.engine.answers(_GONE_S)
         except (MeshnetError, OSError) as error:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab, Report, need_root
 from meshnet_control.lab.layout import DEFAULT_NAME, MAX_HOSTS
 from meshnet_control.lab.play import Play, Show, StepError
@@ -113,7 +113,7 @@ def status() -> None:
     """Show the lab's machines."""
     need_root()
     current = Lab.current()
-    observed = door.observe(current.layout)
+    observed = adapter.observe(current.layout)
     if not observed.members:
         click.echo("the lab is not up")
         return
@@ -161,7 +161,7 @@ def demo(*, hosts: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
     current = Lab.current()
     play = Play(Lab(replace(current.layout, size=hosts)), show=_audience(console))
-    if door.observe(current.layout).members:
+    if adapter.observe(current.layout).members:
         console.print("A lab is up: it is taken down first, the scenario begins with nothing.")
         current.down(lambda *_: None)
     began = time.monotonic()

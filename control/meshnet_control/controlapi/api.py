@@ -1,4 +1,4 @@
-"""The control API of one cluster: every kind of object behind one door."""
+"""The control API of one cluster: every kind of object behind one interface."""
 
 from __future__ import annotations
 

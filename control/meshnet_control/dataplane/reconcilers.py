@@ -47,7 +47,7 @@ def kernel_operations() -> tuple[Operations[Any, Any, Any], ...]:
     )
 
 
-class KernelSide:
+class NodeReconcilers:
     """What realises Snapshots on this host.
 
     Args:

@@ -1,4 +1,4 @@
-"""The door to the local Docker Engine; the Docker SDK is imported here and nowhere else.
+"""The client of the local Docker Engine; the Docker SDK is imported here and nowhere else.
 
 Every call runs in a bounded pool of threads, so that many tasks start at once and the loop never
 blocks. Errors of the SDK become ours once, with the engine's own words.
@@ -83,7 +83,7 @@ class Event:
     """Of a ``die``."""
 
 
-class Engine:
+class EngineClient:
     """A client of the local engine.
 
     Args:

@@ -30,7 +30,7 @@ from typing import Any, Final
 from meshnet.kernel import netns
 from meshnet.kernel.events import Watchers
 from meshnet.model.snapshot import Gwbridge
-from meshnet_control.engine.client import Engine, EngineError, EngineGoneError, gwbridge_of
+from meshnet_control.engine.client import EngineClient, EngineError, EngineGoneError, gwbridge_of
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class GwbridgeKeeper:
         host_netns: path of the namespace that stands for the host; None: the process's own.
     """
 
-    def __init__(self, engine: Engine, run_dir: Path, host_netns: str | None = None) -> None:
+    def __init__(self, engine: EngineClient, run_dir: Path, host_netns: str | None = None) -> None:
         self._engine = engine
         self._memory = run_dir / MEMORY
         self._host = host_netns

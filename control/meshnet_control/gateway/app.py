@@ -1,7 +1,7 @@
 """The gateway: the Docker Engine API on meshnet's own unix socket.
 
 ```
- unix socket ─ front.py ─┬─ ours ─> this application ─> control API ─> store
+ unix socket ─ proxy.py ─┬─ ours ─> this application ─> control API ─> store
                          └─ every other request, byte for byte ─> the local engine's socket
 ```
 Every answer carries the headers of the engine; refusals are its JSON errors with its words.
@@ -24,11 +24,11 @@ from aiohttp import web
 from meshnet.errors import ControlError, MeshnetError
 from meshnet_control.api.control_pb2 import Config, Secret
 from meshnet_control.gateway import responses, routing
-from meshnet_control.gateway.engine_http import Engine
+from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.http_head import split_version
 from meshnet_control.gateway.node_control import NodeControl
-from meshnet_control.gateway.proxy import Front, listen
-from meshnet_control.gateway.request import Desk
+from meshnet_control.gateway.proxy import Proxy, listen
+from meshnet_control.gateway.request import HandlerContext
 from meshnet_control.gateway.routes.events import EventRoutes
 from meshnet_control.gateway.routes.logs import LogRoutes
 from meshnet_control.gateway.routes.networks import NetworkRoutes
@@ -46,7 +46,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def application(
     node: NodeControl,
-    engine: Engine,
+    engine: EngineHttp,
     conflicting_route: Callable[[str], str | None] = lambda _: None,
 ) -> web.Application:
     """The requests that are ours, as an aiohttp application.
@@ -56,17 +56,17 @@ def application(
         engine: the local engine.
         conflicting_route: name of a host route that overlaps a subnet (CIDR), None without one.
     """
-    desk = Desk(node, engine, conflicting_route)
+    context = HandlerContext(node, engine, conflicting_route)
     app = web.Application(middlewares=[_engine_form(engine)], client_max_size=_MAX_BODY_BYTES)
     for handlers in (
-        System(desk),
-        SwarmRoutes(desk),
-        LogRoutes(desk),
-        EventRoutes(desk),
-        ServiceRoutes(desk),
-        FileRoutes(desk, Secret),
-        FileRoutes(desk, Config),
-        NetworkRoutes(desk),
+        System(context),
+        SwarmRoutes(context),
+        LogRoutes(context),
+        EventRoutes(context),
+        ServiceRoutes(context),
+        FileRoutes(context, Secret),
+        FileRoutes(context, Config),
+        NetworkRoutes(context),
     ):
         for method, path, handler in handlers.routes():
             for at in (path, r"/v{api:\d+\.\d+}" + path):
@@ -78,7 +78,7 @@ def application(
     return app
 
 
-def _engine_form(engine: Engine) -> Callable[..., Awaitable[web.StreamResponse]]:
+def _engine_form(engine: EngineHttp) -> Callable[..., Awaitable[web.StreamResponse]]:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         newest = (await engine.version()).api
@@ -103,7 +103,7 @@ def _engine_form(engine: Engine) -> Callable[..., Awaitable[web.StreamResponse]]
 
 
 def _headers(
-    engine: Engine,
+    engine: EngineHttp,
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def on_prepare(_: web.Request, response: web.StreamResponse) -> None:
         said = await engine.version()
@@ -133,11 +133,11 @@ class Gateway:
         conflicting_route: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._path = path
-        self._engine = Engine(engine_path)
+        self._engine = EngineHttp(engine_path)
         self._runner = web.AppRunner(
             application(node, self._engine, conflicting_route), access_log=None
         )
-        self._front: Front | None = None
+        self._proxy: Proxy | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -150,16 +150,16 @@ class Gateway:
         server = self._runner.server
         if server is None:
             raise RuntimeError("aiohttp made no server")
-        self._front = Front(server, self._engine.path)
-        self._server = await listen(self._front, self._path, group=_gid(_GROUP))
+        self._proxy = Proxy(server, self._engine.path)
+        self._server = await listen(self._proxy, self._path, group=_gid(_GROUP))
 
     async def stop(self) -> None:
         """Cut all connections and remove the socket."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
-        if self._front is not None:
-            await self._front.close()
+        if self._proxy is not None:
+            await self._proxy.close()
         await self._runner.cleanup()
         await self._engine.close()
 

@@ -1,7 +1,7 @@
 """The gateway's own requests to the local engine: version and networks.
 
 The only place of the gateway that speaks HTTP to the engine; streams of users never come here
-(see ``front.py``).
+(see ``proxy.py``).
 
 Be aware: an engine that does not answer is a ``ControlError`` with status 503 and a clear sentence.
 The engine's newest API version is asked once and kept until a connection fails.
@@ -59,7 +59,7 @@ FALLBACK: Final = EngineVersion((1, 41), "")
 """Said while no engine has ever answered."""
 
 
-class Engine:
+class EngineHttp:
     """A client of the local engine.
 
     Args:

@@ -1,6 +1,6 @@
 """The head of one HTTP request as it came over the wire: read it, mark the connection one-shot.
 
-PURE. The front door looks at the first line and a few headers only; it never looks at a body.
+PURE. The proxy looks at the first line and a few headers only; it never looks at a body.
 
 Be aware: this is not an HTTP parser. It splits what a client of the Engine API sends (RFC 9112,
 section 2 to 5); everything it does not understand is the next server's to refuse.

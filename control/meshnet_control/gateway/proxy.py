@@ -1,4 +1,4 @@
-"""The front door: one unix socket, each request routed to meshnet or, byte for byte, to the engine.
+"""The proxy: one unix socket, each request routed to meshnet or, byte for byte, to the engine.
 
 ```
  docker CLI ──unix── read head ──ours?── aiohttp application (in this process, over a socketpair)
@@ -37,7 +37,7 @@ Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
-class Front:
+class Proxy:
     """Serves connections of the gateway's socket.
 
     Args:
@@ -146,7 +146,7 @@ async def _hang_up(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def listen(front: Front, path: Path, *, group: int | None) -> asyncio.Server:
+async def listen(front: Proxy, path: Path, *, group: int | None) -> asyncio.Server:
     """Open the gateway's socket: mode 0660, owned by root and ``group`` (None: root's).
 
     A socket file left over by a dead process is replaced.

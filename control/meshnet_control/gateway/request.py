@@ -16,7 +16,7 @@ from meshnet.errors import ControlError
 from meshnet_control.controlapi.access import Access
 from meshnet_control.controlapi.api import ControlApi
 from meshnet_control.convert.engine_json import from_engine
-from meshnet_control.gateway.engine_http import Engine
+from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.node_control import NodeControl
 from meshnet_control.store.store import Store
 
@@ -32,7 +32,7 @@ NOT_MANAGER: Final = (
 M = TypeVar("M", bound=Message)
 
 
-class Desk:
+class HandlerContext:
     """Shared by all handlers of a gateway.
 
     Args:
@@ -42,7 +42,7 @@ class Desk:
     """
 
     def __init__(
-        self, node: NodeControl, engine: Engine, conflicting_route: Callable[[str], str | None]
+        self, node: NodeControl, engine: EngineHttp, conflicting_route: Callable[[str], str | None]
     ) -> None:
         self.node = node
         self.engine = engine

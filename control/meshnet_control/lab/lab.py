@@ -19,8 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meshnet_control.lab import images, services
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter, images, services
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab_plan import Desired, Make, MakeLan, Unmake, UnmakeLan, plan
 from meshnet_control.lab.layout import DEFAULT_NAME, LAN, Layout
@@ -59,7 +58,7 @@ class Lab:
             LabError: why not; what this call made is gone again.
         """
         need_root()
-        preserved = door.observe(self.layout)
+        preserved = adapter.observe(self.layout)
         archive = images.build()
         try:
             desired = Desired(tuple(machine.name for machine in self.layout.machines))
@@ -70,7 +69,7 @@ class Lab:
             settings = {"hosts": self.layout.size, "engine_only": self.engine_only}
             _settings(self.layout).write_text(json.dumps(settings))
         except BaseException:
-            made = door.observe(self.layout).members - preserved.members
+            made = adapter.observe(self.layout).members - preserved.members
             if not preserved.members:
                 self.down(report)
             else:
@@ -80,12 +79,12 @@ class Lab:
     def down(self, report: Report) -> None:
         """Remove the lab and every file of it; nothing there is success."""
         need_root()
-        everything = door.observe(self.layout).members | self._known_by_files()
+        everything = adapter.observe(self.layout).members | self._known_by_files()
         self._each(sorted(everything), lambda name: self._remove(name, report))
         self._converge(Desired(), report)
-        door.remove_cgroups(f"/{self.layout.name}")
+        adapter.remove_cgroups(f"/{self.layout.name}")
         for root in (self.layout.run_root, self.layout.state_root):
-            door.remove_tree(root / self.layout.name)
+            adapter.remove_tree(root / self.layout.name)
             if root.is_dir() and not any(root.iterdir()):
                 root.rmdir()
 
@@ -93,21 +92,21 @@ class Lab:
         """Power a host off: all its processes die at once, its namespace goes, its disk stays."""
         need_root()
         self.layout.machine(name)
-        if name not in door.observe(self.layout).members:
+        if name not in adapter.observe(self.layout).members:
             raise LabError(f"{name} is not running")
-        door.unmake(self.layout, name)
+        adapter.unmake(self.layout, name)
 
     def start(self, name: str, report: Report) -> None:
         """Power a killed host on again, with the disk it had."""
         need_root()
         machine = self.layout.machine(name)
-        observed = door.observe(self.layout)
+        observed = adapter.observe(self.layout)
         if not observed.bridge:
             raise LabError("the lab is not up: meshnet lab up")
         if observed.is_whole(name):
             raise LabError(f"{name} is running already")
-        door.unmake(self.layout, name)
-        door.make(self.layout, machine)
+        adapter.unmake(self.layout, name)
+        adapter.make(self.layout, machine)
         self._serve(name, images.build(), report)
 
     def partition(self, one: str, other: str) -> None:
@@ -125,7 +124,7 @@ class Lab:
             content = Path(source).read_bytes()
         else:
             content = services.saved_image(source)
-        up = door.observe(self.layout)
+        up = adapter.observe(self.layout)
         for host in self.layout.hosts:
             if up.is_whole(host.name):
                 tags = images.load(content, self.engine_socket(host.name))
@@ -139,14 +138,14 @@ class Lab:
         """
         need_root()
         self.layout.machine(name)
-        pid = door.inits(self.layout).get(name)
+        pid = adapter.inits(self.layout).get(name)
         if pid is None:
             hint = "meshnet lab start " + name if self._known_by_files() else "meshnet lab up"
             raise LabError(f"{name} is not running ({hint})")
         where = (
             cwd if cwd is not None and Path(cwd).is_dir() and not cwd.startswith("/run") else "/"
         )
-        return door.enter(pid, argv, self.environment(name), cwd=where)
+        return adapter.enter(pid, argv, self.environment(name), cwd=where)
 
     def environment(self, name: str) -> dict[str, str]:
         """What commands on a machine find in their environment, besides the caller's."""
@@ -174,7 +173,7 @@ class Lab:
         machine = self.layout.machine(name)
         if not machine.is_host:
             return
-        pid = door.inits(self.layout)[name]
+        pid = adapter.inits(self.layout)[name]
         report(name, "engine")
         services.ensure_engine(self.layout, name, pid)
         report(name, "images")
@@ -185,28 +184,28 @@ class Lab:
         report(name, "ready")
 
     def _converge(self, desired: Desired, report: Report) -> None:
-        changes = plan(desired, door.observe(self.layout))
+        changes = plan(desired, adapter.observe(self.layout))
         unmade = [change.member for change in changes if isinstance(change, Unmake)]
-        self._each(unmade, lambda name: door.unmake(self.layout, name))
+        self._each(unmade, lambda name: adapter.unmake(self.layout, name))
         for change in changes:
             if isinstance(change, UnmakeLan):
-                door.unmake_lan(self.layout)
+                adapter.unmake_lan(self.layout)
             elif isinstance(change, MakeLan):
-                door.make_lan(self.layout)
+                adapter.make_lan(self.layout)
         made = [change.member for change in changes if isinstance(change, Make)]
 
         def make(name: str) -> None:
             report(name, "namespace")
-            door.make(self.layout, self.layout.machine(name))
+            adapter.make(self.layout, self.layout.machine(name))
             if name not in {host.name for host in self.layout.hosts}:
                 report(name, "ready")
 
         self._each(made, make)
 
     def _remove(self, name: str, report: Report) -> None:
-        door.unmake(self.layout, name)
+        adapter.unmake(self.layout, name)
         for directory in (self.layout.run_dir(name), self.layout.state_dir(name)):
-            door.remove_tree(directory)
+            adapter.remove_tree(directory)
         report(name, "gone")
 
     def _known_by_files(self) -> frozenset[str]:
@@ -222,13 +221,13 @@ class Lab:
         lan = self.layout.netns(LAN)
         a, b = self.layout.machine(one).mac, self.layout.machine(other).mac
         nft = ["ip", "netns", "exec", lan, "nft", "-f", "-"]
-        tables = door.run(["ip", "netns", "exec", lan, "nft", "list", "tables"])
+        tables = adapter.run(["ip", "netns", "exec", lan, "nft", "list", "tables"])
         if "bridge meshnet_lab" not in tables:
-            door.run(nft, stdin=_CUT)
+            adapter.run(nft, stdin=_CUT)
         both = f"{a} . {b}, {b} . {a}"
         if verb == "delete":  # an element must be there to be deleted
-            door.run(nft, stdin=f"add element bridge meshnet_lab cut {{ {both} }}\n")
-        door.run(nft, stdin=f"{verb} element bridge meshnet_lab cut {{ {both} }}\n")
+            adapter.run(nft, stdin=f"add element bridge meshnet_lab cut {{ {both} }}\n")
+        adapter.run(nft, stdin=f"{verb} element bridge meshnet_lab cut {{ {both} }}\n")
 
     @staticmethod
     def _each(names: Iterable[str], work: Callable[[str], None]) -> None:

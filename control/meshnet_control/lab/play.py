@@ -137,7 +137,7 @@ def answers(output: str) -> list[Answer]:
     return found
 
 
-def in_turn(names: list[str], members: int) -> bool:
+def round_robin(names: list[str], members: int) -> bool:
     """Whether ``names`` are exactly ``members`` different ones, asked round by round."""
     return len(set(names)) == members and all(
         name == names[index % members] for index, name in enumerate(names)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
-from meshnet_control.lab.play import Play, StepError, answers, in_container, in_turn, requests
+from meshnet_control.lab.play import Play, StepError, answers, in_container, requests, round_robin
 
 POOL = IPv4Network("10.0.0.0/8")
 """Where overlay subnets come from unless told otherwise."""
@@ -110,14 +110,14 @@ def reach_by_name(play: Play) -> None:
     if "127.0.0.11" not in play.on(node, in_container(container, "dig server | grep SERVER")):
         raise StepError("the answer did not come from 127.0.0.11")
     said = play.on(node, in_container(container, requests("http://server/", 8)))
-    need_turns([answer.hostname for answer in answers(said)], 4)
+    need_round_robin([answer.hostname for answer in answers(said)], 4)
 
 
 def reach_from_outside(play: Play) -> None:
     """7: every node leads to all tasks in turn, and a task sees the client's own address."""
     for host in play.lab.layout.hosts:
         seen = answers(play.on("client", requests(f"http://{host.name}:8080/", 8)))
-        need_turns([answer.hostname for answer in seen], 4)
+        need_round_robin([answer.hostname for answer in seen], 4)
         need_client_address(play, [answer.peer for answer in seen])
     play.on(
         "h1",
@@ -134,12 +134,12 @@ def scale_and_update(play: Play) -> None:
     play.on("h1", "docker service scale server=6")
     node, container = container_of(play, "client")
     said = play.on(node, in_container(container, requests("http://server/", 12)))
-    need_turns([answer.hostname for answer in answers(said)], 6)
+    need_round_robin([answer.hostname for answer in answers(said)], 6)
     seen = answers(play.on("client", requests("http://h2:8080/", 12)))
-    need_turns([answer.hostname for answer in seen], 6)
+    need_round_robin([answer.hostname for answer in seen], 6)
     play.on("h1", "docker service update --image meshnet/web:2 server", timeout_s=180)
     seen = answers(play.on("client", requests("http://h3:8080/", 12)))
-    need_turns([answer.hostname for answer in seen], 6)
+    need_round_robin([answer.hostname for answer in seen], 6)
     if {answer.version for answer in seen} != {"2"}:
         raise StepError("a task of the old version still answers")
 
@@ -239,14 +239,14 @@ def service_vip(play: Play, service: str, network: str = "discovery") -> str:
     return vip
 
 
-def need_turns(names: list[str], members: int) -> None:
-    """Insist on strict turn.
+def need_round_robin(names: list[str], members: int) -> None:
+    """Insist on strict round robin.
 
     Raises:
         StepError: the order that was seen.
     """
-    if not in_turn(names, members):
-        raise StepError(f"not {members} tasks in strict turn: {' '.join(names)}")
+    if not round_robin(names, members):
+        raise StepError(f"not {members} tasks in strict round robin: {' '.join(names)}")
 
 
 def need_client_address(play: Play, peers: list[str]) -> None:
@@ -270,6 +270,6 @@ def need_only_living(play: Play, *, avoid: str, via: str) -> None:
     node, container = container_of(play, "client")
     inside = answers(play.on(node, in_container(container, requests("http://server/", 12))))
     for names in ([answer.hostname for answer in seen], [answer.hostname for answer in inside]):
-        need_turns(names, 6)
+        need_round_robin(names, 6)
         if avoid[:12] in names:
             raise StepError(f"{avoid[:12]} is dead and was answered for")

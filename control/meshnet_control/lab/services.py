@@ -14,7 +14,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from meshnet_control.lab import machine as door
+from meshnet_control.lab import adapter
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.layout import Layout
 
@@ -39,8 +39,8 @@ def ensure_engine(layout: Layout, host: str, pid: int) -> None:
     log_path = state / "dockerd.log"
     with log_path.open("ab") as log:
         started = subprocess.Popen(
-            door.enter(pid, ["dockerd", "--config-file", str(config)], {}),
-            env={key: value for key, value in os.environ.items() if key != door.MARKER},
+            adapter.enter(pid, ["dockerd", "--config-file", str(config)], {}),
+            env={key: value for key, value in os.environ.items() if key != adapter.MARKER},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 
@@ -49,10 +49,10 @@ def ensure_engine(layout: Layout, host: str, pid: int) -> None:
             raise LabError(f"{host}: dockerd ended: {_last_line(log_path)}")
         return _engine_answers(socket)
 
-    door.wait_for(
+    adapter.wait_for(
         f"{host}: dockerd to answer", answers, timeout_s=_ENGINE_STARTS_S, interval_s=0.05
     )
-    door.leave_running(started)
+    adapter.leave_running(started)
 
 
 def ensure_meshnet(layout: Layout, host: str, command: list[str]) -> None:

@@ -1,6 +1,6 @@
 """The leader's loop: the store's objects in, the orchestration's writes out. Effects only here.
 
-    watch ──> View ──converge──> commit with compare ──> wait: next change, or wake_at ──┐
+    watch ──> StoreView ──converge──> commit with compare ──> wait: next change, or wake_at ──┐
       ^                             │ out of sequence: list everything again             │
       └─────────────────────────────┴────────────────────────────────────────────────────┘
 
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.pipeline import converge, find, key_of
-from meshnet_control.orchestrate.store_view import Delete, Put, View
+from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
 from meshnet_control.store.store import (
     Change,
     CompactedError,
@@ -44,7 +44,7 @@ class Manager:
         self._store = store
         self._rng = rng
         self._clock = clock
-        self._view = View()
+        self._view = StoreView()
         self._seen = 0
         self._woken = asyncio.Event()
         self._closed = False
@@ -68,7 +68,7 @@ class Manager:
                 await asyncio.gather(watcher, return_exceptions=True)
 
     async def _read(self) -> AsyncIterator[Sequence[Change]]:
-        """A fresh View, and the changes after it."""
+        """A fresh StoreView, and the changes after it."""
         self._arrived.clear()
         while True:
             before = self._store.revision
@@ -77,7 +77,7 @@ class Manager:
                 objects.extend(await self._store.list(kind))
             if self._store.revision == before:
                 break
-        self._view, self._seen = View.of(objects), before
+        self._view, self._seen = StoreView.of(objects), before
         return self._store.watch(before)
 
     async def _watch(self, changes: AsyncIterator[Sequence[Change]]) -> None:
@@ -87,7 +87,7 @@ class Manager:
         self._closed = True
 
     async def _lead(self, watcher: asyncio.Task[None]) -> None:
-        """Decide, commit, wait; until the store closes or the View proves to be old."""
+        """Decide, commit, wait; until the store closes or the StoreView proves to be old."""
         while not self._closed:
             self._woken.clear()
             self._take_in()
@@ -99,7 +99,7 @@ class Manager:
                 await asyncio.sleep(DEBOUNCE_S)
 
     def _take_in(self) -> None:
-        """Bring the View up to what arrived; changes older than the View are dropped."""
+        """Bring the StoreView up to what arrived; changes older than the StoreView are dropped."""
         arrived, self._arrived = self._arrived, []
         new = [change for change in arrived if change.revision > self._seen and _ours(change)]
         if arrived:

@@ -25,12 +25,12 @@ from meshnet.netstate.changes import DelLink, DelNetns
 from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.dataplane.reconcilers import kernel_operations
-from meshnet_control.engine.client import Engine, EngineError
+from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_dns.resolver import STATE as RESOLVER_STATE
 
 
-async def clean_up(run_dir: Path, engine: Engine) -> list[str]:
+async def clean_up(run_dir: Path, engine: EngineClient) -> list[str]:
     """Remove every task container, kernel object and file of a task of ours from this host.
 
     Args:

@@ -34,7 +34,7 @@ from meshnet_control.identity.channel import channel
 from meshnet_control.identity.identity import Certificates, Identity, remotes
 from meshnet_control.identity.join import join
 
-__all__ = ["NodeSession", "join", "leave", "renew"]
+__all__ = ["DispatcherClient", "join", "leave", "renew"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ ANSWER_S: Final = 5.0
 LEAVE_S: Final = 3.0
 
 
-class NodeSession:
+class DispatcherClient:
     """Keeps a session with one of the managers.
 
     Args:

@@ -2,7 +2,7 @@
 
 ```
  manager only:  store ─ Manager (orchestrate) ─ ControlServer 2377
- every node:    NodeSession ── assignments ──> DataPlane ──> reconcilers
+ every node:    DispatcherClient ── assignments ──> DataPlane ──> reconcilers
                      ^    └──────────────────> Agent ──> engine
                      ├── statuses ────────────── ┘└── sandboxes, endpoints ──> DataPlane
                      └── LogSource <── engine
@@ -29,16 +29,16 @@ from typing import Final
 from meshnet.errors import ConfigError, ControlError, KernelError
 from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.gossip.config import GossipConfig
-from meshnet.gossip.engine import Engine as GossipEngine
+from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.members import State
 from meshnet.gossip.runner import GossipRunner
 from meshnet.kernel import host
-from meshnet.kernel.rtnl import RouteDoor
+from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.ids import NodeId
 from meshnet_control.agent.agent import Agent
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.dataplane.reconcilers import KernelSide, Spawn
-from meshnet_control.engine.client import Engine
+from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.identity import identity as identities
@@ -66,7 +66,7 @@ class Places:
     state_dir: Path
 
 
-class Membership:
+class ClusterMember:
     """This node's part in one cluster.
 
     Args:
@@ -82,7 +82,7 @@ class Membership:
         self,
         identity: Identity,
         places: Places,
-        engine: Engine,
+        engine: EngineClient,
         hostname: str,
         spawn: Spawn,
         on_removed: Callable[[], None],
@@ -96,8 +96,8 @@ class Membership:
         self._seeds: frozenset[str] = frozenset()
         self.assignments = pb.Assignments()
         self.gossip: GossipRunner
-        self.kernel: KernelSide
-        self.session: dispatcher_client.NodeSession
+        self.kernel: NodeReconcilers
+        self.session: dispatcher_client.DispatcherClient
         self.agent: Agent
 
     async def start(self, first: tuple[Object, ...] = ()) -> None:
@@ -174,7 +174,7 @@ class Membership:
             loop.time(),
         )
         self.gossip = GossipRunner(gossip_engine, _ANY, GOSSIP_PORT, self._gossip_changed)
-        self.kernel = KernelSide(node_id, self._places.run_dir, self._spawn)
+        self.kernel = NodeReconcilers(node_id, self._places.run_dir, self._spawn)
         stack.push_async_callback(self.kernel.close)
         stack.push_async_callback(self.gossip.close)
         try:
@@ -194,7 +194,7 @@ class Membership:
             gwbridge=gwbridge,
         )
         stack.push_async_callback(self.agent.close)
-        self.session = dispatcher_client.NodeSession(
+        self.session = dispatcher_client.DispatcherClient(
             self.identity,
             description,
             self._assigned,
@@ -245,13 +245,13 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 def _underlay_mtu(vtep: IPv4Address) -> int:
-    door = RouteDoor()
+    rtnl = RtnlClient()
     try:
-        found = host.underlay(door, vtep)
+        found = host.underlay(rtnl, vtep)
     except KernelError as error:
         raise ControlError(str(error), 500) from error
     finally:
-        door.close()
+        rtnl.close()
     if found is None:
         raise ControlError(
             f"{vtep}, the address of this node in the cluster, is not on this host any more: "

@@ -24,11 +24,11 @@ from typing import Final, Literal
 from meshnet.errors import ControlError
 from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.kernel import host
-from meshnet.kernel.rtnl import RouteDoor
+from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.snapshot import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.reconcilers import Spawn
-from meshnet_control.engine.client import Engine
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import ALREADY_IN_SWARM, Identity
 from meshnet_control.manager.birth import birth
@@ -36,7 +36,7 @@ from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.node import advertise, dispatcher_client
 from meshnet_control.node.advertise import Addresses
 from meshnet_control.node.cleanup import clean_up
-from meshnet_control.node.member import STORE, STORE_KEY, Membership, Places
+from meshnet_control.node.member import STORE, STORE_KEY, ClusterMember, Places
 from meshnet_control.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -62,12 +62,12 @@ class Node:
         spawn: starts a task whose failure ends the process.
     """
 
-    def __init__(self, places: Places, engine: Engine, hostname: str, spawn: Spawn) -> None:
+    def __init__(self, places: Places, engine: EngineClient, hostname: str, spawn: Spawn) -> None:
         self._places, self._engine, self._hostname, self._spawn = places, engine, hostname, spawn
         self._changing = asyncio.Lock()
         self._found: Identity | None = None
         self._again: asyncio.Task[None] | None = None
-        self.membership: Membership | None = None
+        self.membership: ClusterMember | None = None
         self.error = ""
         """Why this node is not what its state directory says."""
 
@@ -236,7 +236,7 @@ class Node:
                 raise ControlError(ALREADY_IN_SWARM, 503)
             if self._found is None:
                 stack.callback(self._forget)
-            membership = Membership(
+            membership = ClusterMember(
                 who, self._places, self._engine, self._hostname, self._spawn, self._removed
             )
             await membership.start(first)
@@ -261,19 +261,19 @@ class Node:
 
 
 def _local() -> Addresses:
-    door = RouteDoor()
+    rtnl = RtnlClient()
     try:
-        return host.local_addresses(door)
+        return host.local_addresses(rtnl)
     finally:
-        door.close()
+        rtnl.close()
 
 
 def _routes() -> list[tuple[IPv4Network, str]]:
-    door = RouteDoor()
+    rtnl = RtnlClient()
     try:
-        return host.host_routes(door)
+        return host.host_routes(rtnl)
     finally:
-        door.close()
+        rtnl.close()
 
 
 def _way_to(remote: str) -> str:

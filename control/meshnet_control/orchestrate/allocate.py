@@ -34,13 +34,13 @@ from meshnet_control.orchestrate.addresses import (
     subnet_for,
     vni_for,
 )
-from meshnet_control.orchestrate.store_view import Put, Step, View, Write, changed
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 
 VXLAN_IDS = "com.docker.network.driver.overlay.vxlanid_list"
 PENDING_MESSAGE = "pending task scheduling"
 
 
-def step(view: View, now: float, rng: Rng) -> Step:
+def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Allocate whatever lacks something."""
     networks = _networks(view)
     view = view.apply(networks)
@@ -63,7 +63,7 @@ def ingress_network(rng: Rng) -> pb.Network:
     return network
 
 
-def wanted_networks(view: View, spec: pb.TaskSpec, endpoint: pb.EndpointSpec) -> list[str]:
+def wanted_networks(view: StoreView, spec: pb.TaskSpec, endpoint: pb.EndpointSpec) -> list[str]:
     """Ids of the networks a task or service is on: ingress first, then its own in order."""
     ids = [attachment.target for attachment in spec.networks]
     ingress = ingress_of(view)
@@ -72,7 +72,7 @@ def wanted_networks(view: View, spec: pb.TaskSpec, endpoint: pb.EndpointSpec) ->
     return ids
 
 
-def ingress_of(view: View) -> pb.Network | None:
+def ingress_of(view: StoreView) -> pb.Network | None:
     """The ingress network; None when it was removed."""
     return next((n for n in view.networks.values() if n.spec.ingress), None)
 
@@ -82,7 +82,7 @@ def allocated(network: pb.Network | None) -> bool:
     return network is not None and bool(network.vni and network.ipam_options.configs)
 
 
-def _networks(view: View) -> list[Write]:
+def _networks(view: StoreView) -> list[Write]:
     """Subnets and VNIs for the networks that have none, the ingress network first."""
     new = [n for n in view.networks.values() if not allocated(n)]
     if not new:
@@ -136,7 +136,7 @@ def _first_host(subnet: str) -> str:
     return str(Addresses(pb.IPAMConfig(subnet=subnet), ()).subnet[1])
 
 
-def _something_to_do(view: View) -> bool:
+def _something_to_do(view: StoreView) -> bool:
     """Cheap look whether anything could lack or hold too much; the usual answer is no."""
     return (
         any(_waits(task) for task in view.tasks.values())
@@ -151,14 +151,14 @@ def _waits(task: pb.Task) -> bool:
     )
 
 
-def _node_lacks(view: View, node: pb.Node) -> bool:
+def _node_lacks(view: StoreView, node: pb.Node) -> bool:
     ingress = ingress_of(view)
     if ingress is None or not allocated(ingress):
         return bool(node.ingress_address)
     return node.ingress_address not in Addresses(ingress.ipam_options.configs[0], ())
 
 
-def _vip_networks(view: View, service: pb.Service) -> list[str]:
+def _vip_networks(view: StoreView, service: pb.Service) -> list[str]:
     spec = service.spec
     if spec.endpoint_spec.mode == "dnsrr":
         return []
@@ -166,7 +166,7 @@ def _vip_networks(view: View, service: pb.Service) -> list[str]:
     return [network_id for network_id in wanted if network_id not in engine_networks.NAMES]
 
 
-def _settled(view: View, service: pb.Service) -> bool:
+def _settled(view: StoreView, service: pb.Service) -> bool:
     spec, endpoint = service.spec, service.endpoint
     return (
         endpoint.spec == spec.endpoint_spec
@@ -186,7 +186,7 @@ def _age(message: pb.Network | pb.Service | pb.Node | pb.Task) -> tuple[int, int
 class _Allocator:
     """The free addresses of every network while one step hands them out."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: StoreView) -> None:
         self._view = view
         held: defaultdict[str, list[str]] = defaultdict(list)
         remembered: defaultdict[str, list[str]] = defaultdict(list)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.orchestrate.store_view import Put, Step, View
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView
 from meshnet_control.orchestrate.tasks import (
     by_slot,
     is_global,
@@ -27,7 +27,7 @@ from meshnet_control.orchestrate.tasks import (
 )
 
 
-def step(view: View, now: float, rng: Rng) -> Step:
+def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Tasks to add and to take away, for every global service."""
     return Step(
         tuple(
@@ -44,7 +44,7 @@ def takes_tasks(node: pb.Node) -> bool:
     return node.status.state == "ready" and node.spec.availability in {"", "active"}
 
 
-def _spread(service: pb.Service, view: View, now: float, rng: Rng) -> Iterator[pb.Task]:
+def _spread(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Iterator[pb.Task]:
     slots = by_slot(view.tasks_of_service(service.id))
     for (_, node_id), tasks in sorted(slots.items()):
         node = view.nodes.get(node_id)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from meshnet.model.ids import Rng
 from meshnet_control.orchestrate import allocate, reap, replicated, restart, schedule, update
 from meshnet_control.orchestrate import globals as global_services
-from meshnet_control.orchestrate.store_view import Delete, Put, Step, StepFunction, View, Write
+from meshnet_control.orchestrate.store_view import Delete, Put, Step, StepFunction, StoreView, Write
 from meshnet_control.store.store import Key, Object
 
 STEPS: Sequence[StepFunction] = (
@@ -30,7 +30,7 @@ STEPS: Sequence[StepFunction] = (
 MAX_ROUNDS = 50
 
 
-def converge(view: View, now: float, rng: Rng, steps: Sequence[StepFunction] = STEPS) -> Step:
+def converge(view: StoreView, now: float, rng: Rng, steps: Sequence[StepFunction] = STEPS) -> Step:
     """All writes that lead from the view to one where no step wants a change.
 
     Args:
@@ -77,7 +77,7 @@ def key_of(write: Write) -> Key:
     return write.kind, write.id
 
 
-def find(view: View, key: Key) -> Object | None:
+def find(view: StoreView, key: Key) -> Object | None:
     """The object of a view by its key; None: the view has none."""
     kind, identifier = key
     if view.cluster is not None and kind is type(view.cluster):
@@ -87,7 +87,7 @@ def find(view: View, key: Key) -> Object | None:
     return next((message for message in there if type(message) is kind), None)
 
 
-def _effective(view: View, writes: Iterable[Write]) -> Iterable[Write]:
+def _effective(view: StoreView, writes: Iterable[Write]) -> Iterable[Write]:
     """Without what is so already: an object put as it was, the removal of one that never was."""
     for write in writes:
         old = find(view, key_of(write))

@@ -16,7 +16,7 @@ from typing import Final
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.orchestrate.store_view import Delete, Put, Step, View, Write, changed
+from meshnet_control.orchestrate.store_view import Delete, Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import (
     by_slot,
     live,
@@ -33,7 +33,7 @@ ORPHAN_AFTER_S: Final = 24 * 3600.0
 """A down node's tasks are given up after a day (dispatcher.go defaultNodeDownPeriod)."""
 
 
-def step(view: View, now: float, rng: Rng) -> Step:
+def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Mark, delete and orphan tasks."""
     writes: list[Write] = []
     wakes: list[float] = []
@@ -53,7 +53,7 @@ def step(view: View, now: float, rng: Rng) -> Step:
     return Step(tuple(writes), min(wakes, default=None))
 
 
-def _forget(task: pb.Task, view: View) -> Write | None:
+def _forget(task: pb.Task, view: StoreView) -> Write | None:
     if task.desired_state >= pb.TASK_STATE_REMOVE:
         nowhere = (
             terminal(task) or task.status.state < pb.TASK_STATE_ASSIGNED or node_lost(task, view)
@@ -64,7 +64,7 @@ def _forget(task: pb.Task, view: View) -> Write | None:
     return None
 
 
-def _orphan_at(task: pb.Task, view: View) -> float | None:
+def _orphan_at(task: pb.Task, view: StoreView) -> float | None:
     """When a task is given up, Unix seconds; None: not by time."""
     if live(task) or terminal(task) or not node_lost(task, view):
         return None
@@ -80,7 +80,7 @@ def _orphaned(task: pb.Task, now: float) -> pb.Task:
     return copy
 
 
-def history_limit(task: pb.Task, view: View) -> int | None:
+def history_limit(task: pb.Task, view: StoreView) -> int | None:
     """Tasks kept in a task's slot; None: all. Restart attempts need MaxAttempts + 1."""
     limit = HISTORY
     if view.cluster is not None:
@@ -93,7 +93,7 @@ def history_limit(task: pb.Task, view: View) -> int | None:
     return max(limit, attempts + 1) if attempts else limit
 
 
-def _history(slot: Sequence[pb.Task], view: View) -> Iterator[pb.Task]:
+def _history(slot: Sequence[pb.Task], view: StoreView) -> Iterator[pb.Task]:
     """Tasks of a slot, oldest first, to forget."""
     limit = history_limit(slot[-1], view)
     if limit is None:

@@ -17,7 +17,7 @@ from itertools import count, islice
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.orchestrate.store_view import Put, Step, View
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView
 from meshnet_control.orchestrate.tasks import (
     SlotKey,
     by_slot,
@@ -29,7 +29,7 @@ from meshnet_control.orchestrate.tasks import (
 )
 
 
-def step(view: View, now: float, rng: Rng) -> Step:
+def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Tasks to add and to take away, for every replicated service."""
     return Step(
         tuple(
@@ -47,7 +47,7 @@ def replicas(service: pb.Service) -> int:
     return int(mode.replicas) if mode.HasField("replicas") else 1
 
 
-def _scaled(service: pb.Service, view: View, now: float, rng: Rng) -> Iterator[pb.Task]:
+def _scaled(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Iterator[pb.Task]:
     slots = by_slot(view.tasks_of_service(service.id))
     occupied = {
         key: found for key, tasks in slots.items() if key[0] and (found := occupants(tasks))

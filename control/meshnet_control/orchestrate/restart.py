@@ -19,7 +19,7 @@ from typing import Final
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
-from meshnet_control.orchestrate.store_view import Put, Step, View
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView
 from meshnet_control.orchestrate.tasks import (
     RESTART_DELAY_S,
     SECOND,
@@ -43,7 +43,7 @@ OLD_TASK_WAIT_S: Final = 60.0
 """How long a READY task waits for the one before it to stop (restart.go defaultOldTaskTimeout)."""
 
 
-def step(view: View, now: float, rng: Rng) -> Step:
+def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Replace what ended, give up what lost its node, start what waited long enough."""
     writes: list[Put] = []
     wakes: list[float] = []
@@ -77,7 +77,7 @@ def _replaced_at(task: pb.Task) -> float:
     return seconds(task.not_before) if early else 0.0
 
 
-def _waits(task: pb.Task, view: View) -> bool:
+def _waits(task: pb.Task, view: StoreView) -> bool:
     return (
         task.desired_state == pb.TASK_STATE_READY
         and not terminal(task)
@@ -85,7 +85,7 @@ def _waits(task: pb.Task, view: View) -> bool:
     )
 
 
-def start_at(task: pb.Task, slot: Sequence[pb.Task], view: View) -> float:
+def start_at(task: pb.Task, slot: Sequence[pb.Task], view: StoreView) -> float:
     """When a READY task may start, Unix seconds, as far as time alone decides; 0.0: now.
 
     Tasks before it in the slot that are still stopping hold it up for a minute at most, counted
@@ -104,7 +104,7 @@ def start_at(task: pb.Task, slot: Sequence[pb.Task], view: View) -> float:
 
 
 def _after(
-    service: pb.Service, slot: Sequence[pb.Task], view: View, now: float, rng: Rng
+    service: pb.Service, slot: Sequence[pb.Task], view: StoreView, now: float, rng: Rng
 ) -> Iterator[pb.Task]:
     for task in slot:
         if not live(task):
@@ -123,7 +123,7 @@ def _after(
 
 
 def _wants_successor(
-    task: pb.Task, service: pb.Service, slot: Sequence[pb.Task], view: View
+    task: pb.Task, service: pb.Service, slot: Sequence[pb.Task], view: StoreView
 ) -> bool:
     if is_global(service):
         node = view.nodes.get(task.node_id)

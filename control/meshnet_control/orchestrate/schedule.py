@@ -25,7 +25,7 @@ from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import constraints
 from meshnet_control.orchestrate.allocate import timestamp
-from meshnet_control.orchestrate.store_view import Put, Step, View, Write, changed
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 
 ASSIGNED_MESSAGE = "scheduler assigned task to node"
 CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"
@@ -51,7 +51,7 @@ _REASONS = {  # of one node, of several; in the order of the filters
 _ORDER = list(_REASONS)
 
 
-def step(view: View, now: float, rng: Rng) -> Step:
+def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Assign what can be assigned; say of the rest why not."""
     pending = [task for task in view.tasks.values() if _pending(task)]
     if not pending:
@@ -145,7 +145,7 @@ class _Load:
     host_ports: dict[tuple[str, int], list[pb.Task]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, view: View, node: pb.Node, now: float) -> _Load:
+    def of(cls, view: StoreView, node: pb.Node, now: float) -> _Load:
         has = node.description.resources
         load = cls(
             node=node,

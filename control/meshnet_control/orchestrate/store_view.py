@@ -1,10 +1,10 @@
 """The leader's picture of the cluster, and what a step of the orchestration returns. Pure.
 
-    View ──step(view, now, rng)──> Step(writes, wake_at) ──view.apply(writes)──> the next View
+    StoreView ──step(view, now, rng)──> Step(writes, wake_at) ──view.apply(writes)──> the next one
 
-A View is a value: ``apply`` makes a new one and shares what did not change with the old one.
+A StoreView is a value: ``apply`` makes a new one and shares what did not change with the old one.
 
-Be aware: the messages in a View are shared too. Copy one before changing it (``changed``).
+Be aware: the messages in a StoreView are shared too. Copy one before changing it (``changed``).
 Secrets and configs are not part of the picture: no step decides anything from them.
 """
 
@@ -18,7 +18,7 @@ from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.store.store import Delete, Object, Put
 
-__all__ = ["Delete", "Put", "Step", "StepFunction", "View", "Write", "changed"]
+__all__ = ["Delete", "Put", "Step", "StepFunction", "StoreView", "Write", "changed"]
 
 Write: TypeAlias = Put | Delete
 _Index: TypeAlias = dict[str, dict[str, pb.Task]]
@@ -35,18 +35,18 @@ class Step:
     """Unix seconds at which time alone changes the answer; None: only a changed object does."""
 
 
-StepFunction: TypeAlias = Callable[["View", float, Rng], Step]
+StepFunction: TypeAlias = Callable[["StoreView", float, Rng], Step]
 """``step(view, now, rng)``; ``now`` is wall-clock time in Unix seconds."""
 
 
 def changed(message: M) -> M:
-    """A copy of a message of a View, free to be changed."""
+    """A copy of a message of a StoreView, free to be changed."""
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
 
 
-class View:
+class StoreView:
     """Every object a decision needs, with tasks indexed by service and by node.
 
     Args:
@@ -65,8 +65,8 @@ class View:
             self.__dict__.update(self.apply(writes).__dict__)
 
     @classmethod
-    def of(cls, messages: Iterable[Object]) -> View:
-        """The View of these objects."""
+    def of(cls, messages: Iterable[Object]) -> StoreView:
+        """The StoreView of these objects."""
         return cls(messages)
 
     @property
@@ -102,9 +102,9 @@ class View:
         """The tasks assigned to a node, in the order of their ids; "" for those without a node."""
         return _in_order(self._by_node.get(node_id, {}))
 
-    def apply(self, writes: Iterable[Write]) -> View:
-        """The View after these writes; this one stays as it is."""
-        new = View()
+    def apply(self, writes: Iterable[Write]) -> StoreView:
+        """The StoreView after these writes; this one stays as it is."""
+        new = StoreView()
         new._cluster = self._cluster
         new._nodes, new._services = dict(self._nodes), dict(self._services)
         new._networks, new._tasks = dict(self._networks), dict(self._tasks)

@@ -22,7 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.constraints import runs_platform, satisfied
-from meshnet_control.orchestrate.store_view import View, changed
+from meshnet_control.orchestrate.store_view import StoreView, changed
 
 SECOND: Final = 1_000_000_000
 """Nanoseconds; durations in specifications are whole nanoseconds."""
@@ -70,7 +70,7 @@ def running(task: pb.Task) -> bool:
     return live(task) and task.status.state == pb.TASK_STATE_RUNNING
 
 
-def node_lost(task: pb.Task, view: View) -> bool:
+def node_lost(task: pb.Task, view: StoreView) -> bool:
     """The task was given to a node that is down or no longer in the cluster."""
     if not task.node_id:
         return False
@@ -78,7 +78,7 @@ def node_lost(task: pb.Task, view: View) -> bool:
     return node is None or node.status.state == "down"
 
 
-def node_unusable(task: pb.Task, view: View) -> bool:
+def node_unusable(task: pb.Task, view: StoreView) -> bool:
     """The task may not stay on its node: lost, or drained."""
     if not task.node_id:
         return False
@@ -93,7 +93,7 @@ def node_fits(node: pb.Node, service: pb.Service) -> bool:
     )
 
 
-def misplaced(task: pb.Task, service: pb.Service, view: View) -> bool:
+def misplaced(task: pb.Task, service: pb.Service, view: StoreView) -> bool:
     """The task's node met the constraints once and does so no longer: its labels changed.
 
     A task of an older specification is the update's to move; a node that is paused keeps what it
@@ -122,7 +122,9 @@ def is_replicated(service: pb.Service) -> bool:
     return mode.HasField("replicated") or not mode.ListFields()
 
 
-def new_task(service: pb.Service, slot: int | str, view: View, now: float, rng: Rng) -> pb.Task:
+def new_task(
+    service: pb.Service, slot: int | str, view: StoreView, now: float, rng: Rng
+) -> pb.Task:
     """A task of a service as it is specified now: status NEW, desired RUNNING.
 
     Args:
@@ -158,7 +160,7 @@ def new_task(service: pb.Service, slot: int | str, view: View, now: float, rng: 
     return task
 
 
-def successor(task: pb.Task, service: pb.Service, view: View, now: float, rng: Rng) -> pb.Task:
+def successor(task: pb.Task, service: pb.Service, view: StoreView, now: float, rng: Rng) -> pb.Task:
     """A new task for the slot of another one, prepared (READY) but not yet started."""
     fresh = new_task(service, task.slot or task.node_id, view, now, rng)
     fresh.desired_state = pb.TASK_STATE_READY
@@ -240,7 +242,7 @@ def _same_but_placement(spec: pb.TaskSpec, other: pb.TaskSpec) -> bool:
     return left == right
 
 
-def dirty(task: pb.Task, service: pb.Service, view: View) -> bool:
+def dirty(task: pb.Task, service: pb.Service, view: StoreView) -> bool:
     """The task was made from a specification that would make another task today.
 
     A task whose placement alone is out of date stays when its node still fits.

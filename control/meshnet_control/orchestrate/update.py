@@ -33,7 +33,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
-from meshnet_control.orchestrate.store_view import Put, Step, View, Write, changed
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import (
     SECOND,
     age_key,
@@ -118,7 +118,7 @@ class _Progress:
         ]
 
 
-def step(view: View, now: float, rng: Rng) -> Step:
+def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Go on with the update of every service whose tasks are out of date."""
     writes: list[Write] = []
     wakes: list[float] = []
@@ -149,7 +149,7 @@ def config_of(service: pb.Service) -> Config:
     )
 
 
-def _noted(service: pb.Service, view: View, now: float) -> Iterator[pb.Task]:
+def _noted(service: pb.Service, view: StoreView, now: float) -> Iterator[pb.Task]:
     """Tasks to note down: seen running; made from an older specification that still fits."""
     active = service.update_status.state in _ACTIVE
     since = service.update_status.started_at
@@ -173,7 +173,7 @@ def _is_fresh(task: pb.Task, since: Timestamp) -> bool:
     return not made_by_restart and task.created_at.ToNanoseconds() >= since.ToNanoseconds()
 
 
-def _progress(service: pb.Service, view: View) -> _Progress:
+def _progress(service: pb.Service, view: StoreView) -> _Progress:
     since = service.update_status.started_at
     todo: list[Sequence[pb.Task]] = []
     fresh: list[pb.Task] = []
@@ -196,12 +196,12 @@ def _progress(service: pb.Service, view: View) -> _Progress:
     return _Progress(todo, sorted(fresh, key=age_key), replaced, waiting)
 
 
-def _takes_tasks(node_id: str, view: View) -> bool:
+def _takes_tasks(node_id: str, view: StoreView) -> bool:
     node = view.nodes.get(node_id)
     return node is not None and takes_tasks(node)
 
 
-def _advance(service: pb.Service, view: View, now: float, rng: Rng) -> Step:
+def _advance(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Step:
     before = service
     if service.update_status.state in _PAUSED:
         return Step()
@@ -239,7 +239,7 @@ def _replace(
     service: pb.Service,
     occupying: Sequence[pb.Task],
     config: Config,
-    view: View,
+    view: StoreView,
     now: float,
     rng: Rng,
 ) -> Iterator[Put]:

@@ -38,7 +38,7 @@ _WHOLE = 1 << 30
 """Room of a delta on a stream."""
 
 
-class Engine:
+class GossipEngine:
     """One node's gossip.
 
     Args:

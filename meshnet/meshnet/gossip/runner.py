@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from meshnet.errors import ConfigError, WireError
-from meshnet.gossip.engine import Engine
+from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.events import MemberChanged
 from meshnet.gossip.members import Address, Member
 from meshnet.model.ids import NodeId
@@ -33,7 +33,7 @@ class GossipRunner(asyncio.DatagramProtocol):
     """
 
     def __init__(
-        self, engine: Engine, bind_host: str, port: int, on_change: Callable[[], None]
+        self, engine: GossipEngine, bind_host: str, port: int, on_change: Callable[[], None]
     ) -> None:
         self._engine = engine
         self._host, self._port = bind_host, port

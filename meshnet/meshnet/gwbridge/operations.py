@@ -10,7 +10,7 @@ from meshnet.errors import MeshnetError
 from meshnet.gwbridge import desired as wanted
 from meshnet.kernel import changer, observer
 from meshnet.kernel.iptables import Firewall
-from meshnet.kernel.rtnl import RouteDoor
+from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
@@ -63,7 +63,7 @@ class GwbridgeOperations:
     name = "gwbridge"
 
     def __init__(self, host_netns: str | None = None) -> None:
-        self._door = RouteDoor(host_netns)
+        self._rtnl = RtnlClient(host_netns)
         self._firewall = Firewall(host_netns)
 
     def desired(self, snapshot: Snapshot) -> Desired:
@@ -76,9 +76,9 @@ class GwbridgeOperations:
         Raises:
             MeshnetError: they cannot be read.
         """
-        self._door.keep({path for path in desired.netns.specs if path is not None})
+        self._rtnl.keep({path for path in desired.netns.specs if path is not None})
         return Observed(
-            netns=observer.observe(self._door, desired.netns, frozenset()),
+            netns=observer.observe(self._rtnl, desired.netns, frozenset()),
             rules=self._firewall.rules(),
         )
 
@@ -103,7 +103,7 @@ class GwbridgeOperations:
             except MeshnetError as error:
                 failed.append(error)
         try:
-            changer.apply(self._door, links)
+            changer.apply(self._rtnl, links)
         except ExceptionGroup as group:
             failed.append(group)
         if failed:
@@ -111,5 +111,5 @@ class GwbridgeOperations:
 
     def close(self) -> None:
         """Close the sockets; ports and rules stay."""
-        self._door.close()
+        self._rtnl.close()
         self._firewall.close()

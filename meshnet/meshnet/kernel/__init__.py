@@ -1,1 +1,1 @@
-"""The only doors to the kernel: rtnetlink, nftables, namespaces, sysctl."""
+"""The only adapters to the kernel: rtnetlink, nftables, namespaces, sysctl."""

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 from meshnet.errors import MeshnetError, NotFoundError
 from meshnet.kernel import encode, netns, sysctl
 from meshnet.kernel.encode import Message
-from meshnet.kernel.rtnl import RouteDoor, RouteSocket, kernel_error
+from meshnet.kernel.rtnl import RouteSocket, RtnlClient, kernel_error
 from meshnet.netstate.changes import (
     AddAddress,
     AddBridge,
@@ -60,7 +60,7 @@ _DELETES: Final = (DelLink, DelAddress, DelNeighbour, DelFdb)
 _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
 
 
-def apply(door: RouteDoor, changes: Sequence[Change]) -> None:
+def apply(rtnl: RtnlClient, changes: Sequence[Change]) -> None:
     """Make ``changes`` in order.
 
     Raises:
@@ -69,9 +69,9 @@ def apply(door: RouteDoor, changes: Sequence[Change]) -> None:
     failed: list[MeshnetError] = []
     for batch in _batches(changes):
         try:
-            failed += _apply(door, batch)
+            failed += _apply(rtnl, batch)
         except MeshnetError as error:
-            if not _vanished(door, batch[0]):
+            if not _vanished(rtnl, batch[0]):
                 failed.append(error)
     if failed:
         raise ExceptionGroup("network namespaces", failed)
@@ -110,22 +110,22 @@ _BATCHED: Final = {
 }
 
 
-def _apply(door: RouteDoor, batch: Sequence[Change]) -> list[MeshnetError]:
+def _apply(rtnl: RtnlClient, batch: Sequence[Change]) -> list[MeshnetError]:
     first = batch[0]
     if isinstance(first, AddNetns):
         netns.create(Path(first.path))
     elif isinstance(first, DelNetns):
         netns.delete(Path(first.path))
     elif isinstance(first, AddBridge | AddVxlan | AddVeth):
-        _make_link(door, first)
+        _make_link(rtnl, first)
     elif isinstance(first, SetSysctl):
-        return _set_sysctls(door, [c for c in batch if isinstance(c, SetSysctl)])
+        return _set_sysctls(rtnl, [c for c in batch if isinstance(c, SetSysctl)])
     else:
-        return _change_links(door.of(first.netns), [c for c in batch if isinstance(c, _OnLink)])
+        return _change_links(rtnl.of(first.netns), [c for c in batch if isinstance(c, _OnLink)])
     return []
 
 
-def _vanished(door: RouteDoor, change: Change) -> bool:
+def _vanished(rtnl: RtnlClient, change: Change) -> bool:
     """True when the failure is that a container's namespace is no more."""
     paths: list[Netns] = []
     if isinstance(change, AddVeth):
@@ -136,15 +136,15 @@ def _vanished(door: RouteDoor, change: Change) -> bool:
         if path is None:
             continue
         try:
-            door.of(path)
+            rtnl.of(path)
         except NotFoundError:
             return True
     return False
 
 
-def _set_sysctls(door: RouteDoor, changes: Sequence[SetSysctl]) -> list[MeshnetError]:
+def _set_sysctls(rtnl: RtnlClient, changes: Sequence[SetSysctl]) -> list[MeshnetError]:
     failed: list[MeshnetError] = []
-    with netns.inside(changes[0].netns or door.host_netns):
+    with netns.inside(changes[0].netns or rtnl.host_netns):
         for change in changes:
             try:
                 sysctl.write(change.key, change.value)
@@ -153,24 +153,24 @@ def _set_sysctls(door: RouteDoor, changes: Sequence[SetSysctl]) -> list[MeshnetE
     return failed
 
 
-def _make_link(door: RouteDoor, change: _MakesLink) -> None:
+def _make_link(rtnl: RtnlClient, change: _MakesLink) -> None:
     with ExitStack() as stack:
 
         def descriptor(path: Netns) -> int:
-            fd = netns.open_netns(path or door.host_netns or "/proc/self/ns/net")
+            fd = netns.open_netns(path or rtnl.host_netns or "/proc/self/ns/net")
             stack.callback(os.close, fd)
             return fd
 
         if isinstance(change, AddVxlan):
-            at = door.of(None)
+            at = rtnl.of(None)
             message = encode.new_vxlan(
                 change.name, change.vxlan, change.mtu, descriptor(change.netns)
             )
         elif isinstance(change, AddBridge):
-            at = door.of(change.netns)
+            at = rtnl.of(change.netns)
             message = encode.new_bridge(change.name, change.mtu)
         else:
-            at = door.of(change.netns)
+            at = rtnl.of(change.netns)
             message = encode.new_veth(
                 change.name,
                 change.peer,

@@ -9,17 +9,17 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from meshnet.kernel.encode import MAIN_TABLE
-from meshnet.kernel.rtnl import RouteDoor
+from meshnet.kernel.rtnl import RtnlClient
 
 _OURS = ("mn-", "docker_gwbridge")
 
 
-def local_addresses(door: RouteDoor) -> list[tuple[str, IPv4Interface]]:
+def local_addresses(rtnl: RtnlClient) -> list[tuple[str, IPv4Interface]]:
     """(link, address) of every address of this host but loopback's, in the kernel's order.
 
     Addresses of bridges and of our own links are left out: nobody reaches this host by them.
     """
-    socket = door.of(None)
+    socket = rtnl.of(None)
     links = {link.index: link for link in socket.links()}
     return [
         (links[index].name, address)
@@ -31,9 +31,9 @@ def local_addresses(door: RouteDoor) -> list[tuple[str, IPv4Interface]]:
     ]
 
 
-def underlay(door: RouteDoor, address: IPv4Address) -> tuple[str, int] | None:
+def underlay(rtnl: RtnlClient, address: IPv4Address) -> tuple[str, int] | None:
     """(link, MTU in bytes) that carries ``address``; None: this host does not have it."""
-    socket = door.of(None)
+    socket = rtnl.of(None)
     links = {link.index: link for link in socket.links()}
     for index, found in socket.addresses():
         if found.ip == address and index in links:
@@ -41,9 +41,9 @@ def underlay(door: RouteDoor, address: IPv4Address) -> tuple[str, int] | None:
     return None
 
 
-def host_routes(door: RouteDoor) -> list[tuple[IPv4Network, str]]:
+def host_routes(rtnl: RtnlClient) -> list[tuple[IPv4Network, str]]:
     """(destination, link) of every route of the main table but defaults and our own links'."""
-    socket = door.of(None)
+    socket = rtnl.of(None)
     name = {link.index: link.name for link in socket.links()}
     return [
         (route.destination, name.get(route.index, ""))

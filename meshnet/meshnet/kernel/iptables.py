@@ -1,4 +1,4 @@
-"""The door to the engine's firewall chain for others, DOCKER-USER (iptables(8)).
+"""Rules in the engine's firewall chain for others, DOCKER-USER (iptables(8)).
 
 dockerd sets the policy of FORWARD to DROP and jumps to DOCKER-USER first: "rules that should load
 before Docker's" belong there. Ours carry the comment ``meshnet`` and stand at its head.

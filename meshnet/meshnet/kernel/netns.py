@@ -1,4 +1,4 @@
-"""The door to network namespaces: make, remove, list, and be inside one for a moment.
+"""Network namespaces: make, remove, list, and be inside one for a moment.
 
 A named namespace is a bind mount of ``/proc/<thread>/ns/net`` on a file (ip-netns(8)).
 

@@ -1,18 +1,18 @@
-"""The door to nftables: lists our tables in each network namespace and runs transactions there.
+"""The client of nftables: lists our tables in each network namespace and runs transactions there.
 
 Touches nftables in the host's namespace and in our sandboxes' (only the tables of
 ``meshnet.nft.ruleset_plan.OURS``), and UDP conntrack entries of backends that left.
 
-The model: a ``Door`` is one namespace: a libnftables context and an nfnetlink socket, both opened
-inside it and used from outside. A namespace is told by (st_dev, st_ino), not by its path, as paths
-are used again. What a table holds is kept with the nftables generation at which it was true: while
-the kernel's generation is that one, nothing is read again; our own commits move both on by one;
-after a stranger's commit the tables are listed anew.
+The model: a ``NftContext`` is one namespace: a libnftables context and an nfnetlink socket, both
+opened inside it and used from outside. A namespace is told by (st_dev, st_ino), not by its path, as
+paths are used again. What a table holds is kept with the nftables generation at which it was true:
+while the kernel's generation is that one, nothing is read again; our own commits move both on by
+one; after a stranger's commit the tables are listed anew.
 
-Be aware: an open Door keeps its namespace alive; doors are closed in ``observe`` when the snapshot
-no longer has them or their path leads elsewhere. Rules must say ``iifname``, not ``iif``: interface
-numbers would be looked up in the thread's namespace. A table's transaction stands alone, so an
-interface that is not there yet holds up ``netdev meshnet`` and nothing else.
+Be aware: an open NftContext keeps its namespace alive; contexts are closed in ``observe`` when the
+snapshot no longer has them or their path leads elsewhere. Rules must say ``iifname``, not ``iif``:
+interface numbers would be looked up in the thread's namespace. A table's transaction stands alone,
+so an interface that is not there yet holds up ``netdev meshnet`` and nothing else.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _KINDS: Mapping[int, type[KernelError]] = {
 _ERRNOS = (*_KINDS, errno.EBUSY, errno.EPERM, errno.ENOMEM, errno.EINTR, errno.ENOBUFS)
 
 
-class Door:
+class NftContext:
     """libnftables in one network namespace."""
 
     def __init__(self, path: str) -> None:
@@ -248,7 +248,7 @@ class NftOperations:
         """
         self._sources = tuple(sources)
         self._host = host_netns or HOST
-        self._doors: dict[str | None, Door] = {}
+        self._contexts: dict[str | None, NftContext] = {}
         self._backends: dict[Identity, frozenset[str]] = {}
 
     def desired(self, snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
@@ -272,9 +272,9 @@ class NftOperations:
         errors: list[MeshnetError] = []
         for path, rulesets in desired.items():
             try:
-                door = self._doors.get(path) or Door(path or self._host)
-                self._doors[path] = door
-                tables = door.tables()
+                context = self._contexts.get(path) or NftContext(path or self._host)
+                self._contexts[path] = context
+                tables = context.tables()
             except NotFoundError as error:
                 if path is None:
                     errors.append(error)
@@ -282,10 +282,12 @@ class NftOperations:
             except MeshnetError as error:
                 errors.append(error)
                 continue
-            known = self._backends.get(door.identity, frozenset())
-            known = known.union(door.listed_backends(), *(ruleset.backends for ruleset in rulesets))
-            self._backends[door.identity] = known
-            observed[path] = Namespace(door.identity, tables, known)
+            known = self._backends.get(context.identity, frozenset())
+            known = known.union(
+                context.listed_backends(), *(ruleset.backends for ruleset in rulesets)
+            )
+            self._backends[context.identity] = known
+            observed[path] = Namespace(context.identity, tables, known)
         if errors:
             raise ExceptionGroup("nftables could not be listed", errors)
         return observed
@@ -316,39 +318,39 @@ class NftOperations:
         """
         errors: list[MeshnetError] = []
         for change in changes:
-            door = self._doors.get(change.netns)
-            if door is None or door.identity != change.identity:
+            context = self._contexts.get(change.netns)
+            if context is None or context.identity != change.identity:
                 continue
-            failed = self._apply_one(door, change)
+            failed = self._apply_one(context, change)
             if identity_of(change.netns or self._host) == change.identity:
                 errors += failed
         if errors:
             raise ExceptionGroup("nftables could not be changed", errors)
 
     def close(self) -> None:
-        """Close every door; the tables stay as they are."""
-        for door in self._doors.values():
-            door.close()
-        self._doors.clear()
+        """Close every context; the tables stay as they are."""
+        for context in self._contexts.values():
+            context.close()
+        self._contexts.clear()
 
-    def _apply_one(self, door: Door, change: NftChange) -> list[MeshnetError]:
+    def _apply_one(self, context: NftContext, change: NftChange) -> list[MeshnetError]:
         errors: list[MeshnetError] = []
         for table in change.tables:
             try:
-                door.run(table)
+                context.run(table)
             except MeshnetError as error:
                 errors.append(error)
         if errors or not change.withdrawn:
             return errors
         try:
-            door.forget_udp(change.withdrawn)
+            context.forget_udp(change.withdrawn)
         except MeshnetError as error:
             return [error]
-        self._backends[door.identity] -= change.withdrawn
+        self._backends[context.identity] -= change.withdrawn
         return []
 
     def _close_left(self, desired: Mapping[str | None, Sequence[Ruleset]]) -> None:
-        for path, door in list(self._doors.items()):
-            if path not in desired or identity_of(path or self._host) != door.identity:
-                self._backends.pop(door.identity, None)
-                self._doors.pop(path).close()
+        for path, context in list(self._contexts.items()):
+            if path not in desired or identity_of(path or self._host) != context.identity:
+                self._backends.pop(context.identity, None)
+                self._contexts.pop(path).close()

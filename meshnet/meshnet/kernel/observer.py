@@ -11,12 +11,12 @@ from pathlib import Path
 from meshnet.errors import NotFoundError
 from meshnet.kernel import netns, sysctl
 from meshnet.kernel.encode import AF_BRIDGE, AF_INET, NUD_NOARP, NUD_PERMANENT, Neighbour
-from meshnet.kernel.rtnl import RouteDoor
+from meshnet.kernel.rtnl import RtnlClient
 from meshnet.netstate.changes import Netns
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec
 
 
-def observe(door: RouteDoor, desired: Desired, made: frozenset[str]) -> Observed:
+def observe(rtnl: RtnlClient, desired: Desired, made: frozenset[str]) -> Observed:
     """The state of the namespaces of ``desired``, and the links of those in ``made`` besides.
 
     Raises:
@@ -30,14 +30,14 @@ def observe(door: RouteDoor, desired: Desired, made: frozenset[str]) -> Observed
         if spec.made and path is not None and not netns.is_netns(Path(path)):
             continue
         try:
-            states[path] = _state(door, path, spec)
+            states[path] = _state(rtnl, path, spec)
         except NotFoundError:
             continue
     return Observed(states=states, made=made)
 
 
-def _state(door: RouteDoor, path: Netns, spec: NetnsSpec) -> NetnsState:
-    socket = door.of(path)
+def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
+    socket = rtnl.of(path)
     links = socket.links()
     name = {link.index: link.name for link in links}
     neighbours: list[Neighbour] = []
@@ -69,7 +69,7 @@ def _state(door: RouteDoor, path: Netns, spec: NetnsSpec) -> NetnsState:
             if r.gateway is not None and r.index in name
         ),
         rules=frozenset(socket.rules()) if spec.rules else frozenset(),
-        sysctls=_sysctls(door, path, spec.sysctls),
+        sysctls=_sysctls(rtnl, path, spec.sysctls),
     )
 
 
@@ -83,8 +83,8 @@ def _is_ours(row: Neighbour) -> bool:
     return row.destination is not None and bool(row.state & NUD_PERMANENT)
 
 
-def _sysctls(door: RouteDoor, path: Netns, wanted: Mapping[str, str]) -> dict[str, str | None]:
+def _sysctls(rtnl: RtnlClient, path: Netns, wanted: Mapping[str, str]) -> dict[str, str | None]:
     if not wanted:
         return {}
-    with netns.inside(path or door.host_netns):
+    with netns.inside(path or rtnl.host_netns):
         return {key: sysctl.read(key) for key in wanted}

@@ -1,4 +1,4 @@
-"""The door to rtnetlink: one persistent socket per network namespace (netlink(7)).
+"""The client of rtnetlink: one persistent socket per network namespace (netlink(7)).
 
 Requests travel in batches, every one with its own acknowledgement, so that one refusal neither
 hides nor stops the others.
@@ -162,7 +162,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:
         offset += (length + 3) & ~3
 
 
-class RouteDoor:
+class RtnlClient:
     """The sockets of all namespaces that are in use.
 
     Args:

@@ -1,4 +1,4 @@
-"""The door to sysctl values below ``/proc/sys/net`` of a network namespace (sysctl(8)).
+"""Reads and writes sysctl values below ``/proc/sys/net`` of a network namespace (sysctl(8)).
 
 Be aware: they are those of the calling thread's namespace: call within ``netns.inside``.
 """

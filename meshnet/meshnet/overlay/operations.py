@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from meshnet.errors import SubnetTakenError
 from meshnet.kernel import changer, host, netns, observer
-from meshnet.kernel.rtnl import RouteDoor
+from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
@@ -73,7 +73,7 @@ class OverlayOperations:
     name = "overlay"
 
     def __init__(self, host_netns: str | None = None, netns_dir: Path = netns.NETNS_DIR) -> None:
-        self._door = RouteDoor(host_netns)
+        self._rtnl = RtnlClient(host_netns)
         self._netns_dir = netns_dir
 
     def desired(self, snapshot: Snapshot) -> Desired:
@@ -89,11 +89,11 @@ class OverlayOperations:
         made = frozenset(
             str(self._netns_dir / name) for name in netns.names(self._netns_dir, PREFIX)
         )
-        self._door.keep({path for path in desired.specs if path is not None} | made)
-        found = observer.observe(self._door, desired, made)
+        self._rtnl.keep({path for path in desired.specs if path is not None} | made)
+        found = observer.observe(self._rtnl, desired, made)
         if INGRESS_LINK in found.states.get(None, NetnsState()).links:
             return Observed(found)
-        return Observed(found, tuple(host.host_routes(self._door)))
+        return Observed(found, tuple(host.host_routes(self._rtnl)))
 
     def plan(self, desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
         """See ``plan``."""
@@ -111,7 +111,7 @@ class OverlayOperations:
             if isinstance(each, Refuse)
         ]
         try:
-            changer.apply(self._door, [each for each in changes if not isinstance(each, Refuse)])
+            changer.apply(self._rtnl, [each for each in changes if not isinstance(each, Refuse)])
         except ExceptionGroup as group:
             failed.append(group)
         if failed:
@@ -119,4 +119,4 @@ class OverlayOperations:
 
     def close(self) -> None:
         """Close the sockets; the networks stay."""
-        self._door.close()
+        self._rtnl.close()

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.gateway.app import application
-from meshnet_control.gateway.engine_http import Engine
+from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Put, Store
 
@@ -118,12 +118,12 @@ async def _engine_app() -> web.Application:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+async def engine(tmp_path: Path) -> AsyncIterator[EngineHttp]:
     """Name: engine. Scope: function. A client of a stand-in engine on a socket of its own."""
     runner = web.AppRunner(await _engine_app())
     await runner.setup()
     await web.UnixSite(runner, str(tmp_path / "engine.sock")).start()
-    client = Engine(tmp_path / "engine.sock")
+    client = EngineHttp(tmp_path / "engine.sock")
     yield client
     await client.close()
     await runner.cleanup()
@@ -154,14 +154,14 @@ async def open_store(path: Path) -> Store:
 
 
 @pytest.fixture
-async def manager(store: Store, engine: Engine) -> AsyncIterator[TestClient]:
+async def manager(store: Store, engine: EngineHttp) -> AsyncIterator[TestClient]:
     """Name: manager. Scope: function. Depends: store, engine. A client of a manager's gateway."""
     async with TestClient(TestServer(application(Host(store), engine))) as client:
         yield client
 
 
 @pytest.fixture
-async def outsider(engine: Engine) -> AsyncIterator[tuple[TestClient, Host]]:
+async def outsider(engine: EngineHttp) -> AsyncIterator[tuple[TestClient, Host]]:
     """Name: outsider. Scope: function. Depends: engine. A node that is in no swarm."""
     host = Host(None)
     async with TestClient(TestServer(application(host, engine))) as client:

@@ -1,4 +1,4 @@
-"""What the front door turns away: bodies that are no JSON object, and what this version lacks.
+"""What the gateway refuses: bodies that are no JSON object, and what this version lacks.
 
 Each refusal of a thing that exists in Docker names it and what to do instead (style: one sentence).
 """

@@ -163,10 +163,10 @@ def test_garbage_is_a_wire_error_and_nothing_else(garbage):
 @given(st.lists(st.lists(st.one_of(st.integers(), st.text(), st.none()), max_size=7), max_size=4))
 def test_nonsense_from_a_key_holder_never_raises(messages):
     from meshnet.gossip.config import GossipConfig
-    from meshnet.gossip.engine import Engine
+    from meshnet.gossip.engine import GossipEngine
 
     ring = (b"1" * 16,)
-    engine = Engine(GossipConfig.lan(), A, ADDRESS, 1, random.Random(1), 0.0)
+    engine = GossipEngine(GossipConfig.lan(), A, ADDRESS, 1, random.Random(1), 0.0)
     engine.set_keys(ring)
     try:
         packet = KeyRing(ring).seal(messages, b"n" * 12)

@@ -6,23 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.lab.play import Answer, StepError, answers, in_turn
+from meshnet_control.lab.play import Answer, StepError, answers, round_robin
 
 
 @given(st.lists(st.text("abcdef", min_size=1), unique=True, min_size=1), st.integers(1, 4))
 def test_whole_rounds_are_in_turn(names, rounds):
-    assert in_turn(names * rounds, len(names))
+    assert round_robin(names * rounds, len(names))
 
 
 @given(st.lists(st.text("abcdef", min_size=1), unique=True, min_size=2))
 def test_a_member_asked_twice_in_a_round_is_not_in_turn(names):
-    assert not in_turn([names[0], *names], len(names))
-    assert not in_turn(names + names[::-1], len(names))
+    assert not round_robin([names[0], *names], len(names))
+    assert not round_robin(names + names[::-1], len(names))
 
 
 @given(st.lists(st.text("abcdef", min_size=1), unique=True, min_size=1))
 def test_a_missing_member_is_not_in_turn(names):
-    assert not in_turn(names * 2, len(names) + 1)
+    assert not round_robin(names * 2, len(names) + 1)
 
 
 def test_answers_are_read():

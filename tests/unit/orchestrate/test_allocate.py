@@ -14,7 +14,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.snapshot import network_of
 from meshnet_control.orchestrate import allocate, ports
 from meshnet_control.orchestrate.addresses import NO_ADDRESS, NO_VIP, Addresses, subnet_for
-from meshnet_control.orchestrate.store_view import Delete, Put, View
+from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
 
 NOW = 1_700_000_000.0
 RNG = random.Random(1)
@@ -48,12 +48,14 @@ def task(of: pb.Service, slot: int) -> pb.Task:
     return made
 
 
-def settle(*objects: pb.Network | pb.Node | pb.Service | pb.Task | pb.Cluster | View) -> View:
-    view = View()
+def settle(
+    *objects: pb.Network | pb.Node | pb.Service | pb.Task | pb.Cluster | StoreView,
+) -> StoreView:
+    view = StoreView()
     for item in objects:
-        if isinstance(item, View):
+        if isinstance(item, StoreView):
             view = item
-    view = view.apply(Put(item) for item in objects if not isinstance(item, View))
+    view = view.apply(Put(item) for item in objects if not isinstance(item, StoreView))
     view = view.apply(allocate.step(view, NOW, RNG).writes)
     assert allocate.step(view, NOW, RNG).writes == ()
     return view

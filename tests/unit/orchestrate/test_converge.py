@@ -18,7 +18,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.manager.leader import Manager
 from meshnet_control.orchestrate.allocate import ingress_network, timestamp
 from meshnet_control.orchestrate.pipeline import converge
-from meshnet_control.orchestrate.store_view import Delete, Put, Step, View, changed
+from meshnet_control.orchestrate.store_view import Delete, Put, Step, StoreView, changed
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import OutOfSequenceError
 
@@ -60,7 +60,7 @@ class Play:
 
     def __init__(self, *objects: pb.Cluster | pb.Node | pb.Network | pb.Service) -> None:
         self.rng = random.Random(7)
-        self.view = View.of(objects)
+        self.view = StoreView.of(objects)
         self.now = NOW
         self.wake_at: float | None = None
 
@@ -74,7 +74,7 @@ class Play:
         self.wake_at = again.wake_at
         return step
 
-    def check(self, before: View) -> None:
+    def check(self, before: StoreView) -> None:
         for task in self.view.tasks.values():
             old = before.tasks.get(task.id)
             assert old is None or old.status.state <= task.status.state
@@ -123,7 +123,7 @@ class Play:
 
 def test_twenty_replicas_are_assigned_in_one_call_and_soon() -> None:
     rng = random.Random(1)
-    ready = View.of(base(3, rng))
+    ready = StoreView.of(base(3, rng))
     ready = ready.apply(converge(ready, NOW, rng).writes)
     ready = ready.apply([Put(service("web", 20, port=8080))])
     took: list[float] = []
@@ -196,22 +196,22 @@ def test_a_removed_service_leaves_nothing() -> None:
 
 
 def test_steps_without_end_are_a_programming_error() -> None:
-    def restless(view: View, now: float, rng: object) -> Step:
+    def restless(view: StoreView, now: float, rng: object) -> Step:
         more = pb.Cluster(id="c", last_vni=(view.cluster.last_vni if view.cluster else 0) + 1)
         return Step((Put(more),))
 
     with pytest.raises(RuntimeError, match="does not settle after 50 rounds: Cluster c"):
-        converge(View(), NOW, random.Random(1), [restless])
+        converge(StoreView(), NOW, random.Random(1), [restless])
 
 
 def test_writes_are_one_an_object_and_none_without_effect() -> None:
     one, two = pb.Node(id="a"), pb.Node(id="a", ingress_address="x")
     answers = iter([Step((Put(two),)), Step((Put(one), Delete(pb.Task, "t"))), Step()])
 
-    def undo(view: View, now: float, rng: object) -> Step:
+    def undo(view: StoreView, now: float, rng: object) -> Step:
         return next(answers)
 
-    assert converge(View.of([one]), NOW, random.Random(1), [undo]).writes == ()
+    assert converge(StoreView.of([one]), NOW, random.Random(1), [undo]).writes == ()
 
 
 @given(
@@ -227,7 +227,7 @@ def test_a_view_is_a_value(changes: list[tuple[str, str, str, bool]], cut: int) 
         Put(pb.Task(id=key, service_id=of, node_id=on)) if put else Delete(pb.Task, key)
         for key, of, on, put in changes
     ]
-    first = View().apply(writes[:cut])
+    first = StoreView().apply(writes[:cut])
     picture = dict(first.tasks), first.tasks_of_service("s"), first.tasks_on_node("n")
     second = first.apply(writes[cut:])
     assert (dict(first.tasks), first.tasks_of_service("s"), first.tasks_on_node("n")) == picture
@@ -236,7 +236,7 @@ def test_a_view_is_a_value(changes: list[tuple[str, str, str, bool]], cut: int) 
         assert second.tasks_of_service(of) == wanted
     on_node = [t for _, t in sorted(second.tasks.items()) if t.node_id == "n"]
     assert second.tasks_on_node("n") == on_node
-    assert View().apply(writes).tasks == second.tasks
+    assert StoreView().apply(writes).tasks == second.tasks
 
 
 @settings(deadline=None, max_examples=25)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import constraints, schedule
-from meshnet_control.orchestrate.store_view import View
+from meshnet_control.orchestrate.store_view import StoreView
 
 NOW = 1_700_000_000.0
 RNG = random.Random(1)
@@ -43,14 +43,14 @@ def task(
     return made
 
 
-def placed(*objects: pb.Node | pb.Task) -> View:
-    view = View.of(objects)
+def placed(*objects: pb.Node | pb.Task) -> StoreView:
+    view = StoreView.of(objects)
     view = view.apply(schedule.step(view, NOW, RNG).writes)
     assert schedule.step(view, NOW, RNG).writes == ()
     return view
 
 
-def error(view: View, name: str = "t") -> str:
+def error(view: StoreView, name: str = "t") -> str:
     assert view.tasks[name].status.state == pb.TASK_STATE_PENDING
     return str(view.tasks[name].status.err)
 

@@ -17,7 +17,7 @@ from aiohttp import ClientError, ClientResponse, web
 from meshnet_control.controlapi import filters
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.engine_http import NO_LIMIT, Asked
-from meshnet_control.gateway.request import Desk
+from meshnet_control.gateway.request import HandlerContext
 from meshnet_control.gateway.routes import swarm_events
 from meshnet_control.store.store import Key, Object, Store
 
@@ -32,8 +32,8 @@ _FILTERS: Final = (
 class EventRoutes:
     """Handler of events."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: HandlerContext) -> None:
+        self._context = context
 
     def routes(self) -> responses.Routes:
         """Method, path and handler."""
@@ -42,14 +42,14 @@ class EventRoutes:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """``GET /events``."""
         asked = Asked("GET", request.path, dict(request.query), limit=NO_LIMIT)
-        async with self._desk.engine.open(asked) as engine:
+        async with self._context.engine.open(asked) as engine:
             if engine.status != HTTPStatus.OK:
                 body = await engine.read()
                 return web.Response(
                     status=engine.status, body=body, content_type="application/json"
                 )
             wanted = filters.parse(request.query.get("filters"), _FILTERS)
-            store = self._desk.node.store()
+            store = self._context.node.store()
             lines: asyncio.Queue[bytes | None] = asyncio.Queue()
             sources = [asyncio.create_task(_copy(_lines(engine), lines, last=True))]
             if store is not None:

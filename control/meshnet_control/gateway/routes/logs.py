@@ -22,7 +22,7 @@ from meshnet_control.api.control_pb2 import LogOptions
 from meshnet_control.cluster.log_lines import SYSTEM_ERROR, context, frame, incomplete, render
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.http_head import split_version
-from meshnet_control.gateway.request import Desk, flag, reference
+from meshnet_control.gateway.request import HandlerContext, flag, reference
 from meshnet_control.manager.log_reader import Line, LogReader, Selector
 
 _LOOK_S: Final = 1.0
@@ -31,8 +31,8 @@ _LOOK_S: Final = 1.0
 class LogRoutes:
     """Handlers of logs."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: HandlerContext) -> None:
+        self._context = context
 
     def routes(self) -> responses.Routes:
         """Method, path and handler."""
@@ -43,7 +43,7 @@ class LogRoutes:
 
     async def service(self, request: web.Request) -> web.StreamResponse:
         """``GET /services/{id}/logs``."""
-        api = self._desk.api()
+        api = self._context.api()
         options = asked(request)
         service = await api.services.inspect(reference(request), defaults=False)
         tty = service.spec.task_template.container_spec.tty
@@ -51,7 +51,7 @@ class LogRoutes:
 
     async def task(self, request: web.Request) -> web.StreamResponse:
         """``GET /tasks/{id}/logs``."""
-        api = self._desk.api()
+        api = self._context.api()
         options = asked(request)
         task = await api.tasks.inspect(reference(request))
         tty = task.spec.container_spec.tty
@@ -60,10 +60,10 @@ class LogRoutes:
     async def _answer(
         self, request: web.Request, selector: Selector, options: LogOptions, *, tty: bool
     ) -> web.StreamResponse:
-        broker = self._desk.node.log_broker()
+        broker = self._context.node.log_broker()
         if broker is None:
             raise ControlError("this manager is not ready", HTTPStatus.SERVICE_UNAVAILABLE)
-        newest = (await self._desk.engine.version()).api
+        newest = (await self._context.engine.version()).api
         version, _ = split_version(request.path)
         kind = "raw" if tty or (version or newest) < (1, 42) else "multiplexed"
         response = web.StreamResponse(

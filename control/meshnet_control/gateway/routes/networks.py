@@ -20,15 +20,15 @@ from meshnet_control.controlapi.refusals import ambiguous, not_found
 from meshnet_control.convert.engine_json import from_engine
 from meshnet_control.engine.client import GWBRIDGE, OURS
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.request import Desk, flag, parse_object, reference
+from meshnet_control.gateway.request import HandlerContext, flag, parse_object, reference
 from meshnet_control.gateway.routes.service_networks import engine_network
 
 
 class NetworkRoutes:
     """Handlers of networks."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: HandlerContext) -> None:
+        self._context = context
 
     def routes(self) -> responses.Routes:
         """Method, path and handler."""
@@ -46,11 +46,11 @@ class NetworkRoutes:
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """``GET /networks``."""
-        api = self._desk.api_or_none()
+        api = self._context.api_or_none()
         if api is None:
             return await self._relay(request)
         wanted = filters.parse(request.query.get("filters"), network_resource.FILTERS)
-        theirs = await self._desk.engine.json(request.path, dict(request.query))
+        theirs = await self._context.engine.json(request.path, dict(request.query))
         return responses.ok([*(await api.networks.select(wanted)), *theirs])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
@@ -62,9 +62,9 @@ class NetworkRoutes:
             raise ControlError(
                 "cannot downgrade network scope for overlay networks", HTTPStatus.FORBIDDEN
             )
-        api = self._desk.api()
+        api = self._context.api()
         asked = from_engine(NetworkCreateRequest, body)
-        local = await self._desk.engine.json("/networks")
+        local = await self._context.engine.json("/networks")
         made = await api.networks.create(asked, [str(n["Name"]) for n in local])
         return responses.ok({"Id": made, "Warning": ""}, HTTPStatus.CREATED)
 
@@ -74,13 +74,13 @@ class NetworkRoutes:
         docker_gwbridge stays: where the engine cannot be told so, it is there again at once
         (``meshnet_control.engine.gwbridge_keeper``).
         """
-        if self._desk.node.state == "inactive":
+        if self._context.node.state == "inactive":
             return await self._relay(request)
         asked = request.clone(
             rel_url=request.rel_url.update_query(filters=_keeping(request.query.get("filters")))
         )
-        answer = await self._desk.engine.relay(asked, await request.read())
-        api = self._desk.api_or_none()
+        answer = await self._context.engine.relay(asked, await request.read())
+        api = self._context.api_or_none()
         if answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
             return answer
         deleted = parse_object(answer.body).get("NetworksDeleted") or []
@@ -101,11 +101,11 @@ class NetworkRoutes:
                 return answer
         if found is None and scope != "local":
             found = await self._ours(request, exact=False)
-        if found is None and scope == "swarm" and self._desk.api_or_none() is not None:
-            found = await engine_network(self._desk, reference(request))
+        if found is None and scope == "swarm" and self._context.api_or_none() is not None:
+            found = await engine_network(self._context, reference(request))
         if found is None:
             raise not_found("network", reference(request))
-        api = self._desk.api()
+        api = self._context.api()
         return responses.ok(await api.networks.inspect(found, verbose=flag(request, "verbose")))
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
@@ -119,7 +119,7 @@ class NetworkRoutes:
             found = await self._ours(request, exact=False)
         if found is None:
             raise not_found("network", reference(request))
-        await self._desk.api().networks.remove(found)
+        await self._context.api().networks.remove(found)
         return responses.empty(HTTPStatus.NO_CONTENT)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
@@ -132,7 +132,7 @@ class NetworkRoutes:
     async def container_create(self, request: web.Request) -> web.StreamResponse:
         """``POST /containers/create``: the engine's, unless it names an overlay network."""
         body = parse_object(await request.read())
-        api = self._desk.api_or_none()
+        api = self._context.api_or_none()
         if api is not None:
             for name in _networks_of(body):
                 for network in await api.networks.search(name, exact=True):
@@ -145,11 +145,11 @@ class NetworkRoutes:
         Raises:
             ControlError: as the engine refuses a network in use (403).
         """
-        if self._desk.node.state == "inactive":
+        if self._context.node.state == "inactive":
             return
         try:
             path = f"/networks/{quote(reference(request), safe='')}"
-            named = await self._desk.engine.json(path)
+            named = await self._context.engine.json(path)
         except ControlError:  # the engine says it again when it is asked to remove it
             return
         if named.get("Name") == GWBRIDGE:
@@ -160,10 +160,10 @@ class NetworkRoutes:
             )
 
     async def _relay(self, request: web.Request) -> web.Response:
-        return await self._desk.engine.relay(request, await request.read())
+        return await self._context.engine.relay(request, await request.read())
 
     async def _ours(self, request: web.Request, *, exact: bool) -> Network | None:
-        api = self._desk.api_or_none()
+        api = self._context.api_or_none()
         if api is None:
             return None
         name = reference(request)

@@ -18,7 +18,7 @@ from meshnet_control.api.control_pb2 import (
 from meshnet_control.controlapi.files import Files
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.request import Desk, flag, read, reference, version
+from meshnet_control.gateway.request import HandlerContext, flag, read, reference, version
 from meshnet_control.gateway.routes.service_networks import name_engine_networks
 
 F = TypeVar("F", Secret, Config)
@@ -27,8 +27,8 @@ F = TypeVar("F", Secret, Config)
 class ServiceRoutes:
     """Handlers of services and their tasks."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: HandlerContext) -> None:
+        self._context = context
 
     def routes(self) -> responses.Routes:
         """Method, path and handler."""
@@ -44,7 +44,7 @@ class ServiceRoutes:
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """``GET /services``."""
-        services = await self._desk.api().services.select(
+        services = await self._context.api().services.select(
             request.query.get("filters"), status=flag(request, "status")
         )
         return responses.ok([to_engine(s) for s in services])
@@ -52,13 +52,13 @@ class ServiceRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """``POST /services/create``."""
         spec = await read(request, ServiceSpec)
-        await name_engine_networks(self._desk, spec)
-        made = await self._desk.api().services.create(spec)
+        await name_engine_networks(self._context, spec)
+        made = await self._context.api().services.create(spec)
         return responses.ok({"ID": made}, HTTPStatus.CREATED)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         """``GET /services/{id}``."""
-        service = await self._desk.api().services.inspect(
+        service = await self._context.api().services.inspect(
             reference(request), defaults=flag(request, "insertDefaults")
         )
         return responses.ok(to_engine(service))
@@ -70,39 +70,39 @@ class ServiceRoutes:
         rollback = request.query.get("rollback", "")
         if rollback not in {"", "previous"}:
             raise ControlError(f'unrecognized rollback option "{rollback}"')
-        services = self._desk.api().services
+        services = self._context.api().services
         if rollback:
             await services.rollback(reference(request), at)
         else:
-            await name_engine_networks(self._desk, spec)
+            await name_engine_networks(self._context, spec)
             await services.update(reference(request), at, spec)
         return responses.ok({"Warnings": None})
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         """``DELETE /services/{id}`` answers 200, not 204."""
-        await self._desk.api().services.remove(reference(request))
+        await self._context.api().services.remove(reference(request))
         return responses.empty(HTTPStatus.OK)
 
     async def tasks(self, request: web.Request) -> web.StreamResponse:
         """``GET /tasks``."""
-        found = await self._desk.api().tasks.select(request.query.get("filters"))
+        found = await self._context.api().tasks.select(request.query.get("filters"))
         return responses.ok([to_engine(t) for t in found])
 
     async def task(self, request: web.Request) -> web.StreamResponse:
         """``GET /tasks/{id}``."""
-        return responses.ok(to_engine(await self._desk.api().tasks.inspect(reference(request))))
+        return responses.ok(to_engine(await self._context.api().tasks.inspect(reference(request))))
 
 
 class FileRoutes(Generic[F]):
     """Handlers of secrets, or of configs.
 
     Args:
-        desk: the gateway's.
+        context: the gateway's.
         kind: ``Secret`` or ``Config``.
     """
 
-    def __init__(self, desk: Desk, kind: type[F]) -> None:
-        self._desk = desk
+    def __init__(self, context: HandlerContext, kind: type[F]) -> None:
+        self._context = context
         self._kind: type[F] = kind
         self._word = kind.DESCRIPTOR.name.lower()
 
@@ -118,7 +118,7 @@ class FileRoutes(Generic[F]):
         ]
 
     def _files(self) -> Files[F]:
-        api = self._desk.api()
+        api = self._context.api()
         files: Files[F] = getattr(api, f"{self._word}s")
         return files
 

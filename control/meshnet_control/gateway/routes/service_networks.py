@@ -14,10 +14,10 @@ from urllib.parse import quote
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import Network, ServiceSpec
 from meshnet_control.cluster import engine_networks
-from meshnet_control.gateway.request import Desk
+from meshnet_control.gateway.request import HandlerContext
 
 
-async def engine_network(desk: Desk, reference: str) -> Network | None:
+async def engine_network(context: HandlerContext, reference: str) -> Network | None:
     """The predefined network that a reference means to the local engine; None: it knows none.
 
     Raises:
@@ -27,7 +27,7 @@ async def engine_network(desk: Desk, reference: str) -> Network | None:
     if found is not None:
         return found
     try:
-        local = await desk.engine.json(f"/networks/{quote(reference, safe='')}")
+        local = await context.engine.json(f"/networks/{quote(reference, safe='')}")
     except ControlError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -43,16 +43,16 @@ async def engine_network(desk: Desk, reference: str) -> Network | None:
     return found
 
 
-async def name_engine_networks(desk: Desk, spec: ServiceSpec) -> None:
+async def name_engine_networks(context: HandlerContext, spec: ServiceSpec) -> None:
     """Turn the engine's ids of predefined networks into their names, in place.
 
     Raises:
         ControlError: a network of the engine that services cannot use (403).
     """
-    networks = desk.api().networks
+    networks = context.api().networks
     for attachment in (*spec.task_template.networks, *spec.networks):
         if await networks.search(attachment.target, exact=False):
             continue
-        found = await engine_network(desk, attachment.target)
+        found = await engine_network(context, attachment.target)
         if found is not None:
             attachment.target = found.id

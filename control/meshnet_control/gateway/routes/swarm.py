@@ -21,7 +21,14 @@ from meshnet_control.api.control_pb2 import (
 from meshnet_control.controlapi.refusals import autolock
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.request import NOT_IN_SWARM, Desk, flag, read, reference, version
+from meshnet_control.gateway.request import (
+    NOT_IN_SWARM,
+    HandlerContext,
+    flag,
+    read,
+    reference,
+    version,
+)
 from meshnet_control.identity.identity import ALREADY_IN_SWARM
 
 LAST_MANAGER: Final = (
@@ -36,8 +43,8 @@ _DONE = HTTPStatus.OK
 class SwarmRoutes:
     """Handlers of the swarm and its nodes."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: HandlerContext) -> None:
+        self._context = context
 
     def routes(self) -> responses.Routes:
         """Method, path and handler."""
@@ -57,7 +64,7 @@ class SwarmRoutes:
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         """``GET /swarm``."""
-        return responses.ok(to_engine(await self._desk.api().swarm.inspect()))
+        return responses.ok(to_engine(await self._context.api().swarm.inspect()))
 
     async def init(self, request: web.Request) -> web.StreamResponse:
         """``POST /swarm/init`` answers the node's id as a JSON string."""
@@ -66,7 +73,7 @@ class SwarmRoutes:
         if asked.auto_lock_managers or asked.spec.encryption_config.auto_lock_managers:
             raise autolock()
         _check_availability(asked.availability)
-        return responses.ok(await asyncio.shield(self._desk.node.init(asked)))
+        return responses.ok(await asyncio.shield(self._context.node.init(asked)))
 
     async def join(self, request: web.Request) -> web.StreamResponse:
         """``POST /swarm/join``."""
@@ -75,12 +82,12 @@ class SwarmRoutes:
         _check_availability(asked.availability)
         if not asked.remote_addrs:
             raise ControlError("at least 1 RemoteAddr is required to join")
-        await asyncio.shield(self._desk.node.join(asked))
+        await asyncio.shield(self._context.node.join(asked))
         return responses.empty(_DONE)
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """``POST /swarm/leave``; a last manager needs ``force``."""
-        node, force = self._desk.node, flag(request, "force")
+        node, force = self._context.node, flag(request, "force")
         if node.state == "inactive":
             raise ControlError(NO_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
         if node.state == "manager" and not force:
@@ -92,7 +99,7 @@ class SwarmRoutes:
         """``POST /swarm/update``."""
         asked = await read(request, ClusterSpec)
         at = version(request, "swarm")
-        api = self._desk.api()
+        api = self._context.api()
         if flag(request, "rotateManagerUnlockKey"):
             raise autolock()
         await api.swarm.update(
@@ -105,38 +112,38 @@ class SwarmRoutes:
 
     async def unlock_key(self, request: web.Request) -> web.StreamResponse:
         """``GET /swarm/unlockkey``: there is none, the swarm does not lock."""
-        self._desk.api()
+        self._context.api()
         return responses.ok({"UnlockKey": ""})
 
     async def unlock(self, request: web.Request) -> web.StreamResponse:
         """``POST /swarm/unlock``."""
-        if self._desk.node.state == "inactive":
+        if self._context.node.state == "inactive":
             raise ControlError(NO_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
         raise ControlError("swarm is not locked", HTTPStatus.CONFLICT)
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
         """``GET /nodes``."""
-        found = await self._desk.api().nodes.select(request.query.get("filters"))
+        found = await self._context.api().nodes.select(request.query.get("filters"))
         return responses.ok([to_engine(n) for n in found])
 
     async def node(self, request: web.Request) -> web.StreamResponse:
         """``GET /nodes/{id}``."""
-        return responses.ok(to_engine(await self._desk.api().nodes.inspect(reference(request))))
+        return responses.ok(to_engine(await self._context.api().nodes.inspect(reference(request))))
 
     async def node_update(self, request: web.Request) -> web.StreamResponse:
         """``POST /nodes/{id}/update``."""
         asked = await read(request, NodeSpec)
         at = version(request, "node")
-        await self._desk.api().nodes.update(reference(request), at, asked)
+        await self._context.api().nodes.update(reference(request), at, asked)
         return responses.empty(_DONE)
 
     async def node_remove(self, request: web.Request) -> web.StreamResponse:
         """``DELETE /nodes/{id}``."""
-        await self._desk.api().nodes.remove(reference(request), force=flag(request, "force"))
+        await self._context.api().nodes.remove(reference(request), force=flag(request, "force"))
         return responses.empty(_DONE)
 
     def _refuse_unless_inactive(self) -> None:
-        if self._desk.node.state != "inactive":
+        if self._context.node.state != "inactive":
             raise ControlError(ALREADY_IN_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -11,14 +11,14 @@ from meshnet_control.api.control_pb2 import SwarmInfo
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.engine_http import capped
-from meshnet_control.gateway.request import Desk, parse_object
+from meshnet_control.gateway.request import HandlerContext, parse_object
 
 
 class System:
     """Handlers of what is said of the host as a whole."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: HandlerContext) -> None:
+        self._context = context
 
     def routes(self) -> responses.Routes:
         """Method, path and handler."""
@@ -30,7 +30,7 @@ class System:
 
     async def ping(self, request: web.Request) -> web.StreamResponse:
         """``HEAD|GET /_ping``. Answers 200 only when the engine does."""
-        node, engine = self._desk.node, self._desk.engine
+        node, engine = self._context.node, self._context.engine
         try:
             answer = await engine.relay(request, b"")
         except ControlError as error:
@@ -47,15 +47,15 @@ class System:
 
     async def version(self, request: web.Request) -> web.StreamResponse:
         """``GET /version``."""
-        return responses.ok(capped(await self._desk.engine.json("/version")))
+        return responses.ok(capped(await self._context.engine.json("/version")))
 
     async def info(self, request: web.Request) -> web.StreamResponse:
         """``GET /info``."""
-        answer = await self._desk.engine.relay(request, b"")
+        answer = await self._context.engine.relay(request, b"")
         if answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
             return answer
         info = parse_object(answer.body)
-        swarm, api = self._desk.node.swarm_info(), self._desk.api_or_none()
+        swarm, api = self._context.node.swarm_info(), self._context.api_or_none()
         if api is not None:
             swarm.cluster.CopyFrom(await api.swarm.inspect())
             nodes = await api.nodes.select(None)

@@ -1,4 +1,4 @@
-"""The lab's door to this machine: reads what is there, runs commands, makes and unmakes machines.
+"""The lab's adapter to this machine: reads what is there, runs commands, makes machines.
 
 A machine of the lab is a network namespace under /run/netns plus a first process (tini) in mount,
 pid and uts namespaces of its own. Killing that process kills everything in the machine at once,

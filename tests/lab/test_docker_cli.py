@@ -1,4 +1,4 @@
-"""The docker CLIs of this machine at the front door: what a user types and what they print.
+"""The docker CLIs of this machine against the gateway: what a user types and what they print.
 
 Every distinct CLI found plays the same commands on one lab of two hosts. Refusals and listings are
 read from the CLI's own output; hijacked streams (exec, attach, run, logs -f, build, cp) are real.
@@ -24,7 +24,7 @@ from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
-NAME = "mndoor"
+NAME = "mncli"
 LIMIT_S = 20
 """No scripted command of the CLI waits longer."""
 TIMED_OUT = 124
@@ -394,7 +394,7 @@ def test_stack(cli: Cli, tmp_path: Path) -> None:
     assert name not in cli("stack ls")
 
 
-def test_streams_through_the_front_door(cli: Cli, tmp_path: Path) -> None:
+def test_streams_through_the_proxy(cli: Cli, tmp_path: Path) -> None:
     box = f"box{cli.mark}"
     count = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo $i; sleep 0.2; done"
     cli(f"run -d --name {box} --network none --init meshnet/tools:1 sh -c '{count}'")

@@ -27,7 +27,7 @@ def run(*command):
 
 class Namespace:
     def __init__(self):
-        self.name = f"nftdoor-{uuid.uuid4().hex[:8]}"
+        self.name = f"nftclient-{uuid.uuid4().hex[:8]}"
         self.path = f"/run/netns/{self.name}"
         run("ip", "netns", "add", self.name)
 
