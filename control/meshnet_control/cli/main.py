@@ -20,7 +20,7 @@ DOCKER_COMMANDS = ("service", "stack", "node", "network", "swarm", "secret", "co
 @click.group()
 @click.version_option(package_name="meshnet")
 def meshnet() -> None:
-    """Docker Swarm's commands on a network that reads the kernel back."""
+    """A Docker-Swarm-compatible orchestrator with a network of its own."""
 
 
 meshnet.add_command(lab.lab)
