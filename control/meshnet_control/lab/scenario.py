@@ -195,7 +195,7 @@ STEPS = (
     Step("Its nodes", list_nodes),
     Step("An overlay network", make_network),
     Step("A service with four replicas", make_service),
-    Step("By name, through the VIP, in turn", reach_by_name),
+    Step("By name, through the VIP, round robin", reach_by_name),
     Step("By port, on every node, with the client's own address", reach_from_outside),
     Step("Scaled and updated", scale_and_update),
     Step("A container is lost", lose_a_task),
