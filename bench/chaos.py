@@ -1,0 +1,395 @@
+"""Requests lost while processes, hosts, cables and the kernel's state are taken away.
+
+Three hosts, a published service of six replicas, 120 requests/s from outside through all hosts and
+20/s by name and VIP from inside each host. One fault after the other; each request is accounted for
+by where it entered and, if it was lost, by which host its backend was on (conntrack at the entry).
+What entered or was led to a host that was itself off or cut cannot be saved and is counted apart.
+
+``python -m bench chaos`` plays all faults; ``play(seed, faults)`` a choice of them.
+
+Be aware: the machine is shared; a request is lost when it got no answer in five seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.create20 import Api
+from bench.engines import Engines, engines, until
+from bench.rounds import BenchError, Goal, Line
+from meshnet.errors import MeshnetError
+
+NAME = "mbchaos"
+HOSTS = ("h1", "h2", "h3")
+REPLICAS = 6
+PORT = 8080
+OUTSIDE_PER_S, INSIDE_PER_S = 120.0, 20.0
+BEFORE_S, AFTER_S = 1.0, 6.0
+LOAD = Path(__file__).with_name("load.py")
+
+Row = tuple[str, float, float, str, int, str]
+
+
+@dataclass
+class Cluster:
+    """The lab under load, and what is known of its tasks."""
+
+    lab: Engines
+    api: Api
+    clients: dict[str, str] = field(default_factory=dict)
+    """Host to the process id of the client container there, in this machine's numbers."""
+
+    def on(self, host: str, command: str) -> str:
+        return self.lab.run(host, "sh", "-c", command)
+
+    def places(self) -> dict[str, str]:
+        """Address of each of the service's tasks, dead ones too, to its host."""
+        names = {
+            node["ID"]: node["Description"]["Hostname"] for node in self.api.call("GET", "/nodes")
+        }
+        found = {}
+        for task in self.api.call("GET", "/tasks") or []:
+            for attachment in task.get("NetworksAttachments") or []:
+                for address in attachment.get("Addresses") or []:
+                    found[address.split("/")[0]] = names.get(task.get("NodeID"), "")
+        return found
+
+    def find_clients(self) -> None:
+        """Where the client containers are now: a host that was off has a new one."""
+        for host in HOSTS:
+            container = self.on(host, "docker ps -qf name=client.")
+            inside = self.on(host, f"docker inspect -f '{{{{.State.Pid}}}}' {container}")
+            self.clients[host] = outside_pid(self.lab, host, inside)
+
+    def ready(self) -> bool:
+        """All nodes Ready, all tasks running, every way answers."""
+        try:
+            nodes = self.api.call("GET", "/nodes")
+            tasks = self.api.call(
+                "GET", "/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%7D"
+            )
+        except (BenchError, OSError, ValueError):
+            return False
+        if any(node["Status"]["State"] != "ready" for node in nodes) or len(nodes) != len(HOSTS):
+            return False
+        states = [task["Status"]["State"] for task in tasks or []]
+        return states.count("running") == len(states) == REPLICAS + len(HOSTS)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is taken away and comes back.
+
+    Attributes:
+        away_s: seconds between ``begin`` and ``end``.
+        off: hosts that are themselves off while it lasts.
+        cut: two hosts that cannot reach each other while it lasts.
+    """
+
+    what: str
+    begin: Callable[[Cluster], object]
+    end: Callable[[Cluster], object] = lambda _: None
+    away_s: float = 0.0
+    off: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+
+    def excuses(self, entry: str, backend: str) -> bool:
+        """Whether nobody could have brought a request from ``entry`` to ``backend``."""
+        return entry in self.off or backend in self.off or {entry, backend} == set(self.cut)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of the requests of one fault."""
+
+    what: str
+    sent: int
+    excused: int
+    """Lost, but entered at or led to a host that was off or cut."""
+    lost: dict[str, int]
+    """(where it entered: why) to the number of others that were lost."""
+    slowest_s: float
+
+    @property
+    def total_lost(self) -> int:
+        return sum(self.lost.values())
+
+
+# ---- faults ----
+
+
+def process(name: str, signal: str, away_s: float) -> Fault:
+    """meshnetd or meshnet-resolver of h2 ends; nobody starts it again for ``away_s``."""
+
+    def begin(cluster: Cluster) -> None:
+        for keeper in cluster.lab.pids("h2", "meshnet-supervisor") if away_s else []:
+            subprocess.run(["kill", "-STOP", str(keeper)], check=True)
+        for pid in cluster.lab.pids("h2", name):
+            subprocess.run(["kill", f"-{signal}", str(pid)], check=True)
+
+    def end(cluster: Cluster) -> None:
+        for keeper in cluster.lab.pids("h2", "meshnet-supervisor") if away_s else []:
+            subprocess.run(["kill", "-CONT", str(keeper)], check=True)
+        cluster.on("h2", "meshnet up --no-context")
+
+    what = {"KILL": "killed (-9)", "TERM": "stopped (SIGTERM)"}[signal]
+    return Fault(f"{name} {what}, away {away_s:g} s", begin, end, away_s)
+
+
+def engine_restart(host: str) -> Fault:
+    def begin(cluster: Cluster) -> None:
+        cluster.on(host, "kill $(cat /run/docker.pid)")
+        until("the engine to end", lambda: not Path(f"/proc/{pid(cluster)}").exists(), 30)
+
+    def pid(cluster: Cluster) -> int:
+        return (cluster.lab.pids(host, "dockerd") or [0])[0]
+
+    def end(cluster: Cluster) -> None:
+        cluster.lab.lab.up(lambda *_: None)
+
+    return Fault(f"engine of {host} restarted", begin, end, 0.5)
+
+
+def power(host: str, away_s: float) -> Fault:
+    return Fault(
+        f"{host}{' (the manager)' if host == 'h1' else ''} off for {away_s:g} s, then on",
+        lambda cluster: cluster.lab.lab.kill(host),
+        lambda cluster: cluster.lab.lab.start(host, lambda *_: None),
+        away_s,
+        (host,),
+    )
+
+
+def cut(one: str, other: str, away_s: float) -> Fault:
+    return Fault(
+        f"cable between {one} and {other} cut for {away_s:g} s",
+        lambda cluster: cluster.lab.lab.partition(one, other),
+        lambda cluster: cluster.lab.lab.heal(one, other),
+        away_s,
+        cut=(one, other),
+    )
+
+
+def damage(command: str) -> Fault:
+    """Somebody breaks kernel state on h2; ``command`` may name {app}, {ingress}, {sandbox}."""
+
+    def begin(cluster: Cluster) -> None:
+        words = {
+            name: cluster.on("h1", f"docker network inspect -f '{{{{.Id}}}}' {name}")[:12]
+            for name in ("app", "ingress")
+        }
+        first = cluster.on("h2", "docker ps -qf name=web. | head -1")
+        words["sandbox"] = cluster.on(
+            "h2", f"docker inspect -f '{{{{.NetworkSettings.SandboxKey}}}}' {first}"
+        )
+        cluster.on("h2", command.format(**words))
+
+    return Fault(f"on h2: {command}", begin)
+
+
+def disk_full(away_s: float) -> Fault:
+    """The manager's state directory has no room for another page."""
+    state = '"$MESHNET_STATE_DIR"'
+    return Fault(
+        f"the manager's disk full for {away_s:g} s",
+        lambda cluster: cluster.on(
+            "h1", f"dd if=/dev/zero of={state}/filler bs=64k 2>/dev/null || true"
+        ),
+        lambda cluster: cluster.on("h1", f"rm {state}/filler"),
+        away_s,
+    )
+
+
+FAULTS: tuple[Fault, ...] = (
+    *(
+        process(name, signal, away)
+        for name in ("meshnetd", "meshnet-resolver")
+        for signal in ("KILL", "TERM")
+        for away in (0.0, 2.0, 12.0)
+    ),
+    engine_restart("h2"),
+    power("h3", 12.0),
+    power("h1", 12.0),
+    cut("h2", "h3", 10.0),
+    cut("h1", "h2", 10.0),
+    damage("nft flush ruleset"),
+    damage("ip link del mn-ingress"),
+    damage("ip netns exec mn-{ingress} ip link del vx0"),
+    damage("ip netns exec mn-{app} ip link del br0"),
+    damage("ip addr flush dev docker_gwbridge"),
+    damage("nsenter --net={sandbox} nft flush ruleset"),
+    damage("nsenter --net={sandbox} ip link del eth0"),
+    damage("nsenter --net={sandbox} ip route flush table main"),
+    damage("nsenter --net={sandbox} ip route flush table 100"),
+    disk_full(5.0),
+)
+
+
+# ---- load and accounts ----
+
+
+class Load:
+    """The generators: one outside, one in a container of each host."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        outside = [f"{host}={address(cluster, host)}:{PORT}" for host in HOSTS]
+        self._running = [self._start(("client",), OUTSIDE_PER_S, outside)]
+        for host in HOSTS:
+            argv = ("nsenter", f"--net=/proc/{cluster.clients[host]}/ns/net")
+            self._running.append(self._start(argv, INSIDE_PER_S, [f"in {host}=web"]))
+        for each in self._running:
+            if each.stdout is None or each.stdout.readline() != "ready\n":
+                raise BenchError("a load generator did not start")
+
+    def _start(self, where: tuple[str, ...], rate: float, ways: list[str]) -> subprocess.Popen[str]:
+        argv = [sys.executable, str(LOAD), str(rate), *ways]
+        enter = (
+            self._cluster.lab.lab.command("client", argv)
+            if where == ("client",)
+            else [*where, *argv]
+        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(enter, stdin=pipe, stdout=pipe, text=True)
+
+    def end(self) -> list[Row]:
+        rows: list[Row] = []
+        for each in self._running:
+            said, _ = each.communicate("\n", timeout=60)
+            rows += [tuple(json.loads(line)) for line in said.splitlines()]
+        return rows
+
+    def kill(self) -> None:
+        for each in self._running:
+            each.kill()
+            each.wait()
+
+
+def address(cluster: Cluster, host: str) -> str:
+    return str(cluster.lab.lab.layout.machine(host).address.ip)
+
+
+def play_one(cluster: Cluster, fault: Fault) -> Account:
+    """One fault under load."""
+    until("the cluster to be whole", cluster.ready, 120, every=0.2)
+    places = cluster.places()
+    cluster.find_clients()
+    load = Load(cluster)
+    try:
+        time.sleep(BEFORE_S)
+        try:
+            fault.begin(cluster)
+            time.sleep(fault.away_s)
+        finally:
+            fault.end(cluster)
+        time.sleep(AFTER_S)
+        rows = load.end()
+    finally:
+        load.kill()
+    with contextlib.suppress(BenchError, OSError):
+        places = places | cluster.places()
+    excused, lost = 0, dict[str, int]()
+    for label, _, _, outcome, port, _ in rows:
+        if outcome == "ok":
+            continue
+        entry = label.removeprefix("in ")
+        if fault.excuses(entry, backend_host(cluster, label, port, places)):
+            excused += 1
+        else:
+            why = f"{label}: {outcome}"
+            lost[why] = lost.get(why, 0) + 1
+    slowest = max(
+        (seconds for _, _, seconds, outcome, _, _ in rows if outcome == "ok"), default=0.0
+    )
+    return Account(fault.what, len(rows), excused, lost, slowest)
+
+
+def backend_host(cluster: Cluster, label: str, port: int, places: dict[str, str]) -> str:
+    """The host of the task that a request was led to, by the conntrack entry where it entered."""
+    host = label.removeprefix("in ")
+    argv = ["conntrack", "-L", "-p", "tcp", "--sport", str(port)]
+    if label.startswith("in "):
+        argv = ["nsenter", f"--net=/proc/{cluster.clients[host]}/ns/net", *argv]
+    else:
+        with contextlib.suppress(MeshnetError):  # the host is off: nobody to ask
+            argv = cluster.lab.lab.command(host, argv)
+    listed = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    sources = re.findall(r"src=(\S+)", listed)
+    return places.get(sources[1], "") if len(sources) > 1 else ""
+
+
+# ---- the cluster ----
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Three hosts, the service ``web`` on all, and a client container on each."""
+    with engines(NAME, len(HOSTS), engine_only=False) as lab:
+        # A disk of its own for the manager's state, so that it can be full.
+        lab.run(
+            "h1",
+            "sh",
+            "-c",
+            'meshnet down >/dev/null; mkdir -p "$MESHNET_STATE_DIR"; '
+            'mount -t tmpfs -o size=16m tmpfs "$MESHNET_STATE_DIR"; meshnet up --no-context',
+        )
+        lab.swarm()
+        made = Cluster(lab, Api(lab.socket("h1")))
+        create = "docker service create --quiet --detach --network app"
+        made.on("h1", "docker network create -d overlay app")
+        made.on("h1", f"{create} --name web --replicas {REPLICAS} -p {PORT}:80 meshnet/web:1")
+        made.on("h1", f"{create} --name client --mode global meshnet/tools:1 sleep 100000")
+        until("the services", made.ready, 90, every=0.2)
+        yield made
+
+
+def outside_pid(lab: Engines, host: str, inside: str) -> str:
+    """A process of a host's own pid namespace, by this machine's number."""
+    space = lab.run(host, "readlink", f"/proc/{inside}/ns/net")
+    for proc in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str((proc / "ns/net").readlink()) == space:
+                return proc.name
+    raise BenchError(f"{host}: process {inside} is not found")
+
+
+def play(
+    faults: Sequence[Fault] = FAULTS, seed: int | None = None, say: Callable[[str], None] = print
+) -> list[Account]:
+    """Play faults on one cluster, in a shuffled order if a seed is given."""
+    order = list(faults)
+    if seed is not None:
+        random.Random(seed).shuffle(order)
+    accounts = []
+    with cluster() as under_load:
+        for fault in order:
+            accounts.append(play_one(under_load, fault))
+            last = accounts[-1]
+            why = "; ".join(f"{count} {reason}" for reason, count in sorted(last.lost.items()))
+            say(
+                f"    {last.what}: {last.total_lost} of {last.sent} lost"
+                f" ({last.excused} at hosts off or cut; slowest {last.slowest_s:.2f} s) {why}"
+            )
+    return accounts
+
+
+def measure() -> list[Line]:
+    return [
+        Line(
+            f"requests lost: {account.what}",
+            Goal(0, at_least=False),
+            [float(account.total_lost)],
+            unit=f"of {account.sent}",
+            note=f"{account.excused} more at hosts off or cut" if account.excused else "",
+        )
+        for account in play()
+    ]
