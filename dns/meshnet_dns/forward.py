@@ -24,16 +24,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from itertools import islice
 from select import EPOLLIN, EPOLLOUT
 from typing import Final
 
+from meshnet.errors import KernelError
+from meshnet.kernel import netns
 from meshnet_dns import wire
 from meshnet_dns.answer import NXDOMAIN, REFUSED, SERVFAIL
 from meshnet_dns.counters import Counters
 from meshnet_dns.loop import Loop, Timer
-from meshnet_dns.namespace import inside
 from meshnet_dns.upstreams import HostUpstreams
 
 TIMEOUT_S: Final = 2.0
@@ -135,9 +135,9 @@ class _Exchange:
         loop = self._forwarder.loop
         family = socket.AF_INET6 if ":" in self._upstream else socket.AF_INET
         try:
-            with inside(self._netns) if self._netns else nullcontext():
+            with netns.inside(self._netns or None):
                 asking = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        except OSError:
+        except (OSError, KernelError):
             return False  # no IPv6 here, no descriptor is left, or the container has gone
         try:
             asking.connect((self._upstream, self._forwarder.port))

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import errno
 import socket
-from pathlib import Path
 from typing import Final
 
-from meshnet.errors import KernelError, NotFoundError, WireError
+from meshnet.errors import KernelError, WireError
+from meshnet.kernel import netns
 from meshnet_dns.counters import Counters
 from meshnet_dns.forward import Done, Forwarder
 from meshnet_dns.loop import READ, Loop
 from meshnet_dns.mmsg import Batch
-from meshnet_dns.namespace import inside
 from meshnet_dns.ports import RESOLVER_PORT
 from meshnet_dns.state import SandboxDns
 from meshnet_dns.streams import Streams
@@ -57,11 +56,7 @@ class Sandbox:
     @property
     def gone(self) -> bool:
         """Whether the namespace's path is gone or names another namespace now."""
-        try:
-            now = Path(self.settings.netns).stat()
-        except OSError:
-            return True
-        return (now.st_dev, now.st_ino) != self._identity
+        return netns.identity_of(self.settings.netns) != self._identity
 
     def close(self) -> None:
         """Stop answering; the namespace is free to go."""
@@ -122,10 +117,10 @@ class Sandbox:
             forwarder.ask(packet, others, tcp=tcp, done=done)
 
 
-def _open(path: str) -> tuple[socket.socket, socket.socket, tuple[int, int]]:
+def _open(path: str) -> tuple[socket.socket, socket.socket, netns.Identity | None]:
     opened: list[socket.socket] = []
     try:
-        with inside(path) as identity:
+        with netns.inside(path) as identity:
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 made = socket.socket(
                     socket.AF_INET, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -141,6 +136,5 @@ def _open(path: str) -> tuple[socket.socket, socket.socket, tuple[int, int]]:
         for made in opened:
             made.close()
         code = error.errno or errno.EIO
-        refused = NotFoundError if code == errno.ENOENT else KernelError
-        raise refused(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, code) from error
+        raise KernelError(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, code) from error
     return udp, listener, identity

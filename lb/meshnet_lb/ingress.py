@@ -20,13 +20,11 @@ DROP when it was it that turned forwarding on). A drop elsewhere cannot be overr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
+from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import VXLAN_PORT, Gwbridge, Protocol, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet_lb.service import REFUSE, TO_REFUSE, Backends, turn
-
-GATEWAY_INTERFACE: Final = "mn-ingress"
 
 Port = tuple[Protocol, int]
 """Protocol and published port."""
@@ -113,7 +111,7 @@ def _host_mode(snapshot: Snapshot) -> Mapping[Port, str]:
 
 
 def _masquerading(gwbridge: Gwbridge | None) -> tuple[str, ...]:
-    own = f'oifname "{GATEWAY_INTERFACE}" fib saddr type local masquerade'
+    own = f'oifname "{INGRESS_LINK}" fib saddr type local masquerade'
     if gwbridge is None:
         return (own,)
     return (
@@ -132,7 +130,7 @@ def _guarding(gwbridge: Gwbridge | None) -> tuple[str, ...]:
     Answers to 127.0.0.1 pass: on the wire they still go to the address of the interface.
     """
     bridge = f', "{gwbridge.name}"' if gwbridge is not None else ""
-    return (f'ip daddr 127.0.0.0/8 iifname {{ "{GATEWAY_INTERFACE}"{bridge} }} drop',)
+    return (f'ip daddr 127.0.0.0/8 iifname {{ "{INGRESS_LINK}"{bridge} }} drop',)
 
 
 def _untracked(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -30,13 +30,12 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 
 from meshnet.model.ids import NetworkId, mac_of
+from meshnet.model.mesh import MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet_lb.service import REFUSE, NetworkVips
 
-MARK = 0x10000000
-"""The bit that all marks of the mesh have; ``ip rule`` matches it and nothing else."""
-_MESH_MARKED = f"ct mark & {MARK:#010x} == {MARK:#010x}"
+_MESH_MARKED = f"ct mark & {MESH_MARK:#010x} == {MESH_MARK:#010x}"
 
 _NOTHING = NetworkVips()
 
@@ -66,7 +65,7 @@ def rulesets(
 
 def mark_of(gateway: IPv4Address) -> int:
     """Mark of connections that came in through the node with this ingress gateway address."""
-    return MARK | (int(gateway) & 0x00FFFFFF)
+    return MESH_MARK | (int(gateway) & 0x00FFFFFF)
 
 
 def _balancing(networks: Sequence[NetworkVips]) -> tuple[tuple[Chain, ...], tuple[Set, ...]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno as codes
 import os
 from dataclasses import dataclass
+from typing import Final
 
 
 class MeshnetError(Exception):
@@ -45,6 +47,20 @@ class AlreadyExistsError(KernelError):
 
 class NotSupportedError(KernelError):
     """This kernel cannot do it (EOPNOTSUPP)."""
+
+
+_NOT_THERE: Final = frozenset({codes.ENOENT, codes.ENODEV, codes.ESRCH, codes.EADDRNOTAVAIL})
+
+
+def kernel_error(op: str, target: str, number: int) -> KernelError:
+    """The typed error of an errno (errno(3))."""
+    if number in _NOT_THERE:
+        return NotFoundError(op, target, number)
+    if number == codes.EEXIST:
+        return AlreadyExistsError(op, target, number)
+    if number == codes.EOPNOTSUPP:
+        return NotSupportedError(op, target, number)
+    return KernelError(op, target, number)
 
 
 @dataclass

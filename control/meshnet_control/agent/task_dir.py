@@ -16,7 +16,6 @@ so nobody on the host gets to them (a bind mount does not ask the directories ab
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import shutil
@@ -26,17 +25,14 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from meshnet.errors import KernelError
+from meshnet.kernel import syscalls
 from meshnet_control.agent import gate_fifo
 from meshnet_control.api import control_pb2 as pb
 
 TASKS: Final = "tasks"
 """In the run directory: the directories of all tasks."""
 
-_MS_NOSUID: Final = 2
-_MS_NODEV: Final = 4
-_MS_NOEXEC: Final = 8
-_MNT_DETACH: Final = 2
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_TMPFS_FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
 
 class TaskDir:
@@ -99,10 +95,12 @@ class TaskDir:
         directory = self.path / "files"
         directory.mkdir(mode=0o711, exist_ok=True)
         if not directory.is_mount():
-            flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-            path = os.fsencode(directory)
-            if _LIBC.mount(b"tmpfs", path, b"tmpfs", flags, b"mode=0711") != 0:
-                raise KernelError("mount tmpfs on", str(directory), ctypes.get_errno())
+            try:
+                syscalls.mount(
+                    "tmpfs", directory, kind="tmpfs", flags=_TMPFS_FLAGS, data="mode=0711"
+                )
+            except OSError as error:
+                raise KernelError("mount tmpfs on", str(directory), error.errno or 0) from error
         for number, (target, data) in enumerate(files):
             path_of = directory / str(number)
             path_of.write_bytes(data)
@@ -116,10 +114,12 @@ class TaskDir:
             KernelError: the tmpfs cannot be unmounted.
         """
         directory = self.path / "files"
-        if directory.is_mount() and _LIBC.umount2(os.fsencode(directory), _MNT_DETACH) != 0:
-            code = ctypes.get_errno()
-            if code != errno.EINVAL:  # EINVAL: not mounted any more
-                raise KernelError("unmount", str(directory), code)
+        if directory.is_mount():
+            try:
+                syscalls.unmount(directory)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # EINVAL: not mounted any more
+                    raise KernelError("unmount", str(directory), error.errno or 0) from error
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path)
 

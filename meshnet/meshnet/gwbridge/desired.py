@@ -18,12 +18,12 @@ from __future__ import annotations
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Final
 
-from meshnet.kernel.encode import MAIN_TABLE
 from meshnet.model.ids import TaskId, mac_of
+from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.netstate.changes import Netns
+from meshnet.netstate.objects import MAIN_TABLE
 from meshnet.netstate.values import Desired, NetnsSpec, RouteSpec, Veth
-from meshnet.overlay.desired import INGRESS_LINK
 
 _PORTS: Final = r"g[0-9a-z]{12}"
 _NAME_CHARS: Final = 12

@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from meshnet.errors import MeshnetError, NotFoundError
+from meshnet.errors import MeshnetError, NotFoundError, kernel_error
 from meshnet.kernel import encode, netns, sysctl
 from meshnet.kernel.encode import Message
-from meshnet.kernel.rtnl import RouteSocket, RtnlClient, kernel_error
+from meshnet.kernel.rtnl import RouteSocket, RtnlClient
 from meshnet.netstate.changes import (
     AddAddress,
     AddBridge,
@@ -41,6 +41,7 @@ from meshnet.netstate.changes import (
     SetLink,
     SetSysctl,
 )
+from meshnet.netstate.objects import Route, Rule
 
 _MakesLink: TypeAlias = AddBridge | AddVxlan | AddVeth
 _OnLink: TypeAlias = (
@@ -237,7 +238,7 @@ def _message(change: _OnLink, numbers: _Numbers) -> Message:  # noqa: PLR0911
         case DelFdb(name=name, mac=mac, vtep=vtep):
             return encode.del_fdb(numbers[name], mac, vtep)
         case AddRoute():
-            route = encode.Route(
+            route = Route(
                 table=change.table,
                 destination=change.destination,
                 gateway=change.gateway,
@@ -246,4 +247,4 @@ def _message(change: _OnLink, numbers: _Numbers) -> Message:  # noqa: PLR0911
             )
             return encode.new_route(route, onlink=change.onlink)
         case AddRule(mark=mark, mask=mask, table=table, priority=priority):
-            return encode.new_rule(encode.Rule(mark, mask, table, priority))
+            return encode.new_rule(Rule(mark, mask, table, priority))

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Final
 
 from meshnet.model.ids import MacAddress
-from meshnet.model.snapshot import VXLAN_PORT
+from meshnet.netstate.objects import Link, Neighbour, Route, Rule, Vxlan
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
@@ -29,7 +29,6 @@ NUD_NOARP: Final = 0x40
 NUD_PERMANENT: Final = 0x80
 _NTF_SELF, _NTF_MASTER = 0x02, 0x04
 _NDA_MASTER: Final = 9
-MAIN_TABLE: Final = 254
 OUR_PROTOCOL: Final = 77
 """Origin that we put on our routes and rules (iproute2 rt_protos)."""
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
@@ -45,65 +44,6 @@ class Message:
     type: int
     flags: int
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Vxlan:
-    """What we set on a VXLAN device (RFC 7348)."""
-
-    vni: int
-    local: IPv4Address
-    port: int = VXLAN_PORT
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A network interface as the kernel tells it."""
-
-    index: int
-    name: str
-    kind: str
-    """``veth``, ``vxlan``, ``bridge`` …; empty for lo and real devices."""
-    up: bool
-    mtu: int
-    mac: MacAddress
-    master: int = 0
-    """Index of the bridge it is a port of; 0: none."""
-    vxlan: Vxlan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An ARP entry or, for a bridge or VXLAN device, an FDB row."""
-
-    index: int
-    mac: MacAddress
-    destination: IPv4Address | None
-    """ARP: the address. FDB of a VXLAN device: the VTEP. FDB of a bridge: None."""
-    state: int
-    master: bool = False
-    """FDB row of the bridge that the port belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """An IPv4 unicast route."""
-
-    table: int
-    destination: IPv4Network
-    gateway: IPv4Address | None
-    index: int
-    protocol: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A policy rule that selects by mark."""
-
-    mark: int
-    mask: int
-    table: int
-    priority: int
 
 
 def attribute(kind: int, value: bytes) -> bytes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from meshnet.kernel.encode import MAIN_TABLE
 from meshnet.kernel.rtnl import RtnlClient
+from meshnet.netstate.objects import MAIN_TABLE
 
 _OURS = ("mn-", "docker_gwbridge")
 

@@ -9,20 +9,17 @@ Be aware: the command is run only when the ruleset's generation says that someth
 
 from __future__ import annotations
 
-import socket
-import struct
 import subprocess
 from typing import Final
 
-from meshnet.errors import KernelError, MeshnetError
+from meshnet.errors import MeshnetError
 from meshnet.kernel import netns
+from meshnet.kernel.nfnetlink import NfnetlinkSocket
 
 CHAIN: Final = "DOCKER-USER"
 COMMENT: Final = "--comment meshnet"
 _JUMP: Final = f"-A FORWARD -j {CHAIN}"
 _TIMEOUT_S: Final = 20
-_NETLINK_NETFILTER: Final = 12
-_NFT_GETGEN: Final = (10 << 8) | 16
 
 
 class FirewallError(MeshnetError):
@@ -34,7 +31,7 @@ class Firewall:
 
     def __init__(self, host_netns: str | None = None) -> None:
         self._netns = host_netns
-        self._socket: socket.socket | None = None
+        self._socket: NfnetlinkSocket | None = None
         self._seen: tuple[int, tuple[str, ...]] | None = None
         self._legacy: bool | None = None
 
@@ -98,16 +95,8 @@ class Firewall:
     def _generation(self) -> int:
         if self._socket is None:
             with netns.inside(self._netns):
-                self._socket = socket.socket(
-                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-                )
-            self._socket.settimeout(5)
-        try:
-            self._socket.send(struct.pack("=IHHIIBBH", 20, _NFT_GETGEN, 1, 1, 0, 0, 0, 0))
-            answer = self._socket.recv(4096)
-        except OSError as error:
-            raise KernelError("read", "ruleset generation", error.errno or 0) from error
-        return int(struct.unpack_from("!I", answer, 24)[0])
+                self._socket = NfnetlinkSocket()
+        return self._socket.generation()
 
     def _is_legacy(self) -> bool:
         if self._legacy is None:

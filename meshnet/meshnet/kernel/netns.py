@@ -8,23 +8,20 @@ event loop's.
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from meshnet.errors import KernelError, NotFoundError
+from meshnet.errors import KernelError, NotFoundError, kernel_error
+from meshnet.kernel import syscalls
 
 NETNS_DIR: Final = Path("/run/netns")
 Identity: TypeAlias = tuple[int, int]
 """Device and inode of a network namespace: its path may lead elsewhere later."""
-_CLONE_NEWNET: Final = 0x40000000
-_MS_BIND: Final = 0x1000
-_MNT_DETACH: Final = 2
 _THREAD_NS: Final = "/proc/thread-self/ns/net"
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def create(path: Path) -> None:
@@ -39,15 +36,14 @@ def create(path: Path) -> None:
     path.touch(mode=0o444)
     own = os.open(_THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _call("unshare", str(path), _libc.unshare(_CLONE_NEWNET))
+        syscalls.unshare_net()
         try:
-            source = _THREAD_NS.encode()
-            _call("mount", str(path), _libc.mount(source, bytes(path), b"none", _MS_BIND, None))
+            syscalls.mount(_THREAD_NS, path, flags=syscalls.MS_BIND)
         finally:
-            _call("setns", "own namespace", _libc.setns(own, _CLONE_NEWNET))
-    except KernelError:
+            syscalls.setns(own)
+    except OSError as error:
         path.unlink(missing_ok=True)
-        raise
+        raise KernelError("make", str(path), error.errno or 0) from error
     finally:
         os.close(own)
 
@@ -60,7 +56,9 @@ def delete(path: Path) -> None:
     """
     try:
         while _is_mount(path):
-            _call("umount", str(path), _libc.umount2(bytes(path), _MNT_DETACH))
+            syscalls.unmount(path)
+    except OSError as error:
+        raise KernelError("umount", str(path), error.errno or 0) from error
     finally:
         path.unlink(missing_ok=True)
 
@@ -87,26 +85,30 @@ def names(directory: Path, prefix: str) -> list[str]:
 
 
 @contextmanager
-def inside(path: str | None) -> Iterator[None]:
+def inside(path: str | None) -> Iterator[Identity | None]:
     """The calling thread is in the namespace ``path`` meanwhile; None: stays where it is.
+
+    Yields:
+        Which namespace that is; None: where it was.
 
     Raises:
         NotFoundError: it is not there (any more).
+        KernelError: it cannot be entered.
     """
     if path is None:
-        yield
+        yield None
         return
-    target = open_netns(path)
-    own = os.open(_THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        enter(target, path)
+    with ExitStack() as stack:
+        own = open_netns(_THREAD_NS)
+        stack.callback(os.close, own)
+        target = open_netns(path)
         try:
-            yield
+            enter(target, path)
+            found = os.fstat(target)
         finally:
-            enter(own, "own namespace")
-    finally:
-        os.close(own)
-        os.close(target)
+            os.close(target)
+        stack.callback(enter, own, "own namespace")
+        yield found.st_dev, found.st_ino
 
 
 def open_netns(path: str) -> int:
@@ -114,11 +116,14 @@ def open_netns(path: str) -> int:
 
     Raises:
         NotFoundError: it is not there (any more).
+        KernelError: it cannot be opened, as no descriptor is left.
     """
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
+    except NotADirectoryError as error:
         raise NotFoundError("open", path, error.errno or 0) from error
+    except OSError as error:
+        raise kernel_error("open", path, error.errno or 0) from error
 
 
 def enter(descriptor: int, name: str) -> None:
@@ -126,9 +131,13 @@ def enter(descriptor: int, name: str) -> None:
 
     Raises:
         NotFoundError: ``descriptor`` is a plain file: the namespace's mount is gone.
+        KernelError: no right to.
     """
-    if _libc.setns(descriptor, _CLONE_NEWNET):
-        raise NotFoundError("setns", name, ctypes.get_errno())
+    try:
+        syscalls.setns(descriptor)
+    except OSError as error:
+        gone = NotFoundError if error.errno == errno.EINVAL else KernelError
+        raise gone("setns", name, error.errno or 0) from error
 
 
 def _is_mount(path: Path) -> bool:
@@ -137,8 +146,3 @@ def _is_mount(path: Path) -> bool:
         return path.stat().st_dev != path.parent.stat().st_dev
     except FileNotFoundError:
         return False
-
-
-def _call(op: str, target: str, result: int) -> None:
-    if result:
-        raise KernelError(op, target, ctypes.get_errno())

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from meshnet.errors import NotFoundError
 from meshnet.kernel import netns, sysctl
-from meshnet.kernel.encode import AF_BRIDGE, AF_INET, NUD_NOARP, NUD_PERMANENT, Neighbour
+from meshnet.kernel.encode import AF_BRIDGE, AF_INET, NUD_NOARP, NUD_PERMANENT
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.netstate.changes import Netns
+from meshnet.netstate.objects import Neighbour
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec
 
 

@@ -17,16 +17,12 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final, TypeVar
 
-from meshnet.errors import AlreadyExistsError, KernelError, NotFoundError, NotSupportedError
+from meshnet.errors import KernelError, NotFoundError, kernel_error
 from meshnet.kernel import netns
 from meshnet.kernel.encode import (
     F_ACK,
     F_REQUEST,
-    Link,
     Message,
-    Neighbour,
-    Route,
-    Rule,
     address,
     get_addresses,
     get_links,
@@ -38,6 +34,7 @@ from meshnet.kernel.encode import (
     route,
     rule,
 )
+from meshnet.netstate.objects import Link, Neighbour, Route, Rule
 
 T = TypeVar("T")
 
@@ -50,17 +47,6 @@ _CHUNK: Final = 256
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER: Final = 1 << 21
 _TRIES: Final = 5
-
-
-def kernel_error(op: str, target: str, number: int) -> KernelError:
-    """The typed error of an errno (errno(3))."""
-    if number in {errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL}:
-        return NotFoundError(op, target, number)
-    if number == errno.EEXIST:
-        return AlreadyExistsError(op, target, number)
-    if number == errno.EOPNOTSUPP:
-        return NotSupportedError(op, target, number)
-    return KernelError(op, target, number)
 
 
 class RouteSocket:

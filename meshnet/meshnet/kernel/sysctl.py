@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from meshnet.errors import NotFoundError
-from meshnet.kernel.rtnl import kernel_error
+from meshnet.errors import NotFoundError, kernel_error
 
 _ROOT: Final = Path("/proc/sys/net")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeAlias
 
-from meshnet.kernel.encode import Vxlan
 from meshnet.model.ids import MacAddress
+from meshnet.netstate.objects import Vxlan
 
 Netns: TypeAlias = str | None
 

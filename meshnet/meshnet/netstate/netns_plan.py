@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from meshnet.kernel.encode import MAIN_TABLE
 from meshnet.netstate.changes import (
     AddAddress,
     AddBridge,
@@ -33,6 +32,7 @@ from meshnet.netstate.changes import (
     SetLink,
     SetSysctl,
 )
+from meshnet.netstate.objects import MAIN_TABLE
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
 
 _NOTHING = NetnsState()

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeAlias
 
-from meshnet.kernel.encode import Link, Rule, Vxlan
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.changes import Netns
+from meshnet.netstate.objects import Link, Rule, Vxlan
 
 AddressOn: TypeAlias = tuple[str, IPv4Interface]
 """(link, address)."""

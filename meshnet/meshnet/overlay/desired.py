@@ -25,10 +25,11 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
 
-from meshnet.kernel.encode import Rule, Vxlan
 from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
+from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.netstate.changes import Netns
+from meshnet.netstate.objects import Rule, Vxlan
 from meshnet.netstate.values import (
     AddressOn,
     Desired,
@@ -43,13 +44,10 @@ from meshnet.netstate.values import (
 PREFIX: Final = "mn-"
 BRIDGE: Final = "br0"
 VXLAN: Final = "vx0"
-INGRESS_LINK: Final = "mn-ingress"
 INGRESS_PEER: Final = "vgw"
 _VETH_ENDS: Final = r"v[0-9a-z]{12}|vgw"
 _NAME_CHARS: Final = 12
 
-RETURN_MARK: Final = 0x10000000
-"""Bit of a connection's mark that says: it came in through the mesh (see ``meshnet_lb``)."""
 RETURN_TABLE: Final = 100
 _RETURN_PRIORITY: Final = 100
 _RETURN_GATEWAY: Final = IPv4Address("169.254.77.1")
@@ -119,7 +117,7 @@ def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
         addresses.add((name, address))
         if network in snapshot.networks and snapshot.networks[network].ingress:
             routes.add(RouteSpec(name, RETURN_TABLE, _DEFAULT, _RETURN_GATEWAY, onlink=True))
-            rules.add(Rule(RETURN_MARK, RETURN_MARK, RETURN_TABLE, _RETURN_PRIORITY))
+            rules.add(Rule(MESH_MARK, MESH_MARK, RETURN_TABLE, _RETURN_PRIORITY))
             neighbours.add((name, _RETURN_GATEWAY, _RETURN_MAC))
             sysctls |= {
                 "ipv4/tcp_fwmark_accept": "1",

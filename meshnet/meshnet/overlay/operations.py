@@ -16,12 +16,13 @@ from typing import TypeAlias
 from meshnet.errors import SubnetTakenError
 from meshnet.kernel import changer, host, netns, observer
 from meshnet.kernel.rtnl import RtnlClient
+from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
 from meshnet.netstate.values import Desired, NetnsState
 from meshnet.netstate.values import Observed as NetnsObserved
-from meshnet.overlay.desired import INGRESS_LINK, PREFIX, desired
+from meshnet.overlay.desired import PREFIX, desired
 
 
 @dataclass(frozen=True, slots=True)

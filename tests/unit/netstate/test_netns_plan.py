@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.gwbridge import desired as gwbridge
-from meshnet.kernel.encode import Link, Rule
 from meshnet.kernel.host import conflicting_route
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
+from meshnet.netstate.objects import Link, Rule
 from meshnet.netstate.values import NetnsState, Observed, RouteSpec
 from meshnet.overlay import desired as overlay
 

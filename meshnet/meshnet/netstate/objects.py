@@ -1,0 +1,75 @@
+"""Objects of the kernel's network as values: links, neighbours, routes and rules.
+
+``kernel.encode`` reads them from rtnetlink's messages and writes them there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from meshnet.model.ids import MacAddress
+from meshnet.model.snapshot import VXLAN_PORT
+
+MAIN_TABLE: Final = 254
+"""The routing table that is used when no rule says another (``ip route show table main``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """What we set on a VXLAN device (RFC 7348)."""
+
+    vni: int
+    local: IPv4Address
+    port: int = VXLAN_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface as the kernel tells it."""
+
+    index: int
+    name: str
+    kind: str
+    """``veth``, ``vxlan``, ``bridge`` …; empty for lo and real devices."""
+    up: bool
+    mtu: int
+    mac: MacAddress
+    master: int = 0
+    """Index of the bridge it is a port of; 0: none."""
+    vxlan: Vxlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An ARP entry or, for a bridge or VXLAN device, an FDB row."""
+
+    index: int
+    mac: MacAddress
+    destination: IPv4Address | None
+    """ARP: the address. FDB of a VXLAN device: the VTEP. FDB of a bridge: None."""
+    state: int
+    master: bool = False
+    """FDB row of the bridge that the port belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An IPv4 unicast route."""
+
+    table: int
+    destination: IPv4Network
+    gateway: IPv4Address | None
+    index: int
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy rule that selects by mark."""
+
+    mark: int
+    mask: int
+    table: int
+    priority: int
