@@ -10,6 +10,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.node.member import ClusterMember
@@ -43,6 +44,7 @@ class Admin(control_pb2_grpc.AdminServicer):
             role="none" if self._node.state == "inactive" else self._node.state,
             engine=self._engine_version,
             error=self._node.error,
+            drops=drops.snapshot(),
         )
         if self._node.membership is not None:
             _add(reply, self._node.membership)

@@ -138,6 +138,11 @@ def status_tables(reply: control_pb2.StatusReply, now: float) -> list[Table]:
                 loop.name, str(loop.revision), age, str(loop.changes), str(loop.rounds), loop.error
             )
         tables.append(loops)
+    if reply.drops:
+        dropped = Table("DROPPED", "TIMES", box=None)
+        for reason, times in sorted(reply.drops.items()):
+            dropped.add_row(reason, str(times))
+        tables.append(dropped)
     return tables
 
 

@@ -117,6 +117,7 @@ def test_status_is_readable():
             control_pb2.ReconcilerStatus(name="overlay", revision=7, last_round=90.0, rounds=3),
             control_pb2.ReconcilerStatus(name="lb", error="Operation not permitted"),
         ],
+        drops={"gossip: datagram too short": 3},
     )
     text = io.StringIO()
     console = Console(file=text, width=200)
@@ -128,3 +129,4 @@ def test_status_is_readable():
     assert ["networks", "ingress,", "discovery"] in rows
     assert ["overlay", "7", "10", "s", "ago", "0", "3"] in rows
     assert ["lb", "0", "never", "0", "0", "Operation", "not", "permitted"] in rows
+    assert ["gossip:", "datagram", "too", "short", "3"] in rows
