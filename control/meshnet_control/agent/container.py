@@ -9,7 +9,6 @@ with 20.10). /etc/hosts would lack the container's own name there, so it is a fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, ip_address
@@ -19,6 +18,7 @@ from typing import Any, Final
 from meshnet.errors import ControlError, PoolExhaustedError
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, PublishedPort, Sandbox
+from meshnet.patterns import Pattern
 from meshnet_control.agent import gate
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.published_ports import ports_of
@@ -28,8 +28,7 @@ GATEWAY_LABEL: Final = "meshnet.gateway_address"
 TASK_LABEL: Final = "meshnet.task"
 _ENGINE_DRIVERS: Final = frozenset({"bridge", "host", "null", "macvlan", "ipvlan"})
 _FIRST_GATEWAY_HOST: Final = 3
-_TEMPLATE: Final = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}")
-_INDEX: Final = re.compile(r'index\s+(\.\w+\.Labels)\s+"([^"]*)"')
+_INDEX: Final = Pattern(r'index\s+(\.\w+\.Labels)\s+"([^"]*)"', longest=1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,18 +228,22 @@ class _Words:
             text: with or without templates.
             what: what it is, for the error.
         """
-        if "{{" not in text:
-            return text
+        done, *templates = text.split("{{")
+        for template in templates:
+            inside, closed, rest = template.partition("}}")
+            if not closed:
+                raise ControlError(f"expanding {what} failed: {text!r}: unclosed action")
+            done += self._value(inside.removeprefix("-").removesuffix("-").strip(), text, what)
+            done += rest
+        return done
 
-        def one(match: re.Match[str]) -> str:
-            asked = match[1]
-            if asked in self._values:
-                return self._values[asked]
-            if index := _INDEX.fullmatch(asked):
-                return self._labels.get(index[1], {}).get(index[2], "")
-            raise ControlError(f"expanding {what} failed: {text!r}: can't evaluate {asked}")
-
-        return _TEMPLATE.sub(one, text)
+    def _value(self, asked: str, text: str, what: str) -> str:
+        if asked in self._values:
+            return self._values[asked]
+        index = _INDEX.match(asked)
+        if index is not None:
+            return self._labels.get(index[1], {}).get(index[2], "")
+        raise ControlError(f"expanding {what} failed: {text!r}: can't evaluate {asked}")
 
 
 def _driver(net: pb.NetworkAttachment) -> str:

@@ -9,11 +9,13 @@ Source: moby api/types/filters/parse.go; swarmkit manager/controlapi/common.go.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 
 from meshnet.errors import ControlError
+from meshnet.patterns import Pattern
 
+_LONGEST = 255
+"""Characters of a name or an id that a pattern of a user's is tried on."""
 Filters = Mapping[str, frozenset[str]]
 
 
@@ -70,8 +72,8 @@ def pattern(wanted: Iterable[str] | None, candidate: str) -> bool:
 
 def _found(value: str, candidate: str) -> bool:
     try:
-        return value == candidate or re.search(value, candidate) is not None
-    except re.error:
+        return value == candidate or Pattern(value, longest=_LONGEST).within(candidate)
+    except ValueError:
         return value in candidate
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,12 +20,14 @@ from typing import Any
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from meshnet.patterns import Pattern
+
 ZERO_TIME = "0001-01-01T00:00:00Z"
 _NO_TIME = "{path} is not a time in RFC 3339"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_ONE_S = -62135596800
 _YEAR_10000_S = 253402300800
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = Pattern(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", longest=64)
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: ("int32", -(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: ("int64", -(2**63), 2**63 - 1),
@@ -99,7 +100,8 @@ def _integer(go_type: str, low: int, high: int) -> Scalar:
 
 
 def _enum(descriptor: EnumDescriptor) -> Scalar:
-    prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", descriptor.name).upper() + "_"
+    words = "".join(f"_{c}" if c.isupper() else c for c in descriptor.name)  # TaskState
+    prefix = words.removeprefix("_").upper() + "_"
     names = {v.number: v.name.removeprefix(prefix).lower() for v in descriptor.values}
     numbers = {name: number for number, name in names.items()}
 
@@ -152,7 +154,7 @@ def _read_bytes(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     if not isinstance(value, str):
         raise RefusedError(go_kind(value), "[]uint8")
     try:
-        return base64.b64decode(re.sub(r"[\r\n]", "", value), validate=True)
+        return base64.b64decode(value.replace("\r", "").replace("\n", ""), validate=True)
     except (binascii.Error, ValueError):
         raise RefusedError("illegal base64 data in {path}") from None
 
@@ -160,13 +162,15 @@ def _read_bytes(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
 def _read_time(value: Any) -> Timestamp | None:  # noqa: ANN401 - any JSON value
     if not isinstance(value, str):
         raise RefusedError(go_kind(value), "time.Time")
-    found = _RFC3339.fullmatch(value)
+    found = _RFC3339.match(value)
+    if found is None:
+        raise RefusedError(_NO_TIME)
     try:
-        past = datetime.fromisoformat(found[1] + found[3] if found else "") - _EPOCH
+        past = datetime.fromisoformat(found[1] + found[3]) - _EPOCH
     except ValueError:
         raise RefusedError(_NO_TIME) from None
     seconds = past.days * 86400 + past.seconds
-    nanos = int(((found and found[2]) or "0").ljust(9, "0")[:9])
+    nanos = int((found[2] or "0").ljust(9, "0")[:9])
     if not _YEAR_ONE_S <= seconds < _YEAR_10000_S:
         raise RefusedError(_NO_TIME)
     if seconds == _YEAR_ONE_S and nanos == 0:

@@ -8,18 +8,18 @@ section 2 to 5); everything it does not understand is the next server's to refus
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from meshnet.errors import WireError
+from meshnet.patterns import Pattern
 
 END: Final = b"\r\n\r\n"
 LIMIT_BYTES: Final = 64 * 1024
 """Longest head accepted; the engine (Go net/http) takes 1 MiB, clients send some 100 bytes."""
 
-_VERSIONED: Final = re.compile(r"^/v([0-9]+)\.([0-9]+)(/.*)$")
+_VERSIONED: Final = Pattern(r"v([0-9]{1,4})\.([0-9]{1,4})", longest=10)
 Version = tuple[int, int]
 
 
@@ -64,10 +64,12 @@ def parse(raw: bytes) -> Head:
 
 def split_version(path: str) -> tuple[Version | None, str]:
     """``/v1.41/info`` is ``((1, 41), "/info")``; without a prefix the version is None."""
-    match = _VERSIONED.match(path)
-    if match is None:
+    _, _, behind = path.partition("/")
+    first, slash, rest = behind.partition("/")
+    found = _VERSIONED.match(first)
+    if found is None or not slash:
         return None, path
-    return (int(match[1]), int(match[2])), match[3]
+    return (int(found[1]), int(found[2])), f"/{rest}"
 
 
 def one_shot(raw: bytes) -> bytes:

@@ -9,7 +9,6 @@ Source: moby api/server/router/swarm, network and system, 20.10 and 28.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from meshnet_control.gateway.http_head import Head, Version
@@ -18,7 +17,9 @@ MAX_VERSION: Final[Version] = (1, 44)
 """Newest Engine API we speak; less when the engine's own is older."""
 MIN_VERSION: Final[Version] = (1, 24)
 
-_OURS: Final = re.compile(r"^/(swarm|nodes|services|tasks|secrets|configs|networks)(/.*)?$")
+_OURS: Final = frozenset({"swarm", "nodes", "services", "tasks", "secrets", "configs", "networks"})
+"""First words of paths."""
+_DIGITS: Final = 4
 _EXACT: Final = frozenset({"/_ping", "/version", "/info", "/events"})
 _POSTS: Final = frozenset({"/containers/create"})
 
@@ -27,9 +28,13 @@ def is_ours(head: Head) -> bool:
     """True when meshnet answers: swarm objects, networks, ping, info, events, a version too new."""
     if head.version is not None and head.version > MAX_VERSION:
         return True
-    if head.path in _EXACT or _OURS.match(head.path) is not None:
+    if head.path in _EXACT or _first_word(head.path) in _OURS:
         return True
     return head.method == "POST" and head.path in _POSTS
+
+
+def _first_word(path: str) -> str:
+    return path.removeprefix("/").partition("/")[0] if path.startswith("/") else ""
 
 
 def text(version: Version) -> str:
@@ -40,7 +45,8 @@ def text(version: Version) -> str:
 def parse_version(said: str) -> Version | None:
     """``"1.41"`` as ``(1, 41)``; None when it is not a version."""
     major, _, minor = said.partition(".")
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+    numbers = all(n.isascii() and n.isdigit() and len(n) <= _DIGITS for n in (major, minor))
+    return (int(major), int(minor)) if numbers else None
 
 
 def refusal(asked: Version | None, newest: Version) -> str | None:

@@ -16,7 +16,6 @@ Source: swarmkit ca/config.go GenerateJoinToken, ParseJoinToken.
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -24,10 +23,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshnet.errors import ControlError
 from meshnet.model.ids import base36
+from meshnet.patterns import Pattern
 
 SECRET_BYTES = 16
 _DIGEST_WIDTH, _SECRET_WIDTH = 50, 25
-_FORM = re.compile(rf"SWMTKN-1-([0-9a-z]{{{_DIGEST_WIDTH}}})-([0-9a-z]{{{_SECRET_WIDTH}}})")
+_FORM = Pattern(
+    rf"SWMTKN-1-([0-9a-z]{{{_DIGEST_WIDTH}}})-([0-9a-z]{{{_SECRET_WIDTH}}})", longest=128
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def parse(token: str) -> Token:
     Raises:
         ControlError: 400 "invalid join token".
     """
-    match = _FORM.fullmatch(token.strip())
+    match = _FORM.match(token.strip())
     if match is None:
         raise ControlError("invalid join token")
     try:

@@ -17,11 +17,11 @@ names.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+from meshnet.patterns import Pattern
 from meshnet_control.lab.errors import LabError
 
 DEFAULT_NAME = "mnlab"
@@ -30,7 +30,7 @@ LAN = "lan"
 MAX_HOSTS = 80
 """Host addresses end in 11 … 90; the client has 100, the bridge 254."""
 
-_NAME = re.compile(r"[a-z][a-z0-9]{0,9}")
+_NAME = Pattern("[a-z][a-z0-9]{0,9}", longest=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Layout:
     state_root: Path = Path("/var/lib/meshnet-lab")
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not _NAME.fits(self.name):
             raise LabError(
                 f"{self.name!r} is no name for a lab: 1 to 10 of a-z and 0-9, a letter first"
             )

@@ -11,28 +11,26 @@ Source: swarmkit manager/constraint/constraint.go.
 
 from __future__ import annotations
 
-import re
 from ipaddress import AddressValueError, IPv4Address, NetmaskValueError
 from ipaddress import IPv4Network as Subnet
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.constraint import parse
 
-_OPERATOR = re.compile(r"==|!=")
 _NODE_LABEL, _ENGINE_LABEL = "node.labels.", "engine.labels."
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
 
 
 def satisfied(constraint: str, node: pb.Node) -> bool:
     """True when a node meets one constraint; a text that is none is never met."""
-    parts = _OPERATOR.split(constraint, maxsplit=1)
-    if len(parts) == 1:
+    try:
+        asked = parse(constraint)
+    except ValueError:
         return False
-    key, wanted = parts[0].strip(), parts[1].strip()
-    wants_equal = "==" in constraint[: len(constraint) - len(parts[1])]
-    if key.lower() == "node.ip":
-        return _same_address(node.status.addr, wanted) == wants_equal
-    value = value_of(key, node)
-    return value is not None and (value.lower() == wanted.lower()) == wants_equal
+    if asked.key.lower() == "node.ip":
+        return _same_address(node.status.addr, asked.value) == asked.equal
+    value = value_of(asked.key, node)
+    return value is not None and (value.lower() == asked.value.lower()) == asked.equal
 
 
 def value_of(key: str, node: pb.Node) -> str | None:

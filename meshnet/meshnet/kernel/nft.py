@@ -20,9 +20,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, cast
 
@@ -57,7 +57,6 @@ LISTING_TRIES = 5
 _REFUSED: Final = b"-"
 """No command. libnftables keeps what it read of a namespace (hundreds of KiB a context) until
 a command fails; our next one comes after a commit, when that is of no use."""
-_HOOK_LINE = re.compile(r"^\tchain (\S+) \{\n\t\t(type .*)$", re.MULTILINE)
 Source = Callable[[Snapshot], Mapping[str | None, Sequence[Ruleset]]]
 """Pure; the path of a network namespace, None for the host's -> tables it should hold."""
 
@@ -155,7 +154,7 @@ class NftContext:
             text = self._command(command, command).decode()
         finally:
             self._nft.set_json_output(True)
-        return table_of(listing, dict(_HOOK_LINE.findall(text)))
+        return table_of(listing, dict(_hook_lines(text)))
 
     def _listing(self, command: str) -> canonical.Json:
         return json.loads(self._command(command, command))["nftables"]
@@ -168,10 +167,19 @@ class NftContext:
         return cast("bytes", output)
 
 
+def _hook_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Chain and what is in its braces, for the base chains of a listing in nft's own words."""
+    for head, behind in pairwise(text.split("\n")):
+        if head.startswith("\tchain ") and head.endswith(" {") and behind.startswith("\t\ttype "):
+            yield head.removeprefix("\tchain ").removesuffix(" {"), behind.removeprefix("\t\t")
+
+
 def _refusal(target: str, path: str, said: str) -> KernelError:
     first = said.strip().partition("\n")[0] or "no reason given"
     number = next((code for code in _ERRNOS if os.strerror(code) in said), errno.EINVAL)
-    reason = re.sub(r"^\S*?Error: (Could not process rule: )?", "", first)
+    where, told, why = first.partition("Error: ")
+    told_at_once = told and not where[-1:].isspace() and len(where.split()) <= 1
+    reason = why.removeprefix("Could not process rule: ") if told_at_once else first
     return _KINDS.get(number, KernelError)("nft", f"{target} in {path} ({reason})", number)
 
 

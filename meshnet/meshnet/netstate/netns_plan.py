@@ -8,7 +8,6 @@ ended: nothing is planned for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from meshnet.netstate.changes import (
@@ -34,8 +33,11 @@ from meshnet.netstate.changes import (
 )
 from meshnet.netstate.objects import MAIN_TABLE
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
+from meshnet.patterns import Pattern
 
 _NOTHING = NetnsState()
+_LONGEST_NAME = 15
+"""Of a link: IFNAMSIZ without its end."""
 _NO_SPEC = NetnsSpec()
 
 
@@ -91,11 +93,12 @@ def _unwanted(
         (v.peer_netns, v.peer) for v in desired.veths
     }
     for path, state in alive.items():
-        owned = desired.specs[path].owned
+        said = desired.specs[path].owned
+        owned = Pattern(said, longest=_LONGEST_NAME) if said else None
         for name, link in sorted(state.links.items()):
-            if not owned or link.kind != "veth" or (path, name) in wanted:
+            if owned is None or link.kind != "veth" or (path, name) in wanted:
                 continue
-            if re.fullmatch(owned, name):
+            if owned.fits(name):
                 yield DelLink(path, name)
 
 

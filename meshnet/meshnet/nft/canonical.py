@@ -12,9 +12,10 @@ are not merged here.
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any, cast
+
+from meshnet.patterns import Pattern
 
 Json = Any
 """A value that ``json.loads`` made of libnftables' output."""
@@ -31,12 +32,15 @@ PRIORITIES = {
 }
 """Names of chain priorities in the families ip, ip6, inet and netdev (nft(8), table 6)."""
 
-_HOOK = re.compile(
+_NO_BRACES = str.maketrans('{},"', "    ")
+_HOOK = Pattern(
     r"type\s+(?P<type>\w+)\s+hook\s+(?P<hook>\w+)\s+"
     r"(?:devices?\s*=?\s*(?P<devices>\{[^}]*\}|\"?[^\s\"]+\"?)\s+)?"
     r"priority\s+(?P<name>[a-z]+)?\s*(?P<offset>[+-]?\s*\d+)?\s*;?"
-    r"(?:\s*policy\s+(?P<policy>\w+)\s*;?)?\s*"
+    r"(?:\s*policy\s+(?P<policy>\w+)\s*;?)?\s*",
+    longest=4096,
 )
+_NUMBER = Pattern("0x[0-9a-fA-F]+|[1-9][0-9]*|0", longest=64)
 
 
 def type_text(text: str) -> str:
@@ -81,12 +85,12 @@ def hook(text: str | None) -> str:
     """
     if text is None:
         return ""
-    found = _HOOK.fullmatch(text.strip())
-    if not found or (found["name"] is None and found["offset"] is None):
+    found = _HOOK.match(text.strip())
+    if found is None or not (found["name"] or found["offset"]):
         raise ValueError(f"not a hook: {text!r}")
     priority = PRIORITIES[found["name"]] if found["name"] else 0
     priority += int((found["offset"] or "0").replace(" ", ""))
-    devices = re.findall(r"[^\s{},\"]+", found["devices"] or "")
+    devices = found["devices"].translate(_NO_BRACES).split()
     return _hook_facts(found["type"], found["hook"], priority, found["policy"], devices)
 
 
@@ -124,7 +128,8 @@ def _hook_facts(
 
 
 def _parts(concatenated: str) -> list[str]:
-    return [part.strip() for part in re.split(r"\s\.\s", f" {concatenated.strip()} ")]
+    spaced = " ".join(concatenated.split())
+    return [part.strip() for part in f" {spaced} ".split(" . ")]
 
 
 def _joined(type_: str, text: str) -> str:
@@ -177,4 +182,4 @@ def _atom(kind: str, text: str) -> str:  # noqa: PLR0911 - one line for each typ
         case "verdict":
             return " ".join(text.split())
         case _:
-            return str(int(text, 0)) if re.fullmatch(r"0x[0-9a-fA-F]+|[1-9]\d*|0", text) else text
+            return str(int(text, 0)) if _NUMBER.fits(text) else text

@@ -5,17 +5,17 @@ PURE. Source: swarmkit manager/controlapi/common.go and service.go; moby pkg/nam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container
 from typing import Final
 
 from meshnet.model.ids import Rng
+from meshnet.patterns import Pattern
 from meshnet_control.controlapi.refusals import invalid
 
-_DNS_NAME: Final = re.compile(r"^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$")
-_FILE_NAME: Final = re.compile(r"^[a-zA-Z0-9]+(?:[a-zA-Z0-9\-_.]*[a-zA-Z0-9])?$")
 _MAX_DNS_NAME: Final = 63
 _MAX_FILE_NAME: Final = 64
+_DNS_NAME: Final = Pattern("[a-zA-Z0-9](?:[a-zA-Z0-9_-]*[a-zA-Z0-9])?", longest=_MAX_DNS_NAME)
+_FILE_NAME: Final = Pattern("[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?", longest=_MAX_FILE_NAME)
 
 _ADJECTIVES: Final = """
 admiring adoring affectionate agitated amazing angry awesome beautiful blissful bold boring
@@ -62,10 +62,10 @@ def check_dns_name(name: str) -> None:
     """
     if not name:
         raise invalid("meta: name must be provided")
-    if _DNS_NAME.match(name) is None:
-        raise invalid("name must be valid as a DNS name component")
     if len(name) > _MAX_DNS_NAME:
         raise invalid("name must be 63 characters or fewer")
+    if not _DNS_NAME.fits(name):
+        raise invalid("name must be valid as a DNS name component")
 
 
 def check_file_name(name: str) -> None:
@@ -76,7 +76,7 @@ def check_file_name(name: str) -> None:
     """
     if not name:
         raise invalid("name must be provided")
-    if len(name) > _MAX_FILE_NAME or _FILE_NAME.match(name) is None:
+    if not _FILE_NAME.fits(name):
         raise invalid(
             "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, "
             "and the start and end character must be [a-zA-Z0-9]"

@@ -7,11 +7,11 @@ Source: swarmkit manager/controlapi/service.go (validate*), manager/constraint.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
 
+from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
     ContainerSpec,
     EndpointSpec,
@@ -22,6 +22,7 @@ from meshnet_control.api.control_pb2 import (
     ServiceSpec,
     UpdateConfig,
 )
+from meshnet_control.cluster.constraint import parse
 from meshnet_control.controlapi.refusals import invalid
 from meshnet_control.controlapi.specs.names import check_dns_name
 
@@ -30,12 +31,11 @@ _MIN_MEMORY_BYTES: Final = 4 * 1024 * 1024
 _MIN_HEALTH_NS: Final = 1_000_000
 _MAX_PORT: Final = 65535
 _PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_IMAGE: Final = re.compile(
-    rf"^(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
-    r"(?::\w[\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._-]*:[0-9a-fA-F]{32,})?$"
+_IMAGE: Final = Pattern(
+    rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::\w[\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._-]*:[0-9a-fA-F]{32,128})?",
+    longest=1024,
 )
-_CONSTRAINT_KEY: Final = re.compile(r"^[a-z_][a-z0-9\-_.]+$", re.IGNORECASE)
-_CONSTRAINT_VALUE: Final = re.compile(r"^[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+$", re.IGNORECASE)
 
 
 def check(spec: ServiceSpec) -> None:
@@ -79,20 +79,16 @@ def _restart(policy: RestartPolicy) -> None:
 
 def _placement(placement: Placement) -> None:
     for constraint in placement.constraints:
-        parts = re.split(r"==|!=", constraint, maxsplit=1)
-        if len(parts) == 1:
-            raise invalid("constraint expected one operator from ==, !=")
-        key, value = parts[0].strip(), parts[1].strip()
-        if _CONSTRAINT_KEY.match(key) is None:
-            raise invalid(f"key '{key}' is invalid")
-        if _CONSTRAINT_VALUE.match(value) is None:
-            raise invalid(f"value '{value}' is invalid")
+        try:
+            parse(constraint)
+        except ValueError as error:
+            raise invalid(str(error)) from None
 
 
 def _container(container: ContainerSpec) -> None:
     if not container.image:
         raise invalid("ContainerSpec: image reference must be provided")
-    if _IMAGE.match(container.image) is None:
+    if not _IMAGE.fits(container.image):
         raise invalid(f'ContainerSpec: "{container.image}" is not a valid repository/tag')
     targets: set[str] = set()
     for mount in container.mounts:
