@@ -15,6 +15,7 @@ import re
 import socket
 import subprocess
 import time
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 
@@ -112,9 +113,8 @@ class Side:
             if self.ours:
                 addresses = self._addresses()
                 for host in self.hosts:
-                    until(
-                        f"20 in the VIP on {host}", lambda h=host: self._has(h, addresses), LIMIT_S
-                    )
+                    balanced = partial(self._has, host, addresses)
+                    until(f"20 in the VIP on {host}", balanced, LIMIT_S)
             return time.monotonic() - began
         finally:
             self.api.call("DELETE", f"/services/{service}")
