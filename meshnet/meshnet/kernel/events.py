@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from meshnet.errors import NotFoundError
-from meshnet.kernel import netns
+from meshnet.errors import NotFoundError, WireError
+from meshnet.kernel import netns, nlmsg
+from meshnet.kernel.rtnetlink import Rtm
 
 _ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
 """RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
@@ -26,9 +26,7 @@ _ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
 _NFT_GROUP: Final = 1 << (7 - 1)
 """NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h)."""
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
-_NEWNEIGH: Final = 28
 _SMALL: Final = 1 << 16
-_HEADER: Final = 16
 
 
 class Watcher:
@@ -132,10 +130,7 @@ def _listen(protocol: int, groups: int) -> socket.socket:
 
 
 def _is_relevant(data: bytes) -> bool:
-    offset = 0
-    while offset + _HEADER <= len(data):
-        length, kind = struct.unpack_from("=IH", data, offset)
-        if kind != _NEWNEIGH:
-            return True
-        offset += max((length + 3) & ~3, _HEADER)
-    return False
+    try:
+        return any(kind != Rtm.NEWNEIGH for kind, *_ in nlmsg.messages(data))
+    except WireError:
+        return True  # it did not fit: there was more to tell

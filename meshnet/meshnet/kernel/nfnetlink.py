@@ -23,23 +23,21 @@ from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address
 
 from meshnet.errors import KernelError
+from meshnet.kernel import nlmsg
+from meshnet.kernel.nlmsg import NESTED, NlmF, Nlmsg, attribute, attributes
 
 NETLINK_NETFILTER = 12
 GETGEN = 10 << 8 | 16
 CT_GET = 1 << 8 | 1
 CT_GET_STATS = 1 << 8 | 5
 CT_DELETE = 1 << 8 | 2
-ERROR, DONE = 2, 3
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 GEN_ID = 1
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE = 1, 2, 12, 18
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
 CTA_PROTO_NUM = 1
 CTA_STATS_GLOBAL_ENTRIES = 1
-NESTED = 0x8000
 TIMEOUT_S = 5.0
-HEADER = struct.Struct("=IHHII")
 
 
 class NfnetlinkSocket:
@@ -62,9 +60,11 @@ class NfnetlinkSocket:
         Raises:
             KernelError: The kernel has no nf_tables, or did not answer.
         """
-        (answer,) = self._checked("get", "nftables generation", GETGEN, REQUEST, socket.AF_UNSPEC)
-        (number,) = struct.unpack(">I", _attributes(answer)[GEN_ID])
-        return int(number)
+        (answer,) = self._checked(
+            "get", "nftables generation", GETGEN, NlmF.REQUEST, socket.AF_UNSPEC
+        )
+        generation = attributes(answer).get(GEN_ID, b"")
+        return int.from_bytes(generation, "big")
 
     def forget_udp(self, backends: Collection[str]) -> int:
         """Delete the UDP entries that send to one of these addresses by DNAT.
@@ -75,21 +75,21 @@ class NfnetlinkSocket:
         Raises:
             KernelError: The kernel refused; an entry that ended meanwhile is no error.
         """
-        (stats,) = self._checked("count", "conntrack", CT_GET_STATS, REQUEST, socket.AF_UNSPEC)
-        if not any(_attributes(stats).get(CTA_STATS_GLOBAL_ENTRIES, b"?")):
+        (stats,) = self._checked("count", "conntrack", CT_GET_STATS, 0, socket.AF_UNSPEC)
+        if not any(attributes(stats).get(CTA_STATS_GLOBAL_ENTRIES, b"?")):
             return 0
         addresses = {IPv4Address(backend).packed for backend in backends}
-        dumped = self._checked("list", "conntrack", CT_GET, REQUEST | DUMP, socket.AF_INET)
-        gone = [entry for entry in map(_attributes, dumped) if _sends_to(entry, addresses)]
+        dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_INET)
+        gone = [entry for entry in map(attributes, dumped) if _sends_to(entry, addresses)]
         for entry in gone:
             kept = (CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE)
             body = b"".join(
-                _attribute(kind | (NESTED if kind == CTA_TUPLE_ORIG else 0), entry[kind])
+                attribute(kind | (NESTED if kind == CTA_TUPLE_ORIG else 0), entry[kind])
                 for kind in kept
                 if kind in entry
             )
             try:
-                self._ask(CT_DELETE, REQUEST | ACK, body, socket.AF_INET)
+                self._ask(CT_DELETE, NlmF.ACK, body, socket.AF_INET)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -110,48 +110,31 @@ class NfnetlinkSocket:
         """
         self._sequence += 1
         payload = struct.pack(">BBH", family, 0, 0) + body
-        size = HEADER.size + len(payload)
-        self._socket.send(HEADER.pack(size, kind, flags, self._sequence, 0) + payload)
+        self._socket.send(nlmsg.message(kind, NlmF.REQUEST | flags, self._sequence, payload))
         answers: list[bytes] = []
         while True:
             for answered, message in self._received():
-                if answered == ERROR:
-                    (code,) = struct.unpack_from("=i", message)
+                if answered == Nlmsg.ERROR:
+                    code = nlmsg.errno_of(message)
                     if code:
-                        raise OSError(-code, os.strerror(-code))
+                        raise OSError(code, os.strerror(code))
                     return answers
-                if answered == DONE:
+                if answered == Nlmsg.DONE:
                     return answers
                 answers.append(message[4:])
-                if not flags & (DUMP | ACK):
+                if not flags & (NlmF.DUMP | NlmF.ACK):
                     return answers
 
     def _received(self) -> Iterator[tuple[int, bytes]]:
-        data = self._socket.recv(1 << 17)
-        while data:
-            size, kind, _, sequence, _ = HEADER.unpack_from(data)
+        for kind, _, sequence, body in nlmsg.messages(self._socket.recv(1 << 17)):
             if sequence == self._sequence:
-                yield kind, data[HEADER.size : size]
-            data = data[(size + 3) & ~3 :]
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found = {}
-    while len(data) >= 4:  # noqa: PLR2004 - nlattr's header
-        size, kind = struct.unpack_from("=HH", data)
-        found[kind & 0x3FFF] = data[4:size]
-        data = data[(size + 3) & ~3 :]
-    return found
+                yield kind, body
 
 
 def _sends_to(entry: dict[int, bytes], addresses: Collection[bytes]) -> bool:
     """Whether it is a UDP flow that was changed to go to one of the addresses."""
-    original, reply = (_attributes(entry[kind]) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
-    protocol = _attributes(reply[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
-    source = _attributes(reply[CTA_TUPLE_IP]).get(CTA_IP_V4_SRC)
-    asked = _attributes(original[CTA_TUPLE_IP]).get(CTA_IP_V4_DST)
+    original, reply = (attributes(entry[kind]) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
+    protocol = attributes(reply[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
+    source = attributes(reply[CTA_TUPLE_IP]).get(CTA_IP_V4_SRC)
+    asked = attributes(original[CTA_TUPLE_IP]).get(CTA_IP_V4_DST)
     return protocol == socket.IPPROTO_UDP and source in addresses and source != asked

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from meshnet.errors import NotFoundError
 from meshnet.kernel import netns, sysctl
-from meshnet.kernel.encode import AF_BRIDGE, AF_INET, NUD_NOARP, NUD_PERMANENT
+from meshnet.kernel.rtnetlink import Af, Nud
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.netstate.changes import Netns
 from meshnet.netstate.objects import Neighbour
@@ -44,9 +44,9 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
     neighbours: list[Neighbour] = []
     rows: list[Neighbour] = []
     if spec.neighbours or spec.exact:
-        neighbours = [n for n in socket.neighbours(AF_INET) if n.state & NUD_PERMANENT]
+        neighbours = [n for n in socket.neighbours(Af.INET) if n.state & Nud.PERMANENT]
     if spec.fdb or spec.exact & spec.vxlans.keys():
-        rows = socket.neighbours(AF_BRIDGE)
+        rows = socket.neighbours(Af.BRIDGE)
     routes = socket.routes() if spec.routes else []
     return NetnsState(
         links={link.name: link for link in links},
@@ -80,8 +80,8 @@ def _is_ours(row: Neighbour) -> bool:
     A bridge keeps a permanent row with each port's own address; those are the kernel's.
     """
     if row.master:
-        return bool(row.state & NUD_NOARP)
-    return row.destination is not None and bool(row.state & NUD_PERMANENT)
+        return bool(row.state & Nud.NOARP)
+    return row.destination is not None and bool(row.state & Nud.PERMANENT)
 
 
 def _sysctls(rtnl: RtnlClient, path: Netns, wanted: Mapping[str, str]) -> dict[str, str | None]:

@@ -11,42 +11,30 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final, TypeVar
 
 from meshnet.errors import KernelError, NotFoundError, kernel_error
-from meshnet.kernel import netns
-from meshnet.kernel.encode import (
-    F_ACK,
-    F_REQUEST,
-    Message,
-    address,
-    get_addresses,
-    get_links,
-    get_neighbours,
-    get_routes,
-    get_rules,
-    link,
-    neighbour,
-    route,
-    rule,
-)
+from meshnet.kernel import decode, encode, netns, nlmsg
+from meshnet.kernel.encode import Message
+from meshnet.kernel.nlmsg import NlmF, Nlmsg
+from meshnet.kernel.rtnetlink import Af
 from meshnet.netstate.objects import Link, Neighbour, Route, Rule
 
 T = TypeVar("T")
 
-_F_DUMP: Final = 0x300
-_F_DUMP_INTR: Final = 0x10
-_ERROR, _DONE = 2, 3
-_HEADER: Final = 16
+_RECEIVE: Final = 1 << 18
+"""More than the kernel puts into one datagram, bytes."""
 _CHUNK: Final = 256
 """Requests in one datagram; their acknowledgements fit the receive buffer."""
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER: Final = 1 << 21
 _TRIES: Final = 5
+# Plain numbers: each is used for every message of a dump or a batch.
+_REQUEST, _ACK, _DUMP = int(NlmF.REQUEST), int(NlmF.ACK), int(NlmF.DUMP)
+_DUMP_INTR, _ERROR, _DONE = int(NlmF.DUMP_INTR), int(Nlmsg.ERROR), int(Nlmsg.DONE)
 
 
 class RouteSocket:
@@ -73,36 +61,39 @@ class RouteSocket:
 
     def links(self) -> list[Link]:
         """All interfaces."""
-        return self._dump(get_links(), link)
+        return self._dump(encode.get_links(), decode.link)
 
     def addresses(self) -> list[tuple[int, IPv4Interface]]:
         """All IPv4 addresses: (link index, address)."""
-        return self._dump(get_addresses(), address)
+        return self._dump(encode.get_addresses(), decode.address)
 
     def routes(self) -> list[Route]:
         """All IPv4 unicast routes, of every table."""
-        return [found for found in self._dump(get_routes(), route) if found is not None]
+        return [
+            found for found in self._dump(encode.get_routes(), decode.route) if found is not None
+        ]
 
     def rules(self) -> list[Rule]:
         """All IPv4 rules that select by mark."""
-        return [found for found in self._dump(get_rules(), rule) if found is not None]
+        found = self._dump(encode.get_rules(), decode.rule)
+        return [entry for entry in found if entry is not None]
 
-    def neighbours(self, family: int) -> list[Neighbour]:
-        """All ARP entries (AF_INET) or FDB rows (AF_BRIDGE)."""
-        found = self._dump(get_neighbours(family), neighbour)
+    def neighbours(self, family: Af) -> list[Neighbour]:
+        """All ARP entries (INET) or FDB rows (BRIDGE)."""
+        found = self._dump(encode.get_neighbours(family), decode.neighbour)
         return [entry for entry in found if entry is not None]
 
     def _send(self, messages: Sequence[Message]) -> list[int]:
         first = self._sequence + 1
         out = bytearray()
         for message in messages:
-            out += self._frame(message, F_ACK)
-        self._socket.send(out)
+            out += self._frame(message, _ACK)
+        self._transmit(out)
         results: dict[int, int] = {}
         while len(results) < len(messages):
-            for kind, sequence, body in self._receive():
+            for kind, _, sequence, body in self._received():
                 if kind == _ERROR and sequence >= first:
-                    results[sequence] = -struct.unpack_from("=i", body)[0]
+                    results[sequence] = nlmsg.errno_of(body)
         return [results[first + n] for n in range(len(messages))]
 
     def _dump(self, message: Message, decode: Callable[[bytes], T]) -> list[T]:
@@ -114,38 +105,36 @@ class RouteSocket:
 
     def _dump_once(self, message: Message, decode: Callable[[bytes], T], found: list[T]) -> bool:
         """False: the table changed meanwhile (NLM_F_DUMP_INTR), ask again."""
-        self._socket.send(self._frame(message, _F_DUMP))
+        self._transmit(self._frame(message, _DUMP))
         whole = True
         while True:
-            data = self._socket.recv(1 << 18)
-            for kind, sequence, body, flags in _messages(data):
+            for kind, flags, sequence, body in self._received():
                 if sequence != self._sequence:
                     continue
-                whole = whole and not flags & _F_DUMP_INTR
+                whole = whole and not flags & _DUMP_INTR
                 if kind == _DONE:
                     return whole
                 if kind == _ERROR:
-                    raise kernel_error("dump", self._name, -struct.unpack_from("=i", body)[0])
+                    raise kernel_error("dump", self._name, nlmsg.errno_of(body))
                 found.append(decode(body))
+
+    def _transmit(self, data: bytes | bytearray) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise KernelError("ask", self._name, error.errno or errno.ETIMEDOUT) from error
+
+    def _received(self) -> Iterator[tuple[int, int, int, bytes]]:
+        try:
+            data = self._socket.recv(_RECEIVE)
+        except OSError as error:
+            raise KernelError("ask", self._name, error.errno or errno.ETIMEDOUT) from error
+        return nlmsg.messages(data)
 
     def _frame(self, message: Message, flags: int) -> bytes:
         self._sequence += 1
-        length = _HEADER + len(message.body)
-        flags |= F_REQUEST | message.flags
-        header = struct.pack("=IHHII", length, message.type, flags, self._sequence, 0)
-        return header + message.body + bytes(-length % 4)
-
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        for kind, sequence, body, _ in _messages(self._socket.recv(1 << 18)):
-            yield kind, sequence, body
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:
-    offset = 0
-    while offset + _HEADER <= len(data):
-        length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", data, offset)
-        yield kind, sequence, data[offset + _HEADER : offset + length], flags
-        offset += (length + 3) & ~3
+        flags |= _REQUEST | message.flags
+        return nlmsg.message(message.type, flags, self._sequence, message.body)
 
 
 class RtnlClient:

@@ -1,0 +1,146 @@
+"""rtnetlink's answers as values: bodies of NEWLINK, NEWADDR, NEWROUTE, NEWRULE and NEWNEIGH. Pure.
+
+The counterpart of ``kernel.encode``. A body that cannot be read is a ``WireError``, whatever is
+wrong with it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import wraps
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Final, TypeVar
+
+from meshnet.errors import WireError
+from meshnet.kernel.nlmsg import as_text, as_u32, attributes
+from meshnet.kernel.rtnetlink import (
+    IFADDRMSG,
+    IFINFOMSG,
+    NDMSG,
+    RTMSG,
+    Fra,
+    Ifa,
+    Iff,
+    Ifla,
+    IflaInfo,
+    IflaVxlan,
+    Nda,
+    Rta,
+    Rtn,
+)
+from meshnet.model.ids import MacAddress
+from meshnet.netstate.objects import Link, Neighbour, Route, Rule, Vxlan
+
+T = TypeVar("T")
+
+_ZERO: Final = bytes(4)
+"""The number 0, or the address 0.0.0.0."""
+_ALL_BITS: Final = 0xFFFFFFFF
+# Before Python 3.12 a look-up in an enumeration takes longer than reading an attribute.
+_ADDRESS, _IFNAME, _MTU = int(Ifla.ADDRESS), int(Ifla.IFNAME), int(Ifla.MTU)
+_MASTER, _LINKINFO, _UP = int(Ifla.MASTER), int(Ifla.LINKINFO), int(Iff.UP)
+_KIND, _DATA = int(IflaInfo.KIND), int(IflaInfo.DATA)
+_ID, _LOCAL, _PORT = int(IflaVxlan.ID), int(IflaVxlan.LOCAL), int(IflaVxlan.PORT)
+_DST, _LLADDR, _OF_MASTER = int(Nda.DST), int(Nda.LLADDR), int(Nda.MASTER)
+
+
+def _checked(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    @wraps(decode)
+    def checked(body: bytes) -> T:
+        try:
+            return decode(body)
+        except (struct.error, ValueError) as error:
+            raise WireError("the kernel", f"a {decode.__name__}: {error}") from error
+
+    return checked
+
+
+@_checked
+def link(body: bytes) -> Link:
+    """A NEWLINK's body."""
+    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+    found = attributes(body, IFINFOMSG.size)
+    info = attributes(found.get(_LINKINFO, b""))
+    kind = as_text(info.get(_KIND, b""))
+    return Link(
+        index=index,
+        name=as_text(found.get(_IFNAME, b"")),
+        kind=kind,
+        up=bool(flags & _UP),
+        mtu=as_u32(found.get(_MTU, _ZERO)),
+        mac=MacAddress(found.get(_ADDRESS, b"").hex(":")),
+        master=as_u32(found.get(_MASTER, _ZERO)),
+        vxlan=_vxlan(info.get(_DATA, b"")) if kind == "vxlan" else None,
+    )
+
+
+def _vxlan(data: bytes) -> Vxlan:
+    found = attributes(data)
+    return Vxlan(
+        vni=as_u32(found.get(_ID, _ZERO)),
+        local=IPv4Address(found.get(_LOCAL, _ZERO)),
+        port=struct.unpack("!H", found.get(_PORT, bytes(2)))[0],
+    )
+
+
+@_checked
+def address(body: bytes) -> tuple[int, IPv4Interface]:
+    """A NEWADDR's body: (link index, address)."""
+    _, prefix, _, _, index = IFADDRMSG.unpack_from(body)
+    found = attributes(body, IFADDRMSG.size)
+    local = IPv4Address(found.get(Ifa.LOCAL) or found.get(Ifa.ADDRESS, _ZERO))
+    return index, IPv4Interface((local, prefix))
+
+
+@_checked
+def route(body: bytes) -> Route | None:
+    """A NEWROUTE's body; None for what is not a unicast route through one link."""
+    _, prefix, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(body)
+    found = attributes(body, RTMSG.size)
+    if kind != Rtn.UNICAST or Rta.OIF not in found:
+        return None
+    gateway = found.get(Rta.GATEWAY)
+    return Route(
+        table=as_u32(found[Rta.TABLE]) if Rta.TABLE in found else table,
+        destination=IPv4Network((found.get(Rta.DST, _ZERO), prefix)),
+        gateway=IPv4Address(gateway) if gateway else None,
+        index=as_u32(found[Rta.OIF]),
+        protocol=protocol,
+    )
+
+
+@_checked
+def rule(body: bytes) -> Rule | None:
+    """A NEWRULE's body; None when it does not select by mark."""
+    table = RTMSG.unpack_from(body)[4]
+    found = attributes(body, RTMSG.size)
+    if Fra.FWMARK not in found:
+        return None
+
+    def number(what: Fra, default: int) -> int:
+        return as_u32(found[what]) if what in found else default
+
+    return Rule(
+        mark=number(Fra.FWMARK, 0),
+        mask=number(Fra.FWMASK, _ALL_BITS),
+        table=number(Fra.TABLE, table),
+        priority=number(Fra.PRIORITY, 0),
+    )
+
+
+@_checked
+def neighbour(body: bytes) -> Neighbour | None:
+    """A NEWNEIGH's body; None when it has no MAC or is not IPv4."""
+    _, index, state, _, _ = NDMSG.unpack_from(body)
+    found = attributes(body, NDMSG.size)
+    mac, destination = found.get(_LLADDR), found.get(_DST)
+    if mac is None or (destination is not None and len(destination) != len(_ZERO)):
+        return None
+    return Neighbour(
+        index=index,
+        mac=MacAddress(mac.hex(":")),
+        destination=IPv4Address(destination) if destination is not None else None,
+        state=state,
+        master=_OF_MASTER in found,
+    )

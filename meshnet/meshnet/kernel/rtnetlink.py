@@ -1,0 +1,174 @@
+"""rtnetlink's numbers under the kernel's names (``Ifla.MTU`` is IFLA_MTU), and its headers. Pure.
+
+Sources: linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, veth.h. Only those that
+the reconcilers use.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import Final
+
+IFINFOMSG: Final = struct.Struct("=BxHiII")
+"""family, device type, index, flags, which of the flags to change."""
+IFADDRMSG: Final = struct.Struct("=BBBBi")
+"""family, prefix length, flags, scope, link index."""
+RTMSG: Final = struct.Struct("=BBBBBBBBI")
+"""family, destination's and source's prefix length, TOS, table, protocol, scope, type, flags; of a
+rule (``fib_rule_hdr``) the action stands for the type."""
+NDMSG: Final = struct.Struct("=BxxxiHBB")
+"""family, link index, state, flags, type."""
+
+
+class Rtm(IntEnum):
+    """Types of messages."""
+
+    NEWLINK = 16
+    DELLINK = 17
+    GETLINK = 18
+    NEWADDR = 20
+    DELADDR = 21
+    GETADDR = 22
+    NEWROUTE = 24
+    GETROUTE = 26
+    NEWNEIGH = 28
+    DELNEIGH = 29
+    GETNEIGH = 30
+    NEWRULE = 32
+    GETRULE = 34
+
+
+class Af(IntEnum):
+    """Address families; BRIDGE's neighbours are FDB rows."""
+
+    INET = 2
+    BRIDGE = 7
+
+
+class Iff(IntFlag):
+    """Flags of a link."""
+
+    UP = 0x1
+
+
+class Ifla(IntEnum):
+    """Attributes of a link."""
+
+    ADDRESS = 1
+    IFNAME = 3
+    MTU = 4
+    MASTER = 10
+    LINKINFO = 18
+    NET_NS_FD = 28
+
+
+class IflaInfo(IntEnum):
+    """Attributes in IFLA_LINKINFO; SLAVE_* are those of a port, defined by its master's kind."""
+
+    KIND = 1
+    DATA = 2
+    SLAVE_KIND = 4
+    SLAVE_DATA = 5
+
+
+class IflaVxlan(IntEnum):
+    """Attributes in a VXLAN device's IFLA_INFO_DATA."""
+
+    ID = 1
+    LOCAL = 4
+    LEARNING = 7
+    PROXY = 11
+    PORT = 15
+    UDP_CSUM = 18
+
+
+class IflaBr(IntEnum):
+    """Attributes in a bridge's IFLA_INFO_DATA."""
+
+    MCAST_SNOOPING = 23
+
+
+class IflaBrport(IntEnum):
+    """Attributes in a bridge port's IFLA_INFO_SLAVE_DATA."""
+
+    LEARNING = 8
+
+
+class VethInfo(IntEnum):
+    """Attributes in a veth's IFLA_INFO_DATA: a whole link behind an ifinfomsg."""
+
+    PEER = 1
+
+
+class Ifa(IntEnum):
+    """Attributes of an address."""
+
+    ADDRESS = 1
+    LOCAL = 2
+
+
+class Nda(IntEnum):
+    """Attributes of a neighbour or FDB row."""
+
+    DST = 1
+    LLADDR = 2
+    MASTER = 9
+
+
+class Nud(IntFlag):
+    """State of a neighbour."""
+
+    NOARP = 0x40
+    PERMANENT = 0x80
+
+
+class Ntf(IntFlag):
+    """Flags of a neighbour: whose FDB row it is, the device's own or its bridge's."""
+
+    SELF = 0x02
+    MASTER = 0x04
+
+
+class Rta(IntEnum):
+    """Attributes of a route."""
+
+    DST = 1
+    OIF = 4
+    GATEWAY = 5
+    TABLE = 15
+
+
+class Rtn(IntEnum):
+    """Types of routes."""
+
+    UNICAST = 1
+
+
+class RtScope(IntEnum):
+    """How far away a route's destination is."""
+
+    UNIVERSE = 0
+    LINK = 253
+
+
+class RtnhF(IntFlag):
+    """Flags of a route's next hop."""
+
+    ONLINK = 4
+
+
+class Fra(IntEnum):
+    """Attributes of a policy rule."""
+
+    PRIORITY = 6
+    FWMARK = 10
+    TABLE = 15
+    FWMASK = 16
+    PROTOCOL = 21
+
+
+class FrAct(IntEnum):
+    """What a policy rule does."""
+
+    TO_TBL = 1
