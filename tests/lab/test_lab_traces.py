@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from meshnet_control.lab import adapter
+from meshnet.kernel import netns
+from meshnet.kernel.iproute import iproute, link_names
+from meshnet_control.lab import adapter, cables
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
@@ -31,8 +33,8 @@ def output(*argv: str) -> list[str]:
 
 def traces() -> set[str]:
     """Everything on this machine that is ours by name, and every link and table of the root."""
-    found = {f"netns {line.split()[0]}" for line in output("ip", "netns") if NAME in line}
-    found |= {f"link {line.split(': ')[1]}" for line in output("ip", "-o", "link")}
+    found = {f"netns {name}" for name in netns.names(netns.NETNS_DIR, NAME)}
+    found |= {f"link {name}" for name in link_names()}
     found |= {f"nft {line}" for line in output("nft", "list", "tables")}
     found |= {f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines()}
     found |= {f"cgroup {path}" for path in Path("/sys/fs/cgroup").rglob(f"{NAME}*")}
@@ -117,6 +119,11 @@ def test_a_failed_up_leaves_a_lab_that_was_there(lab, tmp_path, monkeypatch):
 DAMAGES = ("namespace", "process", "port", "bridge", "lan", "engine", "run files", "state files")
 
 
+def delete_link(path: str, name: str) -> None:
+    with iproute(path) as ip:
+        ip.link("del", index=ip.link_lookup(ifname=name)[0])
+
+
 @pytest.fixture(scope="module")
 def shared():
     """
@@ -134,18 +141,18 @@ def shared():
 def test_up_over_a_half_removed_lab_repairs_it(shared, damage):
     lab = shared
     pids = adapter.inits(lab.layout)
-    lan = lab.layout.netns("lan")
+    lan = cables.path_of(lab.layout, "lan")
     match damage:
         case "namespace":
-            adapter.run(["ip", "netns", "del", lab.layout.netns("h1")])
+            netns.delete(netns.NETNS_DIR / lab.layout.netns("h1"))
         case "process":
             os.kill(pids["h1"], signal.SIGKILL)
         case "port":
-            adapter.run(["ip", "-n", lan, "link", "del", "h1"])
+            delete_link(lan, "h1")
         case "bridge":
-            adapter.run(["ip", "-n", lan, "link", "del", "br0"])
+            delete_link(lan, cables.BRIDGE)
         case "lan":
-            adapter.run(["ip", "netns", "del", lan])
+            cables.remove_lan(lab.layout)
         case "engine":
             adapter.run(
                 adapter.enter(pids["h1"], ["sh", "-c", "kill -9 $(cat /run/docker.pid)"], {})
@@ -163,7 +170,9 @@ def test_up_over_a_half_removed_lab_repairs_it(shared, damage):
         assert "known" in said
         assert adapter.run(lab.command(host, ["docker", "images", "-q", "meshnet/web:1"])).strip()
         adapter.run(["docker", "-H", lab.socket(host), "version"])
-    assert adapter.run(["ip", "-n", lan, "-o", "link", "show", "master", "br0"]).count("\n") == 3
+    with iproute(lan) as ip:
+        (bridge,) = ip.link_lookup(ifname=cables.BRIDGE)
+        assert {link.get("ifname") for link in ip.get_links(master=bridge)} == MEMBERS
 
 
 def test_up_twice_changes_nothing(lab):

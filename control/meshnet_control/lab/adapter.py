@@ -19,14 +19,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from meshnet_control.lab import cables
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab_plan import Observed
-from meshnet_control.lab.layout import LAN, Layout, Machine
+from meshnet_control.lab.layout import Layout, Machine
 
 MARKER = "MESHNET_LAB_MACHINE"
 _RESOLV = "nameserver 127.0.0.1\n"
 """Nobody answers there, and the kernel says so at once: a lab has no DNS to wait for."""
-_NETNS = Path("/run/netns")
 _INIT = """set -e
 [ ! -e /etc/resolv.conf ] || mount --bind "$4" /etc/resolv.conf
 mount --bind "$1" /run
@@ -104,23 +104,14 @@ def _namespace_ids(process: Path) -> list[str]:
 
 def observe(layout: Layout) -> Observed:
     """Read from the kernel what is there of this lab."""
-    prefix = f"{layout.name}-"
-    names = [path.name for path in _NETNS.iterdir()] if _NETNS.is_dir() else []
-    namespaces = frozenset(name[len(prefix) :] for name in names if name.startswith(prefix))
-    links: set[str] = set()
-    if LAN in namespaces:
-        listed = subprocess.run(
-            ["ip", "-n", layout.netns(LAN), "-o", "link"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        links = {line.split(": ")[1].split("@")[0] for line in listed.stdout.splitlines()}
+    links = cables.lan_links(layout)
     pids = inits(layout)
     return Observed(
-        namespaces=namespaces,
+        namespaces=cables.namespaces(layout),
         inits=frozenset(pids),
         booted=frozenset(name for name, pid in pids.items() if _has_directories(layout, name, pid)),
-        ports=frozenset(links - {"lo", "br0"}),
-        bridge="br0" in links,
+        ports=links - {"lo", cables.BRIDGE},
+        bridge=cables.BRIDGE in links,
     )
 
 
@@ -133,46 +124,13 @@ def _has_directories(layout: Layout, member: str, pid: int) -> bool:
     return same and (layout.state_dir(member) / "hosts").exists()
 
 
-def make_lan(layout: Layout) -> None:
-    """Make the LAN's namespace with its bridge."""
-    lan = layout.netns(LAN)
-    run(["ip", "netns", "add", lan])
-    _ip_batch(
-        lan,
-        "link set lo up",
-        "link add br0 type bridge forward_delay 0",
-        f"addr add {layout.gateway} dev br0",
-        "link set br0 up",
-    )
-    # A new namespace hands bridged frames to the IP hooks; this LAN is only a cable.
-    settings = "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 > $f; done"
-    # A gateway that forwards but knows no way answers "unreachable", so that nobody waits.
-    settings += "; echo 1 > /proc/sys/net/ipv4/ip_forward"
-    run(["ip", "netns", "exec", lan, "sh", "-c", settings])
-
-
-def unmake_lan(layout: Layout) -> None:
-    """Remove the LAN's namespace, if it is there."""
-    _delete_netns(layout.netns(LAN))
-
-
 def make(layout: Layout, machine: Machine) -> None:
     """Make a machine: its namespace, its cable to the LAN and its first process.
 
     Raises:
-        LabError: a command failed; what was made so far stays for :func:`unmake`.
+        MeshnetError: something failed; what was made so far stays for :func:`unmake`.
     """
-    netns, lan = layout.netns(machine.name), layout.netns(LAN)
-    run(["ip", "netns", "add", netns])
-    _ip_batch(
-        netns,
-        "link set lo up",
-        f"link add eth0 address {machine.mac} type veth peer name {machine.name} netns {lan}",
-        f"addr add {machine.address} dev eth0",
-        "link set eth0 up",
-        f"route add default via {layout.gateway.ip}",
-    )
-    _ip_batch(lan, f"link set {machine.name} master br0 up")
+    cables.connect(layout, machine)
     _boot(layout, machine)
 
 
@@ -187,7 +145,7 @@ def _boot(layout: Layout, machine: Machine) -> None:
     hosts.write_text(layout.hosts_file())
     resolv = state_dir / "resolv.conf"
     resolv.write_text(_RESOLV)
-    enter = ["nsenter", f"--net={_NETNS / layout.netns(machine.name)}"]
+    enter = ["nsenter", f"--net={cables.path_of(layout, machine.name)}"]
     own = ["unshare", "--mount", "--uts", "--pid", "--fork", "--mount-proc"]
     with (state_dir / "init.log").open("wb") as log:
         started = subprocess.Popen(
@@ -219,11 +177,7 @@ def unmake(layout: Layout, member: str) -> None:
     pid = inits(layout).get(member)
     if pid is not None:
         _kill(pid)
-    _delete_netns(layout.netns(member))
-    if (_NETNS / layout.netns(LAN)).exists():
-        subprocess.run(  # usually gone with its peer
-            ["ip", "-n", layout.netns(LAN), "link", "del", member], capture_output=True, check=False
-        )
+    cables.disconnect(layout, member)
     remove_cgroups(layout.cgroup(member))
 
 
@@ -240,11 +194,6 @@ def _kill(pid: int) -> None:
             return True
 
     wait_for(f"process {pid} to end", gone, timeout_s=20)
-
-
-def _delete_netns(name: str) -> None:
-    if (_NETNS / name).exists():
-        run(["ip", "netns", "del", name])
 
 
 def remove_cgroups(parent: str) -> None:
@@ -287,7 +236,3 @@ def enter(pid: int, argv: Sequence[str], env: Mapping[str, str], *, cwd: str = "
     settings = [f"{key}={value}" for key, value in env.items()]
     inside = ["nsenter", "-t", str(pid), "-m", "-n", "-p", "-u", "--"]
     return [*inside, "env", "-C", cwd, *settings, *argv]
-
-
-def _ip_batch(netns: str, *lines: str) -> None:
-    run(["ip", "-n", netns, "-batch", "-"], stdin="\n".join(lines) + "\n")

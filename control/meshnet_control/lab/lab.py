@@ -19,19 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meshnet_control.lab import adapter, images, services
+from meshnet_control.lab import adapter, cables, images, services
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab_plan import Desired, Make, MakeLan, Unmake, UnmakeLan, plan
-from meshnet_control.lab.layout import DEFAULT_NAME, LAN, Layout
+from meshnet_control.lab.layout import DEFAULT_NAME, Layout
 
 Report = Callable[[str, str], None]
 """Told (machine, what it does now) as ``up`` goes on."""
-
-_CUT = """table bridge meshnet_lab {
-  set cut { type ether_addr . ether_addr; }
-  chain forward { type filter hook forward priority 0; ether saddr . ether daddr @cut drop; }
-}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +105,11 @@ class Lab:
 
     def partition(self, one: str, other: str) -> None:
         """Cut the cable between two machines; both still reach all others."""
-        self._cut("add", one, other)
+        self._cut(one, other, heal=False)
 
     def heal(self, one: str, other: str) -> None:
         """Undo :meth:`partition`."""
-        self._cut("delete", one, other)
+        self._cut(one, other, heal=True)
 
     def load(self, source: str, report: Report) -> None:
         """Load an image into every engine: a tar file, or an image of this machine's own engine."""
@@ -189,9 +183,9 @@ class Lab:
         self._each(unmade, lambda name: adapter.unmake(self.layout, name))
         for change in changes:
             if isinstance(change, UnmakeLan):
-                adapter.unmake_lan(self.layout)
+                cables.remove_lan(self.layout)
             elif isinstance(change, MakeLan):
-                adapter.make_lan(self.layout)
+                cables.make_lan(self.layout)
         made = [change.member for change in changes if isinstance(change, Make)]
 
         def make(name: str) -> None:
@@ -216,18 +210,9 @@ class Lab:
             else frozenset()
         )
 
-    def _cut(self, verb: str, one: str, other: str) -> None:
+    def _cut(self, one: str, other: str, *, heal: bool) -> None:
         need_root()
-        lan = self.layout.netns(LAN)
-        a, b = self.layout.machine(one).mac, self.layout.machine(other).mac
-        nft = ["ip", "netns", "exec", lan, "nft", "-f", "-"]
-        tables = adapter.run(["ip", "netns", "exec", lan, "nft", "list", "tables"])
-        if "bridge meshnet_lab" not in tables:
-            adapter.run(nft, stdin=_CUT)
-        both = f"{a} . {b}, {b} . {a}"
-        if verb == "delete":  # an element must be there to be deleted
-            adapter.run(nft, stdin=f"add element bridge meshnet_lab cut {{ {both} }}\n")
-        adapter.run(nft, stdin=f"{verb} element bridge meshnet_lab cut {{ {both} }}\n")
+        cables.cut(self.layout, self.layout.machine(one), self.layout.machine(other), heal=heal)
 
     @staticmethod
     def _each(names: Iterable[str], work: Callable[[str], None]) -> None:

@@ -183,6 +183,20 @@ def _refusal(target: str, path: str, said: str) -> KernelError:
     return _KINDS.get(number, KernelError)("nft", f"{target} in {path} ({reason})", number)
 
 
+def commit(path: str, text: str) -> None:
+    """Commit one transaction in nft(8)'s language in the namespace ``path``, once.
+
+    Raises:
+        NotFoundError: there is no such namespace.
+        KernelError: nftables refused it; nothing of it was done.
+    """
+    with netns.inside(path):
+        made = nftables.Nftables()
+    code, _, said = made.cmd(text.encode())
+    if code:
+        raise _refusal("ruleset", path, said.decode(errors="replace"))
+
+
 def table_of(listing: canonical.Json, hook_lines: Mapping[str, str] | None = None) -> ObservedTable:
     """What libnftables' JSON says of one table (libnftables-json(5)).
 
