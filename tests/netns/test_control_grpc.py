@@ -79,7 +79,7 @@ async def running(path, period_s=5.0):
     manager.spec.role = "manager"
     await store.commit([Put(cluster), Put(manager)])
     identity = manager_identity(root, root_key)
-    server = ControlServer(store, identity, listen="127.0.0.1:0")
+    server = ControlServer(store, identity, listen="127.0.0.1:0", run_dir=path)
     await server.start()
     try:
         yield Cluster(store, server, identity)
@@ -262,7 +262,7 @@ async def test_a_workers_certificate_is_no_manager_to_anyone(cluster, tmp_path):
     store = SqliteStore.open(tmp_path / "false.db", tmp_path / "false.key")
     stored = await cluster.store.get(pb.Cluster, CLUSTER)
     await store.commit([Put(stored)])
-    false = ControlServer(store, worker, listen="127.0.0.1:0")
+    false = ControlServer(store, worker, listen="127.0.0.1:0", run_dir=tmp_path / "false")
     await false.start()
     try:
         assert not await dispatcher_client.leave(
@@ -339,7 +339,7 @@ async def test_statuses_reach_the_store_and_only_grow(cluster, agents):
     assert await state_of("t2") == pb.TASK_STATE_ASSIGNED
 
 
-async def test_statuses_survive_a_restart_of_the_manager(cluster, agents):
+async def test_statuses_survive_a_restart_of_the_manager(cluster, agents, tmp_path):
     joined = await cluster.join()
     await cluster.put_task(joined.node_id)
     agent = agents(joined)
@@ -348,7 +348,9 @@ async def test_statuses_survive_a_restart_of_the_manager(cluster, agents):
     await cluster.server.close()
     await until(lambda: not agent.session.connected)
     agent.session.report("t1", pb.TaskStatus(state=pb.TASK_STATE_RUNNING))
-    again = ControlServer(cluster.store, cluster.identity, listen=f"127.0.0.1:{port}")
+    again = ControlServer(
+        cluster.store, cluster.identity, listen=f"127.0.0.1:{port}", run_dir=tmp_path
+    )
     await again.start()
     try:
 
@@ -423,8 +425,10 @@ async def test_the_next_manager_is_tried(cluster, agents):
     await until(lambda: agent.session.connected)
 
 
-async def test_a_taken_port_is_named(cluster):
-    other = ControlServer(cluster.store, cluster.identity, listen=cluster.remote)
+async def test_a_taken_port_is_named(cluster, tmp_path):
+    other = ControlServer(
+        cluster.store, cluster.identity, listen=cluster.remote, run_dir=tmp_path / "other"
+    )
     expected = f"listen tcp {cluster.remote}: bind: address already in use"
     with pytest.raises(ControlError) as refused:
         await other.start()

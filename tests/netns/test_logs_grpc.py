@@ -148,7 +148,7 @@ async def cluster(tmp_path):
             managers=managers,
         )  # fmt: skip
 
-    server = ControlServer(store, identity("m1", "manager"), listen="127.0.0.1:0")
+    server = ControlServer(store, identity("m1", "manager"), listen="127.0.0.1:0", run_dir=tmp_path)
     await server.start()
     remote = (f"127.0.0.1:{server.port}",)
     nodes = [

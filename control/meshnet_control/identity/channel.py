@@ -1,4 +1,4 @@
-"""gRPC connections between nodes: credentials and options, in one place.
+"""gRPC connections between nodes: credentials, options and bounds, in one place.
 
 Mutual TLS always. A client insists on the name that only managers have in their certificates, and
 on the cluster's root: which address was dialled proves nothing.
@@ -17,13 +17,15 @@ import grpc.aio
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates
 
-MESSAGE_BYTES: Final = 64 * 1024 * 1024
-_LIMITS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-)
+ASSIGNMENTS_BYTES: Final = 64 * 1024 * 1024
+"""Longest message of a manager: all that a node has to know, with its secrets and configs."""
+REQUEST_BYTES: Final = 4 * 1024 * 1024
+"""Longest message a manager takes from a node: descriptions, statuses in parts, lines of logs."""
+STREAMS: Final = 256
+"""Calls of one connection at a time: a session, and one for each log that is being read."""
 CLIENT_OPTIONS: Final = (
-    *_LIMITS,
+    ("grpc.max_receive_message_length", ASSIGNMENTS_BYTES),
+    ("grpc.max_send_message_length", REQUEST_BYTES),
     ("grpc.ssl_target_name_override", ca.MANAGER_NAME),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
@@ -31,8 +33,9 @@ CLIENT_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 SERVER_OPTIONS: Final = (
-    *_LIMITS,
-    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", REQUEST_BYTES),
+    ("grpc.max_send_message_length", ASSIGNMENTS_BYTES),
+    ("grpc.max_concurrent_streams", STREAMS),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 )

@@ -186,7 +186,9 @@ def _probe(remote: str, token: tokens.Token, timeout_s: float) -> bytes:
             root = _pinned(link, token)
             try:
                 _until(link, plain, deadline, lambda: link.recv(1))
-            except SSL.Error:
+            except (SSL.SysCallError, SSL.ZeroReturnError):
+                raise _UnreachableError(f"{remote} closed the connection: try again") from None
+            except SSL.Error:  # an alert: it does not trust the leaf
                 raise ControlError(INVALID) from None
             return root
     except TimeoutError:
@@ -225,6 +227,13 @@ def _until(link: SSL.Connection, plain: socket.socket, deadline: float, step: Ca
         try:
             return step()
         except SSL.WantReadError:
-            select.select([plain], [], [], left)
+            _wait(plain, select.POLLIN, left)
         except SSL.WantWriteError:
-            select.select([], [plain], [], left)
+            _wait(plain, select.POLLOUT, left)
+
+
+def _wait(plain: socket.socket, event: int, seconds: float) -> None:
+    # Not select(2): a daemon with many containers has descriptors above its 1023.
+    poll = select.poll()
+    poll.register(plain, event)
+    poll.poll(seconds * 1000)

@@ -5,18 +5,19 @@
  each call       peer() ── node ──> its calls        join ──> CA.Issue alone
 ```
 
-Be aware: gRPC reads ``trust`` in its handshake thread. The value is replaced whole, never changed.
+Be aware: a connection outlives the trust it was let in by. What a caller may do is asked at each
+call, by the tokens of that moment.
 """
 
 from __future__ import annotations
 
-import threading
+import os
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from ipaddress import IPv4Network
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -29,6 +30,7 @@ from meshnet_control.cluster import assignments
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.identity import Certificates
 from meshnet_control.identity.join import INVALID_TOKEN
+from meshnet_control.manager.tls_listener import Caller
 from meshnet_control.store import store as st
 
 ONE_MANAGER: Final = (
@@ -44,18 +46,24 @@ class Authority(control_pb2_grpc.CAServicer):
     Args:
         store: where nodes are made.
         certs: of this manager.
+        callers: who is behind a connection, by the name that gRPC gives it.
         wall: unix seconds.
     """
 
     def __init__(
-        self, store: st.Store, certs: Certificates, wall: Callable[[], float] = time.time
+        self,
+        store: st.Store,
+        certs: Certificates,
+        callers: Callable[[str], Caller | None],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._certs, self._wall = store, certs, wall
+        self._callers = callers
         self._cluster = pb.Cluster()
         self._anchors: dict[ca.Role, bytes] = {}
         self._secrets: dict[ca.Role, bytes] = {}
-        self._lock = threading.Lock()
-        self._fresh: grpc.ServerCertificateConfiguration | None = None
+        self.tls: ssl.SSLContext | None = None
+        """For the next handshake; replaced whole when trust changes, there after ``follow``."""
 
     def follow(self, objects: assignments.Objects) -> None:
         """Take over the cluster's root and tokens as they are now."""
@@ -68,7 +76,7 @@ class Authority(control_pb2_grpc.CAServicer):
             held["worker"] = tokens.parse(cluster.join_tokens.worker).secret
         if cluster.join_tokens.manager:
             held["manager"] = tokens.parse(cluster.join_tokens.manager).secret
-        if held != self._secrets or self._fresh is None:
+        if held != self._secrets or self.tls is None:
             self._secrets = held
             self._anchors = {r: ca.join_anchor(s, self._wall()) for r, s in held.items()}
             self._renew_trust()
@@ -78,18 +86,21 @@ class Authority(control_pb2_grpc.CAServicer):
         self._certs = certs
         self._renew_trust()
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """For the port; follows every later change. Call after the first ``follow``."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._fetch, require_client_authentication=True
-        )
+    def identify(self, leaf: bytes) -> ca.Peer | None:
+        """Whose certificate (PEM) this is; None: nobody's whom this cluster knows now."""
+        if not self._cluster.ca_certificate:
+            return None
+        return ca.peer(leaf, self._cluster.ca_certificate, self._anchors)
 
     def peer(self, context: AnyContext) -> ca.Peer | None:
         """Who is calling; None: nobody this cluster knows now."""
-        leaf = tuple(context.auth_context().get("x509_pem_cert") or ())
-        if not leaf or not self._cluster.ca_certificate:
-            return None
-        return ca.peer(bytes(leaf[0]), self._cluster.ca_certificate, self._anchors)
+        caller = self._callers(context.peer())
+        return self.identify(caller.leaf) if caller is not None else None
+
+    def address(self, context: AnyContext) -> str:
+        """The IPv4 address a call comes from; empty when it is none."""
+        caller = self._callers(context.peer())
+        return caller.address if caller is not None and ":" not in caller.address else ""
 
     async def node(self, context: AnyContext) -> str:
         """The calling node's id; any other caller's call ends here with PERMISSION_DENIED."""
@@ -111,7 +122,7 @@ class Authority(control_pb2_grpc.CAServicer):
                     await context.abort(grpc.StatusCode.UNIMPLEMENTED, ONE_MANAGER)
                 await self._clear_of_ingress(request.routes)
                 node_id = ca.node_id_of(request.csr)
-                addr = request.addr or caller_address(context)
+                addr = request.addr or self.address(context)
                 node = await self._admit(node_id, who.role, request, addr)
             else:
                 found = await self._store.get(pb.Node, who.node_id)
@@ -179,25 +190,26 @@ class Authority(control_pb2_grpc.CAServicer):
             role=role,
         )
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+    def _renew_trust(self) -> None:
         # The root goes along with the leaf: a joiner looks for it by its digest.
         chain = self._certs.certificate + self._cluster.ca_certificate
         trusted = [self._cluster.ca_certificate, *self._anchors.values()]
-        return grpc.ssl_server_certificate_configuration(
-            [(self._certs.key, chain)], root_certificates=b"".join(trusted)
-        )
-
-    def _renew_trust(self) -> None:
-        fresh = self._configuration()
-        with self._lock:
-            self._fresh = fresh
-
-    def _fetch(self) -> grpc.ServerCertificateConfiguration:
-        with self._lock:
-            return self._fresh or self._configuration()
+        self.tls = server_context(self._certs.key + chain, b"".join(trusted))
 
 
-def caller_address(context: AnyContext) -> str:
-    """The IPv4 address a call comes from; empty when it is none."""
-    family, _, rest = unquote(context.peer()).partition(":")
-    return rest.rpartition(":")[0] if family == "ipv4" else ""
+def server_context(key_and_chain: bytes, trusted: bytes) -> ssl.SSLContext:
+    """A server's side of TLS 1.3 that demands a client certificate. PEM both."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # a resumed session would be let in by the trust of its first day
+    context.set_alpn_protocols(["h2"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=trusted.decode())
+    # OpenSSL takes a key from a file alone; this one is never on a disk.
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, key_and_chain)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return context

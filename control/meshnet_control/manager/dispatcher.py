@@ -25,7 +25,7 @@ from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Identity
-from meshnet_control.manager.authority import AnyContext, Authority, caller_address
+from meshnet_control.manager.authority import AnyContext, Authority
 from meshnet_control.manager.liveness import Liveness
 from meshnet_control.manager.status_writer import StatusWriter
 from meshnet_control.store import store as st
@@ -186,7 +186,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 return
             self._liveness.heard(node_id, self._clock())
             if request.HasField("description"):
-                addr = request.addr or caller_address(context)
+                addr = request.addr or self._authority.address(context)
                 await self._set_ready(node_id, request.description, addr)
             for update in request.statuses:
                 self.statuses.add(node_id, update)

@@ -1,35 +1,39 @@
-"""A manager's port 2377: binds it, serves CA, Dispatcher, Membership, LogBroker, follows the store.
+"""A manager's port 2377: listens, serves CA, Dispatcher, Membership, LogBroker, follows the store.
 
 ```
+ port 2377 ── TLS ──> TlsListener ── unix socket, root alone ──> gRPC ──> the services below
  store ── watch ──> mirror ──> authority (trust)      CA.Issue
                           ├──> dispatcher (streams)   Dispatcher.Session, Membership.Leave
                           └──> logs (subscriptions)   LogBroker.Listen, LogBroker.Publish
 ```
-
-Be aware: gRPC would share a taken port (SO_REUSEPORT) and says little when it cannot bind; so the
-port is tried with a plain socket first, whose error is the one reported.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
+import shutil
+import ssl
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Final
 
 import grpc.aio
 
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2_grpc
+from meshnet_control.identity import ca
 from meshnet_control.identity.channel import SERVER_OPTIONS
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.authority import Authority
 from meshnet_control.manager.dispatcher import Dispatcher
 from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.manager.mirror import Mirror
+from meshnet_control.manager.tls_listener import TlsListener
 from meshnet_control.store import store as st
 
 GRACE_S: Final = 0.2
+PRIVATE: Final = "control"
+"""Directory of gRPC's socket in the run directory."""
 
 
 class ControlServer:
@@ -39,12 +43,16 @@ class ControlServer:
         store: the cluster; holds a Cluster with root certificate, key and join tokens.
         identity: of this manager.
         listen: ``host:port`` to listen on; port 0: any free one.
+        run_dir: of meshnetd.
     """
 
-    def __init__(self, store: st.Store, identity: Identity, *, listen: str) -> None:
-        self._listen = listen
+    def __init__(self, store: st.Store, identity: Identity, *, listen: str, run_dir: Path) -> None:
+        self._listen, self._private = listen, run_dir / PRIVATE
         self._mirror = Mirror(store, self._changed)
-        self._authority = Authority(store, identity.certs)
+        inner = self._private / "grpc.sock"
+        self._listener = TlsListener(self._tls, self._identify, inner)
+        self._inner = f"unix:{inner}"
+        self._authority = Authority(store, identity.certs, self._listener.caller)
         self._dispatcher = Dispatcher(
             store, self._authority, identity, lambda: self._mirror.objects
         )
@@ -63,19 +71,22 @@ class ControlServer:
         await self._mirror.load()
         if not self._mirror.objects.cluster.ca_certificate:
             raise ControlError("the store holds no cluster to serve", 500)
-        _try_to_bind(self._listen)
+        self._listener.bind(self._listen)
+        _make_private(self._private)
         server = grpc.aio.server(options=SERVER_OPTIONS)
         control_pb2_grpc.add_CAServicer_to_server(self._authority, server)
         control_pb2_grpc.add_DispatcherServicer_to_server(self._dispatcher, server)
         control_pb2_grpc.add_MembershipServicer_to_server(self._dispatcher, server)
         control_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
         try:
-            self.port = server.add_secure_port(self._listen, self._authority.credentials())
+            server.add_insecure_port(self._inner)
         except RuntimeError:
-            raise ControlError(f"listen tcp {self._listen}: bind: failed", 500) from None
+            raise ControlError(f"listen {self._inner}: bind: failed", 500) from None
         self._dispatcher.expect_ready()
         await server.start()
         self._server = server
+        await self._listener.listen()
+        self.port = self._listener.port
         self._jobs = [
             asyncio.create_task(self._mirror.run(), name="mirror"),
             asyncio.create_task(self._dispatcher.watch_liveness(), name="liveness"),
@@ -91,6 +102,8 @@ class ControlServer:
         if self._server is not None:
             await self._server.stop(GRACE_S)
             self._server = None
+            shutil.rmtree(self._private, ignore_errors=True)
+        await self._listener.close()
         jobs, self._jobs = self._jobs, []
         for job in jobs:
             job.cancel()
@@ -108,19 +121,21 @@ class ControlServer:
         self._dispatcher.identity = identity
         self._authority.certify(identity.certs)
 
+    def _tls(self) -> ssl.SSLContext:
+        if self._authority.tls is None:
+            raise ControlError("the store holds no cluster to serve", 500)
+        return self._authority.tls
+
+    def _identify(self, leaf: bytes) -> ca.Peer | None:
+        return self._authority.identify(leaf)
+
     def _changed(self, concerned: AbstractSet[str] | None) -> None:
         self._authority.follow(self._mirror.objects)
         self._dispatcher.follow(concerned)
         self.logs.follow()
 
 
-def _try_to_bind(listen: str) -> None:
-    host, _, port = listen.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host.strip("[]"), int(port)))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise ControlError(f"listen tcp {listen}: bind: {reason}", 500) from None
+def _make_private(directory: Path) -> None:
+    """An empty directory that only root may enter, whatever an earlier life left there."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700, parents=True)

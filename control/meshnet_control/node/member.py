@@ -147,7 +147,12 @@ class ClusterMember:
         stack.push_async_callback(store.close)
         if first:
             await store.commit([Put(each) for each in first])
-        server = ControlServer(store, self.identity, listen=self.identity.listen_addr)
+        server = ControlServer(
+            store,
+            self.identity,
+            listen=self.identity.listen_addr,
+            run_dir=self._places.run_dir,
+        )
         stack.push_async_callback(server.close)
         await server.start()
         self.store, self._server = store, server
