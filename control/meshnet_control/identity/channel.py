@@ -9,11 +9,16 @@ them, with their back-off, between channels to one address. Proxies of the envir
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
+from meshnet.errors import MeshnetError
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates
 
@@ -40,6 +45,46 @@ SERVER_OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 5_000),
 )
 """Pings end the connections of hosts that vanished without a word."""
+
+
+class CallEndedError(MeshnetError):
+    """A call is over: refused, broken, ended by the peer, or finished before it was used.
+
+    Args:
+        why: in the peer's words or gRPC's.
+        code: the peer's, when it gave one.
+    """
+
+    def __init__(self, why: str, code: grpc.StatusCode | None = None) -> None:
+        self.why, self.code = why, code
+        super().__init__(why)
+
+
+@contextmanager
+def call_ends() -> Iterator[None]:
+    """Around each await on a peer: every way in which it ends badly is one error.
+
+    gRPC has four: the status of the call, InvalidStateError and UsageError from a call that had
+    ended when it was used, InternalError while it breaks, and CancelledError in whoever waits when
+    another task cancelled the call. A cancellation of the waiting task itself stays one. The fifth
+    is protobuf's: bytes that are no message.
+
+    Raises:
+        CallEndedError: the call is over.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise CallEndedError(error.details() or error.code().name, error.code()) from None
+    except (asyncio.InvalidStateError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
+        raise CallEndedError(str(error) or type(error).__name__) from None
+    except DecodeError:
+        raise CallEndedError("the peer sent what is no message of ours") from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise CallEndedError("the call was cancelled") from None
 
 
 def channel(remote: str, certs: Certificates) -> grpc.aio.Channel:

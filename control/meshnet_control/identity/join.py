@@ -30,7 +30,7 @@ from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import ca, tokens
-from meshnet_control.identity.channel import channel
+from meshnet_control.identity.channel import CallEndedError, call_ends, channel
 from meshnet_control.identity.identity import Certificates, Identity
 
 PORT: Final = 2377
@@ -153,18 +153,26 @@ async def _issue(
     async with channel(remote, Certificates(leaf_key, leaf, root)) as link:
         stub = control_pb2_grpc.CAStub(link)
         try:
-            reply = await stub.Issue(request)
-        except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-                raise ControlError(error.details() or "", 501) from None
-            code = error.code().name.title().replace("_", "")
-            why = f"rpc error: code = {code} desc = {error.details()}"
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
+            with call_ends():
+                reply = await stub.Issue(request)
+        except CallEndedError as error:
+            if error.code is grpc.StatusCode.UNIMPLEMENTED:
+                raise ControlError(error.why, 501) from None
+            known = error.code or grpc.StatusCode.UNAVAILABLE
+            why = f"rpc error: code = {known.name.title().replace('_', '')} desc = {error.why}"
+            if known is grpc.StatusCode.UNAVAILABLE:
                 raise _UnreachableError(why) from None
             raise ControlError(why) from None
-    if ca.peer(reply.certificate, root, {}) is None:
+    if not _signed(reply.certificate, root):
         raise ControlError(f"{remote} sent a certificate that the cluster's root did not sign")
     return reply, key
+
+
+def _signed(certificate: bytes, root: bytes) -> bool:
+    try:
+        return ca.peer(certificate, root, {}) is not None
+    except ValueError:  # not a certificate
+        return False
 
 
 # ---- probe: blocking, in a thread ----

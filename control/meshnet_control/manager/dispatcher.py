@@ -14,6 +14,7 @@ node. All writes of a stream are made by one task, as gRPC wants it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
 from meshnet_control.identity import ca
+from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.authority import AnyContext, Authority
 from meshnet_control.manager.liveness import Liveness
@@ -142,7 +144,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         """One agent's stream, until it breaks, a newer one comes or the node is removed."""
         node_id = await self._authority.node(context)
         if await self._store.get(pb.Node, node_id) is None:
-            await context.write(pb.SessionReply(removed=True))
+            with contextlib.suppress(CallEndedError), call_ends():
+                await context.write(pb.SessionReply(removed=True))
             return
         self._end(node_id)
         session = self._sessions[node_id] = _Session()
@@ -154,7 +157,10 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         try:
             done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
             for job in done:
-                job.result()
+                if not job.cancelled():
+                    job.result()
+        except CallEndedError as error:
+            _log.debug("session of node %s: %s", node_id, error)
         finally:
             for job in jobs:
                 job.cancel()
@@ -181,8 +187,11 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         requests: AsyncIterator[pb.SessionRequest],
         context: AnyContext,
     ) -> None:
-        async for request in requests:
-            if session.closed:
+        coming = aiter(requests)
+        while not session.closed:
+            with call_ends():
+                request = await anext(coming, None)
+            if request is None or session.closed:
                 return
             self._liveness.heard(node_id, self._clock())
             if request.HasField("description"):
@@ -201,7 +210,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 return
             reply = session.due(self._objects(), node_id)
             if reply is not None:
-                await context.write(reply)
+                with call_ends():
+                    await context.write(reply)
 
     def _end(self, node_id: str) -> None:
         session = self._sessions.pop(node_id, None)

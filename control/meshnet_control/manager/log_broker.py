@@ -26,6 +26,7 @@ from typing import Final
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
+from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.manager.authority import AnyContext, Authority
 
 QUEUED: Final = 2
@@ -183,7 +184,10 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         try:
             self.follow()
             while (message := await queue.get()) is not None:
-                await context.write(message)
+                with call_ends():
+                    await context.write(message)
+        except CallEndedError:
+            pass  # the node went away; it listens anew
         finally:
             if self._listeners.get(node_id) is queue:
                 del self._listeners[node_id]
@@ -194,12 +198,17 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
     ) -> pb.PublishReply:
         """One log of the calling node."""
         node_id = await self._authority.node(context)
-        first = await anext(aiter(requests), pb.LogBatch())
+        coming = aiter(requests)
+        try:
+            with call_ends():
+                first = await anext(coming, pb.LogBatch())
+        except CallEndedError:
+            return pb.PublishReply()
         feed = self._feeds.get(first.subscription_id)
         if feed is None or feed.task.node_id != node_id:
             return pb.PublishReply()  # its reader was faster
         feed.opened = True
-        copying = asyncio.ensure_future(_copy(first, requests, feed))
+        copying = asyncio.ensure_future(_copy(first, coming, feed))
         ending = asyncio.ensure_future(feed.over.wait())
         try:
             await asyncio.wait({copying, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -221,9 +230,11 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
 
 
 async def _copy(first: pb.LogBatch, requests: AsyncIterator[pb.LogBatch], feed: Feed) -> None:
-    await feed.put(first)
-    async for batch in requests:
+    batch: pb.LogBatch | None = first
+    while batch is not None:
         await feed.put(batch)
+        with call_ends():
+            batch = await anext(requests, None)
 
 
 def _expect(feed: Feed) -> None:

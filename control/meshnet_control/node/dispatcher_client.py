@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-import grpc
 import grpc.aio
 
 from meshnet.errors import ControlError, WireError
@@ -30,7 +29,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
 from meshnet_control.identity import ca
-from meshnet_control.identity.channel import channel
+from meshnet_control.identity.channel import CallEndedError, call_ends, channel
 from meshnet_control.identity.identity import Certificates, Identity, remotes
 from meshnet_control.identity.join import join
 
@@ -46,6 +45,8 @@ SILENT_PERIODS: Final = 3
 ANSWER_S: Final = 5.0
 """A manager that has not answered a new stream by then is not there."""
 LEAVE_S: Final = 3.0
+STATUSES: Final = 256
+"""Of one message; a manager bounds what it takes at once."""
 
 
 class DispatcherClient:
@@ -108,7 +109,7 @@ class DispatcherClient:
             remote = managers[turn % len(managers)] if managers else ""
             try:
                 removed = await self._stream(remote)
-            except (grpc.aio.AioRpcError, WireError, TimeoutError, ControlError) as error:
+            except (CallEndedError, WireError, TimeoutError, ControlError) as error:
                 removed, self.error = False, f"manager {remote}: {_reason(error)}"
                 _log.info("%s", self.error)
             if removed:
@@ -136,7 +137,7 @@ class DispatcherClient:
                 jobs.add(asyncio.ensure_future(_never_over(self._alongside(link))))
             try:
                 done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
-                return any([job.result() for job in done])  # noqa: C419 - every error is to be seen
+                return any([_result(job) for job in done])  # noqa: C419 - every error is to be seen
             finally:
                 for job in jobs:
                     job.cancel()
@@ -155,10 +156,13 @@ class DispatcherClient:
                 self._describe_again = False
                 request.description.CopyFrom(self._description)
                 request.addr = self._addr
-            for task_id in self._unsent:
+            for task_id in sorted(self._unsent)[:STATUSES]:
                 request.statuses.add(task_id=task_id, status=self._statuses[task_id])
-            self._unsent.clear()
-            await call.write(request)
+                self._unsent.discard(task_id)
+            with call_ends():
+                await call.write(request)
+            if self._unsent:
+                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._period)
 
@@ -167,10 +171,10 @@ class DispatcherClient:
     ) -> bool:
         state, limit = None, ANSWER_S
         while True:
-            reply = await asyncio.wait_for(call.read(), limit)
+            with call_ends():
+                reply = await asyncio.wait_for(call.read(), limit)
             if not isinstance(reply, pb.SessionReply):
-                await call.code()
-                raise WireError(peer="manager", why=f"stream ended: {await call.details()}")
+                raise WireError(peer="manager", why=f"stream ended: {await _last_word(call)}")
             if reply.removed:
                 return True
             self.connected, self.error = True, ""
@@ -198,7 +202,7 @@ class DispatcherClient:
             if time.time() >= max(due, self._renew_after) or self._role_changed():
                 try:
                     self._change(await renew(self.identity, link))
-                except (grpc.aio.AioRpcError, ControlError) as error:
+                except (CallEndedError, ControlError) as error:
                     _log.warning("certificate not renewed: %s", _reason(error))
                     self._renew_after = time.time() + 60
                 else:
@@ -226,16 +230,37 @@ async def _never_over(work: Awaitable[None]) -> bool:
     return False
 
 
+def _result(job: asyncio.Task[bool]) -> bool:
+    if job.cancelled():  # by nobody here: its call was, because the other half of it failed
+        raise CallEndedError("the stream was cancelled")
+    return job.result()
+
+
+async def _last_word(call: grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]) -> str:
+    """Why a stream ended; it has not when what came was no message of ours."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            with call_ends():
+                return str(await call.details())
+    except (TimeoutError, CallEndedError) as error:
+        return str(error) or "not a message of a manager"
+
+
 async def renew(identity: Identity, link: grpc.aio.Channel) -> Identity:
     """A new key and certificate for a node, from a manager it is connected to.
 
     Raises:
-        grpc.aio.AioRpcError: refused or unreachable.
+        CallEndedError: refused or unreachable.
         ControlError: the certificate received is not this node's.
     """
     key, csr = ca.new_csr()
-    reply = await control_pb2_grpc.CAStub(link).Issue(pb.IssueRequest(csr=csr), timeout=ANSWER_S)
-    who = ca.peer(reply.certificate, identity.certs.root, {})
+    with call_ends():
+        stub = control_pb2_grpc.CAStub(link)
+        reply = await stub.Issue(pb.IssueRequest(csr=csr), timeout=ANSWER_S)
+    try:
+        who = ca.peer(reply.certificate, identity.certs.root, {})
+    except ValueError:  # not a certificate
+        who = None
     if who is None or who.node_id != identity.node_id:
         raise ControlError("a manager sent a certificate that is not this node's")
     certs = Certificates(key=key, certificate=reply.certificate, root=identity.certs.root)
@@ -252,8 +277,9 @@ async def leave(identity: Identity) -> bool:
         async with channel(remote, identity.certs) as link:
             try:
                 stub = control_pb2_grpc.MembershipStub(link)
-                await stub.Leave(pb.LeaveRequest(), timeout=LEAVE_S)
-            except grpc.aio.AioRpcError as error:
+                with call_ends():
+                    await stub.Leave(pb.LeaveRequest(), timeout=LEAVE_S)
+            except CallEndedError as error:
                 _log.info("leave: manager %s: %s", remote, _reason(error))
             else:
                 return True
@@ -261,6 +287,4 @@ async def leave(identity: Identity) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return error.details() or error.code().name
     return str(error) or "no answer"

@@ -28,6 +28,7 @@ from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster.log_lines import Frames, parse
+from meshnet_control.identity.channel import CallEndedError, call_ends
 
 _log = logging.getLogger(__name__)
 
@@ -58,10 +59,15 @@ class LogSource:
         stub = control_pb2_grpc.LogBrokerStub(link)
         while True:
             try:
-                async for wanted in stub.Listen(pb.ListenRequest()):
+                call = stub.Listen(pb.ListenRequest())
+                while True:
+                    with call_ends():
+                        wanted = await call.read()
+                    if not isinstance(wanted, pb.LogSubscription):
+                        break
                     self._change(stub, wanted)
-            except grpc.aio.AioRpcError as error:
-                _log.debug("log subscriptions: %s", error.details())
+            except CallEndedError as error:
+                _log.debug("log subscriptions: %s", error)
             finally:
                 await self._end()
             await asyncio.sleep(AGAIN_S)
@@ -90,17 +96,18 @@ class LogSource:
         if reading is not None:  # a log that says nothing more does not see that nobody reads it
             call.add_done_callback(partial(_stop, reading))
         try:
-            await call.write(pb.LogBatch(subscription_id=wanted.id))
+            await _send(call, pb.LogBatch(subscription_id=wanted.id))
             try:
                 async with aclosing(self._read(wanted)) as batches:
                     async for batch in batches:
-                        await call.write(batch)
-            except (aiohttp.ClientError, TimeoutError, WireError) as error:
+                        await _send(call, batch)
+            except (aiohttp.ClientError, OSError, TimeoutError, WireError) as error:
                 why = str(error) or "the engine does not answer"
-                await call.write(pb.LogBatch(last=True, error=f"{_short(wanted)}: {why}"))
-            await call.done_writing()
-            await call
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                await _send(call, pb.LogBatch(last=True, error=f"{_short(wanted)}: {why}"))
+            with call_ends():
+                await call.done_writing()
+                await call
+        except CallEndedError as error:
             _log.debug("log %s: its reader has gone: %s", wanted.id, error)
         finally:
             call.cancel()
@@ -133,6 +140,11 @@ class LogSource:
                 if len(data) < BATCH_BYTES:
                     await asyncio.sleep(GATHER_S)
             yield pb.LogBatch(last=True)
+
+
+async def _send(call: Call, batch: pb.LogBatch) -> None:
+    with call_ends():
+        await call.write(batch)
 
 
 def _stop(reading: asyncio.Task[None], _call: object) -> None:
