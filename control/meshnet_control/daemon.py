@@ -3,7 +3,7 @@
 ```
  docker.sock ── Gateway ──┐
  admin.sock ─── Admin ────┼── Node ── ClusterMember (while in a cluster)
- engine ───── Docker SDK ─┘
+ engine ── EngineClient ──┘
 ```
 A part that fails by a programming error ends the process; the next one finds kernel and containers
 as they are and goes on.
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    for noisy in ("asyncio", "grpc", "docker", "urllib3"):
+    for noisy in ("asyncio", "grpc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if os.geteuid() != 0:
         parser.exit(1, f"{_NAME}: must be run as root\n")
@@ -108,7 +108,7 @@ class Daemon:
             gateway = Gateway(
                 node,
                 self._places.run_dir / "docker.sock",
-                Path(engine_url().removeprefix("unix://")),
+                engine,
                 conflicting_route,
             )
             await gateway.start()

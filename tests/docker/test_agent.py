@@ -60,8 +60,8 @@ class Wires:
 class Desk:
     """An agent and what it said."""
 
-    def __init__(self, agent, wires, engine):
-        self.agent, self.wires, self.engine = agent, wires, engine
+    def __init__(self, agent, wires, engine, client):
+        self.agent, self.wires, self.engine, self.client = agent, wires, engine, client
         self.said = {}
 
     def report(self, task, status):
@@ -89,7 +89,7 @@ class Desk:
 async def desk(engine, run_dir):
     client = EngineClient(engine.url)
     wires = Wires()
-    made = Desk(None, wires, engine)
+    made = Desk(None, wires, engine, client)
     bridge = await client.gwbridge()
     made.agent = Agent(
         client,
@@ -329,6 +329,6 @@ async def test_seven_at_once(engine, run_dir, record_property):
         print(f"7 tasks from assigned to running: {took:.2f} s")  # noqa: T201
         gateways = {sandbox.gateway_address for sandbox in d.wires.sandboxes.values()}
         assert len(gateways) == 7
-        await remove_task_containers(EngineClient(engine.url))
+        await remove_task_containers(d.client)
         for one in tasks:
             await d.reaches(one.id, pb.TASK_STATE_FAILED)

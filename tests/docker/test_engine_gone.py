@@ -11,11 +11,7 @@ import pytest
 
 from meshnet_control.engine.client import RESYNC, EngineClient, EngineGoneError
 
-pytestmark = [
-    pytest.mark.docker,
-    # The SDK leaves a socket that could not connect to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = pytest.mark.docker
 
 
 class Way:
@@ -54,7 +50,7 @@ class Way:
 
 
 async def test_it_is_said_once_and_who_waits_is_told(engine, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "meshnet_control.engine.client")
+    caplog.set_level(logging.INFO, "meshnet_control.engine")
     way = Way(engine.socket, tmp_path / "way.sock")
     await way.up()
     client = EngineClient(f"unix://{way.path}")

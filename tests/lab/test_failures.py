@@ -367,4 +367,4 @@ def test_an_engine_that_dies_is_said_to_be_dead(cluster):
     does(cluster, "h2", "sh -c 'kill -9 $(cat /run/docker.pid)'")
     said = cluster.attempt("h2", "docker ps")
     assert said[0] != 0
-    assert "The local Docker Engine at unix:///run/docker.sock does not answer" in said[1]
+    assert "Cannot connect to the Docker daemon at unix:///run/docker.sock" in said[1]

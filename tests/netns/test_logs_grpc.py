@@ -15,6 +15,7 @@ from aiohttp import web
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.log_lines import frame
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.manager import log_broker
@@ -87,10 +88,11 @@ class Node:
 
     def __init__(self, identity, engine):
         self.id, self.engine, self._identity = identity.node_id, engine, identity
+        self._client = EngineClient(f"unix://{engine.path}")
         self.job: asyncio.Task[None]
 
     def connect(self):
-        self.source = LogSource(self.engine.path)
+        self.source = LogSource(self._client)
         session = DispatcherClient(
             self._identity, pb.NodeDescription(), lambda _: None, alongside=self.source.run
         )
@@ -100,6 +102,10 @@ class Node:
         self.job.cancel()
         with suppress(asyncio.CancelledError):
             await self.job
+
+    async def close(self):
+        await self.vanish()
+        await self._client.close()
 
 
 class Cluster:
@@ -163,7 +169,7 @@ async def cluster(tmp_path):
             await node.engine.start()
             stack.push_async_callback(node.engine.stop)
             node.connect()
-            stack.push_async_callback(node.vanish)
+            stack.push_async_callback(node.close)
             await made.listens(node)
         yield made
         assert made.broker.open_feeds == 0, "a reader left a subscription"

@@ -16,6 +16,7 @@ import pytest
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.node import dispatcher_client
@@ -132,12 +133,13 @@ async def capricious(monkeypatch, caplog):
 
 @pytest.mark.timeout(180)
 async def test_a_stream_may_end_at_any_moment(capricious, tmp_path):
+    engine = EngineClient(f"unix://{tmp_path}/no-engine")
     sessions = [
         DispatcherClient(
             identity,
             pb.NodeDescription(hostname=identity.node_id),
             lambda _: None,
-            alongside=LogSource(tmp_path / "no-engine").run,
+            alongside=LogSource(engine).run,
         )
         for identity in capricious.identities
     ]
@@ -160,6 +162,7 @@ async def test_a_stream_may_end_at_any_moment(capricious, tmp_path):
             job.cancel()
             with suppress(asyncio.CancelledError):
                 await job
+        await engine.close()
 
 
 async def test_goodbyes_end_in_any_way_too(capricious):

@@ -1,48 +1,53 @@
-"""The client of the local Docker Engine; the Docker SDK is imported here and nowhere else.
+"""The one client of the local Docker Engine: containers, images, networks, events, anything else.
 
-Every call runs in a bounded pool of threads, so that many tasks start at once and the loop never
-blocks. Errors of the SDK become ours once, with the engine's own words.
+Errors come in the engine's own words (``errors.py``); how it is asked, and whether it answers, is
+``connection.py``.
 
 Be aware: nothing here blocks for a container's grace period: a stop is ``kill`` with the stop
 signal, and the end comes as an event. ``events`` reconnects for ever; after every (re)connection it
-says ``RESYNC``, because what happened in between was missed. That the engine went and that it is
-back is logged here, once each; who waits for it uses ``answers``.
+says ``RESYNC``, because what happened in between was missed. Images are pulled without credentials,
+as Swarm pulls them for a service that was made without ``--with-registry-auth``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import logging
-import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode
 
-import docker
-import docker.errors
-import requests
-
-from meshnet.errors import ControlError
+from meshnet import drops
+from meshnet.errors import WireError
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.engine.connection import Answer, Connection, Request
+from meshnet_control.engine.errors import (
+    EngineConflictError,
+    EngineError,
+    EngineGoneError,
+    EngineNotFoundError,
+)
+from meshnet_control.engine.events import RESYNC, TASK_LABEL, Event, Inbox, parse
+
+__all__ = [  # what users of the client need with it
+    "GWBRIDGE", "NODE_LABEL", "OURS", "RESYNC", "TASK_LABEL",
+    "EngineClient", "EngineConflictError", "EngineError", "EngineGoneError", "EngineNotFoundError",
+    "Event", "gwbridge_of",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
 GWBRIDGE: Final = "docker_gwbridge"
 OURS: Final = "meshnet"
 """Label of what we made in the engine."""
-TASK_LABEL: Final = "com.docker.swarm.task.id"
 NODE_LABEL: Final = "com.docker.swarm.node.id"
-RESYNC: Final = "resync"
-"""Action of the event that says: events may have been missed, look again."""
 
-_WORKERS: Final = 16
 _RECONNECT_S: Final = 0.2
-_TIMEOUT_S: Final = 60
 _GWBRIDGE_OPTIONS: Final = {
     "com.docker.network.bridge.name": GWBRIDGE,
     "com.docker.network.bridge.enable_icc": "false",
@@ -51,36 +56,6 @@ _GWBRIDGE_OPTIONS: Final = {
 """Source: moby daemon/cluster/executor/container and a recorded ``docker network inspect``."""
 
 T = TypeVar("T")
-
-
-class EngineError(ControlError):
-    """The engine refused; ``message`` is what it said."""
-
-
-class EngineNotFoundError(EngineError):
-    """No such container, network or image."""
-
-
-class EngineConflictError(EngineError):
-    """The name is taken, or the container is not in a state that allows it."""
-
-
-class EngineGoneError(EngineError):
-    """Nobody answers on the engine's socket."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened to a container."""
-
-    action: str
-    """``die``, ``start``, ``destroy``, ``health_status: healthy`` … or ``RESYNC``."""
-    container: str = ""
-    """Container ID, 64 hex digits."""
-    task: str = ""
-    """Task ID from the container's label, empty when it is not a task."""
-    exit_code: int = 0
-    """Of a ``die``."""
 
 
 class EngineClient:
@@ -92,13 +67,7 @@ class EngineClient:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="engine")
-        self._lock = threading.Lock()
-        self._client: Any = None
-        self._streams: set[Any] = set()
-        self._closed = False
-        self._gone = False
-        self._waiting: set[Callable[[], object]] = set()
+        self._connection = Connection(url)
 
     # ---- containers ----
 
@@ -112,43 +81,55 @@ class EngineClient:
         Returns:
             Its ID.
         """
-        made = await self._call(lambda api: api.create_container_from_config(dict(config), name))
-        return str(made["Id"])
+        made = await self._connection.call(
+            lambda docker: docker.containers.create(dict(config), name=name)
+        )
+        return made.id
 
     async def start(self, container: str) -> None:
         """Starts a container; running already is success."""
-        await self._call(lambda api: api.start(container))
+        await self._connection.call(lambda docker: docker.containers.container(container).start())
 
     async def inspect(self, container: str) -> dict[str, Any]:
         """``GET /containers/{id}/json``."""
-        found: dict[str, Any] = await self._call(lambda api: api.inspect_container(container))
-        return found
+        return _shaped(
+            await self._connection.call(
+                lambda docker: docker.containers.container(container).show()
+            ),
+            dict,
+        )
 
     async def kill(self, container: str, signal: str) -> None:
         """Sends a signal; a container that does not run is success."""
-        with contextlib.suppress(EngineNotFoundError, EngineConflictError):
-            await self._call(lambda api: api.kill(container, signal))
+        with suppress(EngineNotFoundError, EngineConflictError):
+            await self._connection.call(
+                lambda docker: docker.containers.container(container).kill(signal=signal)
+            )
 
     async def remove(self, container: str) -> None:
         """Kills and removes a container and its anonymous volumes; gone already is success."""
-        with contextlib.suppress(EngineNotFoundError, EngineConflictError):
+        with suppress(EngineNotFoundError, EngineConflictError):
             # 409: its removal is already in progress.
-            await self._call(lambda api: api.remove_container(container, v=True, force=True))
+            await self._connection.call(
+                lambda docker: docker.containers.container(container).delete(v=True, force=True)
+            )
 
     async def containers(self, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Containers, stopped ones included, with all ``labels`` (``key`` or ``key=value``)."""
-        found: list[dict[str, Any]] = await self._call(
-            lambda api: api.containers(all=True, filters={"label": list(labels)})
-        )
-        return found
+        asked = {"all": "1", "filters": json.dumps({"label": list(labels)})}
+        return _shaped(await self.json("/containers/json", asked), list)
 
     async def last_line(self, container: str) -> str:
         """The last line a container logged; empty when its log driver cannot be read."""
         try:
-            text: bytes = await self._call(lambda api: api.logs(container, tail=1, stream=False))
+            lines = await self._connection.call(
+                lambda docker: docker.containers.container(container).log(
+                    stdout=True, stderr=True, tail=1
+                )
+            )
         except EngineError:
             return ""
-        return text.decode(errors="replace").strip()
+        return "".join(lines).strip()
 
     # ---- images ----
 
@@ -162,7 +143,7 @@ class EngineClient:
             return await self._image(reference)
         except EngineNotFoundError:
             try:
-                await asyncio.to_thread(self._now, lambda api: _pull(api, reference))
+                await self._pull(reference)
                 return await self._image(reference)
             except EngineGoneError:
                 raise
@@ -173,8 +154,26 @@ class EngineClient:
                 raise missing from error
 
     async def _image(self, reference: str) -> dict[str, Any]:
-        found: dict[str, Any] = await self._call(lambda api: api.inspect_image(reference))
-        return found
+        name = quote(reference, safe="/:@")
+        return _shaped(
+            await self._connection.call(lambda docker: docker.images.inspect(name)), dict
+        )
+
+    async def _pull(self, reference: str) -> None:
+        """``POST /images/create``; a pull that is cancelled is cancelled at the engine, too."""
+        asked = {"fromImage": reference}
+        if not {":", "@"} & set(reference.rpartition("/")[2]):
+            asked["tag"] = "latest"  # without one, the engine pulls them all
+        request = Request("POST", f"/images/create?{urlencode(asked)}", limit_s=None)
+        async with self.open(request) as answer:
+            await answer.accepted()
+            async for line in answer.lines():
+                try:
+                    progress = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(progress, dict) and "error" in progress:
+                    raise EngineError(str(progress["error"]), HTTPStatus.NOT_FOUND)
 
     # ---- the node ----
 
@@ -184,7 +183,7 @@ class EngineClient:
         Args:
             hostname: name of the host.
         """
-        info = await self._call(lambda api: api.info())
+        info = await self._connection.call(lambda docker: docker.system.info())
         plugins = [
             pb.EnginePlugin(type=kind, name=name)
             for kind in ("Log", "Network", "Volume")
@@ -216,36 +215,35 @@ class EngineClient:
             like: what it looked like before (its ``inspect``); None: as Swarm makes it.
         """
         asked = like or {"Options": _GWBRIDGE_OPTIONS, "Labels": {OURS: "1"}}
-        with contextlib.suppress(EngineNotFoundError):
+        with suppress(EngineNotFoundError):
             return await self._network(GWBRIDGE)
-        with contextlib.suppress(EngineConflictError):  # the engine was faster
-            await self._call(
-                lambda api: api.create_network(
-                    GWBRIDGE,
-                    "bridge",
-                    options=dict(asked.get("Options") or {}),
-                    labels=dict(asked.get("Labels") or {}),
-                    ipam=asked.get("IPAM"),
-                    check_duplicate=True,
-                )
-            )
+        config = {
+            "Name": GWBRIDGE,
+            "Driver": "bridge",
+            "CheckDuplicate": True,
+            "Options": dict(asked.get("Options") or {}),
+            "Labels": dict(asked.get("Labels") or {}),
+            "IPAM": asked.get("IPAM"),
+        }
+        with suppress(EngineConflictError):  # the engine was faster
+            await self._connection.call(lambda docker: docker.networks.create(config))
         return await self._network(GWBRIDGE)
 
     async def _network(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = await self._call(lambda api: api.inspect_network(name))
-        return found
+        return _shaped(await self.json(f"/networks/{quote(name, safe='')}"), dict)
 
     async def remove_network(self, network: str) -> None:
         """Removes a network; gone already is success."""
-        with contextlib.suppress(EngineNotFoundError):
-            await self._call(lambda api: api.remove_network(network))
+        with suppress(EngineNotFoundError):
+            found = await self._connection.call(lambda docker: docker.networks.get(network))
+            await self._connection.call(lambda _: found.delete())
 
     async def remove_gwbridge(self) -> bool:
         """Removes docker_gwbridge if we made it; whether it was there to remove."""
-        with contextlib.suppress(EngineNotFoundError):
-            network = await self._call(lambda api: api.inspect_network(GWBRIDGE))
+        with suppress(EngineNotFoundError):
+            network = await self._network(GWBRIDGE)
             if (network.get("Labels") or {}).get(OURS) == "1":
-                await self._call(lambda api: api.remove_network(GWBRIDGE))
+                await self.remove_network(network["Id"])
                 return True
         return False
 
@@ -253,144 +251,87 @@ class EngineClient:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Everything that happens to containers, for ever; starts with ``RESYNC``."""
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Event] = asyncio.Queue()
-        stop = threading.Event()
-
-        def say(event: Event) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(queue.put_nowait, event)
-
-        def follow() -> None:
-            while not stop.is_set() and not self._closed:
-                with contextlib.suppress(EngineError):
-                    self._follow(say, stop)
-                stop.wait(_RECONNECT_S)
-
-        thread = threading.Thread(target=follow, name="engine-events", daemon=True)
-        thread.start()
+        inbox = Inbox()
+        following = asyncio.create_task(self._follow(inbox), name="engine events")
+        following.add_done_callback(inbox.close)
         try:
             while True:
-                yield await queue.get()
+                yield await inbox.get()
         finally:
-            stop.set()
-            self._close_streams()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
-    def _follow(self, say: Callable[[Event], None], stop: threading.Event) -> None:
-        def read(api: Any) -> None:  # noqa: ANN401 - docker.APIClient has no types
-            stream = api.events(decode=True, filters={"type": ["container"]})
-            self._streams.add(stream)
+    async def _follow(self, inbox: Inbox) -> None:
+        asked = urlencode({"filters": json.dumps({"type": ["container"]})})
+        request = Request("GET", f"/events?{asked}", limit_s=None)
+        said: set[str] = set()
+        while True:
             try:
-                self._note(gone=False)
-                say(Event(RESYNC))
-                for raw in stream:
-                    if stop.is_set():
-                        return
-                    actor = raw.get("Actor") or {}
-                    attributes = actor.get("Attributes") or {}
-                    code = attributes.get("exitCode", "0")
-                    task = attributes.get(TASK_LABEL, "")
-                    say(Event(raw["Action"], actor.get("ID", ""), task, int(code)))
-                if not stop.is_set():  # an engine's stream has no end of its own
-                    raise requests.exceptions.ConnectionError("the event stream ended")
-            finally:
-                self._streams.discard(stream)
-                stream.close()
-
-        self._now(read)
+                async with self.open(request) as answer:
+                    await answer.accepted()
+                    inbox.resync()
+                    async for line in answer.lines():
+                        _take(line, inbox, said)
+                    raise self._connection.lost()
+            except EngineGoneError:  # said by the connection, once
+                pass
+            except EngineError as error:
+                if str(error) not in said:
+                    said = {str(error)}
+                    _log.warning("events of the engine cannot be read: %s", error)
+            await asyncio.sleep(_RECONNECT_S)
 
     async def answers(self, at_most_s: float) -> None:
         """Returns when an engine that went is back, at the latest after that many seconds.
 
         ``events`` must be followed meanwhile: it is what finds out.
         """
-        loop, back = asyncio.get_running_loop(), asyncio.Event()
+        await self._connection.answers(at_most_s)
 
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(back.set)
+    # ---- any other request ----
 
-        with self._lock:
-            if not self._gone:
-                return
-            self._waiting.add(tell)
-        try:
-            async with asyncio.timeout(at_most_s):
-                await back.wait()
-        except TimeoutError:
-            pass
-        finally:
-            with self._lock:
-                self._waiting.discard(tell)
+    def open(self, request: Request) -> AbstractAsyncContextManager[Answer]:
+        """One request; the answer's body is read inside the ``async with``.
 
-    # ---- inside ----
+        Raises:
+            EngineGoneError: the engine does not answer.
+        """
+        return self._connection.open(request)
+
+    async def json(self, path: str, params: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401
+        """A GET's JSON.
+
+        Raises:
+            EngineError: the engine does not answer, or refuses (its own message and status).
+        """
+        return await self._connection.json(Request("GET", path, params))
 
     async def close(self) -> None:
-        """Closes connections and stops the event stream."""
-        self._closed = True
-        self._close_streams()
-        await asyncio.to_thread(self._pool.shutdown, wait=True)
-        if self._client is not None:
-            self._client.close()
-
-    def _close_streams(self) -> None:
-        for stream in list(self._streams):
-            with contextlib.suppress(docker.errors.DockerException, OSError, AttributeError):
-                stream.close()
-
-    async def _call(self, work: Callable[[Any], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._now, work)
-
-    def _now(self, work: Callable[[Any], T]) -> T:
-        """Runs ``work`` with the client in this thread; the SDK's errors become ours."""
-        try:
-            done = work(self._connected())
-        except docker.errors.NotFound as error:
-            raise EngineNotFoundError(_words(error), HTTPStatus.NOT_FOUND) from error
-        except docker.errors.APIError as error:
-            status = error.status_code or HTTPStatus.INTERNAL_SERVER_ERROR
-            kind = EngineConflictError if status == HTTPStatus.CONFLICT else EngineError
-            raise kind(_words(error), status) from error
-        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-            self._note(gone=True)
-            raise EngineGoneError(self._silence(), HTTPStatus.SERVICE_UNAVAILABLE) from error
-        self._note(gone=False)
-        return done
-
-    def _silence(self) -> str:
-        return f"Cannot connect to the Docker daemon at {self.url}. Is the docker daemon running?"
-
-    def _note(self, *, gone: bool) -> None:
-        """Say once that the engine went or is back; from any thread."""
-        with self._lock:
-            if gone == self._gone or self._closed:
-                return
-            self._gone = gone
-            told = [] if gone else list(self._waiting)
-        if gone:
-            _log.warning("%s", self._silence())
-        else:
-            _log.info("the Docker daemon at %s answers again", self.url)
-        for tell in told:
-            tell()
-
-    def _connected(self) -> Any:  # noqa: ANN401 - docker.APIClient has no types
-        with self._lock:
-            if self._client is None:
-                self._client = docker.APIClient(
-                    self.url, version="auto", timeout=_TIMEOUT_S, max_pool_size=_WORKERS * 2
-                )
-            return self._client
+        """Lets calls end, for a moment, and closes every connection."""
+        await self._connection.close()
 
 
-def _pull(api: Any, reference: str) -> None:  # noqa: ANN401 - docker.APIClient has no types
-    for progress in api.pull(reference, stream=True, decode=True):
-        if "error" in progress:
-            raise EngineError(str(progress["error"]), HTTPStatus.NOT_FOUND)
+def _take(line: bytes, inbox: Inbox, said: set[str]) -> None:
+    """An event, or, for one that cannot be read, a look at everything; ``said``: logged already."""
+    if not line.strip():
+        return
+    try:
+        inbox.put(parse(line))
+    except WireError as error:
+        drops.count(f"engine: {error.why}")
+        if error.why not in said:
+            said.add(error.why)
+            _log.warning("%s: %.200r: every container is looked at instead", error, line)
+        inbox.resync()
 
 
-def _words(error: Any) -> str:  # noqa: ANN401 - docker.errors has no types
-    return str(error.explanation or error)
+def _shaped(found: Any, kind: type[T]) -> T:  # noqa: ANN401 - any JSON value
+    if not isinstance(found, kind):
+        raise EngineError(
+            f"the engine's answer makes no sense: a {type(found).__name__} for a {kind.__name__}",
+            HTTPStatus.BAD_GATEWAY,
+        )
+    return found
 
 
 def gwbridge_of(network: Mapping[str, Any]) -> Gwbridge:

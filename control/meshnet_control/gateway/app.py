@@ -23,6 +23,7 @@ from aiohttp import web
 
 from meshnet.errors import ControlError, MeshnetError
 from meshnet_control.api.control_pb2 import Config, Secret
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway import responses, routing
 from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.http_head import split_version
@@ -121,7 +122,7 @@ class Gateway:
     Args:
         node: this node's part in the swarm.
         path: the socket to serve.
-        engine_path: the local engine's socket.
+        engine: the local engine's client.
         conflicting_route: name of a host route that overlaps a subnet (CIDR), None without one.
     """
 
@@ -129,13 +130,13 @@ class Gateway:
         self,
         node: NodeControl,
         path: Path,
-        engine_path: Path,
+        engine: EngineClient,
         conflicting_route: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._path = path
-        self._engine = EngineHttp(engine_path)
+        self._engine_path = Path(engine.url.removeprefix("unix://"))
         self._runner = web.AppRunner(
-            application(node, self._engine, conflicting_route), access_log=None
+            application(node, EngineHttp(engine), conflicting_route), access_log=None
         )
         self._proxy: Proxy | None = None
         self._server: asyncio.Server | None = None
@@ -150,7 +151,7 @@ class Gateway:
         server = self._runner.server
         if server is None:
             raise RuntimeError("aiohttp made no server")
-        self._proxy = Proxy(server, self._engine.path)
+        self._proxy = Proxy(server, self._engine_path)
         self._server = await listen(self._proxy, self._path, group=_gid(_GROUP))
 
     async def stop(self) -> None:
@@ -161,7 +162,6 @@ class Gateway:
         if self._proxy is not None:
             await self._proxy.close()
         await self._runner.cleanup()
-        await self._engine.close()
 
 
 def _gid(name: str) -> int | None:

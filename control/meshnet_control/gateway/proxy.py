@@ -24,6 +24,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from meshnet.errors import WireError
+from meshnet_control.engine.errors import unanswered
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.http_head import END, LIMIT_BYTES, Head, one_shot, parse
 from meshnet_control.gateway.routing import is_ours
@@ -84,11 +85,8 @@ class Proxy:
         try:
             server = await self._dial(head)
         except OSError as error:
-            writer.write(
-                responses.raw_error(
-                    HTTPStatus.SERVICE_UNAVAILABLE, responses.engine_down(self._engine, error)
-                )
-            )
+            why = unanswered(f"unix://{self._engine}", error)
+            writer.write(responses.raw_error(HTTPStatus.SERVICE_UNAVAILABLE, str(why)))
             return
         try:
             server[1].write(raw if head.upgrade else one_shot(raw))

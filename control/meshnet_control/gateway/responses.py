@@ -1,4 +1,4 @@
-"""Answers in the engine's form: JSON bodies, error bodies, the sentences for a missing engine.
+"""Answers in the engine's form: JSON bodies, error bodies.
 
 Source: moby api/server/httputils (WriteJSON, MakeErrorHandler).
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -46,9 +45,3 @@ def raw_error(status: HTTPStatus, message: str) -> bytes:
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body
-
-
-def engine_down(path: Path, why: OSError | None = None) -> str:
-    """The sentence for an engine that does not answer."""
-    reason = f": {why.strerror or why}" if why is not None else ""
-    return f"The local Docker Engine at unix://{path} does not answer{reason}. Is dockerd running?"

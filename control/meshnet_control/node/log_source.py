@@ -12,28 +12,27 @@ is on its way. When ``Listen`` breaks, every log ends; the manager asks again.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-import aiohttp
 import grpc.aio
 
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster.log_lines import Frames, parse
+from meshnet_control.engine.client import EngineClient, EngineError
+from meshnet_control.engine.connection import Request, message
 from meshnet_control.identity.channel import CallEndedError, call_ends
 
 _log = logging.getLogger(__name__)
 
 AGAIN_S: Final = 0.5
-CONNECT_S: Final = 5.0
 SILENT_S: Final = 30.0
 """An engine that says nothing for so long while nobody follows is stuck."""
 BATCH_BYTES: Final = 64 * 1024
@@ -47,10 +46,10 @@ class LogSource:
     """The logs of this node's containers.
 
     Args:
-        engine: the local engine's unix socket.
+        engine: the local engine.
     """
 
-    def __init__(self, engine: Path) -> None:
+    def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -101,9 +100,8 @@ class LogSource:
                 async with aclosing(self._read(wanted)) as batches:
                     async for batch in batches:
                         await _send(call, batch)
-            except (aiohttp.ClientError, OSError, TimeoutError, WireError) as error:
-                why = str(error) or "the engine does not answer"
-                await _send(call, pb.LogBatch(last=True, error=f"{_short(wanted)}: {why}"))
+            except (EngineError, WireError) as error:
+                await _send(call, pb.LogBatch(last=True, error=f"{_short(wanted)}: {error}"))
             with call_ends():
                 await call.done_writing()
                 await call
@@ -114,23 +112,21 @@ class LogSource:
 
     async def _read(self, wanted: pb.LogSubscription) -> AsyncGenerator[pb.LogBatch, None]:
         options = wanted.options
-        limit = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_S, sock_read=None if options.follow else SILENT_S
+        request = Request(
+            "GET",
+            f"/containers/{quote(wanted.container_id, safe='')}/logs",
+            query(options, tty=wanted.tty),
+            limit_s=None,
+            silent_s=None if options.follow else SILENT_S,
         )
-        connector = aiohttp.UnixConnector(path=str(self._engine))
-        async with (
-            aiohttp.ClientSession("http://docker", connector=connector, timeout=limit) as session,
-            session.get(
-                f"/containers/{wanted.container_id}/logs", params=query(options, tty=wanted.tty)
-            ) as answer,
-        ):
+        async with self._engine.open(request) as answer:
             if answer.status != HTTPStatus.OK:
-                words = f"{_short(wanted)}: {_words(await answer.read())}"
+                words = f"{_short(wanted)}: {message(await answer.read())}"
                 gone = answer.status == HTTPStatus.NOT_FOUND
                 yield pb.LogBatch(last=True, error=words, gone=gone)
                 return
             frames = Frames()
-            async for data in answer.content.iter_chunked(BATCH_BYTES):
+            async for data in answer.chunks(BATCH_BYTES):
                 if wanted.tty:
                     yield pb.LogBatch(lines=[pb.LogLine(stream=1, data=data)])
                     continue
@@ -168,10 +164,3 @@ def query(options: pb.LogOptions, *, tty: bool) -> dict[str, str]:
 
 def _short(wanted: pb.LogSubscription) -> str:
     return f"container {wanted.container_id[:12]}"
-
-
-def _words(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace").strip()

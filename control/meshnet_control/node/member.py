@@ -206,7 +206,7 @@ class ClusterMember:
             on_removed=self._on_removed,
             on_identity=self._renewed,
             addr=str(vtep),
-            alongside=LogSource(Path(self._engine.url.removeprefix("unix://"))).run,
+            alongside=LogSource(self._engine).run,
         )
         keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
         stack.push_async_callback(_ended, keeping)

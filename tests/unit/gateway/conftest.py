@@ -11,11 +11,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import application
 from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Put, Store
 
+SAID = web.AppKey("SAID", asyncio.Event)
+"""Set when the stand-in engine has said all of its events."""
 NODE = "c05ykilrz2cfspy1oomwnmsyg"
 
 
@@ -86,7 +89,7 @@ async def _engine_app() -> web.Application:
     async def created(request: web.Request) -> web.Response:
         return web.json_response({"Id": "e1", "Warnings": []}, status=201)
 
-    closing = asyncio.Event()
+    closing, said = asyncio.Event(), asyncio.Event()
 
     async def close(_: web.Application) -> None:
         closing.set()
@@ -97,11 +100,15 @@ async def _engine_app() -> web.Application:
         await response.write(b'{"Type":"container","Act')  # cut anywhere
         await asyncio.sleep(0)
         await response.write(b'ion":"start"}\n')
+        for _ in range(int(request.query.get("since", "0"))):
+            await response.write(b'{"Type":"container","Action":"%s"}\n' % (b"x" * 2**16))
         if "until" not in request.query:
             await closing.wait()
+        said.set()
         return response
 
     app = web.Application()
+    app[SAID] = said
     app.on_shutdown.append(close)
     for prefix in ("", "/v1.41"):
         app.router.add_get(prefix + "/version", version)
@@ -118,15 +125,27 @@ async def _engine_app() -> web.Application:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[EngineHttp]:
-    """Name: engine. Scope: function. A client of a stand-in engine on a socket of its own."""
+async def engine_server(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
+    """Name: engine_server. Scope: function. A stand-in engine on a socket of its own."""
     runner = web.AppRunner(await _engine_app())
     await runner.setup()
     await web.UnixSite(runner, str(tmp_path / "engine.sock")).start()
-    client = EngineHttp(tmp_path / "engine.sock")
-    yield client
-    await client.close()
+    yield runner
     await runner.cleanup()
+
+
+@pytest.fixture
+def engine_said(engine_server: web.AppRunner) -> asyncio.Event:
+    """Name: engine_said. Scope: function. Depends: engine_server. Set: it said all its events."""
+    return engine_server.app[SAID]
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, engine_server: web.AppRunner) -> AsyncIterator[EngineHttp]:
+    """Name: engine. Scope: function. Depends: engine_server. What the gateway asks it with."""
+    client = EngineClient(f"unix://{tmp_path}/engine.sock")
+    yield EngineHttp(client)
+    await client.close()
 
 
 @pytest.fixture

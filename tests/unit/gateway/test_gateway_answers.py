@@ -318,11 +318,13 @@ async def test_join_tokens_rotate(manager: TestClient):
     assert len(new) == len(old)
 
 
-async def test_the_engine_is_down(manager: TestClient, engine):
-    engine.path.unlink()
-    await engine.close()
+async def test_the_engine_is_down(manager: TestClient, engine_server, tmp_path):
+    await engine_server.cleanup()
     status, body = await ask(manager, "GET", "/info")
     assert status == 503
-    assert body["message"].startswith("The local Docker Engine at unix://")
+    socket = f"unix://{tmp_path}/engine.sock"
+    assert body["message"] == (
+        f"Cannot connect to the Docker daemon at {socket}. Is the docker daemon running?"
+    )
     assert (await ask(manager, "GET", "/services")) == (200, [])
     assert (await manager.head("/_ping")).headers["Api-Version"] == "1.41"

@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import ClientError, ClientResponse, web
+from aiohttp import web
 
 from meshnet_control.controlapi import filters
+from meshnet_control.engine.client import EngineError
+from meshnet_control.engine.connection import Answer, Request
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.engine_http import NO_LIMIT, Asked
 from meshnet_control.gateway.request import HandlerContext
 from meshnet_control.gateway.routes import swarm_events
 from meshnet_control.store.store import Key, Object, Store
@@ -41,7 +42,7 @@ class EventRoutes:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """``GET /events``."""
-        asked = Asked("GET", request.path, dict(request.query), limit=NO_LIMIT)
+        asked = Request("GET", request.path, dict(request.query), limit_s=None)
         async with self._context.engine.open(asked) as engine:
             if engine.status != HTTPStatus.OK:
                 body = await engine.read()
@@ -89,15 +90,12 @@ async def _copy(
         lines.put_nowait(None)
 
 
-async def _lines(engine: ClientResponse) -> AsyncIterator[bytes]:
+async def _lines(engine: Answer) -> AsyncIterator[bytes]:
     """Whole lines of the engine's stream, however it was cut; it ends with the engine, too."""
-    rest = b""
     try:
-        async for chunk in engine.content.iter_any():
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                yield line + b"\n"
-    except ClientError:
+        async for line in engine.lines():
+            yield line + b"\n"
+    except EngineError:
         return
 
 
