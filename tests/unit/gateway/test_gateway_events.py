@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from aiohttp.test_utils import TestClient
 
 from meshnet_control.api import control_pb2 as pb
@@ -76,3 +77,18 @@ async def test_the_stream_ends_with_the_engines(manager: TestClient, outsider):
     for client in (manager, outsider[0]):
         async with asyncio.timeout(10), client.get("/events", params={"until": "1"}) as answer:
             assert json.loads(await answer.content.read()) == STARTED
+
+
+async def test_nothing_piles_up_behind_a_client_that_does_not_read(outsider, engine_said):
+    client, _ = outsider
+    lines = 1000  # of 64 KiB
+    async with (
+        asyncio.timeout(30),
+        client.get("/events", params={"since": str(lines), "until": "1"}) as answer,
+    ):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await engine_said.wait()
+        got = await answer.content.read()
+    assert got.count(b"\n") == lines + 1
+    assert engine_said.is_set()

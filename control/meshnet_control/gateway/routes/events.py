@@ -24,6 +24,8 @@ from meshnet_control.store.store import Key, Object, Store
 
 _LOOK_S: Final = 1.0
 """How often an idle stream looks whether its client is still there."""
+_MOST_LINES: Final = 64
+"""Kept for a client that does not read; then the engine waits, and drops as it does for any."""
 _FILTERS: Final = (
     *("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"),
     *("scope", "secret", "service", "type", "volume"),
@@ -51,7 +53,7 @@ class EventRoutes:
                 )
             wanted = filters.parse(request.query.get("filters"), _FILTERS)
             store = self._context.node.store()
-            lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+            lines: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_LINES)
             sources = [asyncio.create_task(_copy(_lines(engine), lines, last=True))]
             if store is not None:
                 sources.append(asyncio.create_task(_copy(_ours(store, wanted), lines)))
@@ -85,9 +87,9 @@ async def _copy(
     source: AsyncIterator[bytes], lines: asyncio.Queue[bytes | None], *, last: bool = False
 ) -> None:
     async for line in source:
-        lines.put_nowait(line)
+        await lines.put(line)
     if last:
-        lines.put_nowait(None)
+        await lines.put(None)
 
 
 async def _lines(engine: Answer) -> AsyncIterator[bytes]:
