@@ -40,6 +40,7 @@ TINI = Path("/usr/bin/tini-static")
 TOOLS = ("curl", "dig", "iperf3")
 """Programs of the tools image; one that is not installed is left out."""
 
+_LOAD_S = 120
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 _ANSWER = """#!/bin/sh
@@ -155,13 +156,24 @@ def load(archive_bytes: bytes, docker_host: str) -> list[str]:
     Raises:
         ImageError: the engine's own words.
     """
-    done = subprocess.run(
-        ["docker", "-H", docker_host, "load"], input=archive_bytes, capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        raise ImageError(done.stderr.decode().strip().removeprefix("Error response from daemon: "))
-    found = [line.partition(": ") for line in done.stdout.decode().splitlines()]
-    return [name for said, _, name in found if said.startswith("Loaded image")]
+    import docker  # noqa: PLC0415 - meshnetd and most commands do without it and its 10 MB
+
+    tags: list[str] = []
+    try:
+        with docker.APIClient(docker_host, version="auto", timeout=_LOAD_S) as client:
+            for said in client.load_image(archive_bytes):
+                if "error" in said:
+                    raise ImageError(str(said["error"]))
+                first, _, tag = str(said.get("stream", "")).strip().partition(": ")
+                if first == "Loaded image":
+                    tags.append(tag)
+    except docker.errors.APIError as error:
+        raise ImageError(str(error.explanation or error)) from error
+    except (docker.errors.DockerException, OSError) as error:  # requests' errors are OSErrors
+        raise ImageError(
+            f"Cannot connect to the Docker daemon at {docker_host}. Is the docker daemon running?"
+        ) from error
+    return tags
 
 
 def _base() -> dict[str, File]:
