@@ -45,6 +45,7 @@ class Admin(control_pb2_grpc.AdminServicer):
             engine=self._engine_version,
             error=self._node.error,
             drops=drops.snapshot(),
+            warnings=self._node.warnings(),
         )
         if self._node.membership is not None:
             _add(reply, self._node.membership)

@@ -39,10 +39,11 @@ class Capricious(
     """Ends each call somewhere: before a word, in between, well or badly, or with nonsense."""
 
     def __init__(self, seed):
+        self.identities = []
         self.ended, self.steady = 0, False
         self._rng = random.Random(seed)
 
-    async def Session(self, requests, context):
+    async def Session(self, requests, context):  # noqa: N802 - the service's name
         if self.steady:
             async for _ in requests:
                 await context.write(pb.SessionReply())
@@ -58,22 +59,22 @@ class Capricious(
         finally:
             self.ended += 1
 
-    async def Listen(self, request, context):
+    async def Listen(self, request, context):  # noqa: N802
         await self._moment()
         await context.write(pb.LogSubscription(id="l1", container_id="c1"))
         await self._moment()
         await self._end(context)
 
-    async def Publish(self, requests, context):
+    async def Publish(self, requests, context):  # noqa: N802
         await self._moment()
         await self._end(context)
         return pb.PublishReply()
 
-    async def Issue(self, request, context):
+    async def Issue(self, request, context):  # noqa: N802
         await self._end(context)
         return pb.IssueReply(certificate=b"nonsense")
 
-    async def Leave(self, request, context):
+    async def Leave(self, request, context):  # noqa: N802
         await self._end(context)
         return pb.LeaveReply()
 
@@ -153,9 +154,12 @@ async def test_a_stream_may_end_at_any_moment(capricious, tmp_path):
             await asyncio.sleep(0.002)
             assert not any(job.done() for job in jobs), [job for job in jobs if job.done()]
         capricious.steady = True
-        async with asyncio.timeout(20):
-            while not all(session.connected for session in sessions):
-                await asyncio.sleep(0.01)
+        for session in sessions:
+            async with asyncio.timeout(20):
+                while True:
+                    if session.connected:
+                        break
+                    await asyncio.sleep(0.01)
         assert not any(job.done() for job in jobs)
     finally:
         for job in jobs:

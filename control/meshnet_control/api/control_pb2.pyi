@@ -1614,7 +1614,7 @@ class PeerStatus(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops")
+    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops", "warnings")
     class DropsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1635,6 +1635,7 @@ class StatusReply(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     version: str
     node_id: str
     hostname: str
@@ -1648,4 +1649,5 @@ class StatusReply(_message.Message):
     engine: str
     error: str
     drops: _containers.ScalarMap[str, int]
-    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -95,8 +95,8 @@ def status(style: str) -> None:
     for table in status_tables(reply, time.time()):
         console.print(table)
         console.print()
-    if reply.error:
-        click.echo(f"meshnet: {reply.error}", err=True)
+    for sentence in filter(None, (reply.error, *reply.warnings)):
+        click.echo(f"meshnet: {sentence}", err=True)
 
 
 COMMANDS = (up, down, env, status)

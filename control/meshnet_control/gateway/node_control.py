@@ -40,6 +40,10 @@ class NodeControl(Protocol):
         """The Swarm part of ``docker info``, without ``cluster`` on a worker."""
         ...
 
+    def warnings(self) -> list[str]:
+        """What this node cannot do now though it runs, a sentence each."""
+        ...
+
     def store(self) -> Store | None:
         """The cluster's store; None when this node is not a manager."""
         ...

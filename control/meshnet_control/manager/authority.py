@@ -133,6 +133,8 @@ class Authority(control_pb2_grpc.CAServicer):
             return self._sign(node, request.csr)
         except ControlError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+        except st.StoreError as error:  # another time, another manager
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def _clear_of_ingress(self, routes: Iterable[str]) -> None:
         """Refuse a host that would lose a route of its own to the ingress network.

@@ -29,6 +29,7 @@ from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.authority import AnyContext, Authority
 from meshnet_control.manager.liveness import Liveness
+from meshnet_control.manager.node_writer import NodeWriter
 from meshnet_control.manager.status_writer import StatusWriter
 from meshnet_control.store import store as st
 
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 CHECK_S: Final = 0.25
 FAILED: Final = "heartbeat failure"
 LEFT: Final = "node left the swarm"
+WRITTEN_S: Final = 2.0
+"""Wait for the store before a node that leaves is let go."""
 
 
 class _Session:
@@ -94,6 +97,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         self._liveness = Liveness()
         self._suspects = asyncio.Event()
         self.statuses = StatusWriter(store, identity.node_id)
+        self.nodes = NodeWriter(store)
 
     # ---- from the manager ----
 
@@ -128,7 +132,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 self._liveness.forget(node_id)
                 self._end(node_id)
                 _log.warning("node %s: %s", node_id, FAILED)
-                await self._set_down(node_id, FAILED)
+                self._set_down(node_id, FAILED)
             self._suspects.clear()
             try:
                 async with asyncio.timeout(CHECK_S):
@@ -177,7 +181,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         node_id = await self._authority.node(context)
         self._liveness.forget(node_id)
         self._end(node_id)
-        await self._set_down(node_id, LEFT)
+        await asyncio.wait({self._set_down(node_id, LEFT)}, timeout=WRITTEN_S)
         return pb.LeaveReply()
 
     async def _read(
@@ -196,7 +200,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             self._liveness.heard(node_id, self._clock())
             if request.HasField("description"):
                 addr = request.addr or self._authority.address(context)
-                await self._set_ready(node_id, request.description, addr)
+                self._set_ready(node_id, request.description, addr)
             for update in request.statuses:
                 self.statuses.add(node_id, update)
             session.beat = True
@@ -221,7 +225,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
     # ---- the node in the store ----
 
-    async def _set_ready(self, node_id: str, description: pb.NodeDescription, addr: str) -> None:
+    def _set_ready(self, node_id: str, description: pb.NodeDescription, addr: str) -> None:
         def change(node: pb.Node) -> None:
             root = node.description.tls_info
             if self._objects().cluster.ca_certificate:
@@ -236,29 +240,11 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 node.manager_status.reachability = "reachable"
                 node.manager_status.addr = self.identity.advertise_addr
 
-        await self._update(node_id, change)
+        self.nodes.set(node_id, change)
 
-    async def _set_down(self, node_id: str, message: str) -> None:
+    def _set_down(self, node_id: str, message: str) -> asyncio.Future[None]:
         def change(node: pb.Node) -> None:
             node.status.state = "down"
             node.status.message = message
 
-        await self._update(node_id, change)
-
-    async def _update(self, node_id: str, change: Callable[[pb.Node], None]) -> None:
-        while True:
-            stored = await self._store.get(pb.Node, node_id)
-            if stored is None:
-                return
-            fresh = pb.Node()
-            fresh.CopyFrom(stored)
-            change(fresh)
-            if fresh == stored:
-                return
-            try:
-                await self._store.commit(
-                    [st.Put(fresh)], expect={(pb.Node, node_id): stored.version.index}
-                )
-            except st.OutOfSequenceError:
-                continue  # somebody else wrote it: read again
-            return
+        return self.nodes.set(node_id, change)

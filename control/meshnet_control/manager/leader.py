@@ -5,13 +5,15 @@
       └─────────────────────────────┴────────────────────────────────────────────────────┘
 
 Be aware: a commit names the version of every object it changes, so a decision made from an older
-picture is never written; it is made again. Changes that arrive close together (5 ms) are decided
-on together. Errors of the store and of our own code end ``run``.
+picture is never written; it is made again. So is one that could not be written because the disk
+was full or failed. Changes that arrive close together (5 ms) are decided on together. Errors of our
+own code end ``run``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from meshnet.model.ids import Rng
@@ -25,7 +27,12 @@ from meshnet_control.store.store import (
     Object,
     OutOfSequenceError,
     Store,
+    StoreClosedError,
+    StoreError,
+    retry_delays,
 )
+
+_log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.005
 KINDS = (pb.Cluster, pb.Node, pb.Service, pb.Task, pb.Network)
@@ -49,13 +56,10 @@ class Manager:
         self._woken = asyncio.Event()
         self._closed = False
         self._arrived: list[Change] = []
+        self._delays = retry_delays()
 
     async def run(self) -> None:
-        """Work until cancelled; returns when the store closes.
-
-        Raises:
-            StoreError: the store cannot be read or written.
-        """
+        """Work until cancelled; returns when the store closes."""
         while not self._closed:
             changes = await self._read()
             watcher = asyncio.create_task(self._watch(changes), name="manager-watch")
@@ -63,9 +67,14 @@ class Manager:
                 await self._lead(watcher)
             except (OutOfSequenceError, CompactedError):
                 continue
+            except StoreClosedError:
+                return
+            except StoreError as error:
+                _log.warning("decisions are not written, deciding again: %s", error)
             finally:
                 watcher.cancel()
                 await asyncio.gather(watcher, return_exceptions=True)
+            await asyncio.sleep(next(self._delays))
 
     async def _read(self) -> AsyncIterator[Sequence[Change]]:
         """A fresh StoreView, and the changes after it."""
@@ -117,6 +126,7 @@ class Manager:
             old = find(self._view, key)
             expect[key] = old.version.index if old is not None else 0
         revision = await self._store.commit(writes, expect)
+        self._delays = retry_delays()
         while self._seen < revision and not self._closed:  # our own commit comes back, stamped
             await self._wait(None, watcher)
             self._woken.clear()

@@ -91,6 +91,7 @@ class ControlServer:
             asyncio.create_task(self._mirror.run(), name="mirror"),
             asyncio.create_task(self._dispatcher.watch_liveness(), name="liveness"),
             asyncio.create_task(self._dispatcher.statuses.run(), name="statuses"),
+            asyncio.create_task(self._dispatcher.nodes.run(), name="nodes"),
         ]
 
     async def wait(self) -> None:

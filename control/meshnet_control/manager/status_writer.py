@@ -1,5 +1,7 @@
 """Task statuses on their way from agents to the store: collected for a moment, one commit for all.
 
+What cannot be written now, because the disk is full or fails, is kept and tried again.
+
 Be aware: a task's state only grows, and only the node a task is assigned to may report it. Whatever
 breaks either rule is late or wrong news and is dropped. A state's time is when it was first
 reached: an agent that started again says what it finds, and nothing of that has just happened.
@@ -8,12 +10,17 @@ reached: an agent that started again says what it finds, and nothing of that has
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.store import store as st
 
+_log = logging.getLogger(__name__)
+
 BATCH_S: Final = 0.005
+_Reports = dict[str, list[tuple[str, pb.TaskStatus]]]
+"""Task -> who reported what, oldest first."""
 
 
 def advanced(task: pb.Task, node_id: str, status: pb.TaskStatus, manager: str) -> pb.Task | None:
@@ -49,7 +56,7 @@ class StatusWriter:
 
     def __init__(self, store: st.Store, manager: str) -> None:
         self._store, self._manager = store, manager
-        self._pending: dict[str, list[tuple[str, pb.TaskStatus]]] = {}
+        self._pending: _Reports = {}
         self._some = asyncio.Event()
 
     def add(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
@@ -58,15 +65,32 @@ class StatusWriter:
         self._some.set()
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write until cancelled, or until the store is closed."""
+        delays = st.retry_delays()
         while True:
             await self._some.wait()
             await asyncio.sleep(BATCH_S)
             self._some.clear()
             batch, self._pending = self._pending, {}
-            await self._write(batch)
+            try:
+                await self._write(batch)
+            except st.StoreClosedError:
+                return
+            except st.StoreError as error:
+                _log.warning("statuses are not written, trying again: %s", error)
+                self._keep(batch)
+                await asyncio.sleep(next(delays))
+            else:
+                delays = st.retry_delays()
 
-    async def _write(self, batch: dict[str, list[tuple[str, pb.TaskStatus]]]) -> None:
+    def _keep(self, batch: _Reports) -> None:
+        """Back to what waits, before what has come meanwhile; of each node the newest suffices."""
+        for task_id, reports in batch.items():
+            newest = dict([*reports, *self._pending.get(task_id, ())])
+            self._pending[task_id] = list(newest.items())
+        self._some.set()
+
+    async def _write(self, batch: _Reports) -> None:
         while True:
             writes: list[st.Put] = []
             expect: dict[st.Key, int] = {}

@@ -49,12 +49,14 @@ from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
 from meshnet_control.node.log_source import LogSource
 from meshnet_control.store.sqlite import SqliteStore
-from meshnet_control.store.store import Object, Put
+from meshnet_control.store.store import Object, Put, StoreError, retry_delays
 
 _log = logging.getLogger(__name__)
 
 STORE: Final = "store.db"
 STORE_KEY: Final = "store.key"
+STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
+"""The last two are SQLite's own, there while it is open or after a crash."""
 _ANY: Final = "0.0.0.0"  # noqa: S104 - gossip comes in on every address, as in Swarm
 
 
@@ -94,6 +96,8 @@ class ClusterMember:
         self._stack = AsyncExitStack()
         self._server: ControlServer | None = None
         self._seeds: frozenset[str] = frozenset()
+        self._unsaved = asyncio.Event()
+        self._save_trouble = ""
         self.assignments = pb.Assignments()
         self.gossip: GossipRunner
         self.kernel: NodeReconcilers
@@ -135,6 +139,12 @@ class ClusterMember:
         """Logs of all tasks; None when this node is not a manager."""
         return self._server.logs if self._server is not None else None
 
+    @property
+    def troubles(self) -> list[str]:
+        """What this node cannot do now though it runs, a sentence each."""
+        store = self.store.trouble if self.store is not None else ""
+        return [each for each in (store, self._save_trouble) if each]
+
     def report(self, task_id: str, status: pb.TaskStatus) -> None:
         """The agent's word on a task, passed to the managers."""
         self.session.report(task_id, status)
@@ -142,11 +152,7 @@ class ClusterMember:
     # ---- inside ----
 
     async def _lead(self, stack: AsyncExitStack, first: tuple[Object, ...]) -> None:
-        state = self._places.state_dir
-        store = SqliteStore.open(state / STORE, state / STORE_KEY)
-        stack.push_async_callback(store.close)
-        if first:
-            await store.commit([Put(each) for each in first])
+        store = await self._open_store(stack, first)
         server = ControlServer(
             store,
             self.identity,
@@ -160,6 +166,32 @@ class ClusterMember:
         for work, name in ((manager.run(), "manager"), (server.wait(), "control server")):
             task = self._spawn(work, name)
             stack.push_async_callback(_ended, task)
+
+    async def _open_store(self, stack: AsyncExitStack, first: tuple[Object, ...]) -> SqliteStore:
+        """The store of this cluster, and of no other one.
+
+        Raises:
+            ControlError: it cannot be used, or holds another cluster than the identity names.
+        """
+        state = self._places.state_dir
+        try:
+            if first:  # what is there has no identity: an init that a crash cut short
+                put_aside(state)
+            store = SqliteStore.open(state / STORE, state / STORE_KEY)
+            stack.push_async_callback(store.close)
+            if first:
+                await store.commit([Put(each) for each in first])
+        except (StoreError, OSError) as error:
+            raise ControlError(str(error), 500) from error
+        held = [cluster.id for cluster in await store.list(pb.Cluster)]
+        if held != [self.identity.cluster_id]:
+            raise ControlError(
+                f"{state / STORE} holds {_clusters(held)}, and this node is of cluster "
+                f"{self.identity.cluster_id}: bring back the store that belongs to it, or leave "
+                "the cluster (docker swarm leave --force)",
+                500,
+            )
+        return store
 
     async def _follow(self, stack: AsyncExitStack) -> None:
         node_id = NodeId(self.identity.node_id)
@@ -208,6 +240,8 @@ class ClusterMember:
             addr=str(vtep),
             alongside=LogSource(self._engine).run,
         )
+        saving = self._spawn(self._keep_identity(), "keep identity")
+        stack.push_async_callback(_ended, saving)
         keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
         stack.push_async_callback(_ended, keeping)
         agent_task = self._spawn(self.agent.run(), "agent")
@@ -239,9 +273,42 @@ class ClusterMember:
 
     def _renewed(self, identity: Identity) -> None:
         self.identity = identity
-        identities.save(self._places.state_dir, identity)
+        self._unsaved.set()
         if self._server is not None:
             self._server.certify(identity)
+
+    async def _keep_identity(self) -> None:
+        """Write each new identity to the disk, as soon as the disk takes it."""
+        while True:
+            await self._unsaved.wait()
+            for delay in retry_delays():
+                self._unsaved.clear()
+                try:
+                    identities.save(self._places.state_dir, self.identity)
+                except OSError as error:
+                    if not self._save_trouble:
+                        _log.warning("identity is not saved, trying again: %s", error)
+                    self._save_trouble = f"identity: {error}"
+                    await asyncio.sleep(delay)
+                else:
+                    self._save_trouble = ""
+                    break
+
+
+def put_aside(state_dir: Path) -> None:
+    """Move a store that no identity owns out of the way; one is kept, the newest.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    for name in (STORE_KEY, *STORE_FILES):
+        path = state_dir / name
+        if path.exists():
+            path.replace(path.with_name(f"{name}.orphan"))
+
+
+def _clusters(held: list[str]) -> str:
+    return f"cluster {', '.join(held)}" if held else "no cluster"
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

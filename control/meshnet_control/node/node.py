@@ -36,7 +36,7 @@ from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.node import advertise, dispatcher_client
 from meshnet_control.node.advertise import Addresses
 from meshnet_control.node.cleanup import clean_up
-from meshnet_control.node.member import STORE, STORE_KEY, ClusterMember, Places
+from meshnet_control.node.member import STORE_FILES, STORE_KEY, ClusterMember, Places
 from meshnet_control.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -185,6 +185,10 @@ class Node:
             managers=len(assigned.managers) if who.role == "manager" else 0,
         )
 
+    def warnings(self) -> list[str]:
+        """What this node cannot do now though it runs, for ``docker info``."""
+        return self.membership.troubles if self.membership is not None else []
+
     def store(self) -> Store | None:
         """The cluster's store; None when this node is not a manager."""
         return self.membership.store if self.membership is not None else None
@@ -240,7 +244,13 @@ class Node:
                 who, self._places, self._engine, self._hostname, self._spawn, self._removed
             )
             await membership.start(first)
-            identity.save(self._places.state_dir, membership.identity)
+            if membership.identity != self._found:
+                undo = membership.leave if self._found is None else membership.stop
+                stack.push_async_callback(undo)
+                try:
+                    identity.save(self._places.state_dir, membership.identity)
+                except OSError as error:
+                    raise ControlError(f"cannot keep this node's identity: {error}", 500) from error
             self.membership, self._found = membership, None
             self.error = ""
             stack.pop_all()
@@ -256,7 +266,7 @@ class Node:
     def _forget(self) -> None:
         state = self._places.state_dir
         identity.wipe(state)
-        for name in (STORE, f"{STORE}-wal", f"{STORE}-shm", STORE_KEY):
+        for name in (*STORE_FILES, STORE_KEY):
             (state / name).unlink(missing_ok=True)
 
 

@@ -9,23 +9,26 @@ Secrets (their data) and the cluster (the CA's key, join tokens, gossip keys) ar
 AES-256-GCM under a key of its own file (0600): a copied database alone betrays nothing. Kind, id
 and revision are authenticated with the text, so a row cannot be moved or replayed.
 
-Be aware: ``synchronous=NORMAL`` survives a killed process; a power cut may take back the last
-commits, whole ones, newest first (https://www.sqlite.org/pragma.html#pragma_synchronous). One
-process only: the file is locked while it is open.
+Be aware: ``synchronous=FULL``: a commit that was answered survives a power cut
+(https://www.sqlite.org/pragma.html#pragma_synchronous). While commits fail the store goes on
+reading, and tries by itself, every few seconds, whether it can write again. One process only: the
+file is locked while it is open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,7 +44,11 @@ from meshnet_control.store.store import (
     Kind,
     Object,
     Put,
+    StoreClosedError,
     StoreError,
+    StoreFullError,
+    StoreIoError,
+    StoreLockedError,
 )
 
 _M = TypeVar("_M", bound=Object)
@@ -50,6 +57,18 @@ SEALED: frozenset[Kind] = frozenset({Cluster, Secret})
 KEY_BYTES = 32
 NONCE_BYTES = 12
 SCHEMA_VERSION = 1
+TRY_S: Final = 2.0
+"""Between two attempts to write again after a commit failed."""
+_PRIMARY: Final = 0xFF
+"""The primary part of SQLite's extended result codes."""
+_ERRORS: Final[dict[int, type[StoreError]]] = {
+    sqlite3.SQLITE_FULL: StoreFullError,
+    sqlite3.SQLITE_IOERR: StoreIoError,
+    sqlite3.SQLITE_READONLY: StoreIoError,
+    sqlite3.SQLITE_CANTOPEN: StoreIoError,
+    sqlite3.SQLITE_BUSY: StoreLockedError,
+    sqlite3.SQLITE_LOCKED: StoreLockedError,
+}
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS object (
@@ -82,6 +101,8 @@ class SqliteStore:
         self._writing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._closed = False
+        self._trouble = ""
+        self._healing: asyncio.Task[None] | None = None
 
     @classmethod
     def open(
@@ -106,12 +127,12 @@ class SqliteStore:
                 path, isolation_level=None, check_same_thread=False, timeout=1.0
             )
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot open the store {path}: {error}") from None
+            raise _typed(error)(f"cannot open the store {path}: {error}") from None
         try:
             memory = _load(database, sealer)
         except (sqlite3.Error, DecodeError, LookupError, ValueError) as error:
             database.close()
-            raise StoreError(f"cannot read the store {path}: {error}") from None
+            raise _typed(error)(f"cannot read the store {path}: {error}") from None
         except InvalidTag:
             database.close()
             raise StoreError(
@@ -123,6 +144,11 @@ class SqliteStore:
     def revision(self) -> int:
         """Of the last commit; 0: nothing was ever written."""
         return self._memory.revision
+
+    @property
+    def trouble(self) -> str:
+        """Why commits fail now, and since when; empty: they do not."""
+        return self._trouble
 
     async def get(self, kind: type[_M], id: str) -> _M | None:  # noqa: A002 - the field's name
         """An object by its exact id; None when there is none."""
@@ -157,6 +183,8 @@ class SqliteStore:
             if self._closed:
                 return
             self._closed = True
+            if self._healing is not None:
+                self._healing.cancel()
             self._memory.close()
             await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
             self._thread.shutdown(wait=False)
@@ -164,16 +192,39 @@ class SqliteStore:
     async def _commit(self, writes: Sequence[Put | Delete], expect: Expect) -> int:
         async with self._writing:
             if self._closed:
-                raise StoreError(f"the store {self._path} is closed")
+                raise StoreClosedError(f"the store {self._path} is closed")
             changes = self._memory.prepare(writes, expect, int(self._clock() * 1e9))
             if changes:
                 loop = asyncio.get_running_loop()
                 try:
                     await loop.run_in_executor(self._thread, self._write, changes)
                 except sqlite3.Error as error:
-                    raise StoreError(f"cannot write to the store {self._path}: {error}") from None
+                    self._failed(error)
+                    raise _typed(error)(
+                        f"cannot write to the store {self._path}: {error}"
+                    ) from None
+                self._trouble = ""
                 self._memory.apply(changes)
             return self._memory.revision
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        """Keep why commits fail, and see to it that it is forgotten when they do not any more."""
+        if not self._trouble:
+            since = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            self._trouble = f"store: {error} (since {since})"
+        if self._healing is None or self._healing.done():
+            self._healing = asyncio.get_running_loop().create_task(self._heal(), name="store")
+
+    async def _heal(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._trouble:
+            await asyncio.sleep(TRY_S)
+            async with self._writing:
+                if self._closed:
+                    return
+                with contextlib.suppress(sqlite3.Error):
+                    await loop.run_in_executor(self._thread, self._write, ())
+                    self._trouble = ""
 
     def _write(self, changes: Sequence[Change]) -> None:
         """One transaction; runs in the worker thread."""
@@ -188,7 +239,8 @@ class SqliteStore:
         try:
             database.executemany("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?)", puts)
             database.executemany("DELETE FROM object WHERE kind = ? AND id = ?", gone)
-            database.execute("UPDATE store SET revision = ?", (changes[0].revision,))
+            revision = changes[0].revision if changes else self._memory.revision
+            database.execute("UPDATE store SET revision = ?", (revision,))
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
@@ -196,11 +248,18 @@ class SqliteStore:
             raise
 
 
+def _typed(error: Exception) -> type[StoreError]:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreFullError
+    return _ERRORS.get(code & _PRIMARY, StoreError)
+
+
 def _load(database: sqlite3.Connection, sealer: AESGCM) -> Memory:
     """Prepare the file and parse what it holds."""
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute("PRAGMA synchronous = FULL")
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version not in {0, SCHEMA_VERSION}:
         raise ValueError(f"it has format {version}, this version knows {SCHEMA_VERSION}")

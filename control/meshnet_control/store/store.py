@@ -15,9 +15,9 @@ Every message that goes in or comes out is a copy: changing it changes nothing i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from meshnet.errors import MeshnetError
 from meshnet_control.api.control_pb2 import (
@@ -70,7 +70,38 @@ class Change:
 
 
 class StoreError(MeshnetError):
-    """The store cannot be opened, read or written; the text says which file and why."""
+    """The store cannot be opened, read or written; the text says which file and why.
+
+    What was to be written is not: whoever must write it tries again (``retry_delays``).
+    """
+
+
+class StoreFullError(StoreError):
+    """There is no room on the disk."""
+
+
+class StoreIoError(StoreError):
+    """The disk does not do what it is told: an I/O error, a filesystem that became read-only."""
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the file."""
+
+
+class StoreClosedError(StoreError):
+    """The store was closed; nothing will be written any more."""
+
+
+RETRY_FIRST_S: Final = 0.25
+RETRY_LAST_S: Final = 5.0
+
+
+def retry_delays() -> Iterator[float]:
+    """Seconds to wait before each new attempt of a write that must not be lost; without end."""
+    delay = RETRY_FIRST_S
+    while True:
+        yield delay
+        delay = min(delay * 2, RETRY_LAST_S)
 
 
 class OutOfSequenceError(MeshnetError):
@@ -94,6 +125,11 @@ class Store(Protocol):
     @property
     def revision(self) -> int:
         """Of the last commit; 0: nothing was ever written."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why commits fail now, and since when; empty: they do not."""
         ...
 
     async def get(self, kind: type[T], id: str) -> T | None:  # noqa: A002 - the field's name

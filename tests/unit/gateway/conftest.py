@@ -28,6 +28,7 @@ class Host:
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self.calls: list[str] = []
+        self.said: list[str] = []
 
     @property
     def state(self):
@@ -50,6 +51,9 @@ class Host:
             local_node_state="active" if active else "inactive",
             control_available=active,
         )
+
+    def warnings(self) -> list[str]:
+        return self.said
 
     def store(self) -> Store | None:
         return self._store
@@ -173,9 +177,15 @@ async def open_store(path: Path) -> Store:
 
 
 @pytest.fixture
-async def manager(store: Store, engine: EngineHttp) -> AsyncIterator[TestClient]:
-    """Name: manager. Scope: function. Depends: store, engine. A client of a manager's gateway."""
-    async with TestClient(TestServer(application(Host(store), engine))) as client:
+def host(store: Store) -> Host:
+    """Name: host. Scope: function. Depends: store. The manager behind the gateway."""
+    return Host(store)
+
+
+@pytest.fixture
+async def manager(host: Host, engine: EngineHttp) -> AsyncIterator[TestClient]:
+    """Name: manager. Scope: function. Depends: host, engine. A client of a manager's gateway."""
+    async with TestClient(TestServer(application(host, engine))) as client:
         yield client
 
 

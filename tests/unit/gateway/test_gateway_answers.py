@@ -58,6 +58,13 @@ async def test_versions(manager: TestClient):
     assert (await ask(manager, "GET", "/services")) == (200, [])
 
 
+async def test_info_warns_of_what_this_node_cannot_do(manager: TestClient, host):
+    assert "Warnings" not in (await ask(manager, "GET", "/info"))[1]
+    host.said.append("store: database or disk is full (since 2026-11-25T19:00:00Z)")
+    _, info = await ask(manager, "GET", "/info")
+    assert info["Warnings"] == [f"WARNING: {host.said[0]}"]
+
+
 async def test_ping_and_info(manager: TestClient):
     ping = await manager.head("/_ping")
     assert ping.status == 200

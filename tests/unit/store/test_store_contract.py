@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshnet_control.api.control_pb2 import Node, Secret, Service, Task
+from meshnet_control.store.faulty import FaultyStore
 from meshnet_control.store.memory import HISTORY
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import (
@@ -25,7 +26,7 @@ NOW = 1_795_000_000.5
 Opener = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "faulty"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Name: reopen. Scope: function. Opens the same store of a backend, again and again."""
     now = [NOW]
@@ -34,9 +35,14 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
         now[0] += 1
         return now[0]
 
-    return {"sqlite": lambda: SqliteStore.open(tmp_path / "store.db", tmp_path / "key", clock)}[
-        request.param
-    ]
+    def sqlite() -> SqliteStore:
+        return SqliteStore.open(tmp_path / "store.db", tmp_path / "key", clock)
+
+    def faulty() -> FaultyStore:
+        return FaultyStore(sqlite())
+
+    backends: dict[str, Opener] = {"sqlite": sqlite, "faulty": faulty}
+    return backends[request.param]
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from meshnet_control.api.control_pb2 import Cluster, Secret, Task
+from meshnet_control.store import sqlite
 from meshnet_control.store.sqlite import SqliteStore
-from meshnet_control.store.store import Put, StoreError
+from meshnet_control.store.store import Put, StoreError, StoreFullError, StoreLockedError
 
 BETRAYED = (b"the secret's data", b"the ca's key", b"the gossip key")
 
@@ -126,4 +127,40 @@ async def test_twenty_tasks_are_quick(tmp_path: Path):
         took_s.append(time.perf_counter() - start)
         await asyncio.sleep(0)
     assert min(took_s) < 0.005
+    await store.close()
+
+
+async def test_a_full_disk_is_said_and_forgotten_once_there_is_room(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sqlite, "TRY_S", 0.002)
+    store = opened(tmp_path)
+    await store.commit([Put(Task(id="small"))])
+    (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
+    big = Put(Task(id="big", name="x" * 100_000))
+    with pytest.raises(StoreFullError, match="database or disk is full"):
+        await store.commit([big])
+    assert store.trouble.startswith("store: database or disk is full (since 20")
+    assert await store.get(Task, "big") is None
+    store._database.execute("PRAGMA max_page_count = 1000000")
+    assert store._healing is not None
+    await asyncio.wait_for(store._healing, 5)  # nobody commits: the store finds out by itself
+    assert store.trouble == ""
+    assert await store.commit([big]) == 2
+    await store.close()
+    again = opened(tmp_path)
+    assert {task.id for task in await again.list(Task)} == {"small", "big"}
+    await again.close()
+
+
+async def test_a_locked_store_is_told_apart(tmp_path) -> None:
+    first = opened(tmp_path)
+    await first.commit([Put(Task(id="t"))])
+    with pytest.raises(StoreLockedError):
+        opened(tmp_path)
+    await first.close()
+
+
+async def test_an_answered_commit_survives_a_power_cut(tmp_path) -> None:
+    store = opened(tmp_path)
+    assert store._database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     await store.close()

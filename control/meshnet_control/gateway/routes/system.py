@@ -62,6 +62,9 @@ class System:
             swarm.nodes = len(nodes)
             swarm.managers = sum(node.spec.role == "manager" for node in nodes)
         info["Swarm"] = swarm_part(swarm)
+        ours = [f"WARNING: {each}" for each in self._context.node.warnings()]
+        if ours:
+            info["Warnings"] = [*(info.get("Warnings") or ()), *ours]
         return responses.ok(info)
 
 
