@@ -9,7 +9,8 @@
                 Gossip 7946 ── members, records ──> DataPlane; dead members ──> ControlServer
 ```
 
-Be aware: ``stop`` leaves kernel and containers as they are, ``leave`` removes both.
+Be aware: ``stop`` leaves kernel and containers as they are, ``leave`` removes both. Each of their
+steps is bounded in time: a peer, an engine or a worker that hangs keeps no node in its cluster.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from meshnet.errors import ConfigError, ControlError, KernelError
+from meshnet.errors import ConfigError, ControlError, KernelError, MeshnetError
 from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
@@ -35,7 +36,7 @@ from meshnet.gossip.runner import GossipRunner
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.ids import NodeId
-from meshnet_control.agent.agent import Agent
+from meshnet_control.agent.agent import Agent, remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
 from meshnet_control.engine.client import EngineClient
@@ -47,6 +48,7 @@ from meshnet_control.manager.leader import Manager
 from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
+from meshnet_control.node.cleanup import clean_up
 from meshnet_control.node.log_source import LogSource
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Object, Put, StoreError, retry_delays
@@ -57,6 +59,11 @@ STORE: Final = "store.db"
 STORE_KEY: Final = "store.key"
 STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 """The last two are SQLite's own, there while it is open or after a crash."""
+GOODBYE_S: Final = 5.0
+TASKS_S: Final = 30.0
+"""For all tasks of a node that leaves to stop; their grace periods run side by side."""
+STOP_S: Final = 5.0
+"""For one part of a node to end."""
 _ANY: Final = "0.0.0.0"  # noqa: S104 - gossip comes in on every address, as in Swarm
 
 
@@ -96,6 +103,7 @@ class ClusterMember:
         self._stack = AsyncExitStack()
         self._server: ControlServer | None = None
         self._seeds: frozenset[str] = frozenset()
+        self._leaving = False
         self._unsaved = asyncio.Event()
         self._save_trouble = ""
         self.assignments = pb.Assignments()
@@ -122,16 +130,29 @@ class ClusterMember:
         await self._stack.aclose()
 
     async def leave(self) -> None:
-        """Remove this node's tasks and everything in the kernel, say goodbye, stop."""
-        self.session_task.cancel()
+        """Say goodbye, remove this node's tasks and everything in the kernel, stop.
+
+        Who could put something back is ended before it is removed: the session (assignments), the
+        agent (sandboxes), gossip (records), and only then the kernel is emptied.
+        """
+        await _ended(self.session_task)
         if self.identity.role == "worker":
-            await dispatcher_client.leave(self.session.identity)
-        await self.agent.stop_all()
-        if not await self.kernel.empty():
-            _log.warning("not everything of this node could be removed from the kernel")
+            goodbye = dispatcher_client.leave(self.session.identity)
+            await _within(GOODBYE_S, goodbye, "no manager heard that this node leaves")
+        await _within(TASKS_S, self.agent.stop_all(), "tasks did not stop in time")
+        await _ended(self.agent_task)
+        left = remove_task_containers(self._engine)
+        await _within(TASKS_S, left, "containers of tasks are left to the Docker Engine")
         with contextlib.suppress(OSError):
             self.gossip.leave()
+        self._leaving = True
+        await self.gossip.close()
+        await asyncio.sleep(0)  # a Snapshot that was due is made now, before the empty one
+        emptied = await self.kernel.empty()
         await self.stop()
+        if not emptied:
+            cleaning = clean_up(self._places.run_dir, self._engine)
+            await _within(TASKS_S, cleaning, "not everything of this node could be removed")
         (self._places.run_dir / GWBRIDGE_MEMORY).unlink(missing_ok=True)
 
     @property
@@ -159,7 +180,7 @@ class ClusterMember:
             listen=self.identity.listen_addr,
             run_dir=self._places.run_dir,
         )
-        stack.push_async_callback(server.close)
+        stack.push_async_callback(_closed, server.close)
         await server.start()
         self.store, self._server = store, server
         manager = Manager(store, secrets.SystemRandom(), time.time)
@@ -230,7 +251,7 @@ class ClusterMember:
             run_dir=self._places.run_dir,
             gwbridge=gwbridge,
         )
-        stack.push_async_callback(self.agent.close)
+        stack.push_async_callback(_closed, self.agent.close)
         self.session = dispatcher_client.DispatcherClient(
             self.identity,
             description,
@@ -244,12 +265,14 @@ class ClusterMember:
         stack.push_async_callback(_ended, saving)
         keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
         stack.push_async_callback(_ended, keeping)
-        agent_task = self._spawn(self.agent.run(), "agent")
-        stack.push_async_callback(_ended, agent_task)
+        self.agent_task = self._spawn(self.agent.run(), "agent")
+        stack.push_async_callback(_ended, self.agent_task)
         self.session_task = self._spawn(self.session.run(), "session")
         stack.push_async_callback(_ended, self.session_task)
 
     def _assigned(self, assignments: pb.Assignments) -> None:
+        if self._leaving:
+            return
         self.assignments = assignments
         self.gossip.set_keys(list(assignments.gossip_keys))
         seeds = frozenset(
@@ -264,6 +287,8 @@ class ClusterMember:
         self.agent.assign(assignments)
 
     def _gossip_changed(self) -> None:
+        if self._leaving:
+            return
         self.kernel.dataplane.gossip_changed()
         if self._server is not None:
             members = self.gossip.members()
@@ -312,8 +337,26 @@ def _clusters(held: list[str]) -> str:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
+    """End a task of ours; one that does not heed it is left to the end of the process."""
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    _, late = await asyncio.wait({task}, timeout=STOP_S)
+    if late:
+        _log.warning("%s does not end", task.get_name())
+
+
+async def _closed(close: Callable[[], Awaitable[None]]) -> None:
+    await _within(STOP_S, close(), "does not close")
+
+
+async def _within(seconds: float, work: Awaitable[object], otherwise: str) -> None:
+    """Do it, but not for longer; what goes wrong is logged, and the next step follows."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        _log.warning("%s: gave up after %.0f s", otherwise, seconds)
+    except (MeshnetError, OSError) as error:
+        _log.warning("%s: %s", otherwise, error)
 
 
 def _underlay_mtu(vtep: IPv4Address) -> int:

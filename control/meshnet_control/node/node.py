@@ -16,19 +16,20 @@ import logging
 import secrets
 import socket
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Final, Literal
 
-from meshnet.errors import ControlError
+from meshnet.errors import ControlError, MeshnetError
 from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.snapshot import VXLAN_PORT
+from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.reconcilers import Spawn
-from meshnet_control.engine.client import EngineClient
+from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import ALREADY_IN_SWARM, Identity
 from meshnet_control.manager.birth import birth
@@ -102,7 +103,7 @@ class Node:
         listen = advertise.listen_address(request.listen_addr, local)
         told = advertise.advertise_address(request.advertise_addr, listen, local)
         data_path = str(advertise.data_path_address(request.data_path_addr, told[0], local))
-        _need_ports(listen)
+        await self._clear_way(listen)
         born = birth(
             request,
             listen,
@@ -126,7 +127,7 @@ class Node:
         told = request.advertise_addr or _way_to(request.remote_addrs[0])
         addr = advertise.advertise_address(told, listen, local)
         data_path = str(advertise.data_path_address(request.data_path_addr, addr[0], local))
-        _need_ports()
+        await self._clear_way()
         joined = await dispatcher_client.join(
             request.join_token,
             list(request.remote_addrs),
@@ -231,6 +232,28 @@ class Node:
         if who.role == "worker":
             await dispatcher_client.leave(who)
         await clean_up(self._places.run_dir, self._engine)
+
+    async def _clear_way(self, manager: tuple[str, int] | None = None) -> None:
+        """Remove what an earlier life left here, in which this node was in another cluster.
+
+        Raises:
+            ControlError: another program holds a port of ours.
+        """
+        async with self._changing:
+            if self.membership is not None or self._found is not None:
+                raise ControlError(ALREADY_IN_SWARM, 503)
+            try:
+                _need_ports(manager)
+            except ControlError as error:
+                _log.warning("%s: is it of an earlier life?", error)
+                try:
+                    for line in await clean_up(self._places.run_dir, self._engine):
+                        _log.warning("%s", line)
+                except* MeshnetError as group:
+                    _log.warning("not everything could be removed: %s", group.exceptions)
+                _need_ports(manager)
+            with suppress(EngineError):  # it does not answer: said by what needs it
+                await remove_task_containers(self._engine)
 
     async def _become(
         self, who: Identity, first: tuple[pb.Cluster, pb.Node, pb.Network] | tuple[()] = ()
