@@ -21,7 +21,8 @@ from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.channel import channel
 from meshnet_control.identity.identity import Certificates, Identity
-from meshnet_control.manager.dispatcher import FAILED, LEFT
+from meshnet_control.manager.dispatcher import AWAY, FAILED, LEFT
+from meshnet_control.manager.liveness import Hosts
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
 from meshnet_control.store.sqlite import SqliteStore
@@ -376,17 +377,35 @@ async def test_a_node_that_stops_beating_is_down_and_ready_again_later(agents, t
         await back.stop()
 
 
-async def test_a_broken_stream_that_gossip_misses_too_is_down_at_once(cluster, agents):
+async def test_a_broken_stream_of_a_host_that_is_gone_is_down_at_once(cluster, agents):
     joined = await cluster.join()
     agent = agents(joined)
     await until(lambda: cluster.has_state(joined.node_id, "ready"))
-    cluster.server.mark_unreachable({joined.node_id})
+    cluster.server.hosts(Hosts(gone={joined.node_id}))
     await asyncio.sleep(0.5)
     assert await cluster.has_state(joined.node_id, "ready"), "its stream speaks"
     began = time.monotonic()
     await agent.stop()
     await until(lambda: cluster.has_state(joined.node_id, "down"))
     assert time.monotonic() - began < 1
+
+
+async def test_a_daemon_that_is_away_keeps_its_tasks_while_its_host_answers(agents, tmp_path):
+    async with running(tmp_path, period_s=0.2) as cluster:
+        joined = await cluster.join()
+        agent = agents(joined)
+        await until(lambda: cluster.has_state(joined.node_id, "ready"))
+        cluster.server.hosts(Hosts(there={joined.node_id}))
+        await agent.stop()
+        await until(lambda: cluster.has_state(joined.node_id, "unknown"))
+        assert (await cluster.node(joined.node_id)).status.message == AWAY
+        await asyncio.sleep(1.0)
+        assert await cluster.has_state(joined.node_id, "unknown")
+        back = agents(joined)
+        await until(lambda: cluster.has_state(joined.node_id, "ready"))
+        await back.stop()
+        cluster.server.hosts(Hosts(gone={joined.node_id}))
+        await until(lambda: cluster.has_state(joined.node_id, "down"))
 
 
 async def test_who_leaves_is_down_and_who_is_deleted_is_removed(cluster, agents):

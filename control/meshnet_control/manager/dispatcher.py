@@ -28,7 +28,7 @@ from meshnet_control.identity import ca
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.authority import AnyContext, Authority
-from meshnet_control.manager.liveness import Liveness
+from meshnet_control.manager.liveness import Hosts, Liveness
 from meshnet_control.manager.node_writer import NodeWriter
 from meshnet_control.manager.status_writer import StatusWriter
 from meshnet_control.store import store as st
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 CHECK_S: Final = 0.25
 FAILED: Final = "heartbeat failure"
+AWAY: Final = "heartbeat failure: the host answers, its meshnetd does not"
 LEFT: Final = "node left the swarm"
 WRITTEN_S: Final = 2.0
 """Wait for the store before a node that leaves is let go."""
@@ -114,25 +115,27 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 session.wake.set()
 
     def expect_ready(self) -> None:
-        """Give every node that was Ready before us the usual time to come back."""
+        """Give every node that was not Down before us the usual time to come back."""
         for node in self._objects().nodes.values():
-            if node.status.state == "ready":
+            if node.status.state == "ready" or node.status.message == AWAY:
                 self._liveness.expect(node.id, self._clock())
 
-    def gossip_misses(self, node_ids: AbstractSet[str]) -> None:
-        """The nodes gossip holds for dead now."""
-        self._liveness.gossip_misses(node_ids)
+    def hosts(self, hosts: Hosts) -> None:
+        """What is known of hosts now."""
+        self._liveness.hosts(hosts)
         self._suspects.set()
 
     async def watch_liveness(self) -> None:
-        """Sets overdue nodes Down, until cancelled."""
+        """Sets overdue nodes Unknown or Down, until cancelled."""
         while True:
             period = assignments.heartbeat_ns(self._objects().cluster) / 1e9
-            for node_id in self._liveness.overdue(self._clock(), period):
-                self._liveness.forget(node_id)
-                self._end(node_id)
-                _log.warning("node %s: %s", node_id, FAILED)
-                self._set_down(node_id, FAILED)
+            for node_id, verdict in self._liveness.overdue(self._clock(), period):
+                self._end(node_id)  # an agent that was only stuck begins anew, and is Ready then
+                message = FAILED if verdict == "down" else AWAY
+                _log.warning("node %s: %s", node_id, message)
+                if verdict == "down":
+                    self._liveness.forget(node_id)
+                self._set_state(node_id, verdict, message)
             self._suspects.clear()
             try:
                 async with asyncio.timeout(CHECK_S):
@@ -181,7 +184,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         node_id = await self._authority.node(context)
         self._liveness.forget(node_id)
         self._end(node_id)
-        await asyncio.wait({self._set_down(node_id, LEFT)}, timeout=WRITTEN_S)
+        await asyncio.wait({self._set_state(node_id, "down", LEFT)}, timeout=WRITTEN_S)
         return pb.LeaveReply()
 
     async def _read(
@@ -242,9 +245,9 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
         self.nodes.set(node_id, change)
 
-    def _set_down(self, node_id: str, message: str) -> asyncio.Future[None]:
+    def _set_state(self, node_id: str, state: str, message: str) -> asyncio.Future[None]:
         def change(node: pb.Node) -> None:
-            node.status.state = "down"
+            node.status.state = state
             node.status.message = message
 
         return self.nodes.set(node_id, change)

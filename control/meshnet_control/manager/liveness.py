@@ -1,7 +1,16 @@
 """When a manager gives a node up. Pure: every method takes the time.
 
-A node is overdue when it has not been heard for three heartbeat periods, or, sooner, when gossip
-misses it too: then a broken stream is enough, or a stream silent for two seconds.
+A node is judged by what its session says and, once that is silent, by whether its host is there:
+
+| session                       | its host                          | verdict                      |
+|-------------------------------|-----------------------------------|------------------------------|
+| speaks                        |                                   | none                         |
+| broken, or silent for 2 s     | gone: gossip misses it, no answer | Down, at once                |
+| silent for three heartbeats   | answers: its daemon is away       | Unknown; Down after a minute |
+| silent for three heartbeats   | nobody knows                      | Down                         |
+
+Down costs a node its tasks, Unknown keeps them and brings no new ones: what runs on a host needs no
+daemon, and a daemon that is restarted finds its tasks again.
 
 Be aware: gossip alone never makes a node Down. A node whose stream speaks is there, whatever a lost
 datagram made others believe.
@@ -11,16 +20,31 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 MISSED: Final = 3
 SILENT_S: Final = 2.0
+AWAY_S: Final = 60.0
+"""How long a daemon may be away while its host is there; a slow machine starts one in 30 s."""
+
+Verdict: TypeAlias = Literal["unknown", "down"]
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """What is known of hosts whose daemons may be silent; a host in neither is not known."""
+
+    gone: AbstractSet[str] = frozenset()
+    """Node ids: gossip holds the node for dead or heard it leave, and the host does not answer."""
+    there: AbstractSet[str] = frozenset()
+    """Node ids: gossip hears the node, or its host answers."""
 
 
 @dataclass
 class _Seen:
     last: float
     open: bool
+    judged: Verdict | None = None
 
 
 class Liveness:
@@ -28,10 +52,10 @@ class Liveness:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
-        self._missed: frozenset[str] = frozenset()
+        self._hosts = Hosts()
 
     def expect(self, node_id: str, now: float) -> None:
-        """A node that was ready before this manager began to listen."""
+        """A node that was not Down before this manager began to listen."""
         self._seen.setdefault(node_id, _Seen(now, open=False))
 
     def opened(self, node_id: str, now: float) -> None:
@@ -52,20 +76,31 @@ class Liveness:
         """Nobody waits for this node: it left, was removed, or is Down already."""
         self._seen.pop(node_id, None)
 
-    def gossip_misses(self, node_ids: AbstractSet[str]) -> None:
-        """The nodes gossip holds for dead now."""
-        self._missed = frozenset(node_ids)
+    def hosts(self, hosts: Hosts) -> None:
+        """What is known of hosts now; the whole of it, each time it changes."""
+        self._hosts = hosts
 
-    def overdue(self, now: float, period: float) -> list[str]:
-        """Nodes to set Down.
+    def overdue(self, now: float, period: float) -> list[tuple[str, Verdict]]:
+        """New verdicts; each is given once, and Down only after Unknown where that was given.
 
         Args:
             now: the clock.
             period: of heartbeats, seconds.
         """
-        return [
-            node_id
-            for node_id, seen in self._seen.items()
-            if now - seen.last > MISSED * period
-            or (node_id in self._missed and (not seen.open or now - seen.last > SILENT_S))
-        ]
+        found: list[tuple[str, Verdict]] = []
+        for node_id, seen in self._seen.items():
+            verdict = self._verdict(node_id, seen, now, period)
+            if verdict is not None and verdict != seen.judged:
+                seen.judged = verdict
+                found.append((node_id, verdict))
+        return found
+
+    def _verdict(self, node_id: str, seen: _Seen, now: float, period: float) -> Verdict | None:
+        silent_s = now - seen.last
+        if node_id in self._hosts.gone and (not seen.open or silent_s > SILENT_S):
+            return "down"
+        if silent_s <= MISSED * period:
+            return None
+        if node_id in self._hosts.there and silent_s <= max(AWAY_S, MISSED * period):
+            return "unknown"
+        return "down"

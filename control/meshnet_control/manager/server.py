@@ -26,6 +26,7 @@ from meshnet_control.identity.channel import SERVER_OPTIONS
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.authority import Authority
 from meshnet_control.manager.dispatcher import Dispatcher
+from meshnet_control.manager.liveness import Hosts
 from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.manager.mirror import Mirror
 from meshnet_control.manager.tls_listener import TlsListener
@@ -110,12 +111,9 @@ class ControlServer:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
 
-    def mark_unreachable(self, node_ids: AbstractSet[str]) -> None:
-        """The nodes that gossip holds for dead now; the whole set, each time it changes.
-
-        One of them whose stream is broken, or silent for two seconds, is set Down at once.
-        """
-        self._dispatcher.gossip_misses(node_ids)
+    def hosts(self, hosts: Hosts) -> None:
+        """What gossip and questions to hosts say of them; the whole, each time it changes."""
+        self._dispatcher.hosts(hosts)
 
     def certify(self, identity: Identity) -> None:
         """This manager's certificate or addresses were renewed; new connections see them."""

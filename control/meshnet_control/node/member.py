@@ -6,7 +6,7 @@
                      ^    └──────────────────> Agent ──> engine
                      ├── statuses ────────────── ┘└── sandboxes, endpoints ──> DataPlane
                      └── LogSource <── engine
-                Gossip 7946 ── members, records ──> DataPlane; dead members ──> ControlServer
+                Gossip 7946 ── members, records ──> DataPlane; hosts ──> ControlServer
 ```
 
 Be aware: ``stop`` leaves kernel and containers as they are, ``leave`` removes both. Each of their
@@ -34,6 +34,7 @@ from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.members import State
 from meshnet.gossip.runner import GossipRunner
 from meshnet.kernel import host
+from meshnet.kernel.host_probe import HostProbe
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.ids import NodeId
 from meshnet_control.agent.agent import Agent, remove_task_containers
@@ -45,6 +46,7 @@ from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.identity import identity as identities
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.leader import Manager
+from meshnet_control.manager.liveness import Hosts
 from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
@@ -103,6 +105,7 @@ class ClusterMember:
         self._stack = AsyncExitStack()
         self._server: ControlServer | None = None
         self._seeds: frozenset[str] = frozenset()
+        self._probe: HostProbe | None = None
         self._leaving = False
         self._unsaved = asyncio.Event()
         self._save_trouble = ""
@@ -183,6 +186,8 @@ class ClusterMember:
         stack.push_async_callback(_closed, server.close)
         await server.start()
         self.store, self._server = store, server
+        self._probe = HostProbe(GOSSIP_PORT, self._tell_hosts)
+        stack.push_async_callback(_closed, self._probe.close)
         manager = Manager(store, secrets.SystemRandom(), time.time)
         for work, name in ((manager.run(), "manager"), (server.wait(), "control server")):
             task = self._spawn(work, name)
@@ -283,6 +288,7 @@ class ClusterMember:
         if seeds != self._seeds:
             self._seeds = seeds
             self.gossip.join([(addr, GOSSIP_PORT) for addr in sorted(seeds)])
+        self._tell_hosts()
         self.kernel.dataplane.assignments(assignments)
         self.agent.assign(assignments)
 
@@ -290,11 +296,29 @@ class ClusterMember:
         if self._leaving:
             return
         self.kernel.dataplane.gossip_changed()
-        if self._server is not None:
-            members = self.gossip.members()
-            self._server.mark_unreachable(
-                {node for node, member in members.items() if member.state is State.DEAD}
+        self._tell_hosts()
+
+    def _tell_hosts(self) -> None:
+        """Tell the manager's liveness of hosts, and ask those whose daemons gossip misses."""
+        if self._server is None or self._probe is None:
+            return
+        state = {node: member.state for node, member in self.gossip.members().items()}
+        doubtful = {
+            NodeId(node.id): IPv4Address(node.addr)
+            for node in self.assignments.nodes
+            if node.addr and state.get(NodeId(node.id)) is not State.ALIVE
+        }
+        doubtful.pop(NodeId(self.identity.node_id), None)
+        self._probe.watch(doubtful)
+        answering = self._probe.answering
+        missed = {node for node, said in state.items() if said in {State.DEAD, State.LEFT}}
+        self._server.hosts(
+            Hosts(
+                gone={node for node in missed if answering.get(node) is False},
+                there={node for node, said in state.items() if said is State.ALIVE}
+                | {node for node, answers in answering.items() if answers},
             )
+        )
 
     def _renewed(self, identity: Identity) -> None:
         self.identity = identity
