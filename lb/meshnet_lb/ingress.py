@@ -9,7 +9,7 @@ containers' addresses on docker_gwbridge, which every host has alike. A port pub
 ``mode=host`` is translated to the task's address on docker_gwbridge, on the task's node alone.
 
 A port without a ready task is refused before the host's own firewall can drop it silently. The
-packets of the VXLAN overlays themselves are not tracked.
+packets of the VXLAN overlays themselves are not tracked, and taken from the cluster's nodes alone.
 
 Be aware: to a port without tasks a datagram of this host itself fails with EPERM, as in a container
 (``meshnet_lb.sandbox``). Localhost works only with ``route_localnet`` set; forwarding needs
@@ -29,6 +29,8 @@ from meshnet_lb.service import REFUSE, TO_REFUSE, Backends, turn
 Port = tuple[Protocol, int]
 """Protocol and published port."""
 
+_VNI = "@th,96,24"
+"""Bits of the transport header: 8 bytes of UDP and 4 of VXLAN stand before the VNI."""
 _TO_PORTS = "fib daddr type local meta l4proto . th dport vmap @ports"
 
 
@@ -37,7 +39,7 @@ def ruleset(snapshot: Snapshot, ready: Backends) -> Ruleset:
     rules, closed = _published(snapshot, ready)
     ports = {_key(port): f"goto {_chain_name(port)}" for port in sorted(rules)}
     ports |= {_key(port): TO_REFUSE for port in sorted(closed)}
-    untracked_in, untracked_out = _untracked(snapshot)
+    vxlan_in, vxlan_out = _vxlan(snapshot)
     chains = (
         Chain("prerouting", (_TO_PORTS,), "type nat hook prerouting priority -100;"),
         Chain("output", (_TO_PORTS,), "type nat hook output priority -100;"),
@@ -48,14 +50,17 @@ def ruleset(snapshot: Snapshot, ready: Backends) -> Ruleset:
         ),
         Chain(
             "raw_in",
-            (*untracked_in, *_guarding(snapshot.gwbridge)),
+            (*vxlan_in, *_guarding(snapshot.gwbridge)),
             "type filter hook prerouting priority -300;",
         ),
-        Chain("raw_out", untracked_out, "type filter hook output priority -300;"),
+        Chain("raw_out", vxlan_out, "type filter hook output priority -300;"),
         REFUSE,
         *(Chain(_chain_name(port), (rules[port],)) for port in sorted(rules)),
     )
-    sets = (Set("ports", "inet_proto . inet_service : verdict", dict(sorted(ports.items()))),)
+    sets = (
+        Set("ports", "inet_proto . inet_service : verdict", dict(sorted(ports.items()))),
+        Set("vteps", "ipv4_addr", dict.fromkeys(_other_vteps(snapshot), "")),
+    )
     return Ruleset("ip", "meshnet", chains, sets, _led_to(snapshot, ready))
 
 
@@ -133,19 +138,35 @@ def _guarding(gwbridge: Gwbridge | None) -> tuple[str, ...]:
     return (f'ip daddr 127.0.0.0/8 iifname {{ "{INGRESS_LINK}"{bridge} }} drop',)
 
 
-def _untracked(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """VXLAN packets of this node's VTEP, received and sent, belong to no connection.
+def _vxlan(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """For VXLAN packets that this node's VTEP receives, and for those that it sends.
 
-    Their source port is a hash of the inner flow (RFC 7348 section 5), so tracking them tells
-    nothing, and it costs 6 % of the throughput between hosts.
+    The kernel takes a packet of a network from anybody. We take it from the VTEPs of the cluster's
+    nodes alone, once the Snapshot is complete and all are known; what other VXLANs of this host,
+    which have other VNIs, receive is theirs.
+
+    None of them is tracked: their source port is a hash of the inner flow (RFC 7348 section 5), so
+    that tells nothing, and it costs 6 % of the throughput between hosts.
     """
     itself = snapshot.nodes.get(snapshot.self_id)
     if itself is None:
         return (), ()
+    received = f"ip daddr {itself.vtep} udp dport {VXLAN_PORT}"
+    vnis = ", ".join(map(str, sorted(network.vni for network in snapshot.networks.values())))
+    strangers = f"{received} {_VNI} {{ {vnis} }} counter drop"
     return (
-        (f"ip daddr {itself.vtep} udp dport {VXLAN_PORT} notrack accept",),
+        (
+            f"{received} ip saddr @vteps notrack accept",
+            *((strangers,) if vnis and snapshot.complete else ()),
+            f"{received} notrack accept",
+        ),
         (f"ip saddr {itself.vtep} udp dport {VXLAN_PORT} notrack accept",),
     )
+
+
+def _other_vteps(snapshot: Snapshot) -> list[str]:
+    others = (node.vtep for id_, node in snapshot.nodes.items() if id_ != snapshot.self_id)
+    return [str(vtep) for vtep in sorted(set(others))]
 
 
 def _key(port: Port) -> str:

@@ -238,8 +238,10 @@ def test_a_held_connection_outlives_its_tasks_withdrawal_and_a_node_leaving(clus
     with cluster.bed.socket(cluster.client, LAN[1], 8080) as held:
         held.sendall(b"?")
         own = held.recv(200).decode().split()[0]
-        others = tuple(i for i in HOSTS if f"task{i}" != own)
-        cluster.apply(ready=others, joined=(1, 2))
+        leaving = 2 if own == "task3" else 3
+        stays = tuple(i for i in HOSTS if i != leaving)
+        others = tuple(i for i in stays if f"task{i}" != own)
+        cluster.apply(ready=others, joined=stays)
         asked = {cluster.bed.ask(cluster.client, LAN[1], 8080)[0] for _ in range(4)}
         assert asked == {f"task{i}" for i in others}
         held.sendall(b"?")

@@ -220,6 +220,27 @@ def test_a_published_port_is_either_answered_or_closed(snapshot: Snapshot) -> No
 
 
 @given(snapshots())
+def test_whoever_is_sent_vxlan_may_send_some_and_strangers_may_not(snapshot: Snapshot) -> None:
+    (host,) = rulesets(snapshot)[None]
+    own = str(snapshot.nodes[snapshot.self_id].vtep)
+    admitted = elements_of(host, "vteps").keys()
+    sent_to = {
+        str(vtep)
+        for network in snapshot.networks
+        for _, vtep in snapshot.remote_macs(network).values()
+    }
+    assert sent_to <= admitted | {own}
+    known, strangers, of_others = chains_of(host)["raw_in"].rules[:3]
+    assert known.endswith("ip saddr @vteps notrack accept")
+    vnis = re.search(r"@th,96,24 \{ ([0-9, ]+) \} counter drop$", strangers)
+    assert vnis is not None
+    assert {*vnis[1].split(", ")} == {str(network.vni) for network in snapshot.networks.values()}
+    assert of_others.endswith("notrack accept")
+    (host,) = rulesets(replace(snapshot, complete=False))[None]
+    assert not any("counter drop" in rule for rule in chains_of(host)["raw_in"].rules)
+
+
+@given(snapshots())
 def test_elements_are_in_the_form_that_the_kernel_gives_back(snapshot: Snapshot) -> None:
     for where, rulesets_there in rulesets(snapshot).items():
         both = [*rulesets_there, *redirect.rulesets(snapshot).get(where, ())]
