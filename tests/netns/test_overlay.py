@@ -2,144 +2,29 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from overlay_bed import INGRESS, NET, NODES, PREFIX, OverlayBed, settle, sh, snapshot, two_hosts
 
 from meshnet.gwbridge.operations import GwbridgeOperations
-from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
-from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
+from meshnet.model.snapshot import Snapshot
 from meshnet.overlay.desired import netns_name, veth_name
 from meshnet.overlay.operations import OverlayOperations
 
 pytestmark = pytest.mark.netns
 
-NET = NetworkId("netaaaaaaaaaaaaaaaaaaaaaa")
-INGRESS = NetworkId("netiiiiiiiiiiiiiiiiiiiiii")
-NODES = {n: NodeId(f"node{n}") for n in (1, 2)}
-PREFIX = "mntov"
-GWBRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
-
-
-def sh(command: str) -> str:
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
-
-
-@dataclass
-class Bed:
-    """Two host namespaces on one wire, and container namespaces."""
-
-    directory: Path
-
-    def host(self, number: int) -> str:
-        return f"/run/netns/{PREFIX}-h{number}"
-
-    def netns_dir(self, number: int) -> Path:
-        return self.directory / f"h{number}"
-
-    def container(self, name: str) -> str:
-        path = f"/run/netns/{PREFIX}-c{name}"
-        if not Path(path).exists():
-            sh(f"ip netns add {PREFIX}-c{name}")
-        return path
-
-    def inside(self, name: str, command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["ip", "netns", "exec", f"{PREFIX}-{name}", "sh", "-c", command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def pings(self, name: str, address: str) -> bool:
-        ping = f"busybox ping -c1 -W1 {address}"
-        return any(self.inside(name, ping).returncode == 0 for _ in range(3))
-
-
-def _remove() -> None:
-    names = sh("ip netns list").split()
-    for name in names:
-        if name.startswith(PREFIX):
-            sh(f"ip netns del {name}")
-
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bed]:
-    _remove()
-    made = Bed(tmp_path)
-    try:
-        for number in (1, 2):
-            sh(f"ip netns add {PREFIX}-h{number}")
-        sh(
-            f"ip link add u netns {PREFIX}-h1 type veth peer name u netns {PREFIX}-h2;"
-            f"for n in 1 2; do ip -n {PREFIX}-h$n addr add 10.99.0.$n/24 dev u;"
-            f"ip -n {PREFIX}-h$n link set u up; ip -n {PREFIX}-h$n link set lo up; done"
-        )
+def bed(tmp_path: Path) -> Iterator[OverlayBed]:
+    with two_hosts(tmp_path) as made:
         yield made
-    finally:
-        for number in (1, 2):
-            for path in made.netns_dir(number).glob("mn-*"):
-                subprocess.run(["umount", str(path)], check=False, capture_output=True)
-        _remove()
-
-
-def snapshot(bed: Bed, self_number: int, tasks: dict[int, int], **more: object) -> Snapshot:
-    """``tasks``: task number -> node number; task n has 10.0.1.n and, on ingress, 10.0.0.n."""
-    networks = {
-        NET: Network(NET, "net", Vni(4097), IPv4Network("10.0.1.0/24"), IPv4Address("10.0.1.1")),
-        INGRESS: Network(
-            INGRESS, "ingress", Vni(4096), IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"),
-            ingress=True,
-        ),
-    }  # fmt: skip
-    nodes = {
-        NODES[n]: Node(
-            NODES[n],
-            f"h{n}",
-            IPv4Address(f"10.99.0.{n}"),
-            ingress_address=IPv4Address(f"10.0.0.{200 + n}"),
-        )
-        for n in NODES
-    }
-    endpoints = {}
-    sandboxes = {}
-    for task, node in tasks.items():
-        name = TaskId(f"task{task:021d}"[::-1])
-        net, mesh = IPv4Address(f"10.0.1.{task}"), IPv4Address(f"10.0.0.{task}")
-        endpoints[name] = Endpoint(
-            name, f"web.{task}", NODES[node], ServiceId("svc"), {INGRESS: mesh, NET: net}
-        )
-        if node == self_number:
-            sandboxes[name] = Sandbox(
-                name,
-                bed.container(str(task)),
-                ((INGRESS, IPv4Interface(f"{mesh}/24")), (NET, IPv4Interface(f"{net}/24"))),
-                IPv4Interface(f"172.18.0.{task}/16"),
-            )
-    made = Snapshot(
-        1, NODES[self_number], nodes, networks, {}, endpoints, sandboxes,
-        gwbridge=GWBRIDGE,
-    )  # fmt: skip
-    return replace(made, **more)  # type: ignore[arg-type]
-
-
-def settle(operations, wanted: Snapshot) -> int:
-    """Plan and apply; then nothing is left to do. The number of changes."""
-    desired = operations.desired(wanted)
-    changes = operations.plan(desired, operations.observe(desired), prune=wanted.complete)
-    operations.apply(changes)
-    assert operations.plan(desired, operations.observe(desired), prune=True) == []
-    return len(changes)
 
 
 @pytest.fixture
-def overlays(bed: Bed) -> Iterator[dict[int, OverlayOperations]]:
+def overlays(bed: OverlayBed) -> Iterator[dict[int, OverlayOperations]]:
     made = {n: OverlayOperations(bed.host(n), bed.netns_dir(n)) for n in (1, 2)}
     yield made
     for operations in made.values():

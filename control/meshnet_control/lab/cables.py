@@ -6,7 +6,6 @@ an error.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 
 from meshnet.errors import NotFoundError
@@ -73,18 +72,14 @@ def connect(layout: Layout, machine: Machine) -> None:
         KernelError: the kernel refused; what was made so far stays.
     """
     path = _make_namespace(layout, machine.name)
-    lan = netns.open_netns(path_of(layout, LAN))
-    try:
-        with iproute(path) as ip:
-            peer = {"ifname": machine.name, "net_ns_fd": lan}
-            ip.link("add", ifname="eth0", kind="veth", address=machine.mac, peer=peer)
-            (eth0,) = ip.link_lookup(ifname="eth0")
-            own = machine.address
-            ip.addr("add", index=eth0, address=str(own.ip), prefixlen=own.network.prefixlen)
-            ip.link("set", index=eth0, state="up")
-            ip.route("add", dst="default", gateway=str(layout.gateway.ip))
-    finally:
-        os.close(lan)
+    with iproute(path) as ip:
+        peer = {"ifname": machine.name, "net_ns_fd": path_of(layout, LAN)}
+        ip.link("add", ifname="eth0", kind="veth", address=machine.mac, peer=peer)
+        (eth0,) = ip.link_lookup(ifname="eth0")
+        own = machine.address
+        ip.addr("add", index=eth0, address=str(own.ip), prefixlen=own.network.prefixlen)
+        ip.link("set", index=eth0, state="up")
+        ip.route("add", dst="default", gateway=str(layout.gateway.ip))
     with iproute(path_of(layout, LAN)) as ip:
         (port,), (bridge,) = (ip.link_lookup(ifname=name) for name in (machine.name, BRIDGE))
         ip.link("set", index=port, master=bridge, state="up")
