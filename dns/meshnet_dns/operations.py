@@ -140,6 +140,7 @@ class ResolverOperations:
     """The resolver as a reconciler sees it (``meshnet.reconcile.Operations``)."""
 
     name = "resolver"
+    chooses = True
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / NAME

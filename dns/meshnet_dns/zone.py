@@ -94,7 +94,7 @@ def zones(snapshot: Snapshot) -> dict[NetworkId, Zone]:
 
 def _members(snapshot: Snapshot) -> dict[NetworkId, list[Endpoint]]:
     members: dict[NetworkId, list[Endpoint]] = {}
-    for endpoint in snapshot.endpoints.values():
+    for endpoint in snapshot.live_endpoints():
         for network in endpoint.addresses:
             members.setdefault(network, []).append(endpoint)
     return members

@@ -56,12 +56,12 @@ class NetworkVips:
 
 
 def backends(snapshot: Snapshot) -> Backends:
-    """Every service's ready backends on every network, in one pass over the endpoints.
+    """Every service's live, ready backends on every network, in one pass over the endpoints.
 
     The same as ``Snapshot.backends`` for each pair, which walks all endpoints for one.
     """
     found: defaultdict[tuple[ServiceId, NetworkId], list[IPv4Address]] = defaultdict(list)
-    for endpoint in snapshot.endpoints.values():
+    for endpoint in snapshot.live_endpoints():
         if endpoint.service is not None and endpoint.ready:
             for network, address in endpoint.addresses.items():
                 found[endpoint.service, network].append(address)

@@ -5,11 +5,25 @@ from __future__ import annotations
 import errno as codes
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
+
+KernelObject: TypeAlias = tuple[str | None, str]
+"""(network namespace, link): a path, None for the host's; a name, "" for all of the namespace."""
+
+E = TypeVar("E", bound="MeshnetError")
 
 
 class MeshnetError(Exception):
     """Base of all errors that meshnet expects and explains."""
+
+    about: frozenset[KernelObject] = frozenset()
+    """What of the kernel's it happened to; empty: to all that was asked for."""
+
+
+def about(error: E, *objects: KernelObject) -> E:
+    """The same error, and what it happened to; who knows best speaks first."""
+    error.about = error.about or frozenset(objects)
+    return error
 
 
 @dataclass

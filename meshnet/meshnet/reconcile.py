@@ -8,6 +8,10 @@
 A round always starts from the newest Snapshot and from what is really there, so rounds may be
 skipped, repeated and interrupted at will.
 
+One object that cannot be had (a namespace that is not read, a route of the host's in the way) fails
+by itself: its error says what it happened to, the rest is applied, and ``holds`` tells for any part
+of the state whether it is as a Snapshot wants it.
+
 Be aware: a programming error (anything but a MeshnetError) ends ``run`` and with it the process;
 supervision starts it again and the first round repairs what was left.
 """
@@ -17,12 +21,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from meshnet.errors import MeshnetError
+from meshnet.errors import KernelObject, MeshnetError
 from meshnet.model.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
@@ -37,12 +41,26 @@ O = TypeVar("O")  # noqa: E741  (observed: the letter the field uses in desired/
 C = TypeVar("C")
 
 
+Concerns: TypeAlias = Callable[[KernelObject], bool]
+"""Whether an object belongs to what somebody waits for."""
+
+
+def everything(_: KernelObject) -> bool:
+    """Concerned by any failure."""
+    return True
+
+
 class Operations(Protocol[D, O, C]):
     """One kind of state: what it should be, what it is, and how to get from one to the other."""
 
     @property
     def name(self) -> str:
         """Short name, shown by ``meshnet status``."""
+        ...
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it decides where new connections go; False: how a destination is reached."""
         ...
 
     def desired(self, snapshot: Snapshot) -> D:
@@ -53,7 +71,8 @@ class Operations(Protocol[D, O, C]):
         """What is. Blocking; reads, never changes.
 
         Raises:
-            MeshnetError: it cannot be read now.
+            MeshnetError: nothing can be read now; a single object that cannot be is an error of
+                ``apply``, so that the others are looked after.
         """
         ...
 
@@ -119,6 +138,12 @@ class Reconciler(Generic[D, O, C]):
         self._wake = asyncio.Event()
         self._poked: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self.tried: Snapshot | None = None
+        """The Snapshot of the last round, whatever came of it."""
+        self.failures: tuple[MeshnetError, ...] = ()
+        """What failed in it."""
+        self.on_round: Callable[[], None] = lambda: None
+        """Called in the event loop after each round."""
         self.status = ReconcilerStatus(operations.name, 0, 0.0, 0, 0, "")
 
     def submit(self, snapshot: Snapshot) -> None:
@@ -139,6 +164,18 @@ class Reconciler(Generic[D, O, C]):
             self._waiting.append((revision, done))
             await done
 
+    def holds(self, concerns: Concerns = everything) -> bool:
+        """Whether what ``concerns`` somebody is as ``tried`` wants it."""
+        return self.tried is not None and not self.troubles(concerns)
+
+    def troubles(self, concerns: Concerns) -> list[MeshnetError]:
+        """What failed in the last round of what ``concerns`` somebody."""
+        return [
+            error
+            for error in self.failures
+            if not error.about or any(concerns(each) for each in error.about)
+        ]
+
     async def run(self) -> None:
         """Make rounds until cancelled.
 
@@ -153,9 +190,9 @@ class Reconciler(Generic[D, O, C]):
             snapshot = self._snapshot
             if snapshot is None:
                 continue
-            failed, changes = await loop.run_in_executor(self._executor, self._round, snapshot)
-            self._note(snapshot, changes, failed)
-            if failed is None:
+            failures, changes = await loop.run_in_executor(self._executor, self._round, snapshot)
+            self._note(snapshot, changes, failures)
+            if not failures:
                 retry_s = FIRST_RETRY_S
                 pause = self._resync_s
             else:
@@ -174,9 +211,9 @@ class Reconciler(Generic[D, O, C]):
             pass
         self._wake.clear()
 
-    def _round(self, snapshot: Snapshot) -> tuple[str | None, int]:
-        """One round, in the executor's thread: (sentence of what failed, number of changes)."""
-        failed: list[str] = []
+    def _round(self, snapshot: Snapshot) -> tuple[tuple[MeshnetError, ...], int]:
+        """One round, in the executor's thread: (what failed, number of changes)."""
+        failed: tuple[MeshnetError, ...] = ()
         changes: list[C] = []
         operations = self.operations
         try:
@@ -186,20 +223,22 @@ class Reconciler(Generic[D, O, C]):
             if changes:
                 operations.apply(changes)
         except* MeshnetError as group:
-            failed = _sentences(group)
-        return ("; ".join(failed) if failed else None), len(changes)
+            failed = tuple(_single(group))
+        return failed, len(changes)
 
-    def _note(self, snapshot: Snapshot, changes: int, failed: str | None) -> None:
-        if failed is not None and failed != self.status.error:
+    def _note(self, snapshot: Snapshot, changes: int, failures: tuple[MeshnetError, ...]) -> None:
+        failed = "; ".join(dict.fromkeys(map(str, failures)))
+        if failed and failed != self.status.error:
             _log.warning("%s: %s", self.operations.name, failed)
-        revision = self.status.revision if failed is not None else snapshot.revision
+        self.tried, self.failures = snapshot, failures
+        revision = self.status.revision if failures else snapshot.revision
         self.status = ReconcilerStatus(
             name=self.operations.name,
             revision=revision,
             last_round=self._wall(),
             changes=changes,
             rounds=self.status.rounds + 1,
-            error=failed or "",
+            error=failed,
         )
         waiting, self._waiting = self._waiting, []
         for wanted, done in waiting:
@@ -207,13 +246,12 @@ class Reconciler(Generic[D, O, C]):
                 self._waiting.append((wanted, done))
             elif not done.done():
                 done.set_result(None)
+        self.on_round()
 
 
-def _sentences(group: BaseExceptionGroup[MeshnetError]) -> list[str]:
-    found: list[str] = []
+def _single(group: BaseExceptionGroup[MeshnetError]) -> Iterator[MeshnetError]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            found += _sentences(error)
+            yield from _single(error)
         else:
-            found.append(str(error))
-    return found
+            yield error

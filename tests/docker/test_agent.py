@@ -53,7 +53,7 @@ class Wires:
         assert task in self.sandboxes
         await self.gate.wait()
 
-    async def drained(self, task, /):
+    async def drained(self, task, /, within_s):
         self.log.append((task, "drained"))
 
 

@@ -56,8 +56,8 @@ class DataPlane(Protocol):
         """Returns when the kernel holds everything the task's sandbox needs."""
         ...
 
-    async def drained(self, task: TaskId, /) -> None:
-        """Returns when every node knows that the endpoint is no backend any more."""
+    async def drained(self, task: TaskId, /, within_s: float) -> None:
+        """Returns when no node chooses what was withdrawn any more, or after ``within_s``."""
         ...
 
 
@@ -256,7 +256,7 @@ class Worker:
             self._publish(ready=True)
         elif action is Action.DRAIN:
             self._host.dataplane.endpoint(self._id, self._endpoint(ready=False))
-            await self._host.dataplane.drained(self._id)
+            await self._host.dataplane.drained(self._id, self.view.grace_s)
             self._see(published=False)
         elif action is Action.STOP:
             self._see(stopping_since=loop.time())

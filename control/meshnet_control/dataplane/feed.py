@@ -3,40 +3,43 @@
 ```
  Assignments ─┐                      ┌─> overlay   ─┐
  gossip ──────┼─> snapshot.build() ─┼─> gwbridge   ├─ kernel thread
- sandboxes ───┘     Snapshot n       ├─> lb (nft)  ─┘
-                                     └─> resolver ─── resolver thread
+ host probe ──┤     Snapshot n       ├─> lb (nft)  ─┘
+ sandboxes ───┘                      └─> resolver ─── resolver thread
+                                             │ after each round: who waits looks again
+        gossip <── epochs that are applied ──┘
 ```
 
 One asyncio loop owns the inputs; whatever changes, the next Snapshot is made once, at the end of
 the loop's turn. Withdrawals are acknowledged: every node gossips the epoch of each peer's endpoints
-that its kernel has applied, so ``drained`` knows when the last node stopped sending.
+that it chooses from, so ``drained`` knows when the last node stopped sending.
+
+Be aware: an epoch begins at the time of the process's start, so that what others acknowledged to an
+earlier process is never taken for an answer to this one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgpack
 
 from meshnet.gossip.members import Member
+from meshnet.kernel.netns import NETNS_DIR
 from meshnet.model.ids import NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
-from meshnet_control.dataplane import snapshot
+from meshnet_control.dataplane import concerns, known_records, liveness, snapshot
+from meshnet_control.dataplane.known_records import APPLIED_KEY, EPOCH_KEY
 
 _log = logging.getLogger(__name__)
-
-EPOCH_KEY: Final = "epoch"
-"""Gossip record: how often this node's endpoints changed."""
-APPLIED_KEY: Final = "applied"
-"""Gossip record: epoch of each node's endpoints that our kernel holds."""
-DRAIN_S: Final = 3.0
-"""Longest wait for acknowledgements; a node that is stuck must not keep a task from stopping."""
 
 
 class Gossip(Protocol):
@@ -54,9 +57,21 @@ class Gossip(Protocol):
         """Changes one of our records."""
         ...
 
+
+class Probe(Protocol):
+    """What the data plane needs to know of hosts (meshnet.kernel.host_probe.HostProbe)."""
+
     @property
-    def synced(self) -> bool:
-        """Has exchanged state with a peer."""
+    def answering(self) -> Mapping[NodeId, bool]:
+        """Node -> whether its host answers; a node that is not in it is not known (yet)."""
+        ...
+
+    def watch(self, hosts: Mapping[NodeId, IPv4Address]) -> None:
+        """Ask exactly these from now on."""
+        ...
+
+    async def close(self) -> None:
+        """Stop asking."""
         ...
 
 
@@ -66,29 +81,44 @@ class DataPlane:
     Args:
         self_id: this node.
         reconcilers: all of them get every Snapshot.
+        probe: makes what asks the hosts of silent daemons; gets what to call with its news.
         on_snapshot: called with each new Snapshot (watchers follow the namespaces in it).
+        netns_dir: where the networks' namespaces are named.
+        wall: Unix time in seconds; the first epoch.
     """
 
     def __init__(
         self,
         self_id: NodeId,
         reconcilers: Sequence[Reconciler[Any, Any, Any]],
+        probe: Callable[[Callable[[], None]], Probe],
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
+        *,
+        netns_dir: Path = NETNS_DIR,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._self_id = self_id
         self._reconcilers = tuple(reconcilers)
+        self._probe = probe(self.changed)
         self._on_snapshot = on_snapshot
+        self._netns_dir = netns_dir
         self._gossip: Gossip | None = None
         self._assignments: pb.Assignments | None = None
+        self._known: known_records.Records = {}
         self._sandboxes: dict[TaskId, Sandbox] = {}
         self._endpoints: dict[TaskId, Endpoint] = {}
         self._gwbridge: Gwbridge | None = None
-        self._epoch = 0
+        self._epoch = int(wall() * 1000)
         self._adopted = False
+        self._impatient: asyncio.TimerHandle | None = None
+        self._patient = True
         self._scheduled = False
+        self._closed = False
         self._changed = asyncio.Event()
-        self._acks: set[asyncio.Task[None]] = set()
+        self._acknowledged: dict[NodeId, int] = {}
         self.snapshot = Snapshot(revision=0, self_id=self_id, complete=False)
+        for reconciler in self._reconcilers:
+            reconciler.on_round = self._round_made
 
     # ---- inputs ----
 
@@ -96,35 +126,45 @@ class DataPlane:
         """Gives the data plane its gossip and the local engine's bridge; call once."""
         self._gossip, self._gwbridge = gossip, gwbridge
         gossip.set_record(gossip_records.NODE_KEY, gossip_records.encode_node(underlay_mtu))
-        gossip.set_record(EPOCH_KEY, msgpack.packb(self._epoch))
 
     def assignments(self, assignments: pb.Assignments) -> None:
         """Everything the managers said so far, merged."""
         self._assignments = assignments
-        self._schedule()
+        self.changed()
 
     def gossip_changed(self) -> None:
         """Members or records are new."""
-        self._schedule()
+        self.changed()
+
+    def changed(self) -> None:
+        """Something that a Snapshot is made of is new: make the next one soon."""
+        if not (self._scheduled or self._closed):
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._rebuild)
 
     def adopted(self) -> None:
         """The agent has found every container that survived a restart of this process."""
+        if self._adopted or self._closed:
+            return
         self._adopted = True
-        self._schedule()
+        loop = asyncio.get_running_loop()
+        self._impatient = loop.call_later(liveness.PATIENCE_S, self._lose_patience)
+        self._tell_epoch()
+        self.changed()
 
     def sandbox_added(self, sandbox: Sandbox) -> None:
         """A container of ours has a network namespace."""
         self._sandboxes[sandbox.task] = sandbox
-        self._schedule()
+        self.changed()
 
     def sandbox_removed(self, task: TaskId) -> None:
         """A container of ours is gone."""
         if self._sandboxes.pop(task, None) is not None:
-            self._schedule()
+            self.changed()
 
     def endpoint(self, task: TaskId, endpoint: Endpoint | None) -> None:
         """What this node says of one of its endpoints; None: it is gone."""
-        if self._endpoints.get(task) == endpoint or self._gossip is None:
+        if self._endpoints.get(task) == endpoint or self._gossip is None or self._closed:
             return
         if endpoint is None:
             del self._endpoints[task]
@@ -133,63 +173,111 @@ class DataPlane:
         value = gossip_records.encode_endpoint(endpoint) if endpoint is not None else None
         self._gossip.set_record(gossip_records.endpoint_key(task), value)
         self._epoch += 1
-        self._gossip.set_record(EPOCH_KEY, msgpack.packb(self._epoch))
-        self._schedule()
+        if self._adopted:
+            self._tell_epoch()
+        self.changed()
 
     # ---- waiting ----
 
     async def ready(self, task: TaskId) -> None:
         """Returns when the kernel holds everything the task's sandbox needs."""
-        while task not in self.snapshot.sandboxes:
+        while not self._is_ready(task):
             await self._next_change()
-        revision = self.snapshot.revision
-        await asyncio.gather(*(r.applied(revision) for r in self._reconcilers))
 
-    async def drained(self, _task: TaskId) -> None:
-        """Returns when every live node has applied what we last said of our endpoints.
+    def trouble(self, task: TaskId) -> str:
+        """Why the task's sandbox is not ready, one sentence for each reason; empty: nothing failed.
 
-        Waits no longer than DRAIN_S.
+        It may be that nothing failed and it is not ready yet.
+        """
+        sandbox = self._sandboxes.get(task)
+        if sandbox is None:
+            return ""
+        needs = concerns.of_sandbox(sandbox, self._netns_dir)
+        errors = [error for r in self._reconcilers for error in r.troubles(needs)]
+        return "; ".join(dict.fromkeys(map(str, errors)))
+
+    async def drained(self, task: TaskId, within_s: float) -> None:
+        """Returns when no node chooses what we withdrew any more.
+
+        Args:
+            task: whose endpoint was withdrawn, for the log.
+            within_s: longest wait, seconds: how long the task may take to stop.
         """
         epoch = self._epoch
         try:
-            async with asyncio.timeout(DRAIN_S):
-                while not self._acknowledged(epoch):
+            async with asyncio.timeout(within_s):
+                while self.unaware(epoch):
                     await self._next_change()
         except TimeoutError:
-            _log.warning("not every node acknowledged that task %s is withdrawn", _task)
+            names = ", ".join(self._hostname(node) for node in self.unaware(epoch))
+            _log.warning("task %s stops although it may still be chosen by %s", task, names)
+
+    def unaware(self, epoch: int) -> list[NodeId]:
+        """Nodes that may still choose what we withdrew with ``epoch``, ascending."""
+        if self._gossip is None:
+            return []
+        told = self._gossip.records()
+        gone = self._gone()
+        return sorted(
+            node
+            for node in self.snapshot.nodes
+            if node not in gone and known_records.applied(told, node).get(self._self_id, 0) < epoch
+        )
 
     async def settled(self) -> None:
         """Returns when the newest Snapshot is in the kernel."""
         await asyncio.gather(*(r.applied(self.snapshot.revision) for r in self._reconcilers))
 
+    # ---- ending ----
+
+    async def empty(self) -> None:
+        """Takes everything of ours from this host; no Snapshot follows.
+
+        Returns when it is done; bound the wait.
+        """
+        self._stop()
+        revision = self.snapshot.revision + 1
+        self.snapshot = Snapshot(revision=revision, self_id=self._self_id, complete=True)
+        for reconciler in self._reconcilers:
+            reconciler.submit(self.snapshot)
+        await self.settled()
+
     async def close(self) -> None:
-        """Stops waiting for acknowledgements; the kernel is left as it is."""
-        for task in list(self._acks):
-            task.cancel()
-        await asyncio.gather(*self._acks, return_exceptions=True)
+        """No Snapshot follows; the kernel is left as it is."""
+        self._stop()
+        await self._probe.close()
 
     # ---- inside ----
 
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._rebuild)
+    def _stop(self) -> None:
+        self._closed = True
+        if self._impatient is not None:
+            self._impatient.cancel()
+
+    def _lose_patience(self) -> None:
+        self._patient = False
+        self.changed()
 
     def _rebuild(self) -> None:
         self._scheduled = False
-        if self._assignments is None or self._gossip is None:
+        if self._assignments is None or self._gossip is None or self._closed:
             return
-        members, known = self._gossip.members(), self._gossip.records()
-        alone = all(node.id == self._self_id for node in self._assignments.nodes)
+        members = self._gossip.members()
+        nodes = {NodeId(node.id): node.addr for node in self._assignments.nodes if node.addr}
+        others = nodes.keys() - {self._self_id}
+        self._known = known_records.remembered(self._known, self._gossip.records(), nodes)
+        self._probe.watch(
+            {node: IPv4Address(nodes[node]) for node in liveness.doubtful(others, members)}
+        )
         fresh = snapshot.build(
             revision=self.snapshot.revision,
             self_id=self._self_id,
             assignments=self._assignments,
-            members=members,
-            records=known,
+            gone=self._gone() & others,
+            records=self._known,
             sandboxes=self._sandboxes,
             gwbridge=self._gwbridge,
-            complete=self._adopted and (self._gossip.synced or alone),
+            complete=self.snapshot.complete or self._is_complete(others, members),
             before=self.snapshot.networks,
         )
         if fresh != self.snapshot:
@@ -197,33 +285,68 @@ class DataPlane:
             self._on_snapshot(self.snapshot)
             for reconciler in self._reconcilers:
                 reconciler.submit(self.snapshot)
-        self._acknowledge(known)
         self._notify()
 
-    def _acknowledge(self, known: Mapping[tuple[NodeId, str], bytes]) -> None:
-        """Once the kernel holds this Snapshot, say which epochs it came from."""
-        epochs = {owner: _number(v) for (owner, key), v in known.items() if key == EPOCH_KEY}
-        revision = self.snapshot.revision
+    def _is_complete(self, others: Set[NodeId], members: Mapping[NodeId, Member]) -> bool:
+        """Whether we know as much as the process before us did."""
+        spoke = known_records.epochs(self._known).keys()
+        all_spoke = liveness.all_spoke(others, members, self._probe.answering, spoke)
+        return self._adopted and (all_spoke or not self._patient)
 
-        async def say() -> None:
-            await asyncio.gather(*(r.applied(revision) for r in self._reconcilers))
-            if self._gossip is not None:
-                value = msgpack.packb(dict(sorted(epochs.items())))
-                self._gossip.set_record(APPLIED_KEY, value)
-                self._notify()
-
-        task = asyncio.get_running_loop().create_task(say())
-        self._acks.add(task)
-        task.add_done_callback(self._acks.discard)
-
-    def _acknowledged(self, epoch: int) -> bool:
-        if self._gossip is None:
-            return True
-        known = self._gossip.records()
-        return all(
-            _applied(known.get((node, APPLIED_KEY), b"")).get(self._self_id, 0) >= epoch
-            for node in self.snapshot.nodes
+    def _gone(self) -> frozenset[NodeId]:
+        """Nodes of which nothing serves or sends any more."""
+        if self._assignments is None or self._gossip is None:
+            return frozenset()
+        members, answering = self._gossip.members(), self._probe.answering
+        nodes = (NodeId(node.id) for node in self._assignments.nodes)
+        return frozenset(
+            n for n in nodes if liveness.is_gone(members.get(n), answering=answering.get(n))
         )
+
+    def _is_ready(self, task: TaskId) -> bool:
+        sandbox = self._sandboxes.get(task)
+        if sandbox is None:
+            return False
+        needs = concerns.of_sandbox(sandbox, self._netns_dir)
+        return all(
+            r.tried is not None and r.tried.sandboxes.get(task) == sandbox and r.holds(needs)
+            for r in self._reconcilers
+        )
+
+    def _round_made(self) -> None:
+        """A reconciler has news for whoever waits, here or on another node."""
+        self._acknowledge()
+        self._notify()
+
+    def _acknowledge(self) -> None:
+        """Say which epochs of our peers' endpoints we choose from."""
+        if self._gossip is None or self._closed:
+            return
+        choosing = [r for r in self._reconcilers if r.operations.chooses]
+        tried = [r.tried for r in choosing if r.tried is not None and r.tried.complete]
+        if len(tried) < len(choosing) or not tried:
+            return
+        fresh = {
+            peer: epoch
+            for peer, epoch in min(tried, key=lambda each: each.revision).epochs.items()
+            if all(
+                not r.failures or r.holds(concerns.of_peer(peer, each))
+                for r, each in zip(choosing, tried, strict=True)
+            )
+        }
+        all_said = sorted({**self._acknowledged, **fresh}.items())
+        said = {peer: epoch for peer, epoch in all_said if peer in self.snapshot.nodes}
+        if said != self._acknowledged:
+            self._acknowledged = said
+            self._gossip.set_record(APPLIED_KEY, msgpack.packb(said))
+
+    def _tell_epoch(self) -> None:
+        if self._gossip is not None:
+            self._gossip.set_record(EPOCH_KEY, msgpack.packb(self._epoch))
+
+    def _hostname(self, node: NodeId) -> str:
+        known = self.snapshot.nodes.get(node)
+        return known.hostname if known is not None else node
 
     def _notify(self) -> None:
         # Whoever waits holds the old event; a check and the next wait never miss a change between.
@@ -232,19 +355,3 @@ class DataPlane:
 
     async def _next_change(self) -> None:
         await self._changed.wait()
-
-
-def _number(value: bytes) -> int:
-    try:
-        number = msgpack.unpackb(value)
-    except (ValueError, msgpack.UnpackException):
-        return 0
-    return number if isinstance(number, int) else 0
-
-
-def _applied(value: bytes) -> dict[NodeId, int]:
-    try:
-        applied = msgpack.unpackb(value)
-    except (ValueError, msgpack.UnpackException):
-        return {}
-    return applied if isinstance(applied, dict) else {}

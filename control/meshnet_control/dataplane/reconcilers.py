@@ -1,6 +1,7 @@
 """The reconcilers of a host, their threads and what wakes them: the kernel's side of a node.
 
 ```
+ host probe ──> DataPlane
  DataPlane ── Snapshot ──> Reconciler overlay, gwbridge, lb    one kernel thread (setns is safe)
                       └──> Reconciler resolver                 a thread of its own: it may wait
  Watchers ── an event ──> poke
@@ -16,12 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.kernel.events import Watchers
+from meshnet.kernel.host_probe import HostProbe
 from meshnet.kernel.netns import NETNS_DIR
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NodeId
-from meshnet.model.snapshot import Snapshot
 from meshnet.overlay.desired import netns_name
 from meshnet.overlay.operations import OverlayOperations
 from meshnet.reconcile import Operations, Reconciler, ReconcilerStatus
@@ -56,7 +58,6 @@ class NodeReconcilers:
     """
 
     def __init__(self, node_id: NodeId, run_dir: Path, spawn: Spawn) -> None:
-        self._node_id = node_id
         self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._dns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resolver")
         self._in_kernel = [Reconciler(each, self._kernel) for each in kernel_operations()]
@@ -64,7 +65,12 @@ class NodeReconcilers:
         self._reconcilers = (*self._in_kernel, self._resolver)
         self._watchers = Watchers(self._changed)
         self._watching = asyncio.Event()
-        self.dataplane = DataPlane(node_id, self._reconcilers, lambda _: self._watching.set())
+        self.dataplane = DataPlane(
+            node_id,
+            self._reconcilers,
+            lambda news: HostProbe(GOSSIP_PORT, news),
+            lambda _: self._watching.set(),
+        )
         self._tasks = [spawn(r.run(), r.operations.name) for r in self._reconcilers]
         self._tasks.append(spawn(self._watch(), "watch namespaces"))
 
@@ -75,13 +81,9 @@ class NodeReconcilers:
 
     async def empty(self) -> bool:
         """Remove everything of ours from this host; False: not all of it could be in time."""
-        last = self.dataplane.snapshot.revision + 1
-        nothing = Snapshot(revision=last, self_id=self._node_id, complete=True)
-        for reconciler in self._reconcilers:
-            reconciler.submit(nothing)
         try:
             async with asyncio.timeout(_EMPTY_S):
-                await asyncio.gather(*(r.applied(last) for r in self._reconcilers))
+                await self.dataplane.empty()
         except TimeoutError:
             return False
         return True
@@ -90,8 +92,8 @@ class NodeReconcilers:
         """Stop; the kernel stays as it is."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.dataplane.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._watchers.close()
         loop = asyncio.get_running_loop()
         for reconciler in self._in_kernel:

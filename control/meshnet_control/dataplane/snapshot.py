@@ -1,18 +1,17 @@
 """Joins what managers say (Assignments) and what nodes say (gossip) into one Snapshot. Pure.
 
-An endpoint is in the Snapshot only while its node takes part in gossip and the managers know the
-node: this one rule is why nothing points at a dead node.
+A node and its endpoints are in the Snapshot for as long as the managers know the node: the way to
+what runs on it stays whatever becomes of its daemon. Whether they are chosen is ``Node.live``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from types import MappingProxyType
 from typing import cast
 
-from meshnet.gossip.members import Member
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import (
     Endpoint,
@@ -27,6 +26,7 @@ from meshnet.model.snapshot import (
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.published_ports import ports_of
+from meshnet_control.dataplane import known_records
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 
@@ -72,7 +72,7 @@ def build(
     revision: int,
     self_id: NodeId,
     assignments: pb.Assignments,
-    members: Mapping[NodeId, Member],
+    gone: Set[NodeId] = frozenset(),
     records: Mapping[tuple[NodeId, str], bytes],
     sandboxes: Mapping[TaskId, Sandbox],
     gwbridge: Gwbridge | None,
@@ -85,8 +85,8 @@ def build(
         revision: number of the new Snapshot.
         self_id: this node.
         assignments: everything the managers said, merged.
-        members: gossip's view of the members.
-        records: gossip records of the members that take part.
+        gone: nodes that nothing is chosen of (``liveness.is_gone``).
+        records: what each node last said (``known_records.remembered``).
         sandboxes: containers on this node that we wire.
         gwbridge: docker_gwbridge as the local engine made it.
         complete: both sources have spoken since the process started.
@@ -104,9 +104,10 @@ def build(
             ingress_address=IPv4Interface(node.ingress_address).ip
             if node.ingress_address
             else None,
+            live=node.id == self_id or node.id not in gone,
         )
         for node in assignments.nodes
-        if node.addr and (node.id == self_id or _takes_part(members, NodeId(node.id)))
+        if node.addr
     }
     found = [network_of(network) for network in assignments.networks]
     networks = {network.id: network for network in found if network is not None}
@@ -126,6 +127,7 @@ def build(
         sandboxes=dict(sandboxes),
         gwbridge=gwbridge,
         complete=complete,
+        epochs=known_records.epochs(records),
     )
 
 
@@ -139,11 +141,6 @@ def _still_used(
     vnis = {network.vni for network in now.values()}
     left = (before[network] for network in sorted(used & before.keys() - now.keys()))
     return {network.id: network for network in left if network.vni not in vnis}
-
-
-def _takes_part(members: Mapping[NodeId, Member], node: NodeId) -> bool:
-    member = members.get(node)
-    return member is not None and member.counted
 
 
 def numbered(snapshot: Snapshot, revision: int) -> Snapshot:

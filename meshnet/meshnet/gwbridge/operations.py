@@ -61,6 +61,7 @@ class GwbridgeOperations:
     """
 
     name = "gwbridge"
+    chooses = False
 
     def __init__(self, host_netns: str | None = None) -> None:
         self._rtnl = RtnlClient(host_netns)

@@ -260,6 +260,7 @@ class NftOperations:
     """
 
     name = "lb"
+    chooses = True
 
     def __init__(self, sources: Sequence[Source], *, host_netns: str | None = None) -> None:
         """Nothing is opened yet.

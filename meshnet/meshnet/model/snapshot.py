@@ -4,12 +4,16 @@ Managers say configuration (services, networks, VIPs, addresses, published ports
 liveness (which endpoint runs where and is ready). ``meshnet_control.dataplane.snapshot`` joins both
 into a Snapshot; every reconciler derives its desired state from it and from nothing else.
 
-Be aware: endpoints of dead nodes are not in a Snapshot. What is not here must not be in the kernel.
+Reachability outlives liveness: nodes and endpoints are in a Snapshot until the managers remove the
+node or the node the endpoint, so whatever is there can be reached. What *choices* are made of, the
+backends and the names, follows liveness: ``live_endpoints``.
+
+Be aware: what is not here must not be in the kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from typing import Final, Literal
@@ -25,7 +29,7 @@ VXLAN_PORT: Final = 4789
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A live member of the cluster, this node included."""
+    """A node of the cluster as the managers know it, this one included."""
 
     id: NodeId
     hostname: str
@@ -35,6 +39,8 @@ class Node:
     """MTU of the interface that carries ``vtep``, bytes."""
     ingress_address: IPv4Address | None = None
     """Address of the node's gateway on the ingress network; its MAC is ``mac_of`` of it."""
+    live: bool = True
+    """False: nothing that runs there is chosen from here; how to reach it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,7 @@ class Snapshot:
         self_id: this node.
         complete: manager's assignments and a first gossip exchange are both in. Until then
             nothing may be removed from the kernel: a restart must not wipe live state.
+        epochs: node -> how often its endpoints had changed when they were as they are here.
     """
 
     revision: int
@@ -144,6 +151,7 @@ class Snapshot:
     sandboxes: Mapping[TaskId, Sandbox] = field(default_factory=dict)
     gwbridge: Gwbridge | None = None
     complete: bool = True
+    epochs: Mapping[NodeId, int] = field(default_factory=dict)
 
     @property
     def ingress(self) -> Network | None:
@@ -159,12 +167,17 @@ class Snapshot:
             return network.mtu
         return min((node.underlay_mtu for node in self.nodes.values()), default=1500) - 50
 
+    def live_endpoints(self) -> Iterator[Endpoint]:
+        """Endpoints that may be chosen: those of nodes that are not known to be gone."""
+        gone = {node.id for node in self.nodes.values() if not node.live}
+        return (each for each in self.endpoints.values() if each.node not in gone)
+
     def backends(self, service: ServiceId, network: NetworkId) -> tuple[IPv4Address, ...]:
-        """Addresses of the ready endpoints of ``service`` on ``network``, ascending."""
+        """Addresses of the live, ready endpoints of ``service`` on ``network``, ascending."""
         return tuple(
             sorted(
                 endpoint.addresses[network]
-                for endpoint in self.endpoints.values()
+                for endpoint in self.live_endpoints()
                 if endpoint.service == service and endpoint.ready and network in endpoint.addresses
             )
         )
@@ -174,10 +187,11 @@ class Snapshot:
     ) -> Mapping[MacAddress, tuple[IPv4Address, IPv4Address]]:
         """Every MAC on ``network`` that lives on another node: MAC -> (overlay address, VTEP).
 
-        Ingress gateways of other nodes count as endpoints of the ingress network.
+        Ingress gateways of other nodes count as endpoints of the ingress network. An address that
+        two endpoints claim belongs to the one whose node is live, then to the one that is ready.
         """
         found: dict[MacAddress, tuple[IPv4Address, IPv4Address]] = {}
-        for endpoint in self.endpoints.values():
+        for endpoint in sorted(self.endpoints.values(), key=self._claim):
             node = self.nodes.get(endpoint.node)
             if node is None or endpoint.node == self.self_id or network not in endpoint.addresses:
                 continue
@@ -188,3 +202,8 @@ class Snapshot:
                 if node.id != self.self_id and node.ingress_address is not None:
                     found[mac_of(node.ingress_address)] = (node.ingress_address, node.vtep)
         return found
+
+    def _claim(self, endpoint: Endpoint) -> tuple[bool, bool, NodeId, TaskId]:
+        """How good an endpoint's claim on its addresses is; the greatest wins."""
+        node = self.nodes.get(endpoint.node)
+        return node is not None and node.live, endpoint.ready, endpoint.node, endpoint.task

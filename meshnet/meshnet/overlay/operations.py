@@ -72,6 +72,7 @@ class OverlayOperations:
     """
 
     name = "overlay"
+    chooses = False
 
     def __init__(self, host_netns: str | None = None, netns_dir: Path = netns.NETNS_DIR) -> None:
         self._rtnl = RtnlClient(host_netns)

@@ -1,4 +1,4 @@
-"""Assignments and gossip joined into a Snapshot: nothing of a dead node is ever in it."""
+"""Assignments and gossip joined into a Snapshot: all can be reached, the live are chosen."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet.gossip.members import Member, State
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.snapshot import Endpoint, Network, Sandbox
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.dataplane import snapshot
+from meshnet_dns.zone import zones
+from meshnet_lb import service as lb
 
 NET, SERVICE = NetworkId("net1"), ServiceId("svc1")
 SELF = NodeId("n0")
@@ -60,16 +61,12 @@ def _records(endpoints: list[Endpoint]) -> dict[tuple[NodeId, str], bytes]:
     }
 
 
-def _build(states: list[State], endpoints: list[Endpoint], **more):
-    members = {
-        NodeId(f"n{i}"): Member(NodeId(f"n{i}"), (f"192.168.0.{i + 1}", 7946), 1, state, 0.0)
-        for i, state in enumerate(states)
-    }
+def _build(nodes: int, endpoints: list[Endpoint], **more):
     return snapshot.build(
         revision=1,
         self_id=SELF,
-        assignments=_assignments(len(states)),
-        members=members,
+        assignments=_assignments(nodes),
+        gone=more.get("gone", frozenset()),
         records=_records(endpoints) | more.get("records", {}),
         sandboxes=more.get("sandboxes", {}),
         gwbridge=None,
@@ -78,20 +75,41 @@ def _build(states: list[State], endpoints: list[Endpoint], **more):
     )
 
 
-@given(st.lists(st.sampled_from(list(State)), min_size=1, max_size=6))
-def test_only_members_that_take_part_are_in_it(states):
-    states[0] = State.ALIVE
-    snapshot = _build(states, [_endpoint(i) for i in range(len(states))])
-    counted = {f"n{i}" for i, s in enumerate(states) if s in {State.ALIVE, State.SUSPECT}}
-    assert set(snapshot.nodes) == counted
-    assert {e.node for e in snapshot.endpoints.values()} == counted
+@given(st.sets(st.integers(0, 5).map(lambda i: NodeId(f"n{i}"))))
+def test_all_that_the_managers_know_can_be_reached_and_only_what_is_not_gone_is_chosen(gone):
+    snapshot = _build(6, [_endpoint(i) for i in range(6)], gone=gone)
+    everyone = _build(6, list(snapshot.endpoints.values()))
+    assert snapshot.remote_macs(NET) == everyone.remote_macs(NET)
     assert {str(vtep) for _, vtep in snapshot.remote_macs(NET).values()} == {
-        f"192.168.0.{int(n[1:]) + 1}" for n in counted - {"n0"}
+        f"192.168.0.{i + 1}" for i in range(1, 6)
     }
+    chosen = {i for i in range(6) if i == 0 or f"n{i}" not in gone}
+    addresses = tuple(IPv4Address(f"10.0.1.{i + 10}") for i in sorted(chosen))
+    assert snapshot.backends(SERVICE, NET) == addresses
+    assert lb.backends(snapshot) == {(SERVICE, NET): addresses}
+    named = zones(snapshot)[NET].names
+    assert named["tasks.server"] == addresses
+    assert {f"server.{i}.t{i}" in named for i in chosen} == {True}
+    assert not any(f"server.{i}.t{i}" in named for i in set(range(6)) - chosen)
+
+
+def test_what_a_node_said_goes_when_the_managers_remove_the_node():
+    snapshot = _build(2, [_endpoint(i) for i in range(3)])
+    assert {e.node for e in snapshot.endpoints.values()} == {"n0", "n1"}
+
+
+def test_an_address_that_two_claim_leads_to_the_one_that_is_there():
+    a, b = _endpoint(1), _endpoint(2)
+    same = {NET: IPv4Address("10.0.1.99")}
+    both = [replace(a, addresses=same), replace(b, addresses=same)]
+    for gone, vtep in (("n1", "192.168.0.3"), ("n2", "192.168.0.2")):
+        for order in (both, both[::-1]):
+            found = _build(3, order, gone={NodeId(gone)}).remote_macs(NET)
+            assert [str(at) for _, at in found.values()] == [vtep]
 
 
 def test_service_network_and_ports():
-    snapshot = _build([State.ALIVE, State.ALIVE], [_endpoint(0), _endpoint(1, ready=False)])
+    snapshot = _build(2, [_endpoint(0), _endpoint(1, ready=False)])
     service = snapshot.services[SERVICE]
     assert (service.vips, service.aliases) == ({NET: IPv4Address("10.0.1.2")}, {NET: ("s",)})
     assert (service.ports[0].protocol, service.ports[0].mode) == ("tcp", "ingress")
@@ -107,18 +125,18 @@ def test_a_removed_network_stays_until_its_last_container_is_gone():
     task = TaskId("t1")
     address = IPv4Interface("10.0.9.7/24")
     stopping = {task: Sandbox(task, "/run/x", ((removed.id, address),), None)}
-    known = _build([State.ALIVE], []).networks
+    known = _build(1, []).networks
     more = {"before": {**known, removed.id: removed}}
-    assert _build([State.ALIVE], [], sandboxes=stopping, **more).networks == more["before"]
-    assert _build([State.ALIVE], [], **more).networks == known
+    assert _build(1, [], sandboxes=stopping, **more).networks == more["before"]
+    assert _build(1, [], **more).networks == known
     taken = replace(removed, vni=next(iter(known.values())).vni)
     more = {"before": {**known, removed.id: taken}}
-    assert _build([State.ALIVE], [], sandboxes=stopping, **more).networks == known
+    assert _build(1, [], sandboxes=stopping, **more).networks == known
 
 
 def test_mtu_is_the_lowest_underlay_minus_50():
     low = {(NodeId("n1"), gossip_records.NODE_KEY): gossip_records.encode_node(1400)}
-    snapshot = _build([State.ALIVE, State.ALIVE], [], records=low)
+    snapshot = _build(2, [], records=low)
     assert snapshot.mtu_of(snapshot.networks[NET]) == 1350
 
 

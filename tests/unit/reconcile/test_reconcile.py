@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
+from virtual_time import Inline, VirtualLoop
 
-from meshnet.errors import CapacityError, KernelError
+from meshnet.errors import CapacityError, KernelError, about
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
 from meshnet.reconcile import Reconciler
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time stands still while something can run and jumps to the next timer when nothing can."""
-
-    now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
-
-
-class Inline(Executor):
-    """Runs work where it is submitted."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - handed on whole
-            done.set_exception(error)
-        return done
 
 
 class Numbers:
     """One number should be in the world: the revision of the Snapshot."""
 
     name = "numbers"
+    chooses = False
 
     def __init__(self) -> None:
         self.world: set[int] = set()
@@ -166,3 +141,39 @@ def test_a_programming_error_ends_the_loop():
 
     with pytest.raises(ZeroDivisionError):
         play(scene)
+
+
+def test_one_object_that_fails_holds_up_only_what_it_concerns():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        error = about(KernelError("add", "eth0", 16), ("/run/a", "eth0"))
+        numbers.fails = [ExceptionGroup("", [error])]
+        assert not reconciler.holds(lambda _: False), "no round yet"
+        rounds = []
+        reconciler.on_round = lambda: rounds.append(reconciler.holds())
+        reconciler.submit(snapshot(1))
+        await asyncio.sleep(0.01)
+        assert reconciler.tried == snapshot(1)
+        assert reconciler.status.revision == 0
+        assert not reconciler.holds(lambda what: what[0] == "/run/a")
+        assert reconciler.holds(lambda what: what[0] == "/run/b")
+        await reconciler.applied(1)
+        assert reconciler.holds()
+        assert rounds == [False, True]
+
+    play(scene)
+
+
+def test_an_error_that_says_nothing_of_objects_concerns_all():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        numbers.fails = [KernelError("dump", "host", 16)]
+        reconciler.submit(snapshot(1))
+        await asyncio.sleep(0.01)
+        assert not reconciler.holds(lambda _: False)
+
+    play(scene)
+
+
+def test_who_knows_what_an_error_is_about_speaks_first():
+    error = about(about(KernelError("add", "eth0", 16), (None, "eth0")), ("/run/a", ""))
+    assert error.about == {(None, "eth0")}
+    assert KernelError("add", "eth0", 16).about == frozenset()

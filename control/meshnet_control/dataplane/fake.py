@@ -1,0 +1,178 @@
+"""What a DataPlane stands on, in memory: gossip of some nodes, hosts that answer, a kernel.
+
+For tests and for looking at decisions without a machine. ``FakeKernel`` keeps what new connections
+are led to in each namespace, as nftables does, and fails for the objects that it is told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from typing import TypeAlias
+
+from meshnet.errors import KernelError, KernelObject, MeshnetError, about
+from meshnet.gossip.members import Member, State
+from meshnet.model.ids import NetworkId, NodeId
+from meshnet.model.snapshot import Snapshot
+
+Led: TypeAlias = frozenset[str]
+"""Backends: ``<service> <address>``."""
+
+
+class GossipRoom:
+    """The gossip of all nodes: what one says, the others know at once."""
+
+    def __init__(self) -> None:
+        self.members: dict[NodeId, Member] = {}
+        self.records: dict[tuple[NodeId, str], bytes] = {}
+        self.listeners: dict[NodeId, Callable[[], None]] = {}
+
+    def enter(self, node: NodeId, changed: Callable[[], None] = lambda: None) -> FakeGossip:
+        """The gossip of a node whose process starts: what it said before is forgotten."""
+        self.records = {place: v for place, v in self.records.items() if place[0] != node}
+        self.listeners[node] = changed
+        self.judge(node, State.ALIVE)
+        return FakeGossip(self, node)
+
+    def judge(self, node: NodeId, state: State) -> None:
+        """All take ``node`` for ``state``."""
+        known = self.members.get(node) or Member(node, ("192.0.2.1", 7946), 1, state, 0.0)
+        self.members[node] = replace(known, state=state)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell all that something is new."""
+        for changed in self.listeners.values():
+            changed()
+
+
+class FakeGossip:
+    """One node's view of the room (``feed.Gossip``)."""
+
+    def __init__(self, room: GossipRoom, node: NodeId) -> None:
+        self._room, self._node = room, node
+        self.writes: list[str] = []
+        """Keys, in the order in which they were set."""
+
+    def members(self) -> Mapping[NodeId, Member]:
+        """Every member known."""
+        return self._room.members
+
+    def records(self) -> Mapping[tuple[NodeId, str], bytes]:
+        """Records of the members that take part."""
+        counted = {node for node, member in self._room.members.items() if member.counted}
+        return {place: v for place, v in self._room.records.items() if place[0] in counted}
+
+    def set_record(self, key: str, value: bytes | None) -> None:
+        """Changes one of our records."""
+        self.writes.append(key)
+        if value is None:
+            self._room.records.pop((self._node, key), None)
+        else:
+            self._room.records[self._node, key] = value
+        self._room.tell()
+
+
+class FakeProbe:
+    """Hosts that answer or not, as it is told (``feed.Probe``)."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._answers: dict[NodeId, bool] = {}
+        self.asked: frozenset[NodeId] = frozenset()
+        self.closed = False
+
+    @property
+    def answering(self) -> Mapping[NodeId, bool]:
+        """Node -> whether its host answers, of those that are asked."""
+        return {node: said for node, said in self._answers.items() if node in self.asked}
+
+    def watch(self, hosts: Mapping[NodeId, IPv4Address]) -> None:
+        """Ask exactly these from now on."""
+        self.asked = frozenset(hosts)
+
+    def answer(self, node: NodeId, *, answering: bool) -> None:
+        """A host answers from now on, or does not."""
+        self._answers[node] = answering
+        self._on_change()
+
+    async def close(self) -> None:
+        """Stop asking."""
+        self.closed = True
+
+
+@dataclass
+class FakeKernel:
+    """What each namespace leads new connections to (``meshnet.reconcile.Operations``)."""
+
+    name: str = "fake"
+    chooses: bool = True
+    world: dict[str | None, Led] = field(default_factory=dict)
+    broken: set[KernelObject] = field(default_factory=set)
+    """Objects that cannot be changed."""
+    unreadable: MeshnetError | None = None
+    """Why nothing can be read."""
+
+    def desired(self, snapshot: Snapshot) -> Mapping[str | None, Led]:
+        """The backends of the services on a container's networks; the host has the ingress's."""
+        ingress = snapshot.ingress
+        on: dict[str | None, set[NetworkId]] = {None: {ingress.id} if ingress else set()}
+        for box in snapshot.sandboxes.values():
+            on[box.netns] = {network for network, _ in box.networks}
+        return {
+            path: frozenset(
+                f"{service} {address}"
+                for service in snapshot.services
+                for network in networks
+                for address in snapshot.backends(service, network)
+            )
+            for path, networks in on.items()
+        }
+
+    def observe(self, _: Mapping[str | None, Led]) -> Mapping[str | None, Led]:
+        """What is there.
+
+        Raises:
+            MeshnetError: as told.
+        """
+        if self.unreadable is not None:
+            raise self.unreadable
+        return dict(self.world)
+
+    def plan(
+        self,
+        desired: Mapping[str | None, Led],
+        observed: Mapping[str | None, Led],
+        *,
+        prune: bool,
+    ) -> list[tuple[str | None, Led | None]]:
+        """(namespace, what it should lead to; None: nothing of ours) for each that differs."""
+        changes: list[tuple[str | None, Led | None]] = [
+            (path, led)
+            for path, led in desired.items()
+            if path not in observed or (prune and observed[path] != led)
+        ]
+        return changes + [(path, None) for path in observed.keys() - desired.keys() if prune]
+
+    def apply(self, changes: Sequence[tuple[str | None, Led | None]]) -> None:
+        """Make the changes.
+
+        Raises:
+            ExceptionGroup: of an error for each object that is broken.
+        """
+        failed: list[Exception] = []
+        for path, led in changes:
+            wrong = [each for each in self.broken if each[0] == path]
+            failed += [about(KernelError("change", each[0] or "host", 5), each) for each in wrong]
+            if wrong:
+                continue
+            if led is None:
+                self.world.pop(path, None)
+            else:
+                self.world[path] = led
+        if failed:
+            raise ExceptionGroup("fake", failed)
+
+    def close(self) -> None:
+        """Nothing is held."""
