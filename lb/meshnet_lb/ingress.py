@@ -8,8 +8,9 @@ by the address of ``mn-ingress``: this host's own addresses, 127.0.0.1 among the
 containers' addresses on docker_gwbridge, which every host has alike. A port published with
 ``mode=host`` is translated to the task's address on docker_gwbridge, on the task's node alone.
 
-A port without a ready task is refused before the host's own firewall can drop it silently. The
-packets of the VXLAN overlays themselves are not tracked, and taken from the cluster's nodes alone.
+A port without a ready task is refused before the host's own firewall can drop it silently, once the
+Snapshot is complete: until then a task may be ready that we do not know of. The packets of the
+VXLAN overlays themselves are not tracked, and taken from the cluster's nodes alone.
 
 Be aware: to a port without tasks a datagram of this host itself fails with EPERM, as in a container
 (``meshnet_lb.sandbox``). Localhost works only with ``route_localnet`` set; forwarding needs
@@ -82,7 +83,7 @@ def _published(snapshot: Snapshot, ready: Backends) -> tuple[Mapping[Port, str],
             if backends:
                 to = turn([f"{address} . {port.target}" for address in backends])
                 rules[key] = f"meta l4proto {port.protocol} {to}"
-            else:
+            elif snapshot.complete:
                 closed.add(key)
     return rules, frozenset(closed - rules.keys())
 

@@ -3,7 +3,9 @@
 The model: a VIP belongs to one service on one network. With ready backends it has a chain of its
 own, ``svc-<service>-<network>``, whose one rule hands new connections to the backends in strict
 turn (``numgen inc``, nft(8) "Numgen expression"); conntrack keeps a connection where it began.
-A VIP without ready backends leads to :data:`REFUSE` instead. Backends stand in ascending order of
+A VIP without ready backends leads to :data:`REFUSE` instead, unless the Snapshot is incomplete:
+there may be some that we do not know of yet, and a connection that is not answered is tried again.
+Backends stand in ascending order of
 address, so the order in which they became ready does not matter.
 
 Be aware: the turn is counted for each chain in each container and begins anew when the service's
@@ -46,7 +48,7 @@ class NetworkVips:
 
     Attributes:
         chains: one for each VIP that has backends, in order of name.
-        verdicts: VIP -> ``goto <chain>``; of one without a ready backend ``goto refuse``.
+        verdicts: VIP -> ``goto <chain>``; of one that has no ready backend ``goto refuse``.
         backends: every address that the chains lead to.
     """
 
@@ -82,7 +84,8 @@ def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]
                 continue
             addresses = [str(address) for address in ready.get((service.id, network), ())]
             if not addresses:
-                verdicts[network].append((str(vip), TO_REFUSE))
+                if snapshot.complete:
+                    verdicts[network].append((str(vip), TO_REFUSE))
                 continue
             chain = Chain(chain_name(service.id, network), (turn(addresses),))
             chains[network].append(chain)

@@ -31,7 +31,7 @@ from meshnet.netstate.changes import (
     SetLink,
     SetSysctl,
 )
-from meshnet.netstate.objects import MAIN_TABLE
+from meshnet.netstate.objects import MAIN_TABLE, Link
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
 from meshnet.patterns import Pattern
 
@@ -66,9 +66,9 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     ]
     fresh: set[tuple[Netns, str]] = set()
     for path, state in alive.items():
-        changes += _devices(path, specs[path], state, fresh)
+        changes += _devices(path, specs[path], state, fresh, prune=prune)
     for veth in veths:
-        changes += _veth(veth, alive, fresh)
+        changes += _veth(veth, alive, fresh, prune=prune)
     for path, state in alive.items():
         lost = frozenset(name for netns, name in fresh if netns == path)
         rest = _without(state, lost)
@@ -103,7 +103,12 @@ def _unwanted(
 
 
 def _devices(
-    path: Netns, spec: NetnsSpec, state: NetnsState, fresh: set[tuple[Netns, str]]
+    path: Netns,
+    spec: NetnsSpec,
+    state: NetnsState,
+    fresh: set[tuple[Netns, str]],
+    *,
+    prune: bool,
 ) -> Iterator[Change]:
     """Bridges and VXLAN devices, and what we want of the links of others."""
     for name, mac in sorted(spec.macs.items()):
@@ -113,8 +118,8 @@ def _devices(
     for name, mtu in sorted(spec.bridges.items()):
         link = state.links.get(name)
         if link is not None and link.kind == "bridge":
-            if not link.up or link.mtu != mtu:
-                yield SetLink(path, name, mtu=mtu)
+            if not link.up or _is_mtu_wrong(link, mtu, prune=prune):
+                yield SetLink(path, name, mtu=_mtu(link, mtu, prune=prune))
             continue
         if link is not None:
             yield DelLink(path, name)
@@ -132,12 +137,16 @@ def _devices(
         if not ported or (path, vxlan.master) in fresh:
             yield SetLink(path, name, mtu=vxlan.mtu, master=vxlan.master)
             yield NoLearning(path, name)
-        elif link is not None and (not link.up or link.mtu != vxlan.mtu):
-            yield SetLink(path, name, mtu=vxlan.mtu)
+        elif link is not None and (not link.up or _is_mtu_wrong(link, vxlan.mtu, prune=prune)):
+            yield SetLink(path, name, mtu=_mtu(link, vxlan.mtu, prune=prune))
 
 
 def _veth(
-    veth: Veth, alive: Mapping[Netns, NetnsState], fresh: set[tuple[Netns, str]]
+    veth: Veth,
+    alive: Mapping[Netns, NetnsState],
+    fresh: set[tuple[Netns, str]],
+    *,
+    prune: bool,
 ) -> Iterator[Change]:
     """One pair."""
     end = alive[veth.netns].links.get(veth.name)
@@ -164,13 +173,28 @@ def _veth(
         alive[veth.netns].masters.get(veth.name) == veth.master
         and (veth.netns, veth.master) not in fresh
     )
-    if not (ported and end.up and end.mtu == veth.mtu):
-        yield SetLink(veth.netns, veth.name, mtu=veth.mtu, master="" if ported else veth.master)
-    if not peer.up or peer.mtu != veth.mtu or peer.mac != veth.peer_mac:
-        mac = veth.peer_mac if peer.mac != veth.peer_mac else None
-        yield SetLink(veth.peer_netns, veth.peer, mtu=veth.mtu, mac=mac)
+    if not (ported and end.up) or _is_mtu_wrong(end, veth.mtu, prune=prune):
+        mtu, master = _mtu(end, veth.mtu, prune=prune), "" if ported else veth.master
+        yield SetLink(veth.netns, veth.name, mtu=mtu, master=master)
+    wrong_mac = peer.mac != veth.peer_mac
+    if not peer.up or wrong_mac or _is_mtu_wrong(peer, veth.mtu, prune=prune):
+        mac = veth.peer_mac if wrong_mac else None
+        mtu = _mtu(peer, veth.mtu, prune=prune)
+        yield SetLink(veth.peer_netns, veth.peer, mtu=mtu, mac=mac)
         if not peer.up:
             fresh.add((veth.peer_netns, f"{veth.peer} routes"))
+
+
+def _is_mtu_wrong(link: Link, mtu: int, *, prune: bool) -> bool:
+    """Whether a link's MTU is to be changed.
+
+    Without ``prune`` not: what is wanted is the lowest of the nodes that we know of yet.
+    """
+    return prune and link.mtu != mtu
+
+
+def _mtu(link: Link, mtu: int, *, prune: bool) -> int | None:
+    return mtu if _is_mtu_wrong(link, mtu, prune=prune) else None
 
 
 def _without(state: NetnsState, lost: frozenset[str]) -> NetnsState:

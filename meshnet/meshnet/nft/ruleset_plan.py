@@ -10,10 +10,11 @@ Order in a transaction: table, new chains, new sets, rules of changed chains, el
 in, stale chains out, stale sets out. So a chain is there before an element or a rule names it and
 goes after the last one did.
 
-Be aware: with ``prune`` False nothing is deleted, except what a wanted thing replaces (rules of a
-changed chain, the value of a map's key). A set whose type changed, or a plain chain that became a
-base chain, cannot be changed in place: its table is then deleted and written anew in one
-transaction, which drops stale things too and so waits for ``prune``.
+Be aware: with ``prune`` False nothing is deleted and no chain that has rules is changed: it may
+lead to more than we know of yet. Only the value of a map's key is replaced. A set whose type
+changed, or a plain chain that became a base chain, cannot be changed in place: its table is then
+deleted and written anew in one transaction, which drops stale things too and so waits for
+``prune``.
 """
 
 from __future__ import annotations
@@ -202,7 +203,10 @@ class _Table:
 
     def result(self) -> ObservedTable:
         """What the table holds when the commands were run."""
-        chains = {name: as_observed(chain) for name, chain in self._chains.items()}
+        chains = {
+            name: self._have.chains[name] if self._is_left(name) else as_observed(chain)
+            for name, chain in self._chains.items()
+        }
         sets = {}
         for name, set_ in self._sets.items():
             elements = self._elements[name]
@@ -214,8 +218,15 @@ class _Table:
             return ObservedTable(chains, sets)
         return ObservedTable({**self._have.chains, **chains}, {**self._have.sets, **sets})
 
+    def _is_left(self, name: str) -> bool:
+        """Whether a chain that is there stays as it is, whatever is wanted of it."""
+        there = self._have.chains.get(name)
+        return not self._prune and there is not None and there.rules > 0
+
     def _new_chains(self) -> Iterator[str]:
         for name in sorted(self._chains):
+            if self._is_left(name):
+                continue
             chain, there = self._chains[name], self._have.chains.get(name)
             if there and there.hook != canonical.hook(chain.hook):
                 yield f"flush chain {self._name} {name}"
@@ -229,7 +240,7 @@ class _Table:
         for name in sorted(self._chains):
             chain, there = self._chains[name], self._have.chains.get(name)
             wanted = as_observed(chain)
-            if there == wanted:
+            if there == wanted or self._is_left(name):
                 continue
             if there and there.hook == wanted.hook:
                 yield f"flush chain {self._name} {name}"

@@ -22,7 +22,7 @@ from meshnet.model.snapshot import (
     Snapshot,
 )
 from meshnet.nft.objects import Chain, Ruleset
-from meshnet.nft.ruleset_plan import plan
+from meshnet.nft.ruleset_plan import as_observed, plan
 from meshnet_dns import redirect
 from meshnet_lb import service
 from meshnet_lb.rules import rulesets
@@ -278,3 +278,58 @@ def test_backends_of_a_table_are_the_addresses_in_its_rules(snapshot: Snapshot) 
             text = " ".join(r for c in ruleset.chains for r in c.rules if not c.hook)
             found = re.findall(r"\d+\.\d+\.\d+\.\d+", text)
             assert ruleset.backends >= set(found)
+
+
+def _realised(snapshot: Snapshot, before: Any, rules: dict[str, Chain]) -> tuple[Any, list[str]]:
+    """Tables by namespace after a round, and the commands that it ran; ``rules``: fingerprints."""
+    after, commands = dict(before), list[str]()
+    for path, wanted in rulesets(snapshot).items():
+        for chain in (chain for ruleset in wanted for chain in ruleset.chains):
+            rules[as_observed(chain).fingerprint] = chain
+        tables = dict(after.get(path, {}))
+        for change in plan(wanted, tables, prune=snapshot.complete):
+            commands += change.commands
+            if change.result is not None:
+                tables[change.table] = change.result
+        after[path] = tables
+    return after, commands
+
+
+def _reach(tables: Any, rules: dict[str, Chain]) -> set[tuple[str, str]]:
+    """(VIP or port, backend) of all that the maps of these tables lead to."""
+    table = tables.get(("ip", "meshnet"))
+    found = set()
+    maps = [table.sets[name] for name in ("vips", "ports") if table and name in table.sets]
+    for each in maps:
+        for key, verdict in each.elements.items():
+            chain = rules[table.chains[verdict.removeprefix("goto ")].fingerprint]
+            found |= {(key, to) for to in re.findall(r" : (\S+)", chain.rules[0])}
+    return found
+
+
+@given(snapshots(), st.data())
+def test_what_an_incomplete_snapshot_leads_to_only_grows(snapshot: Snapshot, data: Any) -> None:
+    rules: dict[str, Chain] = {}
+    before, _ = _realised(snapshot, {}, rules)
+    kept = {task: e for task, e in snapshot.endpoints.items() if data.draw(st.booleans())}
+    known = replace(snapshot, endpoints=kept, complete=False)
+    after, commands = _realised(known, before, rules)
+    for path, tables in before.items():
+        assert _reach(after[path], rules) >= _reach(tables, rules)
+    assert not any("refuse" in each for each in commands), "nothing is refused for not being known"
+    assert not any(each.startswith(("flush", "delete chain")) for each in commands)
+    fresh, commands = _realised(known, {}, rules)
+    assert not any("goto refuse" in each for each in commands)
+    whole, _ = _realised(snapshot, after, rules)
+    assert whole == before, "and when all is known it is as it was"
+    assert fresh.keys() == before.keys()
+
+
+@given(snapshots())
+def test_what_was_refused_is_led_on_as_soon_as_a_backend_is_known(snapshot: Snapshot) -> None:
+    rules: dict[str, Chain] = {}
+    before, _ = _realised(replace(snapshot, endpoints={}), {}, rules)
+    after, _ = _realised(replace(snapshot, complete=False), before, rules)
+    whole, _ = _realised(snapshot, before, rules)
+    for path in whole:
+        assert _reach(after[path], rules) == _reach(whole[path], rules)

@@ -230,7 +230,7 @@ def test_damage_is_seen(ruleset, data):
     (change,) = plan(
         [ruleset],
         {OURS[0]: ObservedTable({**table.chains, name: damaged}, table.sets)},
-        prune=False,
+        prune=True,
     )
     assert change.result == table
 
