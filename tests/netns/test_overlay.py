@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from overlay_bed import INGRESS, NET, NODES, PREFIX, OverlayBed, settle, sh, snapshot, two_hosts
 
+from meshnet.errors import KernelError
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.model.snapshot import Snapshot
 from meshnet.overlay.desired import netns_name, veth_name
@@ -72,6 +73,9 @@ def test_what_somebody_broke_is_repaired(bed, overlays):
         "ip link del br0",
         f"ip link del {veth_name(task)}",
         f"ip link set {veth_name(task)} nomaster",
+        f"ip link set {veth_name(task)} mtu 1280",
+        "ip link set vx0 mtu 1280",
+        "ip link set br0 mtu 1280",
     ):
         sh(f"nsenter --net={path} sh -c '{damage}'")
         assert settle(overlays[1], wanted[1]) > 0, damage
@@ -84,11 +88,65 @@ def test_what_somebody_broke_is_repaired(bed, overlays):
         "ip route flush table 100",
         "ip link del eth0",
         "ip link set eth0 down",
+        "ip route flush table main",
+        "ip route del 10.0.1.0/24 dev eth1",
+        "ip rule flush; ip rule add priority 32766 lookup 253",
+        "ip link set eth1 mtu 1280",
+        "ip link set lo down",
+        "ip addr flush dev lo",
+        "sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
+        "sysctl -qw net.ipv4.conf.all.rp_filter=1",
+        "sysctl -qw net.ipv4.tcp_fwmark_accept=0",
     ):
         sh(f"ip netns exec {PREFIX}-c11 sh -c '{damage}'")
         assert settle(overlays[1], wanted[1]) > 0, damage
         assert bed.pings("c11", "10.0.1.21"), damage
         assert bed.pings("c11", "10.0.0.21"), damage
+        assert bed.pings("c11", "127.0.0.11"), damage
+        assert "mtu 1450" in bed.inside("c11", "ip link show eth1").stdout, damage
+
+
+def test_a_container_s_main_table_that_was_flushed_is_whole_again(bed, overlays):
+    gateway = GwbridgeOperations(bed.host(1))
+    wanted = snapshot(bed, 1, {11: 1, 21: 2})
+    settle(overlays[2], snapshot(bed, 2, {11: 1, 21: 2}))
+    sh(
+        f"ip -n {PREFIX}-h1 link add docker_gwbridge type bridge;"
+        f"ip -n {PREFIX}-h1 addr add 172.18.0.1/16 dev docker_gwbridge;"
+        f"ip -n {PREFIX}-h1 link set docker_gwbridge up"
+    )
+    try:
+        for operations in (overlays[1], gateway):
+            settle(operations, wanted)
+        before = bed.inside("c11", "ip route show").stdout.split("\n")
+        assert len(before) == 5, "three links and a way out"
+        for damage in ("ip route flush table main", "ip rule flush; ip route flush table main"):
+            bed.inside("c11", damage)
+            for operations in (gateway, overlays[1]):  # whichever comes first
+                settle(operations, wanted)
+            assert len(bed.inside("c11", "ip route show").stdout.split("\n")) == 5
+            assert bed.pings("c11", "10.0.1.21")
+            assert bed.pings("c11", "172.18.0.1")
+    finally:
+        gateway.close()
+
+
+def test_one_namespace_that_cannot_be_read_holds_up_no_other(bed, overlays):
+    wanted = snapshot(bed, 1, {11: 1, 12: 1, 21: 2})
+    settle(overlays[2], snapshot(bed, 2, {11: 1, 12: 1, 21: 2}))
+    (bed.directory / "no-netns").symlink_to("no-netns")
+    broken, whole = sorted(wanted.sandboxes)
+    other = replace(wanted.sandboxes[broken], netns=str(bed.directory / "no-netns"))
+    wanted = replace(wanted, sandboxes={**wanted.sandboxes, broken: other})
+    desired = overlays[1].desired(wanted)
+    with pytest.raises(ExceptionGroup) as caught:
+        overlays[1].apply(overlays[1].plan(desired, overlays[1].observe(desired), prune=True))
+    (group,) = caught.value.exceptions
+    assert isinstance(group, ExceptionGroup)
+    (error,) = group.exceptions
+    assert isinstance(error, KernelError)
+    assert error.about == {(other.netns, "")}
+    assert bed.pings("c12" if whole.startswith("21") else "c11", "10.0.1.21")
 
 
 def test_a_network_goes_with_its_last_container_and_ingress_stays(bed, overlays):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from meshnet.errors import MeshnetError
+from meshnet.errors import MeshnetError, about
 from meshnet.gwbridge import desired as wanted
 from meshnet.kernel import changer, observer
 from meshnet.kernel.iptables import Firewall
@@ -102,7 +102,7 @@ class GwbridgeOperations:
             try:
                 self._firewall.set_rules(change.rules)
             except MeshnetError as error:
-                failed.append(error)
+                failed.append(about(error, (None, "")))
         try:
             changer.apply(self._rtnl, links)
         except ExceptionGroup as group:

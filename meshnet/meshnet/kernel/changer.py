@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from meshnet.errors import MeshnetError, NotFoundError, kernel_error
+from meshnet.errors import KernelObject, MeshnetError, NotFoundError, about, kernel_error
 from meshnet.kernel import encode, netns, sysctl
 from meshnet.kernel.encode import Message
 from meshnet.kernel.rtnl import RouteSocket, RtnlClient
@@ -40,6 +40,7 @@ from meshnet.netstate.changes import (
     NoLearning,
     SetLink,
     SetSysctl,
+    Unreadable,
 )
 from meshnet.netstate.objects import Route, Rule
 
@@ -73,9 +74,25 @@ def apply(rtnl: RtnlClient, changes: Sequence[Change]) -> None:
             failed += _apply(rtnl, batch)
         except MeshnetError as error:
             if not _vanished(rtnl, batch[0]):
-                failed.append(error)
+                failed.append(about(error, *(each for one in batch for each in _objects(one))))
     if failed:
         raise ExceptionGroup("network namespaces", failed)
+
+
+def _objects(change: Change) -> list[KernelObject]:
+    """What fails when this change does."""
+    match change:
+        case AddNetns(path=path) | DelNetns(path=path):
+            return [(path, "")]
+        case AddVeth():
+            return [(change.netns, change.name), (change.peer_netns, change.peer)]
+        case SetSysctl(netns=path, key=key):
+            link = key.partition("/conf/")[2].partition("/")[0]
+            return [(path, "" if link == "all" else link)]
+        case AddRule(netns=path) | Unreadable(netns=path):
+            return [(path, "")]
+        case _:
+            return [(change.netns, change.name)]
 
 
 def _batches(changes: Sequence[Change]) -> Iterator[list[Change]]:
@@ -113,6 +130,8 @@ _BATCHED: Final = {
 
 def _apply(rtnl: RtnlClient, batch: Sequence[Change]) -> list[MeshnetError]:
     first = batch[0]
+    if isinstance(first, Unreadable):
+        raise first.error
     if isinstance(first, AddNetns):
         netns.create(Path(first.path))
     elif isinstance(first, DelNetns):
@@ -140,6 +159,8 @@ def _vanished(rtnl: RtnlClient, change: Change) -> bool:
             rtnl.of(path)
         except NotFoundError:
             return True
+        except MeshnetError:
+            return False
     return False
 
 
@@ -150,7 +171,7 @@ def _set_sysctls(rtnl: RtnlClient, changes: Sequence[SetSysctl]) -> list[Meshnet
             try:
                 sysctl.write(change.key, change.value)
             except MeshnetError as error:
-                failed.append(error)
+                failed.append(about(error, *_objects(change)))
     return failed
 
 
@@ -203,12 +224,13 @@ def _change_links(at: RouteSocket, changes: Sequence[_OnLink]) -> list[MeshnetEr
             sent.append((change, _message(change, numbers)))
         except NotFoundError as error:
             if not isinstance(change, _DELETES):
-                failed.append(error)
+                failed.append(about(error, *_objects(change)))
     results = at.send([message for _, message in sent])
     for (change, _), result in zip(sent, results, strict=True):
         deleted = isinstance(change, _DELETES) and result in _GONE
         if result and not deleted and result != errno.EEXIST:
-            failed.append(kernel_error(type(change).__name__, _target(change), result))
+            refused = kernel_error(type(change).__name__, _target(change), result)
+            failed.append(about(refused, *_objects(change)))
     return failed
 
 

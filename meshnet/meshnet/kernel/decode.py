@@ -20,6 +20,7 @@ from meshnet.kernel.rtnetlink import (
     NDMSG,
     RTMSG,
     Fra,
+    FrAct,
     Ifa,
     Iff,
     Ifla,
@@ -37,6 +38,21 @@ T = TypeVar("T")
 _ZERO: Final = bytes(4)
 """The number 0, or the address 0.0.0.0."""
 _ALL_BITS: Final = 0xFFFFFFFF
+_FIB_RULE_INVERT: Final = 2
+"""Flag of a rule that selects what it does not name (linux/fib_rules.h)."""
+_OTHER_SELECTORS: Final = frozenset(
+    {
+        Fra.DST,
+        Fra.SRC,
+        Fra.IIFNAME,
+        Fra.OIFNAME,
+        Fra.L3MDEV,
+        Fra.UID_RANGE,
+        Fra.IP_PROTO,
+        Fra.SPORT_RANGE,
+        Fra.DPORT_RANGE,
+    }
+)
 # Before Python 3.12 a look-up in an enumeration takes longer than reading an attribute.
 _ADDRESS, _IFNAME, _MTU = int(Ifla.ADDRESS), int(Ifla.IFNAME), int(Ifla.MTU)
 _MASTER, _LINKINFO, _UP = int(Ifla.MASTER), int(Ifla.LINKINFO), int(Iff.UP)
@@ -112,10 +128,11 @@ def route(body: bytes) -> Route | None:
 
 @_checked
 def rule(body: bytes) -> Rule | None:
-    """A NEWRULE's body; None when it does not select by mark."""
-    table = RTMSG.unpack_from(body)[4]
+    """A NEWRULE's body; None when it selects by more than a mark. Mask 0: it selects all."""
+    _, to, source, tos, table, _, _, action, flags = RTMSG.unpack_from(body)
     found = attributes(body, RTMSG.size)
-    if Fra.FWMARK not in found:
+    selects = to or source or tos or flags & _FIB_RULE_INVERT or found.keys() & _OTHER_SELECTORS
+    if selects or action != FrAct.TO_TBL:
         return None
 
     def number(what: Fra, default: int) -> int:
@@ -123,7 +140,7 @@ def rule(body: bytes) -> Rule | None:
 
     return Rule(
         mark=number(Fra.FWMARK, 0),
-        mask=number(Fra.FWMASK, _ALL_BITS),
+        mask=number(Fra.FWMASK, _ALL_BITS if Fra.FWMARK in found else 0),
         table=number(Fra.TABLE, table),
         priority=number(Fra.PRIORITY, 0),
     )

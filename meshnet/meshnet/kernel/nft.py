@@ -34,6 +34,7 @@ from meshnet.errors import (
     MeshnetError,
     NotFoundError,
     NotSupportedError,
+    about,
 )
 from meshnet.kernel import netns
 from meshnet.kernel.netns import Identity, identity_of
@@ -54,6 +55,7 @@ from meshnet.nft.ruleset_plan import (
 
 HOST = "/proc/self/ns/net"
 LISTING_TRIES = 5
+_NOWHERE: Final[Identity] = (0, 0)
 _REFUSED: Final = b"-"
 """No command. libnftables keeps what it read of a namespace (hundreds of KiB a context) until
 a command fails; our next one comes after a commit, when that is of no use."""
@@ -147,14 +149,14 @@ class NftContext:
         listing = self._listing(command)
         if key[0] != "netdev":
             self._listed_backends |= canonical.turns(listing)
-            return table_of(listing)
+            return _table_or_strange(listing)
         # libnftables' JSON leaves out the device of a chain; its text has it.
         self._nft.set_json_output(False)
         try:
             text = self._command(command, command).decode()
         finally:
             self._nft.set_json_output(True)
-        return table_of(listing, dict(_hook_lines(text)))
+        return _table_or_strange(listing, dict(_hook_lines(text)))
 
     def _listing(self, command: str) -> canonical.Json:
         return json.loads(self._command(command, command))["nftables"]
@@ -197,6 +199,15 @@ def commit(path: str, text: str) -> None:
         raise _refusal("ruleset", path, said.decode(errors="replace"))
 
 
+def _table_or_strange(
+    listing: canonical.Json, hook_lines: Mapping[str, str] | None = None
+) -> ObservedTable:
+    try:
+        return table_of(listing, hook_lines)
+    except (LookupError, TypeError, ValueError):
+        return ObservedTable(strange=True)
+
+
 def table_of(listing: canonical.Json, hook_lines: Mapping[str, str] | None = None) -> ObservedTable:
     """What libnftables' JSON says of one table (libnftables-json(5)).
 
@@ -235,21 +246,27 @@ class Namespace:
     Attributes:
         backends: addresses that our tables there sent flows to, as far as this process knows, from
             what it wanted there and from what it listed.
+        error: why the tables could not be read.
     """
 
     identity: Identity
     tables: Observed
     backends: frozenset[str] = frozenset()
+    error: MeshnetError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NftChange:
-    """What to do in one namespace: transactions in turn, then flows to forget."""
+    """What to do in one namespace: transactions in turn, then flows to forget.
+
+    With an ``error`` nothing but to say it.
+    """
 
     netns: str | None
     identity: Identity
     tables: tuple[TableChange, ...] = ()
     withdrawn: frozenset[str] = field(default=frozenset())
+    error: MeshnetError | None = None
 
 
 class NftOperations:
@@ -285,25 +302,18 @@ class NftOperations:
     def observe(
         self, desired: Mapping[str | None, Sequence[Ruleset]]
     ) -> Mapping[str | None, Namespace]:
-        """What is there, in every wanted namespace that exists.
-
-        Raises:
-            ExceptionGroup: Of KernelErrors, when some could not be listed.
-        """
+        """What is there, or why it cannot be read, in every wanted namespace that exists."""
         self._close_left(desired)
         observed: dict[str | None, Namespace] = {}
-        errors: list[MeshnetError] = []
         for path, rulesets in desired.items():
             try:
                 context = self._contexts.get(path) or NftContext(path or self._host)
                 self._contexts[path] = context
                 tables = context.tables()
-            except NotFoundError as error:
-                if path is None:
-                    errors.append(error)
-                continue
             except MeshnetError as error:
-                errors.append(error)
+                if path is None or not isinstance(error, NotFoundError):
+                    unread = about(error, (path, ""))
+                    observed[path] = Namespace(_NOWHERE, {}, error=unread)
                 continue
             known = self._backends.get(context.identity, frozenset())
             known = known.union(
@@ -311,8 +321,6 @@ class NftOperations:
             )
             self._backends[context.identity] = known
             observed[path] = Namespace(context.identity, tables, known)
-        if errors:
-            raise ExceptionGroup("nftables could not be listed", errors)
         return observed
 
     def plan(
@@ -325,6 +333,9 @@ class NftOperations:
         """What to do, one entry for each namespace that needs something; pure."""
         changes = []
         for path, there in observed.items():
+            if there.error is not None:
+                changes.append(NftChange(path, there.identity, error=there.error))
+                continue
             rulesets = desired.get(path, ())
             tables = tuple(plan(rulesets, there.tables, prune=prune))
             wanted: frozenset[str] = frozenset().union(*(r.backends for r in rulesets))
@@ -341,12 +352,15 @@ class NftOperations:
         """
         errors: list[MeshnetError] = []
         for change in changes:
+            if change.error is not None:
+                errors.append(change.error)
+                continue
             context = self._contexts.get(change.netns)
             if context is None or context.identity != change.identity:
                 continue
             failed = self._apply_one(context, change)
             if identity_of(change.netns or self._host) == change.identity:
-                errors += failed
+                errors += [about(each, (change.netns, "")) for each in failed]
         if errors:
             raise ExceptionGroup("nftables could not be changed", errors)
 

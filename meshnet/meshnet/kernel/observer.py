@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from meshnet.errors import NotFoundError
+from meshnet.errors import MeshnetError, NotFoundError, about
 from meshnet.kernel import netns, sysctl
 from meshnet.kernel.rtnetlink import Af, Nud
 from meshnet.kernel.rtnl import RtnlClient
@@ -20,10 +20,10 @@ from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, Ro
 def observe(rtnl: RtnlClient, desired: Desired, made: frozenset[str]) -> Observed:
     """The state of the namespaces of ``desired``, and the links of those in ``made`` besides.
 
-    Raises:
-        KernelError: a namespace that is there cannot be read.
+    A namespace that is there and cannot be read is in ``unreadable``.
     """
     states: dict[Netns, NetnsState] = {}
+    unreadable: dict[Netns, MeshnetError] = {}
     specs = dict(desired.specs)
     for old in made:
         specs.setdefault(old, NetnsSpec(made=True))
@@ -34,7 +34,9 @@ def observe(rtnl: RtnlClient, desired: Desired, made: frozenset[str]) -> Observe
             states[path] = _state(rtnl, path, spec)
         except NotFoundError:
             continue
-    return Observed(states=states, made=made)
+        except MeshnetError as error:
+            unreadable[path] = about(error, (path, ""))
+    return Observed(states=states, made=made, unreadable=unreadable)
 
 
 def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
@@ -47,7 +49,7 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
         neighbours = [n for n in socket.neighbours(Af.INET) if n.state & Nud.PERMANENT]
     if spec.fdb or spec.exact & spec.vxlans.keys():
         rows = socket.neighbours(Af.BRIDGE)
-    routes = socket.routes() if spec.routes else []
+    routes = socket.routes() if spec.routes or spec.addresses else []
     return NetnsState(
         links={link.name: link for link in links},
         masters={link.name: name[link.master] for link in links if link.master in name},
@@ -67,7 +69,7 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
         routes=frozenset(
             RouteSpec(name[r.index], r.table, r.destination, r.gateway)
             for r in routes
-            if r.gateway is not None and r.index in name
+            if r.index in name
         ),
         rules=frozenset(socket.rules()) if spec.rules else frozenset(),
         sysctls=_sysctls(rtnl, path, spec.sysctls),

@@ -161,11 +161,20 @@ class RtnhF(IntFlag):
 class Fra(IntEnum):
     """Attributes of a policy rule."""
 
+    DST = 1
+    SRC = 2
+    IIFNAME = 3
     PRIORITY = 6
     FWMARK = 10
     TABLE = 15
     FWMASK = 16
+    OIFNAME = 17
+    L3MDEV = 19
+    UID_RANGE = 20
     PROTOCOL = 21
+    IP_PROTO = 22
+    SPORT_RANGE = 23
+    DPORT_RANGE = 24
 
 
 class FrAct(IntEnum):

@@ -74,7 +74,7 @@ class RouteSocket:
         ]
 
     def rules(self) -> list[Rule]:
-        """All IPv4 rules that select by mark."""
+        """All IPv4 rules that select by mark or not at all."""
         found = self._dump(encode.get_rules(), decode.rule)
         return [entry for entry in found if entry is not None]
 
@@ -186,6 +186,8 @@ def _inode(path: str | None) -> tuple[int, int]:
         return (0, 0)
     try:
         found = Path(path).stat()
-    except OSError as error:
+    except NotADirectoryError as error:
         raise NotFoundError("open", path, error.errno or 0) from error
+    except OSError as error:
+        raise kernel_error("open", path, error.errno or 0) from error
     return (found.st_dev, found.st_ino)

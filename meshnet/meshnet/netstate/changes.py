@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeAlias
 
+from meshnet.errors import MeshnetError
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.objects import Vxlan
 
@@ -154,7 +155,7 @@ class AddRoute:
     name: str
     table: int
     destination: IPv4Network
-    gateway: IPv4Address
+    gateway: IPv4Address | None
     onlink: bool = False
 
 
@@ -178,6 +179,14 @@ class SetSysctl:
     value: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Say that a namespace could not be read: nothing is planned for it, everything for others."""
+
+    netns: Netns
+    error: MeshnetError
+
+
 Change: TypeAlias = (
     AddNetns
     | DelNetns
@@ -196,4 +205,5 @@ Change: TypeAlias = (
     | AddRoute
     | AddRule
     | SetSysctl
+    | Unreadable
 )

@@ -3,7 +3,7 @@
 Pure. The order is: what is gone first, then namespaces, bridges, VXLAN devices, veth pairs, and
 last what stands on links. A link that must be made anew takes its addresses and rows with it, so
 these count as missing. A namespace that is not there and that we do not make is a container that
-ended: nothing is planned for it.
+ended: nothing is planned for it, and for one that cannot be read only that it is said.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from meshnet.netstate.changes import (
     NoLearning,
     SetLink,
     SetSysctl,
+    Unreadable,
 )
 from meshnet.netstate.objects import MAIN_TABLE, Link
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
@@ -52,7 +53,7 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     alive = {
         path: (state or _NOTHING)
         for path, state in states.items()
-        if state is not None or specs[path].made
+        if path not in observed.unreadable and (state is not None or specs[path].made)
     }
     veths = sorted(
         (v for v in desired.veths if v.netns in alive and v.peer_netns in alive),
@@ -66,6 +67,7 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     ]
     fresh: set[tuple[Netns, str]] = set()
     for path, state in alive.items():
+        changes += _links_of_others(path, specs[path], state)
         changes += _devices(path, specs[path], state, fresh, prune=prune)
     for veth in veths:
         changes += _veth(veth, alive, fresh, prune=prune)
@@ -75,6 +77,7 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
         if prune:
             changes += _stale(path, specs[path], rest)
         changes += _missing(path, specs[path], rest)
+    changes += [Unreadable(path, error) for path, error in observed.unreadable.items()]
     return changes
 
 
@@ -102,6 +105,18 @@ def _unwanted(
                 yield DelLink(path, name)
 
 
+def _links_of_others(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
+    """What we want of links that we do not make."""
+    for name, mac in sorted(spec.macs.items()):
+        link = state.links.get(name)
+        if link is not None and (link.mac != mac or not link.up):
+            yield SetLink(path, name, mac=mac if link.mac != mac else None)
+    for name in sorted(spec.up):
+        link = state.links.get(name)
+        if link is not None and not link.up:
+            yield SetLink(path, name)
+
+
 def _devices(
     path: Netns,
     spec: NetnsSpec,
@@ -110,11 +125,7 @@ def _devices(
     *,
     prune: bool,
 ) -> Iterator[Change]:
-    """Bridges and VXLAN devices, and what we want of the links of others."""
-    for name, mac in sorted(spec.macs.items()):
-        link = state.links.get(name)
-        if link is not None and (link.mac != mac or not link.up):
-            yield SetLink(path, name, mac=mac if link.mac != mac else None)
+    """Bridges and VXLAN devices."""
     for name, mtu in sorted(spec.bridges.items()):
         link = state.links.get(name)
         if link is not None and link.kind == "bridge":
@@ -243,19 +254,33 @@ def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change
         yield AddFdb(path, name, mac, vtep)
     for name, at, mac in sorted(spec.neighbours - state.neighbours):
         yield AddNeighbour(path, name, at, mac)
+    # A route's gateway is looked up by the rules.
+    for rule in sorted(spec.rules - state.rules, key=str):
+        yield AddRule(path, rule.mark, rule.mask, rule.table, rule.priority)
     # A dump does not say onlink; without its address a link has no route.
     there = {(r.name, r.table, r.destination, r.gateway) for r in state.routes}
-    for route in sorted(spec.routes, key=_route_order):
+    for route in sorted([*spec.routes, *_connected(spec, state)], key=_route_order):
         if (route.name, route.table, route.destination, route.gateway) not in there:
             yield AddRoute(
                 path, route.name, route.table, route.destination, route.gateway, route.onlink
             )
-    for rule in sorted(spec.rules - state.rules, key=str):
-        yield AddRule(path, rule.mark, rule.mask, rule.table, rule.priority)
     for key, value in sorted(spec.sysctls.items()):
         if state.sysctls.get(key) != value:
             yield SetSysctl(path, key, value)
 
 
-def _route_order(route: RouteSpec) -> tuple[bool, str]:
-    return route.table != MAIN_TABLE, str(route)
+def _connected(spec: NetnsSpec, state: NetnsState) -> Iterator[RouteSpec]:
+    """Routes to the networks of addresses that are there: somebody may have taken only the route.
+
+    The kernel makes them when it gets the address and when it brings the link up.
+    """
+    for name, address in spec.addresses & state.addresses:
+        link, network = state.links.get(name), address.network
+        alone = network.prefixlen == network.max_prefixlen or address.is_loopback
+        if link is not None and link.up and not alone:
+            yield RouteSpec(name, MAIN_TABLE, network, None)
+
+
+def _route_order(route: RouteSpec) -> tuple[bool, bool, str]:
+    """A gateway is reached by a route that is there."""
+    return route.table != MAIN_TABLE, route.gateway is not None, str(route)

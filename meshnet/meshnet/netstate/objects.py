@@ -67,9 +67,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A policy rule that selects by mark."""
+    """A policy rule that selects by mark; mask 0: that selects everything."""
 
     mark: int
     mask: int
     table: int
     priority: int
+
+
+MAIN_RULE: Final = Rule(mark=0, mask=0, table=MAIN_TABLE, priority=32766)
+"""What every namespace begins with: look in the main table (ip-rule(8))."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TypeAlias
 
+from meshnet.errors import MeshnetError
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.changes import Netns
 from meshnet.netstate.objects import Link, Rule, Vxlan
@@ -33,12 +34,12 @@ class VxlanSpec:
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """A route through a gateway."""
+    """A route through a gateway, or (None) to what is on the link itself."""
 
     name: str
     table: int
     destination: IPv4Network
-    gateway: IPv4Address
+    gateway: IPv4Address | None
     onlink: bool = False
 
 
@@ -63,6 +64,7 @@ class NetnsSpec:
         made: we make the namespace, and remove it when it is not wanted.
         exact: links whose addresses, neighbours and FDB rows are all ours: others are removed.
         macs: links that somebody else makes -> MAC; they are brought up, too.
+        up: further links that somebody else makes and that must be up.
         owned: regular expression of the names of veth ends that are ours: others are removed.
     """
 
@@ -71,6 +73,7 @@ class NetnsSpec:
     """Name -> MTU."""
     vxlans: Mapping[str, VxlanSpec] = field(default_factory=dict)
     addresses: frozenset[AddressOn] = frozenset()
+    """Each with the route to its network, which the kernel makes with it."""
     neighbours: frozenset[NeighbourOn] = frozenset()
     fdb: frozenset[FdbRow] = frozenset()
     routes: frozenset[RouteSpec] = frozenset()
@@ -78,6 +81,7 @@ class NetnsSpec:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     exact: frozenset[str] = frozenset()
     macs: Mapping[str, MacAddress] = field(default_factory=dict)
+    up: frozenset[str] = frozenset()
     owned: str = ""
 
 
@@ -114,7 +118,9 @@ class Observed:
     Attributes:
         states: namespace -> its state; one that is not there (any more) is missing.
         made: namespaces that we once made, wanted or not.
+        unreadable: namespace that is there -> why it could not be read.
     """
 
     states: Mapping[Netns, NetnsState]
     made: frozenset[str] = frozenset()
+    unreadable: Mapping[Netns, MeshnetError] = field(default_factory=dict)

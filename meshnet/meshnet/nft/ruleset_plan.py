@@ -58,10 +58,15 @@ class ObservedSet:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTable:
-    """A table of ours in the kernel."""
+    """A table of ours in the kernel.
+
+    Attributes:
+        strange: it holds what we never write and cannot read; it is written anew.
+    """
 
     chains: Mapping[str, ObservedChain] = field(default_factory=dict)
     sets: Mapping[str, ObservedSet] = field(default_factory=dict)
+    strange: bool = False
 
 
 Observed = Mapping[TableKey, ObservedTable]
@@ -143,6 +148,8 @@ def _table(ruleset: Ruleset, have: ObservedTable | None, *, prune: bool) -> Tabl
 
 def _fits(chains: Mapping[str, Chain], sets: Mapping[str, Set], have: ObservedTable) -> bool:
     """Whether everything wanted can be reached without writing the whole table anew."""
+    if have.strange:
+        return False
     for name in chains.keys() & have.chains.keys():
         if bool(chains[name].hook) != bool(have.chains[name].hook):
             return False

@@ -29,7 +29,7 @@ from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
 from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.netstate.changes import Netns
-from meshnet.netstate.objects import Rule, Vxlan
+from meshnet.netstate.objects import MAIN_RULE, Rule, Vxlan
 from meshnet.netstate.values import (
     AddressOn,
     Desired,
@@ -54,6 +54,9 @@ _RETURN_GATEWAY: Final = IPv4Address("169.254.77.1")
 """Stands for whichever node the request came in on; the frame's MAC is set at egress."""
 _RETURN_MAC: Final = MacAddress("02:42:a9:fe:4d:01")
 _DEFAULT: Final = IPv4Network("0.0.0.0/0")
+_LOOPBACK: Final = "lo"
+_LOOPBACK_ADDRESS: Final = IPv4Interface("127.0.0.1/8")
+"""The resolver is at 127.0.0.11; the engine gave both to the container."""
 
 
 def netns_name(network: NetworkId) -> str:
@@ -109,7 +112,7 @@ def _overlay(snapshot: Snapshot, network: Network) -> NetnsSpec:
 def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
     addresses: set[AddressOn] = set()
     routes: set[RouteSpec] = set()
-    rules: set[Rule] = set()
+    rules = {MAIN_RULE}
     neighbours: set[NeighbourOn] = set()
     sysctls: dict[str, str] = {}
     for number, (network, address) in enumerate(sandbox.networks):
@@ -125,12 +128,13 @@ def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
                 f"ipv4/conf/{name}/rp_filter": "0",
             }
     return NetnsSpec(
-        addresses=frozenset(addresses),
+        addresses=frozenset(addresses | {(_LOOPBACK, _LOOPBACK_ADDRESS)}),
         neighbours=frozenset(neighbours),
         routes=frozenset(routes),
         rules=frozenset(rules),
         sysctls=sysctls,
         exact=frozenset(name for name, _ in addresses),
+        up=frozenset({_LOOPBACK}),
     )
 
 

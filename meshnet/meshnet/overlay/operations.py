@@ -13,7 +13,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TypeAlias
 
-from meshnet.errors import SubnetTakenError
+from meshnet.errors import SubnetTakenError, about
 from meshnet.kernel import changer, host, netns, observer
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.mesh import INGRESS_LINK
@@ -86,7 +86,7 @@ class OverlayOperations:
         """Read the namespaces back.
 
         Raises:
-            KernelError: one that is there cannot be read.
+            KernelError: the host's routes cannot be read.
         """
         made = frozenset(
             str(self._netns_dir / name) for name in netns.names(self._netns_dir, PREFIX)
@@ -108,7 +108,10 @@ class OverlayOperations:
             ExceptionGroup: of the MeshnetErrors of those that failed or were refused.
         """
         failed: list[Exception] = [
-            SubnetTakenError(str(each.subnet), f"{each.route[0]} dev {each.route[1]}")
+            about(
+                SubnetTakenError(str(each.subnet), f"{each.route[0]} dev {each.route[1]}"),
+                (None, INGRESS_LINK),
+            )
             for each in changes
             if isinstance(each, Refuse)
         ]

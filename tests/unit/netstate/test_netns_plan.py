@@ -11,13 +11,14 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnet.errors import KernelError
 from meshnet.gwbridge import desired as gwbridge
 from meshnet.kernel.host import conflicting_route
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
-from meshnet.netstate.objects import Link, Rule
+from meshnet.netstate.objects import MAIN_RULE, MAIN_TABLE, Link, Rule
 from meshnet.netstate.values import NetnsState, Observed, RouteSpec
 from meshnet.overlay import desired as overlay
 
@@ -32,6 +33,9 @@ class Kernel:
         self.netns: dict[str | None, NetnsState] = {None: NetnsState()}
         for path in containers:
             self.netns[path] = NetnsState()
+            self._add(path, "lo", "", 65536)
+            loopback = ("lo", IPv4Interface("127.0.0.1/8"))
+            self._set(path, addresses=frozenset({loopback}), rules=frozenset({MAIN_RULE}))
         self.peers: dict[tuple[str | None, str], tuple[str | None, str]] = {}
         self._add(None, BRIDGE.name, "bridge", 1500)
 
@@ -101,6 +105,9 @@ class Kernel:
         link = state.links[change.name]
         link = replace(link, up=True, mtu=change.mtu or link.mtu, mac=change.mac or link.mac)
         self._set(change.netns, links={**state.links, change.name: link})
+        for name, address in state.addresses:
+            if name == change.name:
+                self._connect(change.netns, name, address)
         if change.master:
             assert change.master in state.links
             self._set(change.netns, masters={**state.masters, change.name: change.master})
@@ -121,10 +128,23 @@ class Kernel:
         state = self.netns[change.netns]
         assert change.name in state.links
         self._set(change.netns, addresses=state.addresses | {(change.name, change.address)})
+        self._connect(change.netns, change.name, change.address)
+
+    def _connect(self, path: str | None, name: str, address: IPv4Interface) -> None:
+        """The route that the kernel makes with an address, on a link that is up."""
+        state = self.netns[path]
+        if state.links[name].up and not address.is_loopback:
+            route = RouteSpec(name, MAIN_TABLE, address.network, None)
+            self._set(path, routes=state.routes | {route})
 
     def _DelAddress(self, change: ch.DelAddress) -> None:  # noqa: N802
         state = self.netns[change.netns]
-        self._set(change.netns, addresses=state.addresses - {(change.name, change.address)})
+        lost = RouteSpec(change.name, MAIN_TABLE, change.address.network, None)
+        self._set(
+            change.netns,
+            addresses=state.addresses - {(change.name, change.address)},
+            routes=state.routes - {lost},
+        )
 
     def _AddNeighbour(self, change: ch.AddNeighbour) -> None:  # noqa: N802
         state = self.netns[change.netns]
@@ -157,6 +177,10 @@ class Kernel:
     def _AddRoute(self, change: ch.AddRoute) -> None:  # noqa: N802
         state = self.netns[change.netns]
         assert state.links[change.name].up
+        if change.gateway is not None and not change.onlink:
+            near = [r.destination for r in state.routes if r.gateway is None]
+            assert any(change.gateway in each for each in near), "network is unreachable"
+            assert change.netns is None or MAIN_RULE in state.rules, "nothing is looked up"
         spec = RouteSpec(change.name, change.table, change.destination, change.gateway)
         self._set(change.netns, routes=state.routes | {spec})
 
@@ -282,6 +306,57 @@ def test_nothing_is_lost_before_the_snapshot_is_complete(old: Snapshot, new: Sna
     less = replace(old, sandboxes={}, endpoints={}, networks={}, gwbridge=None)
     for changes in kernel.todo(less, prune=False):
         assert not [c for c in changes if type(c).__name__.startswith("Del")]
+
+
+@given(snapshots(), st.data())
+def test_whatever_makes_a_container_s_namespace_work_comes_back(snapshot: Snapshot, data):
+    kernel = kernel_for(snapshot)
+    for changes in kernel.todo(snapshot):
+        kernel.make(changes)
+    whole = dict(kernel.netns)
+    for path, state in whole.items():
+        down = {n: replace(k, up=False) for n, k in state.links.items() if data.draw(st.booleans())}
+        bent = {n: replace(k, mtu=1280) for n, k in state.links.items() if data.draw(st.booleans())}
+        links = {**state.links, **bent, **down}
+        kernel.netns[path] = replace(
+            state,
+            links=links,
+            routes=frozenset(
+                r for r in state.routes if links[r.name].up and data.draw(st.booleans())
+            ),
+            rules=frozenset(r for r in state.rules if data.draw(st.booleans())),
+            addresses=frozenset(a for a in state.addresses if data.draw(st.booleans())),
+            sysctls={k: v for k, v in state.sysctls.items() if data.draw(st.booleans())},
+        )
+    for changes in kernel.todo(snapshot):
+        kernel.make(changes)
+    assert list(kernel.todo(snapshot)) == [[], []]
+    for path, state in whole.items():
+        ours = [name for name in state.links if name not in {"lo", BRIDGE.name}]
+        reached = kernel.netns[path]
+        assert all(reached.links[name].mtu == state.links[name].mtu for name in ours)
+        assert all(reached.links[name].up for name in [*ours, *({"lo"} & state.links.keys())])
+        assert reached.addresses >= state.addresses
+        assert reached.routes >= state.routes
+        assert reached.rules >= state.rules
+        assert reached.sysctls == state.sysctls
+
+
+@given(snapshots(), st.data())
+def test_a_namespace_that_cannot_be_read_is_said_and_left_alone(snapshot: Snapshot, data):
+    kernel = kernel_for(snapshot)
+    broken = data.draw(st.sampled_from(sorted(filter(None, kernel.netns)) or [str(DIR / "mn-x")]))
+    error = KernelError("dump", broken, 5)
+    wanted = overlay.desired(snapshot, DIR)
+    there = {path: state for path, state in kernel.netns.items() if path != broken}
+    changes = plan(wanted, Observed(there, kernel.made, {broken: error}), prune=True)
+    assert changes[-1] == ch.Unreadable(broken, error)
+    for change in changes[:-1]:
+        assert broken not in (getattr(change, "netns", ""), getattr(change, "peer_netns", ""))
+    others = {s.netns for s in snapshot.sandboxes.values() if s.networks} - {broken}
+    wired = {c.peer_netns for c in changes if isinstance(c, ch.AddVeth)}
+    if snapshot.self_id in snapshot.nodes and not broken.startswith(str(DIR)):
+        assert others <= wired, "the rest goes on"
 
 
 @given(snapshots())
