@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from collections import Counter
@@ -78,7 +79,8 @@ class Town:
     def apply(self, snapshot=None, operations=None):
         operations = operations or self.operations
         desired = operations.desired(snapshot or self.snapshot)
-        changes = operations.plan(desired, operations.observe(desired), prune=True)
+        complete = snapshot is None or snapshot.complete
+        changes = operations.plan(desired, operations.observe(desired), prune=complete)
         operations.apply(changes)
         return changes
 
@@ -189,3 +191,45 @@ def test_questions_to_port_53_reach_the_resolvers_port(town, udp):
     caller = town.names["caller"]
     town.bed.server(caller, RESOLVER_PORT, "resolver", address="127.0.0.11")
     assert town.bed.ask(caller, "127.0.0.11", 53, udp=udp)[0] == "resolver"
+
+
+@pytest.mark.parametrize("known", [set(), {"b1"}, {"b2", "b4"}], ids=len)
+def test_a_restarted_daemon_that_knows_little_yet_loses_and_moves_nothing(town, known):
+    caller = town.names["caller"]
+    flows = [town.bed.socket(caller, str(VIP), 9000, udp=True) for _ in range(4)]
+    began = []
+    for flow in flows:
+        flow.sendall(b"?")
+        began.append(flow.recv(200).decode().split()[0])
+    some = {t: e for t, e in town.snapshot.endpoints.items() if e.name in known}
+    again = town.open()
+    try:
+        town.apply(replace(town.snapshot, endpoints=some, complete=False), again)
+        assert Counter(town.ask()[0] for _ in range(8)) == dict.fromkeys(BACKENDS, 2)
+        town.apply(operations=again)
+        assert Counter(town.ask()[0] for _ in range(8)) == dict.fromkeys(BACKENDS, 2)
+        for flow, backend in zip(flows, began, strict=True):
+            flow.sendall(b"?")
+            assert flow.recv(200).decode().split()[0] == backend
+    finally:
+        again.close()
+        for flow in flows:
+            flow.close()
+
+
+def test_a_connection_that_a_dead_backend_never_answered_is_led_to_another(town):
+    town.bed.run(
+        f"ip netns exec {town.names['b1']} nft 'add table ip t;"
+        " add chain ip t i { type filter hook input priority 0; policy drop; }'"
+    )
+    town.apply(town.without("b2", "b3", "b4"))
+    with netns.inside(town.bed.path(town.names["caller"])):
+        asking = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with asking:
+        asking.settimeout(0)
+        assert asking.connect_ex((str(VIP), 9000)) != 0
+        town.apply(town.without("b1", "b3", "b4"))
+        assert select.select([], [asking], [], 5)[1], "at the next packet, after a second"
+        asking.settimeout(5)
+        asking.sendall(b"?")
+        assert asking.recv(200).decode().split()[0] == "b2"

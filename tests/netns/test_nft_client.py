@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import subprocess
 import uuid
@@ -11,6 +13,7 @@ import pytest
 
 from meshnet.errors import MeshnetError
 from meshnet.kernel import netns
+from meshnet.kernel.libnftables import MOST_OPEN
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
@@ -349,3 +352,60 @@ def test_one_service_of_a_thousand(player, spaces):
     spaces[0].nft("add table ip theirs")
     player.round()
     settled(player)
+
+
+def test_descriptors_beyond_1024_end_no_process_and_a_namespace_costs_one(player, spaces):
+    made = [Namespace() for _ in range(6)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    others = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        tables = (table(SERVICES),)
+        player.tables = {None: tables} | {one.path: tables for one in made}
+        player.round()  # more namespaces than stay open
+        assert player.plan() == []
+        assert len(os.listdir("/proc/self/fd")) - before <= len(made) + 1 + MOST_OPEN
+        for space in made:
+            assert "svc-10.0.1.2" in space.nft("list", "ruleset")
+    finally:
+        for one in others:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for space in made:
+            space.remove()
+
+
+def test_without_a_low_descriptor_nftables_is_an_error_and_not_the_end(spaces):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    others = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    made = Player(spaces[0], {None: (table(SERVICES),)})
+    try:
+        with pytest.raises(ExceptionGroup) as caught:
+            made.round()
+        (error,) = caught.value.exceptions
+        assert isinstance(error, MeshnetError)
+        assert "below 1024" in str(error)
+        for one in others[:20]:
+            os.close(one)
+        del others[:20]
+        made.round()
+        settled(made)
+    finally:
+        made.operations.close()
+        for one in others:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_one_namespace_that_cannot_be_listed_holds_up_no_other(player, spaces, tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    player.tables = {None: (table(SERVICES),), str(loop): (table(SERVICES),)}
+    with pytest.raises(ExceptionGroup) as caught:
+        player.round()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, MeshnetError)
+    assert error.about == {(str(loop), "")}
+    assert "svc-10.0.1.2" in spaces[0].nft("list", "ruleset")

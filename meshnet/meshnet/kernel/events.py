@@ -11,14 +11,17 @@ that we set, ``route_localnet`` and those of bridges, are found by the reconcile
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
-from meshnet.errors import NotFoundError, WireError
+from meshnet.errors import MeshnetError, NotFoundError, WireError, kernel_error
 from meshnet.kernel import netns, nlmsg
 from meshnet.kernel.rtnetlink import Rtm
+
+_log = logging.getLogger(__name__)
 
 _ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
 """RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
@@ -38,16 +41,18 @@ class Watcher:
 
     Raises:
         NotFoundError: the namespace is not there (any more).
+        KernelError: no descriptor is left.
     """
 
     def __init__(self, path: str | None, changed: Callable[[str], None]) -> None:
         self._changed = changed
         self._loop = asyncio.get_running_loop()
-        with netns.inside(path):
+        with netns.inside(path), ExitStack() as stack:
             self._sockets = (
-                _listen(_NETLINK_ROUTE, _ROUTE_GROUPS),
-                _listen(_NETLINK_NETFILTER, _NFT_GROUP),
+                stack.enter_context(_listen(_NETLINK_ROUTE, _ROUTE_GROUPS)),
+                stack.enter_context(_listen(_NETLINK_NETFILTER, _NFT_GROUP)),
             )
+            stack.pop_all()
         for listening in self._sockets:
             self._loop.add_reader(listening, self._read, listening)
 
@@ -89,6 +94,7 @@ class Watchers:
         self._changed = changed
         self._wanted: frozenset[str | None] = frozenset()
         self._held: dict[str | None, tuple[netns.Identity | None, Watcher]] = {}
+        self._blind = False
 
     def watch(self, paths: Iterable[str | None]) -> None:
         """Watch exactly these; None: the process's own. Those that are not there are skipped."""
@@ -118,12 +124,24 @@ class Watchers:
         for path in self._wanted - self._held.keys():
             # Read first: should the path move meanwhile, the next look finds a difference.
             identity = None if path is None else netns.identity_of(path)
-            with suppress(NotFoundError):
+            try:
                 self._held[path] = (identity, Watcher(path, self._changed))
+            except NotFoundError:
+                continue
+            except MeshnetError as error:  # the next look tries again
+                if not self._blind:
+                    _log.warning("changes there are found by the resync only: %s", error)
+                self._blind = True
+                return
+        self._blind = False
 
 
 def _listen(protocol: int, groups: int) -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    try:
+        made = socket.socket(socket.AF_NETLINK, kind, protocol)
+    except OSError as error:
+        raise kernel_error("open", "netlink socket", error.errno or 0) from error
     made.settimeout(0)
     made.bind((0, groups))
     return made

@@ -8,7 +8,11 @@ commit in the namespace, by one, so an unchanged number means an unchanged rules
 ``net/netfilter/nf_tables_api.c`` nf_tables_getgen, ``nf_conntrack_netlink.c``). Raw messages, as
 pyroute2's sockets cost an event loop each and there is one of these per container.
 
-Be aware: ``forget_udp`` walks the machine's whole conntrack table, however few entries the
+A connection that a backend has not answered yet hangs on it like a UDP flow: its next packet goes
+there again. Whether a backend is there is not known here, so an entry is taken for unanswered when
+it still is some moments after it was first seen so; forgotten, its next packet is led elsewhere.
+
+Be aware: ``forget`` walks the machine's whole conntrack table, however few entries the
 namespace has (10 to 17 ms measured); it is for the moment a backend leaves, not for every round,
 and asks first whether there is any entry.
 """
@@ -32,21 +36,30 @@ CT_GET = 1 << 8 | 1
 CT_GET_STATS = 1 << 8 | 5
 CT_DELETE = 1 << 8 | 2
 GEN_ID = 1
-CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE = 1, 2, 12, 18
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_PROTOINFO, CTA_ID, CTA_ZONE = 1, 2, 4, 12, 18
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
 CTA_PROTO_NUM = 1
 CTA_STATS_GLOBAL_ENTRIES = 1
+CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE = 1, 1
+SYN_SENT = 1
+"""TCP_CONNTRACK_SYN_SENT (linux/netfilter/nf_conntrack_tcp.h)."""
 TIMEOUT_S = 5.0
 
 
 class NfnetlinkSocket:
-    """Opened in the calling thread's current network namespace."""
+    """Opened in the calling thread's current network namespace.
+
+    Raises:
+        KernelError: No descriptor is left.
+    """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
-        )
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        except OSError as error:
+            raise KernelError("open", "nfnetlink socket", error.errno or 0) from error
         self._socket.settimeout(TIMEOUT_S)
         self._sequence = 0
 
@@ -66,35 +79,42 @@ class NfnetlinkSocket:
         generation = attributes(answer).get(GEN_ID, b"")
         return int.from_bytes(generation, "big")
 
-    def forget_udp(self, backends: Collection[str]) -> int:
+    def forget(self, backends: Collection[str], waited: Collection[bytes] = ()) -> frozenset[bytes]:
         """Delete the UDP entries that send to one of these addresses by DNAT.
 
+        Args:
+            backends: IPv4 addresses.
+            waited: what an earlier call returned: TCP entries to delete if nobody answered yet.
+
         Returns:
-            How many were deleted.
+            TCP entries to these addresses that nobody has answered yet and that are left.
 
         Raises:
             KernelError: The kernel refused; an entry that ended meanwhile is no error.
         """
         (stats,) = self._checked("count", "conntrack", CT_GET_STATS, 0, socket.AF_UNSPEC)
         if not any(attributes(stats).get(CTA_STATS_GLOBAL_ENTRIES, b"?")):
-            return 0
+            return frozenset()
         addresses = {IPv4Address(backend).packed for backend in backends}
         dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_INET)
-        gone = [entry for entry in map(attributes, dumped) if _sends_to(entry, addresses)]
-        for entry in gone:
-            kept = (CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE)
-            body = b"".join(
-                attribute(kind | (NESTED if kind == CTA_TUPLE_ORIG else 0), entry[kind])
-                for kind in kept
-                if kind in entry
-            )
-            try:
-                self._ask(CT_DELETE, NlmF.ACK, body, socket.AF_INET)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise KernelError("delete", "conntrack entry", error.errno or 0) from error
-        return len(gone)
+        unanswered: set[bytes] = set()
+        for entry in map(attributes, dumped):
+            protocol = _leads_to(entry, addresses)
+            if protocol == socket.IPPROTO_TCP and _is_unanswered(entry):
+                unanswered.add(_name_of(entry))
+            elif protocol == socket.IPPROTO_UDP:
+                self._delete(_name_of(entry))
+        for name in unanswered.intersection(waited):
+            self._delete(name)
+        return frozenset(unanswered.difference(waited))
+
+    def _delete(self, name: bytes) -> None:
+        try:
+            self._ask(CT_DELETE, NlmF.ACK, name, socket.AF_INET)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise KernelError("delete", "conntrack entry", error.errno or 0) from error
 
     def _checked(self, op: str, target: str, kind: int, flags: int, family: int) -> list[bytes]:
         try:
@@ -131,10 +151,25 @@ class NfnetlinkSocket:
                 yield kind, body
 
 
-def _sends_to(entry: dict[int, bytes], addresses: Collection[bytes]) -> bool:
-    """Whether it is a UDP flow that was changed to go to one of the addresses."""
+def _name_of(entry: dict[int, bytes]) -> bytes:
+    """What tells an entry from all others, as a request has it."""
+    return b"".join(
+        attribute(kind | (NESTED if kind == CTA_TUPLE_ORIG else 0), entry[kind])
+        for kind in (CTA_TUPLE_ORIG, CTA_ID, CTA_ZONE)
+        if kind in entry
+    )
+
+
+def _leads_to(entry: dict[int, bytes], addresses: Collection[bytes]) -> int | None:
+    """The protocol of a flow that was changed to go to one of the addresses; None of others."""
     original, reply = (attributes(entry[kind]) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
-    protocol = attributes(reply[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
     source = attributes(reply[CTA_TUPLE_IP]).get(CTA_IP_V4_SRC)
     asked = attributes(original[CTA_TUPLE_IP]).get(CTA_IP_V4_DST)
-    return protocol == socket.IPPROTO_UDP and source in addresses and source != asked
+    if source not in addresses or source == asked:
+        return None
+    return attributes(reply[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
+
+
+def _is_unanswered(entry: dict[int, bytes]) -> bool:
+    tcp = attributes(attributes(entry.get(CTA_PROTOINFO, b"")).get(CTA_PROTOINFO_TCP, b""))
+    return tcp.get(CTA_PROTOINFO_TCP_STATE, b"")[:1] == bytes([SYN_SENT])

@@ -1,13 +1,15 @@
 """The client of nftables: lists our tables in each network namespace and runs transactions there.
 
 Touches nftables in the host's namespace and in our sandboxes' (only the tables of
-``meshnet.nft.ruleset_plan.OURS``), and UDP conntrack entries of backends that left.
+``meshnet.nft.ruleset_plan.OURS``), and conntrack entries of backends that left: of UDP, and of TCP
+those that nobody answered.
 
-The model: a ``NftContext`` is one namespace: a libnftables context and an nfnetlink socket, both
-opened inside it and used from outside. A namespace is told by (st_dev, st_ino), not by its path, as
-paths are used again. What a table holds is kept with the nftables generation at which it was true:
-while the kernel's generation is that one, nothing is read again; our own commits move both on by
-one; after a stranger's commit the tables are listed anew.
+The model: a ``NftContext`` is one namespace: an nfnetlink socket that was opened inside it and is
+used from outside; libnftables is there when something is to be listed or changed. A namespace is
+told by (st_dev, st_ino), not by its path, as paths are used again. What a table holds is kept with
+the nftables generation at which it was true: while the kernel's generation is that one, nothing is
+read again; our own commits move both on by one; after a stranger's commit the tables are listed
+anew.
 
 Be aware: an open NftContext keeps its namespace alive; contexts are closed in ``observe`` when the
 snapshot no longer has them or their path leads elsewhere. Rules must say ``iifname``, not ``iif``:
@@ -20,13 +22,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Final, cast
-
-import nftables
+from typing import Final
 
 from meshnet.errors import (
     AlreadyExistsError,
@@ -37,6 +38,7 @@ from meshnet.errors import (
     about,
 )
 from meshnet.kernel import netns
+from meshnet.kernel.libnftables import Libnftables
 from meshnet.kernel.netns import Identity, identity_of
 from meshnet.kernel.nfnetlink import NfnetlinkSocket
 from meshnet.model.snapshot import Snapshot
@@ -55,10 +57,9 @@ from meshnet.nft.ruleset_plan import (
 
 HOST = "/proc/self/ns/net"
 LISTING_TRIES = 5
+ANSWER_S: Final = 0.02
+"""How long a backend that was withdrawn may take to answer a connection; a round trip is less."""
 _NOWHERE: Final[Identity] = (0, 0)
-_REFUSED: Final = b"-"
-"""No command. libnftables keeps what it read of a namespace (hundreds of KiB a context) until
-a command fails; our next one comes after a commit, when that is of no use."""
 Source = Callable[[Snapshot], Mapping[str | None, Sequence[Ruleset]]]
 """Pure; the path of a network namespace, None for the host's -> tables it should hold."""
 
@@ -74,19 +75,18 @@ _ERRNOS = (*_KINDS, errno.EBUSY, errno.EPERM, errno.ENOMEM, errno.EINTR, errno.E
 class NftContext:
     """libnftables in one network namespace."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, library: Libnftables) -> None:
         """Open it there.
 
         Raises:
             NotFoundError: The path is no network namespace.
+            KernelError: It cannot be entered, or no descriptor is left.
         """
         self._path = path
-        with netns.inside(path):
-            own = Path("/proc/thread-self/ns/net").stat()
-            self.identity: Identity = (own.st_dev, own.st_ino)
-            self._nft = nftables.Nftables()
+        self._library = library
+        with netns.inside(path) as entered:
+            self.identity: Identity = entered or _NOWHERE
             self._netlink = NfnetlinkSocket()
-        self._nft.set_json_output(True)
         self._tables: Observed = {}
         self._generation: int | None = None
         self._listed_backends: frozenset[str] = frozenset()
@@ -94,7 +94,7 @@ class NftContext:
     def close(self) -> None:
         """Give the namespace free."""
         self._netlink.close()
-        del self._nft
+        self._library.forget(self.identity)
 
     def tables(self) -> Observed:
         """Our tables as they are now; listed only when somebody else committed since.
@@ -132,9 +132,11 @@ class NftContext:
         found, self._listed_backends = self._listed_backends, frozenset()
         return found
 
-    def forget_udp(self, backends: frozenset[str]) -> int:
-        """Number of UDP flows to withdrawn backends that were forgotten."""
-        return self._netlink.forget_udp(backends)
+    def forget(
+        self, backends: frozenset[str], waited: frozenset[bytes] = frozenset()
+    ) -> frozenset[bytes]:
+        """Forget flows to withdrawn backends (``NfnetlinkSocket.forget``)."""
+        return self._netlink.forget(backends, waited)
 
     def _listed(self) -> Observed:
         there = {
@@ -151,22 +153,17 @@ class NftContext:
             self._listed_backends |= canonical.turns(listing)
             return _table_or_strange(listing)
         # libnftables' JSON leaves out the device of a chain; its text has it.
-        self._nft.set_json_output(False)
-        try:
-            text = self._command(command, command).decode()
-        finally:
-            self._nft.set_json_output(True)
+        text = self._command(command, command, json_output=False)
         return _table_or_strange(listing, dict(_hook_lines(text)))
 
     def _listing(self, command: str) -> canonical.Json:
         return json.loads(self._command(command, command))["nftables"]
 
-    def _command(self, text: str, target: str) -> bytes:
-        code, output, said = self._nft.cmd(text.encode())
-        self._nft.cmd(_REFUSED)
+    def _command(self, text: str, target: str, *, json_output: bool = True) -> str:
+        code, output, said = self._library.run(self.identity, self._path, text, json=json_output)
         if code:
-            raise _refusal(target, self._path, said.decode(errors="replace"))
-        return cast("bytes", output)
+            raise _refusal(target, self._path, said)
+        return output
 
 
 def _hook_lines(text: str) -> Iterator[tuple[str, str]]:
@@ -192,11 +189,13 @@ def commit(path: str, text: str) -> None:
         NotFoundError: there is no such namespace.
         KernelError: nftables refused it; nothing of it was done.
     """
-    with netns.inside(path):
-        made = nftables.Nftables()
-    code, _, said = made.cmd(text.encode())
+    library = Libnftables()
+    try:
+        code, _, said = library.run(identity_of(path) or _NOWHERE, path, text)
+    finally:
+        library.close()
     if code:
-        raise _refusal("ruleset", path, said.decode(errors="replace"))
+        raise _refusal("ruleset", path, said)
 
 
 def _table_or_strange(
@@ -288,6 +287,7 @@ class NftOperations:
         """
         self._sources = tuple(sources)
         self._host = host_netns or HOST
+        self._library = Libnftables()
         self._contexts: dict[str | None, NftContext] = {}
         self._backends: dict[Identity, frozenset[str]] = {}
 
@@ -307,7 +307,7 @@ class NftOperations:
         observed: dict[str | None, Namespace] = {}
         for path, rulesets in desired.items():
             try:
-                context = self._contexts.get(path) or NftContext(path or self._host)
+                context = self._contexts.get(path) or NftContext(path or self._host, self._library)
                 self._contexts[path] = context
                 tables = context.tables()
             except MeshnetError as error:
@@ -351,6 +351,7 @@ class NftOperations:
             ExceptionGroup: Of KernelErrors. A namespace that vanished is no error.
         """
         errors: list[MeshnetError] = []
+        unanswered: list[tuple[NftContext, frozenset[str], frozenset[bytes]]] = []
         for change in changes:
             if change.error is not None:
                 errors.append(change.error)
@@ -358,9 +359,14 @@ class NftOperations:
             context = self._contexts.get(change.netns)
             if context is None or context.identity != change.identity:
                 continue
-            failed = self._apply_one(context, change)
+            failed = self._apply_one(context, change, unanswered)
             if identity_of(change.netns or self._host) == change.identity:
                 errors += [about(each, (change.netns, "")) for each in failed]
+        if unanswered:
+            time.sleep(ANSWER_S)
+        for context, withdrawn, waited in unanswered:
+            with suppress(MeshnetError):  # they end by themselves, later
+                context.forget(withdrawn, waited)
         if errors:
             raise ExceptionGroup("nftables could not be changed", errors)
 
@@ -369,8 +375,14 @@ class NftOperations:
         for context in self._contexts.values():
             context.close()
         self._contexts.clear()
+        self._library.close()
 
-    def _apply_one(self, context: NftContext, change: NftChange) -> list[MeshnetError]:
+    def _apply_one(
+        self,
+        context: NftContext,
+        change: NftChange,
+        unanswered: list[tuple[NftContext, frozenset[str], frozenset[bytes]]],
+    ) -> list[MeshnetError]:
         errors: list[MeshnetError] = []
         for table in change.tables:
             try:
@@ -380,9 +392,11 @@ class NftOperations:
         if errors or not change.withdrawn:
             return errors
         try:
-            context.forget_udp(change.withdrawn)
+            waited = context.forget(change.withdrawn)
         except MeshnetError as error:
             return [error]
+        if waited:
+            unanswered.append((context, change.withdrawn, waited))
         self._backends[context.identity] -= change.withdrawn
         return []
 

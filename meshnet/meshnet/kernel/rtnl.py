@@ -38,12 +38,20 @@ _DUMP_INTR, _ERROR, _DONE = int(NlmF.DUMP_INTR), int(Nlmsg.ERROR), int(Nlmsg.DON
 
 
 class RouteSocket:
-    """rtnetlink of one namespace."""
+    """rtnetlink of one namespace.
+
+    Raises:
+        KernelError: no descriptor is left.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._sequence = 0
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        except OSError as error:
+            raise kernel_error("open", f"rtnetlink socket in {name}", error.errno or 0) from error
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         self._socket.settimeout(10)
