@@ -60,8 +60,7 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
         key=lambda v: (v.netns or "", v.name),
     )
     changes: list[Change] = []
-    if prune:
-        changes += _unwanted(desired, observed, alive)
+    changes += _unwanted(desired, observed, alive) if prune else _in_the_way(desired, observed)
     changes += [
         AddNetns(path) for path, s in states.items() if path and s is None and path in alive
     ]
@@ -79,6 +78,15 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
         changes += _missing(path, specs[path], rest)
     changes += [Unreadable(path, error) for path, error in observed.unreadable.items()]
     return changes
+
+
+def _in_the_way(desired: Desired, observed: Observed) -> Iterator[Change]:
+    """VXLAN devices of an earlier life that have the VNI of a wanted one; a VNI is there once."""
+    vnis = {each.vxlan.vni for spec in desired.specs.values() for each in spec.vxlans.values()}
+    for made in sorted(observed.made - desired.specs.keys()):
+        for name, link in sorted(observed.states.get(made, _NOTHING).links.items()):
+            if link.vxlan is not None and link.vxlan.vni in vnis:
+                yield DelLink(made, name)
 
 
 def _unwanted(

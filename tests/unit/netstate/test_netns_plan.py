@@ -88,6 +88,8 @@ class Kernel:
         self._add(change.netns, change.name, "bridge", change.mtu)
 
     def _AddVxlan(self, change: ch.AddVxlan) -> None:  # noqa: N802
+        taken = [k.vxlan.vni for s in self.netns.values() for k in s.links.values() if k.vxlan]
+        assert change.vxlan.vni not in taken, "the VNI is in use"
         self._add(change.netns, change.name, "vxlan", change.mtu, vxlan=change.vxlan, up=False)
 
     def _AddVeth(self, change: ch.AddVeth) -> None:  # noqa: N802
@@ -357,6 +359,24 @@ def test_a_namespace_that_cannot_be_read_is_said_and_left_alone(snapshot: Snapsh
     wired = {c.peer_netns for c in changes if isinstance(c, ch.AddVeth)}
     if snapshot.self_id in snapshot.nodes and not broken.startswith(str(DIR)):
         assert others <= wired, "the rest goes on"
+
+
+@given(snapshots(), st.booleans())
+def test_a_network_of_an_earlier_life_is_no_obstacle(snapshot: Snapshot, prune: bool):  # noqa: FBT001
+    kernel = kernel_for(snapshot)
+    earlier = {
+        NetworkId(f"old{key}"[:25]): replace(network, id=NetworkId(f"old{key}"[:25]))
+        for key, network in snapshot.networks.items()
+    }
+    moved = {
+        task: replace(box, networks=tuple((NetworkId(f"old{n}"[:25]), a) for n, a in box.networks))
+        for task, box in snapshot.sandboxes.items()
+    }
+    for changes in kernel.todo(replace(snapshot, networks=earlier, sandboxes=moved)):
+        kernel.make(changes)
+    for changes in kernel.todo(snapshot, prune=prune):
+        kernel.make(changes)
+    assert list(kernel.todo(snapshot, prune=prune)) == [[], []]
 
 
 @given(snapshots())
