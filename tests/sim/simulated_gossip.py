@@ -1,6 +1,7 @@
 """A population of gossip engines on an in-memory network and a virtual clock.
 
-No socket, no sleep: ``Cluster.run`` jumps from deadline to deadline.
+No socket, no sleep: ``Cluster.run`` jumps from deadline to deadline. An engine may be asleep: then
+its timers wait and its datagrams queue, and on waking it reads them first, as the runner does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from meshnet.errors import WireError
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
-from meshnet.gossip.events import Event
+from meshnet.gossip.events import Event, MemberChanged
 from meshnet.gossip.members import Address, State
 from meshnet.model.ids import NodeId
 
@@ -35,8 +36,13 @@ class Cluster:
     def __init__(self, size: int, *, loss: float = 0.0, seed: int = 1, duplicate: float = 0.0):
         self.now = 0.0
         self.loss, self.duplicate = loss, duplicate
-        self.packets = 0
+        self.jitter_s = 0.0
+        self.packets = self.bytes = self.longest = self.streams = self.frames = 0
         self.refused = 0
+        self.drowsy: tuple[float, float] | None = None
+        """Every engine wakes this much later than it should, drawn anew each time."""
+        self._asleep: dict[Address, float] = {}
+        self._queues: dict[Address, list[_Flight]] = {}
         self.events: list[tuple[float, Address, Event]] = []
         self._random = random.Random(seed)
         self._flights: list[_Flight] = []
@@ -75,6 +81,12 @@ class Cluster:
 
     def kill(self, number: int) -> None:
         self.engines.pop(self.address(number), None)
+        self._asleep.pop(self.address(number), None)
+        self._queues.pop(self.address(number), None)
+
+    def stall(self, number: int, seconds: float) -> None:
+        """One process gets no processor for a time."""
+        self._asleep[self.address(number)] = self.now + seconds
 
     def partition(self, left: list[int], right: list[int]) -> None:
         for a in left:
@@ -89,25 +101,34 @@ class Cluster:
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
         """Runs until ``until`` holds or ``seconds`` are over; returns the seconds it took."""
         begin, end = self.now, self.now + seconds
-        self._settle()
+        self._settle(list(self.engines))
+        due = {address: self._wakes(address) for address in self.engines}
         while not until():
-            timers = [t for e in self.engines.values() if (t := e.next_timer()) is not None]
-            when = min([*timers, *(f.when for f in self._flights[:1]), end])
-            self.now = max(self.now, when)
+            self.now = max(
+                self.now, min([*due.values(), *(f.when for f in self._flights[:1]), end])
+            )
             if self.now >= end:
                 break
-            while self._flights and self._flights[0].when <= self.now:
-                flight = heapq.heappop(self._flights)
-                if flight.to in self.engines and not self._is_cut(flight.to, flight.sender):
-                    self.engines[flight.to].receive_datagram(flight.data, flight.sender, self.now)
-            for engine in list(self.engines.values()):
-                engine.handle_timer(self.now)
-            self._settle()
+            awake = {address for address, when in due.items() if when <= self.now}
+            awake |= self._arrived()
+            if self.drowsy is not None:
+                for address in awake:
+                    self._asleep.setdefault(address, self.now + self._nap())
+            moved = set(awake)
+            for address in sorted(awake):
+                if self._asleep.get(address, 0.0) <= self.now:
+                    self._asleep.pop(address, None)
+                    engine = self.engines[address]
+                    for flight in self._queues.pop(address, []):
+                        engine.receive_datagram(flight.data, flight.sender, self.now)
+                    engine.handle_timer(self.now)
+                    moved |= self._settle([address])
+            due.update({address: self._wakes(address) for address in moved})
         return self.now - begin
 
     def agree(self) -> bool:
         """Everybody believes exactly the running engines alive, and holds the same records."""
-        running = {e.members()[i].id for e in self.engines.values() for i in [_self(e)]}
+        running = {engine.self_id for engine in self.engines.values()}
         records = None
         for engine in self.engines.values():
             alive = {m.id for m in engine.members().values() if m.state is State.ALIVE}
@@ -115,6 +136,18 @@ class Cluster:
                 return False
             records = engine.records()
         return True
+
+    def verdicts(self, state: State, since: float = 0.0) -> list[tuple[float, Address, NodeId]]:
+        """(when, by whom, of whom): every time somebody came to believe ``state``."""
+        return [
+            (when, by, event.member.id)
+            for when, by, event in self.events
+            if isinstance(event, MemberChanged) and event.member.state is state and when >= since
+        ]
+
+    def reached(self, by: int, number: int) -> bool:
+        """Whether one engine reaches another itself, as it believes."""
+        return self.engine(by).members()[self.id_of(number)].direct
 
     def states_of(self, number: int) -> set[State]:
         """What the others believe of one."""
@@ -124,33 +157,66 @@ class Cluster:
     def _is_cut(self, a: Address, b: Address) -> bool:
         return frozenset({a, b}) in self._cut
 
-    def _settle(self) -> None:
-        for address, engine in list(self.engines.items()):
+    def _nap(self) -> float:
+        low, high = self.drowsy or (0.0, 0.0)
+        return low + (high - low) * self._random.random()
+
+    def _wakes(self, address: Address) -> float:
+        due = self.engines[address].next_timer()
+        return self._asleep.get(address, due if due is not None else self.now)
+
+    def _arrived(self) -> set[Address]:
+        """Puts what arrives now into the queues of its receivers, and says who they are."""
+        to = set()
+        while self._flights and self._flights[0].when <= self.now:
+            flight = heapq.heappop(self._flights)
+            if flight.to in self.engines and not self._is_cut(flight.to, flight.sender):
+                self._queues.setdefault(flight.to, []).append(flight)
+                to.add(flight.to)
+        return to
+
+    def _settle(self, woken: list[Address]) -> set[Address]:
+        """Sends what engines want to send; an exchange gives its other side something to say."""
+        moved = set(woken)
+        while woken:
+            address = woken.pop()
+            engine = self.engines[address]
+            if self._asleep.get(address, 0.0) > self.now:
+                continue
             for data, to in engine.datagrams_to_send(self.now):
                 self.packets += 1
+                self.bytes += len(data)
+                self.longest = max(self.longest, len(data))
                 copies = 1 + (self._random.random() < self.duplicate)
                 for _ in range(copies):
                     if self._random.random() >= self.loss:
                         self._order += 1
-                        delay = 0.0005 + self._random.random() * 0.004
+                        delay = 0.0005 + self._random.random() * (0.004 + self.jitter_s)
                         heapq.heappush(
                             self._flights,
                             _Flight(self.now + delay, self._order, to, data, address),
                         )
             for to in engine.streams_to_open():
-                peer = self.engines.get(to)
-                if peer is None or self._is_cut(address, to):
-                    continue
-                try:
-                    reply = peer.receive_stream(engine.stream_request(), address, self.now)
-                    rest = engine.receive_stream_reply(reply, to, self.now)
-                except WireError:
-                    self.refused += 1
-                    continue
-                peer.receive_datagram(rest, address, self.now)
+                awake = self._asleep.get(to, 0.0) <= self.now
+                if to in self.engines and awake and not self._is_cut(address, to):
+                    self._exchange(address, to)
+                    woken += [address, to]
+                    moved.add(to)
             while (event := engine.next_event()) is not None:
                 self.events.append((self.now, address, event))
+        return moved
 
-
-def _self(engine: GossipEngine) -> NodeId:
-    return engine._self_id
+    def _exchange(self, opener: Address, acceptor: Address) -> None:
+        """Frames to and fro until the opener is done; the acceptor's last frames go nowhere."""
+        self.streams += 1
+        ours = self.engines[opener].open_stream(acceptor)
+        theirs = self.engines[acceptor].accept_stream(opener)
+        try:
+            frames = ours.begin()
+            while frames:
+                self.frames += len(frames)
+                back = [f for frame in frames for f in theirs.receive_frame(frame, self.now)]
+                self.frames += len(back)
+                frames = [f for frame in back for f in ours.receive_frame(frame, self.now)]
+        except WireError:
+            self.refused += 1

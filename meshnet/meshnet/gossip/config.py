@@ -28,8 +28,20 @@ class GossipConfig:
     """Longest suspicion = shortest * this; confirmations by others shrink it (Lifeguard)."""
     health_max: int = 8
     """Ceiling of the local health score, which stretches our own timeouts when *we* are slow."""
+    late_s: float = 0.1
+    """A timer later than this says that we slept: nobody is judged by that time, and the health
+    score is at least lateness / probe timeout."""
+    silent_s: float = 1.5
+    """A member not heard for this long is probed out of turn; gossip is heard from each of 20
+    members every 1.3 s on average."""
+    watched: int = 8
+    """Most members probed out of turn in one interval."""
+    direct_misses: int = 4
+    """Probes in a row that only others could get answered, until the way there counts as cut."""
+    restart_s: float = 60.0
+    """A member that announced its restart is waited for this long; its tasks run on."""
     gossip_interval_s: float = 0.2
-    """Digests go to ``gossip_fanout`` random members every interval; new records go out at once."""
+    """Fingerprints go to ``gossip_fanout`` random members every interval; new records at once."""
     gossip_fanout: int = 3
     retransmit_mult: int = 4
     """A membership message rides on mult * ceil(log10(members + 1)) packets."""
@@ -42,7 +54,29 @@ class GossipConfig:
     forget_dead_s: float = 24 * 3600.0
     """A dead member and its records are forgotten after this time."""
     packet_bytes: int = 1400
-    """Largest sealed datagram."""
+    """Largest sealed datagram; a larger one is not ours."""
+    frame_bytes: int = 64 << 10
+    """Largest sealed frame of a stream: what is held of a peer that has not shown its key."""
+    turn_bytes: int = 4 << 20
+    """Records sent in one turn of a stream; what is left follows on the next."""
+    burst_packets: int = 8
+    """Datagrams that answer one digest; who lacks more gets a stream."""
+    streams_max: int = 32
+    """Streams that others opened."""
+    streams_per_peer: int = 4
+    """Of them from one address."""
+    streams_opened: int = 16
+    """Streams that we opened, one an address."""
+    connect_s: float = 2.0
+    """Time to open a stream."""
+    first_frame_s: float = 2.0
+    """Time that who opened a stream has to show the key."""
+    exchange_s: float = 20.0
+    """Time of one whole-state exchange."""
+    members_max: int = 4096
+    """Members remembered, dead ones included."""
+    relays_max: int = 256
+    """Probes under way for others."""
 
     @classmethod
     def lan(cls) -> GossipConfig:

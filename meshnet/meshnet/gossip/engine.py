@@ -1,41 +1,73 @@
 """The gossip engine: datagrams and timers in, datagrams and events out. It performs no I/O.
 
 The whole surface is aioquic's: ``receive_datagram``, ``datagrams_to_send``, ``next_timer``,
-``handle_timer``, ``next_event``; a stream (TCP) is one request, one reply and one rest. ``now`` is
-always an argument, so whoever drives the engine owns time.
+``handle_timer``, ``next_event``; a stream (TCP) is an ``Exchange``. ``now`` is always an argument,
+so whoever drives the engine owns time.
 
-Three parts share one outbox and one packet format:
+Parts that share one outbox and one packet format:
 
 * ``membership.py``: who takes part; news rides on every packet;
-* ``prober.py``: who does not answer;
-* ``table.py``: each node's records. A change goes out at once to ``fanout`` members; digests, every
-  gossip interval, repair whatever got lost. A digest also carries the fingerprint of the member
-  list: two nodes that differ exchange everything over a stream.
+* ``prober.py``: who does not answer, and what way is cut;
+* ``anti_entropy.py``: each node's records;
+* ``exchange.py``: both, whole, over a stream.
 
-Be aware: without a key ring the engine is silent and deaf.
+What comes in is parsed before it is taken (``wire.py``, ``messages.py``); a packet that is not ours
+or malformed is counted by its reason. Any other exception is our own fault and is
+not caught here.
+
+Be aware: without a key ring the engine is silent and deaf. A timer that is handled late says that
+*we* slept, so what arrived meanwhile is heard first and nobody is judged by that time.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgpack
 
 from meshnet.errors import WireError
 from meshnet.gossip import wire
+from meshnet.gossip.anti_entropy import AntiEntropy
 from meshnet.gossip.config import GossipConfig
-from meshnet.gossip.events import Event, RecordsChanged, Synced
+from meshnet.gossip.events import Event, Synced
+from meshnet.gossip.exchange import Exchange, Sealing
 from meshnet.gossip.members import Address, Member, State
 from meshnet.gossip.membership import Membership, Outbox
+from meshnet.gossip.messages import (
+    Ack,
+    Alive,
+    Dead,
+    DigestMessage,
+    Message,
+    Nack,
+    Ping,
+    PingReq,
+    RelayedAck,
+    Restarting,
+    Summary,
+    Suspect,
+    parse_address,
+)
 from meshnet.gossip.prober import Prober
-from meshnet.gossip.table import Delta, Digest, Table, cut
-from meshnet.gossip.timers import Timers
-from meshnet.gossip.wire import KeyRing, Message
+from meshnet.gossip.refusals import Refusals
+from meshnet.gossip.table import Delta
+from meshnet.gossip.timers import Timer, Timers
+from meshnet.gossip.wire import KeyRing
 from meshnet.model.ids import NodeId, Rng
 
-_DELTA_HEAD_BYTES = 300
-"""Room kept in a packet for what is around a delta's entries, and for riders."""
-_WHOLE = 1 << 30
-"""Room of a delta on a stream."""
+UNREACHED_KEY: Final = "unreachable"
+"""Our record of the members that others reach and we do not: a msgpack list of ids, ascending."""
+UNREACHED: Final = 32
+"""Most of them in the record."""
+_KEYS: Final = 4
+"""Most keys that are tried on a packet."""
+_TOO_LONG: Final = "datagram too long"
+_NO_KEY: Final = "no key yet"
+_STRANGERS: Final = frozenset({wire.NOT_OURS, wire.WRONG_KEY, _TOO_LONG, _NO_KEY})
+"""Anybody can make these happen: they are counted and nothing else."""
+_JUDGING: Final = frozenset({"probe", "indirect", "relay", "suspicion"})
 
 
 class GossipEngine:
@@ -43,11 +75,13 @@ class GossipEngine:
 
     Args:
         config: timing and sizes.
-        self_id: this node.
+        self_id: this node; 1 to 64 printable ASCII characters.
         address: where others reach us: (IPv4 address, port).
         generation: greater after every start of the process (milliseconds of wall time will do).
         rng: randomness; must be unpredictable in production (it makes nonces).
         now: the caller's clock.
+        accepts: whether a record (key, value) of another node may be read: its owner's own fault
+            must not be everybody's.
     """
 
     def __init__(
@@ -58,28 +92,39 @@ class GossipEngine:
         generation: int,
         rng: Rng,
         now: float,
+        accepts: Callable[[str, bytes], bool] = lambda _key, _value: True,
     ) -> None:
         self.synced = False
-        self.dropped: Counter[str] = Counter()
-        """Packets not taken, by reason."""
-        self._config = config
-        self._self_id = self_id
-        self._generation = generation
+        self.self_id = self_id
+        self.config = config
         self._rng = rng
         self._ring: KeyRing | None = None
         self._outbox: Outbox = deque()
         self._events: deque[Event] = deque()
+        self.refusals = Refusals(self._events)
         self._timers = Timers()
-        me = Member(self_id, address, 1, State.ALIVE, now)
-        self._membership = Membership(config, me, rng, self._outbox, self._events, self._timers)
+        self._held: list[Timer] = []
+        self._said_at = 0
+        me = Member(self_id, parse_address(*address), 1, State.ALIVE, now)
+        self._membership = Membership(
+            config, me, rng, self._outbox, self._events, self._timers, self.refusals
+        )
         self._prober = Prober(config, self._membership, rng, self._outbox, self._timers)
-        self._table = Table()
-        self._table.adopt(self_id, generation)
-        self._known: dict[NodeId, dict[NodeId, tuple[int, int]]] = {}
-        self._seeds: frozenset[Address] = frozenset()
         self._streams: list[Address] = []
-        self._last_stream = now
-        self._push_wanted = False
+        self._entropy = AntiEntropy(
+            config,
+            generation,
+            self._membership,
+            rng,
+            self._outbox,
+            self._events,
+            self._timers,
+            self._streams,
+            self.refusals,
+            accepts,
+            now,
+        )
+        self._seeds: frozenset[Address] = frozenset()
         for kind, delay in (
             ("probe", config.probe_interval_s),
             ("gossip", config.gossip_interval_s),
@@ -92,57 +137,79 @@ class GossipEngine:
     # ---- what the owner of the engine says ----
 
     def set_keys(self, keys: Sequence[bytes]) -> None:
-        """Replaces the key ring, newest first, 16 bytes each; empty makes the engine silent."""
-        self._ring = KeyRing(tuple(keys)) if keys else None
+        """Replaces the key ring, newest first; none makes the engine silent.
+
+        A key that is not 16 bytes long, and what is too many, is counted in ``dropped``.
+        """
+        usable = [key for key in keys if len(key) == wire.KEY_BYTES][:_KEYS]
+        if len(usable) < len(keys):
+            self.refusals.count("key of a wrong length, or too many", len(keys) - len(usable))
+        self._ring = KeyRing(tuple(usable)) if usable else None
 
     def join(self, seeds: Iterable[Address]) -> None:
-        """Sets the addresses that must be members; whoever is missing is tried until it answers."""
-        self._seeds = frozenset(seeds) - {self._membership.me.address}
+        """Sets the addresses that must be members; whoever is missing is tried until it answers.
+
+        What is no IPv4 address and port is counted in ``dropped``.
+        """
+        usable: set[Address] = set()
+        for host, port in seeds:
+            try:
+                usable.add(parse_address(host, port))
+            except ValueError:
+                self.refusals.count("seed without an IPv4 address")
+        self._seeds = frozenset(usable - {self._membership.me.address})
         self._rejoin()
 
     def leave(self, now: float) -> None:
         """Says goodbye; the datagrams must still be sent."""
         self._membership.leave(now)
 
+    def announce_restart(self, now: float) -> None:
+        """Says that this process ends and another will come; the datagrams must still be sent."""
+        self._membership.announce_restart(now)
+
     def set_record(self, key: str, value: bytes | None, now: float) -> None:
-        """Changes one of our records; None deletes it. It is sent with the next datagrams."""
-        if self._table.put(self._self_id, self._generation, key, value, now):
-            self._push_wanted = True
+        """Changes one of our records; None deletes it. It is sent with the next datagrams.
+
+        Raises:
+            CapacityError: more than any peer would take; nothing changed.
+        """
+        self._entropy.put(key, value, now)
 
     # ---- views ----
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """What was not taken, by reason."""
+        return self.refusals.counts
 
     def members(self) -> dict[NodeId, Member]:
         """Every member we know of, ourselves included."""
         return dict(self._membership.all)
 
     def records(self) -> dict[tuple[NodeId, str], bytes]:
-        """Records of ourselves and of alive or suspect members; those of the dead are hidden."""
-        return {
-            (member.id, key): value
-            for member in self._membership.all.values()
-            if member.counted
-            for key, value in self._table.values(member.id).items()
-        }
+        """Records of ourselves and of all that take part; those of the dead are hidden."""
+        return self._entropy.records()
 
     # ---- the five verbs ----
 
     def receive_datagram(self, data: bytes, peer: Address, now: float) -> None:
         """Takes one datagram; anything that is not ours is counted in ``dropped``."""
         try:
-            for message in self._open(data, peer):
-                self._take(message, peer, now)
+            messages = self._open_datagram(data, peer)
         except WireError as error:
-            self.dropped[error.why] += 1
-        except (TypeError, ValueError, AttributeError):
-            # The right number of fields but the wrong types: the peer's fault, not ours.
-            self.dropped["malformed field"] += 1
+            self.refuse(error, peer)
+            return
+        sender = self._membership.at(peer)
+        if sender is not None:
+            self._prober.heard(sender, now)
+        for message in messages:
+            self._take(message, peer, now)
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """Sealed packets to send now, each with its destination."""
-        if self._push_wanted:
-            self._push_wanted = False
-            for member in self._membership.sample(self._config.gossip_fanout):
-                self._send_lacking(member)
+        self._say_unreached(now)
+        self._entropy.push()
         if self._ring is None:
             self._outbox.clear()
             return []
@@ -150,213 +217,188 @@ class GossipEngine:
         while self._outbox:
             address, message = self._outbox.popleft()
             by_peer.setdefault(address, []).append(message)
-        room = self._config.packet_bytes - wire.OVERHEAD - 8
-        packets: list[tuple[bytes, Address]] = []
-        for address, messages in by_peer.items():
-            held: list[Message] = []
-            left = room
-            for message in messages:
-                size = wire.size_of(message)
-                if held and size > left:
-                    packets.append((self._seal(held), address))
-                    held, left = [], room
-                held.append(message)
-                left -= size
-            held.extend(self._membership.riders(left))
-            packets.append((self._seal(held), address))
-        return packets
+        return [
+            (packet, address)
+            for address, messages in by_peer.items()
+            for packet in self._packed(messages)
+        ]
 
     def next_timer(self) -> float | None:
         """When ``handle_timer`` wants to be called next, on the caller's clock."""
         return self._timers.next()
 
     def handle_timer(self, now: float) -> None:
-        """Does everything that is due."""
+        """Does everything that is due. Late, it judges nobody before what came in is heard."""
+        due = self._timers.next()
+        stalled = due is not None and now - due > self.config.late_s
+        if due is not None and stalled:
+            self._membership.overslept(now - due)
         while (timer := self._timers.pop_due(now)) is not None:
-            match timer.kind:
-                case "probe":
-                    self._prober.probe_due(now)
-                case "indirect":
-                    self._prober.indirect_due(int(timer.subject))
-                case "relay":
-                    self._prober.relay_due(int(timer.subject))
-                case "suspicion":
-                    self._membership.suspicion_due(timer.subject, now)
-                case "gossip":
-                    self._gossip_due(now)
-                case "push_pull":
-                    self._timers.arm(now + self._config.push_pull_interval_s, "push_pull")
-                    self._streams.extend(m.address for m in self._membership.sample(1))
-                case "rejoin":
-                    self._timers.arm(now + self._config.rejoin_interval_s, "rejoin")
-                    self._rejoin()
-                case _:
-                    self._reap_due(now)
+            if stalled and timer.kind in _JUDGING:
+                if not self._held:
+                    self._timers.arm(now + self.config.probe_timeout_s, "resume")
+                self._held.append(timer)
+            else:
+                self._due(timer, now)
 
     def next_event(self) -> Event | None:
         """The next thing that happened, or None."""
         return self._events.popleft() if self._events else None
 
-    # ---- streams (TCP): request, reply and rest, so that both sides end up with everything ----
+    def refuse(self, error: WireError, peer: Address) -> None:
+        """Counts what a peer sent and we did not take."""
+        if error.why in _STRANGERS:
+            self.refusals.count(error.why)
+        else:
+            self.refusals.name(error.why, peer)
+
+    # ---- streams (TCP) ----
 
     def streams_to_open(self) -> list[Address]:
-        """Peers to exchange the whole state with; send ``stream_request`` to each."""
+        """Peers to exchange the whole state with; ``open_stream`` for each."""
         wanted = list(dict.fromkeys(self._streams))
         self._streams.clear()
         return wanted if self._ring is not None else []
 
-    def stream_request(self) -> bytes:
-        """What to send on a stream that we open."""
-        return self._seal([self._sync()])
+    def open_stream(self, peer: Address) -> Exchange:
+        """Our side of a stream that we open."""
+        return self._exchange(peer, opener=True)
 
-    def receive_stream(self, data: bytes, peer: Address, now: float) -> bytes:
-        """The reply to a peer's stream request.
-
-        Raises:
-            WireError: not ours; close the stream.
-        """
-        digest = self._merge_sync(self._open(data, peer), peer, now)
-        return self._seal([self._sync(), *self._deltas(digest, _WHOLE)])
-
-    def receive_stream_reply(self, data: bytes, peer: Address, now: float) -> bytes:
-        """Takes the reply to our request in; returns what the peer still lacks, to send back.
-
-        Raises:
-            WireError: not ours; close the stream.
-        """
-        messages = self._open(data, peer)
-        digest = self._merge_sync(messages, peer, now)
-        for message in messages[1:]:
-            self._take(message, peer, now)
-        if not self.synced:
-            self.synced = True
-            self._events.append(Synced())
-        return self._seal(list(self._deltas(digest, _WHOLE)))
+    def accept_stream(self, peer: Address) -> Exchange:
+        """Our side of a stream that a peer opened."""
+        return self._exchange(peer, opener=False)
 
     # ---- inside ----
 
-    def _take(self, message: Message, peer: Address, now: float) -> None:
+    def _take(self, message: Message, peer: Address, now: float) -> None:  # noqa: PLR0912 - a table
         match message:
-            case [wire.PING, sequence, target]:
-                if target == self._self_id:
-                    self._outbox.append((peer, [wire.ACK, sequence]))
-            case [wire.PING_REQ, sequence, target, host, port]:
-                self._prober.relay(peer, sequence, NodeId(target), (host, port), now)
-            case [wire.ACK, sequence]:
+            case Ping(sequence, target):
+                if target == self.self_id:
+                    self._outbox.append((peer, Ack(sequence)))
+            case PingReq(sequence, target, address):
+                self._prober.relay(peer, sequence, target, address, now)
+            case Ack(sequence):
                 self._prober.acked(sequence)
-            case [wire.NACK, sequence]:
+            case RelayedAck(sequence):
+                self._prober.relayed(sequence)
+            case Nack(sequence):
                 self._prober.nacked(sequence)
-            case [wire.ALIVE, id_, host, port, incarnation]:
-                self._membership.heard_alive(NodeId(id_), (host, port), incarnation, now)
-            case [wire.SUSPECT, id_, incarnation, accuser]:
-                self._membership.heard_suspect(NodeId(id_), incarnation, NodeId(accuser), now)
-            case [wire.DEAD, id_, incarnation, accuser]:
-                self._membership.heard_dead(NodeId(id_), incarnation, NodeId(accuser), now)
-            case [wire.DIGEST, digest, fingerprint]:
-                self._heard_digest(_digest(digest), fingerprint, peer, now)
-            case [wire.DELTA, owner, generation, base, upto, floor, entries]:
-                rows = tuple((key, version, value) for key, version, value in entries)
-                delta = Delta(NodeId(owner), generation, base, upto, floor, rows)
-                self._heard_delta(delta, peer, now)
+            case Alive(id_, address, incarnation):
+                self._membership.heard_alive(id_, address, incarnation, now)
+            case Suspect(id_, incarnation, accuser):
+                self._membership.heard_suspect(id_, incarnation, accuser, now)
+            case Dead(id_, incarnation, accuser):
+                self._membership.heard_dead(id_, incarnation, accuser, now)
+            case Restarting(id_, incarnation):
+                self._membership.heard_restarting(id_, incarnation, now)
+            case Summary():
+                self._entropy.heard_summary(message, peer, now)
+            case DigestMessage(versions):
+                self._entropy.heard_digest(versions, peer, now)
+            case Delta():
+                self._entropy.heard_delta(message, peer, now)
             case _:
-                raise WireError(peer[0], "unexpected message")
+                self.refusals.name("message of a stream in a datagram", peer)
 
-    def _heard_digest(self, digest: Digest, fingerprint: int, peer: Address, now: float) -> None:
-        sender = self._membership.at(peer)
-        if sender is not None:
-            self._known[sender.id] = dict(digest)
-        room = self._config.packet_bytes - _DELTA_HEAD_BYTES
-        self._outbox.extend((peer, message) for message in self._deltas(digest, room))
-        mine = self._table.digest()
-        if any(pair > mine.get(owner, (0, 0)) for owner, pair in digest.items()):
-            self._outbox.append((peer, [wire.DIGEST, mine, self._membership.fingerprint()]))
-        # One exchange at a time: while news still travels, nodes differ for a moment anyway.
-        rested = now - self._last_stream > self._config.rejoin_interval_s
-        if rested and fingerprint != self._membership.fingerprint():
-            self._last_stream = now
-            self._streams.append(peer)
-
-    def _heard_delta(self, delta: Delta, peer: Address, now: float) -> None:
-        if delta.owner == self._self_id:
-            return
-        merged = self._table.merge(delta, now)
-        if merged is None:
-            digest = [wire.DIGEST, self._table.digest(), self._membership.fingerprint()]
-            self._outbox.append((peer, digest))
-        elif merged:
-            sender = self._membership.at(peer)
-            if sender is not None:
-                known = self._known.setdefault(sender.id, {})
-                told = (delta.generation, delta.upto)
-                known[delta.owner] = max(known.get(delta.owner, (0, 0)), told)
-            self._events.append(RecordsChanged(delta.owner))
-            self._push_wanted = True
-
-    def _gossip_due(self, now: float) -> None:
-        self._timers.arm(now + self._config.gossip_interval_s, "gossip")
-        digest = list(self._table.digest().items())
-        take = (self._config.packet_bytes - _DELTA_HEAD_BYTES) // 48
-        if len(digest) > take:
-            start = int(self._rng.random() * len(digest))
-            digest = (digest[start:] + digest[:start])[:take]
-        message = [wire.DIGEST, dict(digest), self._membership.fingerprint()]
-        for member in self._membership.sample(self._config.gossip_fanout):
-            self._outbox.append((member.address, message))
+    def _due(self, timer: Timer, now: float) -> None:
+        match timer.kind:
+            case "probe":
+                self._prober.probe_due(now)
+            case "indirect":
+                self._prober.indirect_due(int(timer.subject))
+            case "relay":
+                self._prober.relay_due(int(timer.subject))
+            case "suspicion":
+                self._membership.suspicion_due(timer.subject, now)
+            case "restart":
+                self._membership.restart_due(timer.subject, now)
+            case "resume":
+                held, self._held = self._held, []
+                for each in held:
+                    self._due(each, now)
+            case "gossip":
+                self._entropy.gossip_due(now)
+            case "push_pull":
+                self._timers.arm(now + self.config.push_pull_interval_s, "push_pull")
+                self._streams.extend(m.address for m in self._membership.sample(1))
+            case "rejoin":
+                self._timers.arm(now + self.config.rejoin_interval_s, "rejoin")
+                self._rejoin()
+            case _:
+                self._reap_due(now)
 
     def _reap_due(self, now: float) -> None:
-        self._timers.arm(now + self._config.tombstone_s / 2, "reap")
-        self._table.reap(now - self._config.tombstone_s)
-        for id_ in self._membership.forget(now - self._config.forget_dead_s):
-            self._table.forget(id_)
-            self._known.pop(id_, None)
+        self._timers.arm(now + self.config.tombstone_s / 2, "reap")
+        self._entropy.table.reap(now - self.config.tombstone_s)
+        for id_ in self._membership.forget(now - self.config.forget_dead_s):
+            self._entropy.forget(id_)
+            self._prober.forget(id_)
 
     def _rejoin(self) -> None:
         members = self._membership.all.values()
-        present = {m.address for m in members if m.counted}
+        present = {m.address for m in members if m.present}
         self._streams.extend(sorted(self._seeds - present))
-        dead = [m.address for m in members if m.state is State.DEAD]
-        if dead:
-            self._streams.append(dead[int(self._rng.random() * len(dead))])
+        gone = [m.address for m in members if m.state in {State.DEAD, State.RESTARTING}]
+        if gone:
+            self._streams.append(gone[int(self._rng.random() * len(gone))])
 
-    def _send_lacking(self, member: Member) -> None:
-        known = self._known.setdefault(member.id, {})
-        room = self._config.packet_bytes - _DELTA_HEAD_BYTES
-        self._outbox.extend((member.address, message) for message in self._deltas(known, room))
-        known.update(self._table.digest())
+    def _say_unreached(self, now: float) -> None:
+        if self._said_at == self._membership.changes:
+            return
+        self._said_at = self._membership.changes
+        unreached = self._membership.unreached()[:UNREACHED]
+        self._entropy.put(UNREACHED_KEY, msgpack.packb(unreached) if unreached else None, now)
 
-    def _deltas(self, digest: Digest, room: int) -> Iterable[Message]:
-        for delta in self._table.lacking(digest):
-            for piece in cut(delta, room, size=16):
-                entries = [list(entry) for entry in piece.entries]
-                head = [piece.owner, piece.generation, piece.base, piece.upto, piece.floor]
-                yield [wire.DELTA, *head, entries]
+    def _packed(self, messages: Sequence[Message]) -> Iterable[bytes]:
+        """Packets of what is for one peer; of several digests or summaries only the newest goes."""
+        newest = {type(m): place for place, m in enumerate(messages)}
+        room = self.config.packet_bytes - wire.OVERHEAD - wire.LIST_HEAD
+        held: list[bytes] = []
+        left = room
+        for place, message in enumerate(messages):
+            if isinstance(message, DigestMessage | Summary) and newest[type(message)] != place:
+                continue
+            encoded = wire.encode(message)
+            if held and (len(encoded) > left or len(held) == wire.MESSAGES):
+                yield self._seal(held)
+                held, left = [], room
+            held.append(encoded)
+            left -= len(encoded)
+        held.extend(self._membership.riders(left))
+        yield self._seal(held)
 
-    def _open(self, data: bytes, peer: Address) -> list[Message]:
+    def _exchange(self, peer: Address, *, opener: bool) -> Exchange:
+        def finished(more: bool) -> None:  # noqa: FBT001 - a callback
+            if more:
+                self._streams.append(peer)
+            elif not self.synced:
+                self.synced = True
+                self._events.append(Synced())
+
+        return Exchange(
+            self.config,
+            peer,
+            opener=opener,
+            sealing=Sealing(self._seal, self._open),
+            membership=self._membership,
+            entropy=self._entropy,
+            finished=finished,
+        )
+
+    def _open_datagram(self, data: bytes, peer: Address) -> tuple[Message, ...]:
+        if len(data) > self.config.packet_bytes:
+            raise WireError(peer[0], _TOO_LONG)
+        messages = self._open(data, peer)
+        if sum(isinstance(message, DigestMessage) for message in messages) > 1:
+            raise WireError(peer[0], "several digests in one datagram")
+        return messages
+
+    def _open(self, data: bytes, peer: Address) -> tuple[Message, ...]:
         if self._ring is None:
-            raise WireError(peer[0], "no key yet")
+            raise WireError(peer[0], _NO_KEY)
         return self._ring.open(data, peer[0])
 
-    def _seal(self, messages: Sequence[Message]) -> bytes:
+    def _seal(self, encoded: Sequence[bytes]) -> bytes:
         if self._ring is None:
-            raise WireError("us", "no key yet")
-        return self._ring.seal(messages, self._rng.getrandbits(96).to_bytes(12, "big"))
-
-    def _sync(self) -> Message:
-        return [wire.SYNC, self._self_id, self._membership.rows(), self._table.digest()]
-
-    def _merge_sync(self, messages: Sequence[Message], peer: Address, now: float) -> Digest:
-        if not messages or messages[0][0] != wire.SYNC:
-            raise WireError(peer[0], "expected a sync")
-        _, sender, rows, digest = messages[0]
-        try:
-            known = _digest(digest)
-            self._membership.heard_rows(rows, NodeId(sender), now)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise WireError(peer[0], "malformed sync") from error
-        self._known[NodeId(sender)] = dict(known)
-        self._last_stream = now
-        return known
-
-
-def _digest(fields: dict[str, list[int]]) -> dict[NodeId, tuple[int, int]]:
-    return {NodeId(owner): (pair[0], pair[1]) for owner, pair in fields.items()}
+            raise WireError("us", _NO_KEY)
+        return self._ring.seal(encoded, self._rng.getrandbits(96).to_bytes(12, "big"))

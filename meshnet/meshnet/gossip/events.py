@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshnet.gossip.members import Member
+from meshnet.gossip.members import Address, Member
 from meshnet.model.ids import NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class MemberChanged:
-    """A member's state or address is new."""
+    """A member's state, its address, or whether we reach it ourselves is new."""
 
     member: Member
 
@@ -27,4 +27,12 @@ class Synced:
     """The first whole-state exchange with a peer is done."""
 
 
-Event = MemberChanged | RecordsChanged | Synced
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A holder of our key sent what is not to be taken; told once a peer and reason."""
+
+    peer: Address
+    why: str
+
+
+Event = MemberChanged | RecordsChanged | Synced | Refused

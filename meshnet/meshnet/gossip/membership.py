@@ -16,9 +16,10 @@ from meshnet.gossip import wire
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.events import Event, MemberChanged
 from meshnet.gossip.members import Address, Member, State
+from meshnet.gossip.messages import NUMBER_MAX, Alive, Dead, Message, Restarting, Row, Suspect
+from meshnet.gossip.refusals import Refusals
 from meshnet.gossip.suspicion import remaining_suspicion_s, retransmit_limit, suspicion_bounds_s
 from meshnet.gossip.timers import Timers
-from meshnet.gossip.wire import Message
 from meshnet.model.ids import NodeId, Rng
 
 Outbox = deque[tuple[Address, Message]]
@@ -36,7 +37,8 @@ class Membership:
         rng: picks the members that news is sent to.
         outbox: where messages go.
         events: where changes are told.
-        timers: suspicions arm ``suspicion`` deadlines here.
+        timers: ``suspicion`` and ``restart`` deadlines are armed here.
+        refusals: counts what is not taken.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Membership:
         outbox: Outbox,
         events: deque[Event],
         timers: Timers,
+        refusals: Refusals,
     ) -> None:
         self._config = config
         self._self_id = me.id
@@ -54,9 +57,18 @@ class Membership:
         self._outbox = outbox
         self._events = events
         self._timers = timers
-        self._news: dict[NodeId, tuple[Message, int]] = {}
-        self.all: dict[NodeId, Member] = {me.id: me}
+        self._refusals = refusals
+        self._news: dict[NodeId, tuple[bytes, int]] = {}
+        self._at: dict[Address, NodeId] = {}
+        self._suspected: dict[NodeId, float] = {}
+        self._unreached: set[NodeId] = set()
+        self._counted: list[NodeId] | None = None
+        self._slept_s = 0.0
         self._fingerprint: int | None = None
+        self.changes = 0
+        """Grows whenever a member is new, changed or forgotten."""
+        self.all: dict[NodeId, Member] = {}
+        self._set(me)
         self.health = 0
         """Local health score (Lifeguard): 0 is well; it stretches our own timeouts."""
 
@@ -66,12 +78,19 @@ class Membership:
         return self.all[self._self_id]
 
     def peers(self) -> list[Member]:
-        """Members that take part, without this node."""
-        return [m for m in self.all.values() if m.counted and m.id != self._self_id]
+        """Members that can be talked to, without this node."""
+        return [m for m in self.all.values() if m.present and m.id != self._self_id]
+
+    def counted(self) -> list[NodeId]:
+        """Members whose records count, this node included; not to be changed."""
+        if self._counted is None:
+            self._counted = [m.id for m in self.all.values() if m.counted]
+        return self._counted
 
     def at(self, address: Address) -> Member | None:
         """The member that receives at ``address``."""
-        return next((m for m in self.all.values() if m.address == address), None)
+        id_ = self._at.get(address)
+        return self.all.get(id_) if id_ is not None else None
 
     def sample(self, count: int) -> list[Member]:
         """``count`` peers at random, or all of them in random order."""
@@ -82,15 +101,15 @@ class Membership:
         return peers[:count]
 
     def fingerprint(self) -> int:
-        """A number that is equal on two nodes when they believe the same (suspicions aside)."""
+        """A number that is equal on two nodes when they believe that the same take part."""
         if self._fingerprint is None:
-            rows = sorted(f"{m.id} {m.incarnation} {m.counted}" for m in self.all.values())
+            rows = sorted(f"{m.id} {m.incarnation}" for m in self.all.values() if m.counted)
             self._fingerprint = zlib.crc32("\n".join(rows).encode())
         return self._fingerprint
 
-    def rows(self) -> list[list[object]]:
+    def rows(self) -> list[Row]:
         """Every member as the row of a sync message."""
-        return [[m.id, *m.address, m.incarnation, m.state.value] for m in self.all.values()]
+        return [Row(m.id, m.address, m.incarnation, m.state) for m in self.all.values()]
 
     # ---- what others say ----
 
@@ -102,6 +121,9 @@ class Membership:
             if incarnation > me.incarnation or moved:
                 self._refute(incarnation, now)
             return
+        if id_ not in self.all and len(self.all) >= self._config.members_max:
+            self._refusals.count("too many members")
+            return
         self._became(swim.alive(self.all.get(id_), id_, address, incarnation, now), now)
 
     def heard_suspect(self, id_: NodeId, incarnation: int, accuser: NodeId, now: float) -> None:
@@ -109,7 +131,15 @@ class Membership:
         if id_ == self._self_id:
             self._refute(incarnation, now)
             return
-        self._became(swim.suspect(self.all.get(id_), incarnation, accuser, now), now)
+        known = self.all.get(id_)
+        if (
+            known is not None
+            and known.state is State.SUSPECT
+            and known.incarnation == incarnation
+            and (accuser not in self.all or len(known.accusers) > self._wanted())
+        ):
+            return  # a stranger confirms nothing, and enough is enough
+        self._became(swim.suspect(known, incarnation, accuser, now), now)
 
     def heard_dead(self, id_: NodeId, incarnation: int, accuser: NodeId, now: float) -> None:
         """Somebody declares a member dead; the member itself: it left."""
@@ -118,36 +148,55 @@ class Membership:
             return
         self._became(swim.dead(self.all.get(id_), incarnation, accuser, now), now)
 
-    def heard_rows(self, rows: Iterable[list[object]], sender: NodeId, now: float) -> None:
-        """The member list of a peer.
+    def heard_restarting(self, id_: NodeId, incarnation: int, now: float) -> None:
+        """A member announced its restart; said of us, it is what our last process said."""
+        if id_ == self._self_id:
+            self._refute(incarnation, now)
+            return
+        self._became(swim.restarting(self.all.get(id_), incarnation, now), now)
 
-        Raises:
-            ValueError, TypeError: a malformed row; the rows before it were taken in.
-        """
-        for id_, host, port, incarnation, state in rows:
-            member = Member(
-                NodeId(str(id_)),
-                (str(host), int(str(port))),
-                int(str(incarnation)),
-                State(state),
-                now,
-            )
-            if not member.counted and member.id not in self.all:
-                self._became(member, now)
-                continue
-            if member.counted:
-                self.heard_alive(member.id, member.address, member.incarnation, now)
-            if member.state is State.LEFT:
-                self.heard_dead(member.id, member.incarnation, member.id, now)
-            elif member.state is not State.ALIVE:
+    def heard_rows(self, rows: Iterable[Row], sender: NodeId, now: float) -> None:
+        """Members as a peer believes them; a dead one that we do not know is none."""
+        for row in rows:
+            if row.state is State.DEAD or row.state is State.LEFT:
+                if row.id not in self.all:
+                    continue
+            else:
+                self.heard_alive(row.id, row.address, row.incarnation, now)
+            if row.state is State.LEFT:
+                self.heard_dead(row.id, row.incarnation, row.id, now)
+            elif row.state is State.RESTARTING:
+                self.heard_restarting(row.id, row.incarnation, now)
+            elif row.state is not State.ALIVE:
                 # Hearsay of a death is only a suspicion: the member may refute.
-                self.heard_suspect(member.id, member.incarnation, sender, now)
+                self.heard_suspect(row.id, row.incarnation, sender, now)
 
     # ---- what we find out ----
 
     def accuse(self, member: Member, now: float) -> None:
         """We could not reach ``member``."""
         self._became(swim.suspect(member, member.incarnation, self._self_id, now), now)
+
+    def reach(self, member: Member, *, direct: bool) -> None:
+        """What we found out: whether we reach ``member`` ourselves."""
+        if member.direct is not direct:
+            self._set(replace(member, direct=direct))
+            self._events.append(MemberChanged(self.all[member.id]))
+
+    def unreached(self) -> list[NodeId]:
+        """Members that others reach and we do not, ascending."""
+        return sorted(self._unreached)
+
+    def overslept(self, late_s: float) -> None:
+        """We were not there for a time: it counts against nobody but us."""
+        self._slept_s += late_s
+        level = min(self._config.health_max, int(late_s / self._config.probe_timeout_s))
+        self.health = max(self.health, level)
+
+    def restart_due(self, subject: str, now: float) -> None:
+        """The deadline of a restart: the member is given up unless it is back."""
+        id_, _, incarnation = subject.partition(" ")
+        self._became(swim.given_up(self.all.get(NodeId(id_)), int(incarnation), now), now)
 
     def suspicion_due(self, subject: str, now: float) -> None:
         """The deadline of a suspicion: declares the member dead unless it refuted or has time."""
@@ -167,24 +216,38 @@ class Membership:
     def leave(self, now: float) -> None:
         """We go; everybody is told once, directly."""
         self._set(replace(self.me, state=State.LEFT, since=now))
-        message: Message = [wire.DEAD, self._self_id, self.me.incarnation, self._self_id]
-        self._outbox.extend((member.address, message) for member in self.peers())
+        self._tell_all(Dead(self._self_id, self.me.incarnation, self._self_id))
+
+    def announce_restart(self, now: float) -> None:
+        """Our process ends and another will come; everybody is told once, directly."""
+        me = self.me
+        if me.state is State.ALIVE:
+            mine = me.incarnation + 1
+            self._set(replace(me, incarnation=mine, state=State.RESTARTING, since=now))
+            self._tell_all(Restarting(self._self_id, mine))
 
     def forget(self, before: float) -> list[NodeId]:
         """Drops members that are dead or gone since before ``before``; returns who."""
-        old = [m.id for m in self.all.values() if not m.counted and m.since < before]
-        for id_ in old:
-            if id_ != self._self_id:
-                del self.all[id_]
-        self._fingerprint = None
-        return old
+        old = [
+            m
+            for m in self.all.values()
+            if not m.counted and m.since < before and m.id != self._self_id
+        ]
+        for member in old:
+            del self.all[member.id]
+            if self._at.get(member.address) == member.id:
+                del self._at[member.address]
+            self._news.pop(member.id, None)
+            self._suspected.pop(member.id, None)
+        self._changed()
+        return [member.id for member in old]
 
-    def riders(self, room: int) -> list[Message]:
+    def riders(self, room: int) -> list[bytes]:
         """News that still has retransmissions left and fits into ``room`` bytes."""
         limit = retransmit_limit(len(self.all), self._config.retransmit_mult)
-        taken: list[Message] = []
+        taken: list[bytes] = []
         for id_, (message, sent) in sorted(self._news.items(), key=lambda item: item[1][1]):
-            room -= wire.size_of(message)
+            room -= len(message)
             if room < 0:
                 break
             taken.append(message)
@@ -202,39 +265,66 @@ class Membership:
 
     def _refute(self, incarnation: int, now: float) -> None:
         me = self.me
-        if me.state is State.LEFT or incarnation < me.incarnation:
+        if me.state is not State.ALIVE or incarnation < me.incarnation:
             return
         self.unwell()
-        self._set(replace(me, incarnation=incarnation + 1, since=now))
+        self._set(replace(me, incarnation=min(incarnation + 1, NUMBER_MAX), since=now))
         self._spread(self.me)
 
     def _became(self, member: Member | None, now: float) -> None:
         if member is None:
             return
         before = self.all.get(member.id)
-        self._set(member)
         if member.state is State.SUSPECT:
+            if (
+                before is None
+                or before.state is not State.SUSPECT
+                or before.incarnation != member.incarnation
+            ):
+                self._suspected[member.id] = now - self._slept_s
             self._arm_suspicion(member, now)
+        elif member.state is State.RESTARTING:
+            subject = f"{member.id} {member.incarnation}"
+            self._timers.arm(now + self._config.restart_s, "restart", subject)
+        self._set(member)
         self._spread(member)
         if before is None or before.state is not member.state or before.address != member.address:
             self._events.append(MemberChanged(member))
 
     def _set(self, member: Member) -> None:
+        before = self.all.get(member.id)
+        if before is not None and self._at.get(before.address) == before.id:
+            del self._at[before.address]
+        if member.present or member.address not in self._at:
+            self._at[member.address] = member.id
+        if member.present and not member.direct:
+            self._unreached.add(member.id)
+        else:
+            self._unreached.discard(member.id)
         self.all[member.id] = member
-        self._fingerprint = None
+        self._changed()
+
+    def _changed(self) -> None:
+        self.changes += 1
+        self._fingerprint = self._counted = None
+
+    def _tell_all(self, message: Message) -> None:
+        self._outbox.extend((member.address, message) for member in self.peers())
 
     def _spread(self, member: Member) -> None:
         message: Message
         if member.state is State.ALIVE:
-            message = [wire.ALIVE, member.id, *member.address, member.incarnation]
+            message = Alive(member.id, member.address, member.incarnation)
+        elif member.state is State.RESTARTING:
+            message = Restarting(member.id, member.incarnation)
         elif member.state is State.SUSPECT:
             mine = self._self_id in member.accusers
             accuser = self._self_id if mine else min(member.accusers)
-            message = [wire.SUSPECT, member.id, member.incarnation, accuser]
+            message = Suspect(member.id, member.incarnation, accuser)
         else:
             accuser = member.id if member.state is State.LEFT else self._self_id
-            message = [wire.DEAD, member.id, member.incarnation, accuser]
-        self._news[member.id] = (message, 0)
+            message = Dead(member.id, member.incarnation, accuser)
+        self._news[member.id] = (wire.encode(message), 0)
         self._outbox.extend(
             (peer.address, message) for peer in self.sample(self._config.gossip_fanout)
         )
@@ -244,11 +334,15 @@ class Membership:
         self._timers.arm(when, "suspicion", f"{member.id} {member.incarnation}")
 
     def _suspicion_left_s(self, member: Member, now: float) -> float:
-        count = sum(1 for m in self.all.values() if m.counted)
         config = self._config
         low, high = suspicion_bounds_s(
-            count, config.probe_interval_s, config.suspicion_mult, config.suspicion_max_mult
+            self._size(), config.probe_interval_s, config.suspicion_mult, config.suspicion_max_mult
         )
-        wanted = max(0, min(config.indirect_probes, count - 3))
-        elapsed = now - member.since
-        return remaining_suspicion_s(len(member.accusers) - 1, wanted, elapsed, low, high)
+        elapsed = now - self._slept_s - self._suspected[member.id]
+        return remaining_suspicion_s(len(member.accusers) - 1, self._wanted(), elapsed, low, high)
+
+    def _wanted(self) -> int:
+        return max(0, min(self._config.indirect_probes, self._size() - 3))
+
+    def _size(self) -> int:
+        return sum(1 for m in self.all.values() if m.present)

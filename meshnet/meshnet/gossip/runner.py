@@ -1,28 +1,38 @@
-"""The engine's only hands: UDP and TCP sockets on port 7946 and the event loop's clock."""
+"""The engine's only hands: sockets on port 7946, UDP here and TCP in streams.py, and the clock.
+
+The UDP socket is read until it is empty before a timer is handled, so that a process that slept
+hears what came in before it judges anybody.
+
+Be aware: what peers do wrong is counted and dropped. An error of our own ends ``run``, and with it
+the process: half a gossip would be worse than the next process's whole one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import logging
-import struct
+import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Final
 
-from meshnet.errors import ConfigError, WireError
+from meshnet import drops
+from meshnet.errors import CapacityError, ConfigError
 from meshnet.gossip.engine import GossipEngine
-from meshnet.gossip.events import MemberChanged
+from meshnet.gossip.events import MemberChanged, Refused
 from meshnet.gossip.members import Address, Member
+from meshnet.gossip.streams import Streams
 from meshnet.model.ids import NodeId
 
 _log = logging.getLogger(__name__)
 
-_STREAM_TIMEOUT_S = 5.0
-_STREAM_BYTES = 64 << 20
-"""Largest whole-state message accepted."""
+_AT_ONCE: Final = 256
+"""Datagrams read before others get their turn on the loop."""
+_DATAGRAM_BYTES: Final = 65535
 
 
-class GossipRunner(asyncio.DatagramProtocol):
+class GossipRunner:
     """Drives one engine.
 
     Args:
@@ -39,10 +49,12 @@ class GossipRunner(asyncio.DatagramProtocol):
         self._host, self._port = bind_host, port
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.DatagramTransport | None = None
-        self._server: asyncio.Server | None = None
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+        self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._streams: set[asyncio.Task[None]] = set()
+        self._streams = Streams(engine, self._pump, self._failed)
+        self._large: set[str] = set()
+        self._counted: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Binds both sockets.
@@ -50,28 +62,32 @@ class GossipRunner(asyncio.DatagramProtocol):
         Raises:
             ConfigError: the port is taken or the address is not ours.
         """
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            await self._loop.create_datagram_endpoint(
-                lambda: self, local_addr=(self._host, self._port)
-            )
-            self._server = await asyncio.start_server(self._serve, self._host, self._port)
+            udp.bind((self._host, self._port))
+            await self._streams.start(self._host, self._port)
         except OSError as error:
+            udp.close()
             await self.close()
             why = f"cannot listen for gossip on port {self._port}: {error.strerror}"
             raise ConfigError("gossip", f"{self._host}:{self._port}", "meshnetd", why) from error
+        self._socket = udp
+        self._loop.add_reader(udp, self._guarded, self._readable)
         self._pump()
+
+    async def run(self) -> None:
+        """Waits for an error of our own and raises it."""
+        await self._failure
 
     async def close(self) -> None:
         """Closes the sockets; the engine stays as it is."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._transport is not None:
-            self._transport.close()
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._streams):
-            task.cancel()
-        await asyncio.gather(*self._streams, return_exceptions=True)
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+        await self._streams.close()
 
     def join(self, seeds: Sequence[Address]) -> None:
         """Addresses that must be members (see Engine.join)."""
@@ -83,14 +99,26 @@ class GossipRunner(asyncio.DatagramProtocol):
         self._engine.leave(self._loop.time())
         self._pump()
 
+    def pause(self) -> None:
+        """Tells everybody that this process ends and another will come."""
+        self._engine.announce_restart(self._loop.time())
+        self._pump()
+
     def set_keys(self, keys: Sequence[bytes]) -> None:
         """Replaces the key ring, newest first."""
         self._engine.set_keys(keys)
         self._pump()
 
     def set_record(self, key: str, value: bytes | None) -> None:
-        """Changes one of our own records."""
-        self._engine.set_record(key, value, self._loop.time())
+        """Changes one of our own records; one that is too large for peers is logged, not said."""
+        try:
+            self._engine.set_record(key, value, self._loop.time())
+        except CapacityError as error:
+            if key not in self._large:
+                self._large.add(key)
+                _log.error("not told to other nodes: %s", error)
+            return
+        self._large.discard(key)
         self._pump()
 
     def members(self) -> Mapping[NodeId, Member]:
@@ -106,83 +134,69 @@ class GossipRunner(asyncio.DatagramProtocol):
         """A whole-state exchange with some peer is done."""
         return self._engine.synced
 
-    # ---- asyncio ----
+    # ---- inside ----
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio: the UDP socket is open."""
-        self._transport = cast("asyncio.DatagramTransport", transport)
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - ours; run() raises it
+            self._failed(error)
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Asyncio: a datagram came in."""
-        self._engine.receive_datagram(data, addr, self._loop.time())
+    def _failed(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _readable(self) -> None:
+        self._receive()
         self._pump()
 
-    def error_received(self, exc: Exception) -> None:
-        """Asyncio: an ICMP error came back; probes find dead members anyway."""
-        _log.debug("gossip socket: %s", exc)
+    def _receive(self) -> None:
+        for _ in range(_AT_ONCE):
+            if self._socket is None:
+                return
+            try:
+                data, peer = self._socket.recvfrom(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:  # an ICMP error came back: probes find who is dead
+                self._count("datagram not received", error)
+                continue
+            self._engine.receive_datagram(data, peer, self._loop.time())
 
     def _pump(self) -> None:
         now = self._loop.time()
-        if self._transport is not None and not self._transport.is_closing():
+        if self._socket is not None:
             for packet, address in self._engine.datagrams_to_send(now):
-                self._transport.sendto(packet, address)
+                try:
+                    self._socket.sendto(packet, address)
+                except OSError as error:
+                    self._count("datagram not sent", error)
             for address in self._engine.streams_to_open():
-                task = self._loop.create_task(self._exchange(address))
-                self._streams.add(task)
-                task.add_done_callback(self._streams.discard)
+                self._streams.open(address)
+        for reason, times in (self._engine.dropped - self._counted).items():
+            drops.count(f"gossip: {reason}", times)
+        self._counted = self._engine.dropped.copy()
         changed = False
         while (event := self._engine.next_event()) is not None:
+            if isinstance(event, Refused):
+                _log.warning("gossip from %s is not taken: %s", event.peer[0], event.why)
+                continue
             changed = True
             if isinstance(event, MemberChanged):
-                _log.info("member %s is %s", event.member.id, event.member.state.value)
+                way = "" if event.member.direct else ", not reached from here"
+                _log.info("member %s is %s%s", event.member.id, event.member.state.value, way)
         if changed:
             self._on_change()
         if self._timer is not None:
             self._timer.cancel()
-        if (when := self._engine.next_timer()) is not None:
-            self._timer = self._loop.call_at(when, self._tick)
+        if self._socket is not None and (when := self._engine.next_timer()) is not None:
+            self._timer = self._loop.call_at(when, self._guarded, self._tick)
 
     def _tick(self) -> None:
+        self._receive()
         self._engine.handle_timer(self._loop.time())
         self._pump()
 
-    async def _exchange(self, address: Address) -> None:
-        try:
-            async with asyncio.timeout(_STREAM_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection(*address)
-                with contextlib.closing(writer):
-                    await _write(writer, self._engine.stream_request())
-                    reply = await _read(reader)
-                    rest = self._engine.receive_stream_reply(reply, address, self._loop.time())
-                    await _write(writer, rest)
-        except (OSError, TimeoutError, WireError, asyncio.IncompleteReadError) as error:
-            _log.debug("exchange with %s: %s", address[0], error)
-        self._pump()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer: Address = writer.get_extra_info("peername")
-        try:
-            async with asyncio.timeout(_STREAM_TIMEOUT_S):
-                with contextlib.closing(writer):
-                    request = await _read(reader)
-                    await _write(
-                        writer, self._engine.receive_stream(request, peer, self._loop.time())
-                    )
-                    self._pump()
-                    rest = await _read(reader)
-                    self._engine.receive_datagram(rest, peer, self._loop.time())
-        except (OSError, TimeoutError, WireError, asyncio.IncompleteReadError) as error:
-            _log.debug("exchange from %s: %s", peer[0], error)
-        self._pump()
-
-
-async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(struct.pack(">I", len(data)) + data)
-    await writer.drain()
-
-
-async def _read(reader: asyncio.StreamReader) -> bytes:
-    (length,) = struct.unpack(">I", await reader.readexactly(4))
-    if length > _STREAM_BYTES:
-        raise WireError("peer", "stream message too long")
-    return await reader.readexactly(length)
+    def _count(self, what: str, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno or 0, "unknown error")
+        self._engine.refusals.count(f"{what}: {name}")

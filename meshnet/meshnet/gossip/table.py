@@ -14,10 +14,24 @@ Source: van Renesse et al., Efficient Reconciliation and Flow Control for Anti-E
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+from meshnet.errors import CapacityError
 from meshnet.model.ids import NodeId
+
+KEY_LENGTH: Final = 128
+"""Longest key of a record, characters."""
+VALUE_BYTES: Final = 32 << 10
+"""Largest value of a record; one fits into a frame of a stream."""
+RECORDS: Final = 4096
+"""Most records of one owner, tombstones included."""
+OWNER_BYTES: Final = 2 << 20
+"""Most that the records of one owner weigh."""
+ENTRY_BYTES: Final = 16
+"""What an entry of a delta adds to its key and value, at most, in bytes."""
 
 Digest = Mapping[NodeId, tuple[int, int]]
 """Owner -> (generation, highest version known)."""
@@ -52,6 +66,25 @@ class _Owned:
     version: int = 0
     floor: int = 0
     records: dict[str, Record] = field(default_factory=dict)
+    weight: int = 0
+
+    def keep(self, key: str, record: Record) -> None:
+        self.drop(key)
+        self.records[key] = record
+        self.weight += _weight(key, record.value)
+
+    def drop(self, key: str) -> None:
+        record = self.records.pop(key, None)
+        if record is not None:
+            self.weight -= _weight(key, record.value)
+
+    def has_room(self, entries: Iterable[tuple[str, bytes | None]]) -> bool:
+        records, total = len(self.records), self.weight
+        for key, value in entries:
+            old = self.records.get(key)
+            records += old is None
+            total += _weight(key, value) - (_weight(key, old.value) if old is not None else 0)
+        return records <= RECORDS and total <= OWNER_BYTES
 
 
 class Table:
@@ -59,27 +92,51 @@ class Table:
 
     def __init__(self) -> None:
         self._owners: dict[NodeId, _Owned] = {}
+        self.changes = 0
+        """Grows whenever a version is new."""
 
     def put(
         self, owner: NodeId, generation: int, key: str, value: bytes | None, now: float
     ) -> bool:
-        """The owner itself changes a record; returns whether anything changed."""
+        """The owner itself changes a record; returns whether anything changed.
+
+        Raises:
+            CapacityError: more than any peer would take; nothing changed.
+        """
         owned = self._owners.setdefault(owner, _Owned(generation))
         current = owned.records.get(key)
         if (current.value if current else None) == value:
             return False
+        if value is not None and (
+            not 0 < len(key) <= KEY_LENGTH
+            or len(value) > VALUE_BYTES
+            or not owned.has_room([(key, value)])
+        ):
+            raise CapacityError(f"record {key} is more than one node may gossip")
         owned.version += 1
-        owned.records[key] = Record(owned.version, value, now)
+        self.changes += 1
+        owned.keep(key, Record(owned.version, value, now))
         return True
 
-    def adopt(self, owner: NodeId, generation: int) -> None:
-        """Makes sure ``owner`` exists at ``generation`` or later."""
-        if owner not in self._owners:
-            self._owners[owner] = _Owned(generation)
+    def begin(self, owner: NodeId, generation: int) -> None:
+        """The owner itself begins ``generation`` with the records it has, if any."""
+        owned = self._owners.setdefault(owner, _Owned(generation))
+        owned.generation = generation
+        self.changes += 1
 
-    def digest(self) -> dict[NodeId, tuple[int, int]]:
-        """What we know, one pair per owner."""
-        return {owner: (owned.generation, owned.version) for owner, owned in self._owners.items()}
+    def version_of(self, owner: NodeId) -> tuple[int, int]:
+        """(generation, highest version known) of one owner; (0, 0) when nothing is known."""
+        owned = self._owners.get(owner)
+        return (owned.generation, owned.version) if owned is not None else (0, 0)
+
+    def versions(self, owners: Iterable[NodeId]) -> dict[NodeId, tuple[int, int]]:
+        """What we know of each of ``owners``: a digest."""
+        return {owner: self.version_of(owner) for owner in owners}
+
+    def fingerprint(self, owners: Iterable[NodeId]) -> int:
+        """A number that is equal on two nodes when they know the same of the same owners."""
+        rows = sorted(f"{owner} {pair}" for owner, pair in self.versions(owners).items())
+        return zlib.crc32("\n".join(rows).encode())
 
     def values(self, owner: NodeId) -> dict[str, bytes]:
         """Live records of ``owner``."""
@@ -88,11 +145,23 @@ class Table:
             return {}
         return {key: r.value for key, r in owned.records.items() if r.value is not None}
 
-    def lacking(self, peer: Digest) -> Iterable[Delta]:
-        """What a peer with digest ``peer`` does not know, one delta per owner."""
-        for owner, owned in self._owners.items():
+    def value(self, owner: NodeId, key: str) -> bytes | None:
+        """One live record of ``owner``."""
+        owned = self._owners.get(owner)
+        record = owned.records.get(key) if owned is not None else None
+        return record.value if record is not None else None
+
+    def lacking(self, peer: Digest, owners: Iterable[NodeId] | None = None) -> Iterable[Delta]:
+        """What a peer with digest ``peer`` does not know, one delta per owner.
+
+        Args:
+            peer: who is not in it is unknown there.
+            owners: of whom to speak; None: everybody.
+        """
+        for owner in list(self._owners) if owners is None else owners:
+            owned = self._owners.get(owner)
             generation, version = peer.get(owner, (0, 0))
-            if (generation, version) >= (owned.generation, owned.version):
+            if owned is None or (generation, version) >= (owned.generation, owned.version):
                 continue
             base = version if generation == owned.generation and version >= owned.floor else 0
             yield self.above(owner, base)
@@ -106,11 +175,22 @@ class Table:
         )
         return Delta(owner, owned.generation, base, owned.version, owned.floor, tuple(entries))
 
+    def has_room(self, delta: Delta) -> bool:
+        """Whether the owner of ``delta`` stays within what one member may hold.
+
+        A new generation takes the place of the old one.
+        """
+        owned = self._owners.get(delta.owner)
+        if owned is None or delta.generation > owned.generation:
+            owned = _Owned(delta.generation)
+        return owned.has_room((key, value) for key, _, value in delta.entries)
+
     def merge(self, delta: Delta, now: float) -> bool | None:
         """Takes a delta in. True: something new; False: nothing new; None: a gap, ask again."""
         owned = self._owners.get(delta.owner)
         if owned is not None and delta.generation < owned.generation:
             return False
+        self.changes += 1
         if owned is None or delta.generation > owned.generation:
             if delta.base != 0:
                 return None
@@ -128,19 +208,20 @@ class Table:
         for key, record in list(owned.records.items()):
             forgotten = delta.base < record.version <= min(delta.upto, delta.floor)
             if forgotten and key not in named:
-                del owned.records[key]
+                owned.drop(key)
         if delta.base == 0:
             owned.floor = max(owned.floor, delta.floor)
         for key, version, value in delta.entries:
             current = owned.records.get(key)
             if current is None or version > current.version:
-                owned.records[key] = Record(version, value, now)
+                owned.keep(key, Record(version, value, now))
         owned.version = delta.upto
         return True
 
     def forget(self, owner: NodeId) -> None:
         """Drops an owner and all of its records."""
         self._owners.pop(owner, None)
+        self.changes += 1
 
     def reap(self, before: float) -> None:
         """Drops tombstones older than ``before``."""
@@ -148,27 +229,37 @@ class Table:
             for key, record in list(owned.records.items()):
                 if record.value is None and record.since < before:
                     owned.floor = max(owned.floor, record.version)
-                    del owned.records[key]
+                    owned.drop(key)
 
 
-def cut(delta: Delta, room: int, size: int) -> Iterable[Delta]:
-    """``delta`` in pieces of about ``room`` bytes; each is a valid delta on top of the one before.
+def cut(delta: Delta, room: int) -> Iterator[Delta]:
+    """``delta`` in pieces of at most ``room`` bytes; each is valid on top of the one before.
+
+    An entry that is larger than ``room`` makes a piece of its own.
 
     Args:
         delta: what to cut.
         room: bytes for the entries of one piece.
-        size: bytes that one entry adds beside its key and value.
     """
     base, used = delta.base, 0
     held: list[tuple[str, int, bytes | None]] = []
     for entry in delta.entries:
-        key, version, value = entry
-        need = len(key) + len(value or b"") + size
+        need = weight(entry)
         if held and used + need > room:
             upto = held[-1][1]
             yield replace(delta, base=base, upto=upto, entries=tuple(held))
             base, used = upto, 0
             held = []
-        held.append((key, version, value))
+        held.append(entry)
         used += need
     yield replace(delta, base=base, entries=tuple(held))
+
+
+def weight(entry: tuple[str, int, bytes | None]) -> int:
+    """Bytes of one entry of a delta, at most."""
+    key, _, value = entry
+    return _weight(key, value)
+
+
+def _weight(key: str, value: bytes | None) -> int:
+    return len(key) + len(value or b"") + ENTRY_BYTES

@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet.errors import WireError
 from meshnet.gossip import members as swim
 from meshnet.gossip.members import Member, State
 from meshnet.gossip.suspicion import remaining_suspicion_s, retransmit_limit, suspicion_bounds_s
 from meshnet.gossip.table import Table, cut
-from meshnet.gossip.wire import KeyRing, size_of
 from meshnet.model.ids import NodeId
 
 A, B = NodeId("a"), NodeId("b")
@@ -80,20 +78,20 @@ Changes = st.lists(
 def test_deltas_in_pieces_make_a_peer_equal(changes, data):
     """Whatever the peer knew before and however the delta is cut, it ends up with our records."""
     owner, peer = Table(), Table()
-    owner.adopt(A, 1)
+    owner.begin(A, 1)
     for i, (key, value) in enumerate(changes):
         owner.put(A, 1, key, value, float(i))
         if data.draw(st.booleans()):
-            for delta in owner.lacking(peer.digest()):
+            for delta in owner.lacking(peer.versions([A])):
                 peer.merge(delta, float(i))
         if data.draw(st.integers(0, 9)) == 0:
             owner.reap(float(i))
     room = data.draw(st.integers(1, 200))
-    for delta in list(owner.lacking(peer.digest())):
-        for piece in cut(delta, room, 16):
+    for delta in list(owner.lacking(peer.versions([A]))):
+        for piece in cut(delta, room):
             assert peer.merge(piece, 100.0) is not None
     assert peer.values(A) == owner.values(A)
-    assert list(owner.lacking(peer.digest())) == []
+    assert list(owner.lacking(peer.versions([A]))) == []
 
 
 def test_a_deletion_nobody_remembers_is_told_by_a_whole_delta_in_pieces():
@@ -105,11 +103,11 @@ def test_a_deletion_nobody_remembers_is_told_by_a_whole_delta_in_pieces():
     owner.put(A, 1, "a", None, 1.0)
     owner.reap(2.0)
     owner.put(A, 1, "b", b"1", 3.0)
-    (whole,) = owner.lacking(peer.digest())
-    first, second = cut(whole, 1, 16)
+    (whole,) = owner.lacking(peer.versions([A]))
+    first, second = cut(whole, 1)
     assert peer.merge(first, 4.0)
-    assert peer.digest()[A] < owner.digest()[A], "the rest may be lost"
-    (again,) = owner.lacking(peer.digest())
+    assert peer.version_of(A) < owner.version_of(A), "the rest may be lost"
+    (again,) = owner.lacking(peer.versions([A]))
     assert again.base == 0
     assert peer.merge(second, 4.0)
     assert peer.values(A) == owner.values(A) == {"b": b"1", "c": b"1"}
@@ -118,15 +116,15 @@ def test_a_deletion_nobody_remembers_is_told_by_a_whole_delta_in_pieces():
 @given(Changes, st.randoms())
 def test_a_gap_is_noticed(changes, rng: random.Random):
     owner, peer = Table(), Table()
-    owner.adopt(A, 1)
+    owner.begin(A, 1)
     deltas = []
     for key, value in changes:
-        before = dict(owner.digest())
+        before = dict(owner.versions([A]))
         if owner.put(A, 1, key, value, 0.0):
             deltas += list(owner.lacking(before))
     rng.shuffle(deltas)
     for delta in deltas:
-        version = peer.digest().get(A, (1, 0))[1]
+        version = peer.version_of(A)[1]
         merged = peer.merge(delta, 0.0)
         assert (merged is None) == (delta.base > version and delta.upto > version)
 
@@ -137,40 +135,7 @@ def test_an_old_generation_is_ignored_and_a_new_one_replaces():
     new.put(A, 2, "j", b"new", 0.0)
     (late,) = old.lacking({})
     peer.merge(late, 0.0)
-    (delta,) = new.lacking(peer.digest())
+    (delta,) = new.lacking(peer.versions([A]))
     assert peer.merge(delta, 0.0) is True
     assert peer.merge(late, 0.0) is False
     assert peer.values(A) == {"j": b"new"}
-
-
-def test_seal_and_open():
-    old, new = KeyRing((b"1" * 16,)), KeyRing((b"2" * 16, b"1" * 16))
-    packet = old.seal([[3, 7]], b"n" * 12)
-    assert new.open(packet, "peer") == [[3, 7]]
-    with pytest.raises(WireError):
-        old.open(new.seal([[3, 7]], b"n" * 12), "peer")
-    with pytest.raises(WireError):
-        new.open(packet[:-1] + bytes([packet[-1] ^ 1]), "peer")
-    assert size_of([3, 7]) == 3
-
-
-@given(st.binary(max_size=200))
-def test_garbage_is_a_wire_error_and_nothing_else(garbage):
-    with pytest.raises(WireError):
-        KeyRing((b"1" * 16,)).open(garbage, "peer")
-
-
-@given(st.lists(st.lists(st.one_of(st.integers(), st.text(), st.none()), max_size=7), max_size=4))
-def test_nonsense_from_a_key_holder_never_raises(messages):
-    from meshnet.gossip.config import GossipConfig
-    from meshnet.gossip.engine import GossipEngine
-
-    ring = (b"1" * 16,)
-    engine = GossipEngine(GossipConfig.lan(), A, ADDRESS, 1, random.Random(1), 0.0)
-    engine.set_keys(ring)
-    try:
-        packet = KeyRing(ring).seal(messages, b"n" * 12)
-    except OverflowError:
-        return
-    engine.receive_datagram(packet, ("10.0.0.2", 7946), 0.0)
-    engine.datagrams_to_send(0.0)

@@ -1,0 +1,209 @@
+"""The door: what is sealed with our key and well formed comes in as typed values, nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from meshnet.errors import WireError
+from meshnet.gossip.members import State
+from meshnet.gossip.messages import (
+    NUMBER_MAX,
+    Ack,
+    Alive,
+    Dead,
+    DigestMessage,
+    End,
+    Message,
+    Nack,
+    Ping,
+    PingReq,
+    RelayedAck,
+    Restarting,
+    Row,
+    Summary,
+    Suspect,
+    Sync,
+    fields,
+    parse,
+)
+from meshnet.gossip.table import VALUE_BYTES, Delta
+from meshnet.gossip.wire import MESSAGES, OVERHEAD, KeyRing, encode
+from meshnet.model.ids import NodeId
+
+A, B = NodeId("a"), NodeId("b")
+HERE = ("10.0.0.1", 7946)
+OLD, NEW = b"1" * 16, b"2" * 16
+NONCE = b"n" * 12
+
+SAID: list[Message] = [
+    Ping(0, A),
+    PingReq(7, A, HERE),
+    Ack(7),
+    RelayedAck((1 << 32) - 1),
+    Nack(7),
+    Alive(A, HERE, NUMBER_MAX),
+    Suspect(A, 1, B),
+    Dead(A, 1, A),
+    Restarting(A, 2),
+    Summary(0, (1 << 32) - 1),
+    DigestMessage({A: (1, 2), B: (0, 0)}),
+    Delta(A, 5, 1, 4, 0, (("k", 2, b"v"), ("gone", 4, None))),
+    Sync(A, (Row(B, HERE, 3, State.RESTARTING), Row(A, HERE, 1, State.LEFT)), {A: (1, 0)}),
+    End(more=True),
+]
+
+
+def _sealed(plain: object) -> bytes:
+    """A packet of whatever a holder of the key packs."""
+    said = [msgpack.packb(each) for each in plain] if isinstance(plain, list) else []
+    return KeyRing((OLD,)).seal(said, NONCE)
+
+
+@pytest.mark.parametrize("message", SAID, ids=lambda message: type(message).__name__)
+def test_what_is_said_is_heard(message):
+    ring = KeyRing((OLD,))
+    assert ring.open(ring.seal([encode(message)], NONCE), "peer") == (message,)
+
+
+def test_the_newest_key_seals_and_every_key_opens():
+    old, both = KeyRing((OLD,)), KeyRing((NEW, OLD))
+    packet = old.seal([encode(Ack(7))], NONCE)
+    assert both.open(packet, "peer") == (Ack(7),)
+    assert KeyRing((NEW,)).open(both.seal([encode(Ack(7))], NONCE), "peer") == (Ack(7),)
+    with pytest.raises(WireError):
+        old.open(both.seal([encode(Ack(7))], NONCE), "peer")
+    with pytest.raises(WireError):
+        both.open(packet[:-1] + bytes([packet[-1] ^ 1]), "peer")
+    assert len(packet) == OVERHEAD + 1 + len(encode(Ack(7)))
+
+
+def _but(message: Message, place: int, value: object) -> list[Any]:
+    said = fields(message)
+    said[place] = value
+    return said
+
+
+BAD: list[tuple[object, str]] = [
+    ([], "unknown message or wrong number of fields"),
+    (7, "unknown message or wrong number of fields"),
+    ([99], "unknown message or wrong number of fields"),
+    ([3], "unknown message or wrong number of fields"),
+    ([3, 7, 7], "unknown message or wrong number of fields"),
+    ([True, 7, "a"], "message without a number"),
+    ([3.0, 7], "message without a number"),
+    ([14, 1], "unknown message or wrong number of fields"),
+    ([3, True], "number out of range"),
+    (_but(Ack(7), 1, -1), "number out of range"),
+    (_but(Ack(7), 1, 1 << 32), "number out of range"),
+    (_but(Ack(7), 1, 7.0), "number out of range"),
+    (_but(Alive(A, HERE, 1), 4, NUMBER_MAX + 1), "number out of range"),
+    (_but(Alive(A, HERE, 1), 3, 99999), "malformed port"),
+    (_but(Alive(A, HERE, 1), 3, 0), "malformed port"),
+    (_but(Alive(A, HERE, 1), 3, "7946"), "malformed port"),
+    (_but(PingReq(1, A, HERE), 4, 99999), "malformed port"),
+    (_but(Alive(A, HERE, 1), 2, "localhost"), "malformed address"),
+    (_but(Alive(A, HERE, 1), 2, "example.org"), "malformed address"),
+    (_but(Alive(A, HERE, 1), 2, "::1"), "malformed address"),
+    (_but(Alive(A, HERE, 1), 2, "10.1"), "malformed address"),
+    (_but(Alive(A, HERE, 1), 2, "10.0.0.010"), "malformed address"),
+    (_but(Alive(A, HERE, 1), 2, 167772161), "malformed address"),
+    (_but(Alive(A, HERE, 1), 2, "0.0.0.0"), "malformed address"),  # noqa: S104
+    (_but(Alive(A, HERE, 1), 2, "224.0.0.1"), "malformed address"),
+    (_but(Alive(A, HERE, 1), 2, "255.255.255.255"), "malformed address"),
+    (_but(Suspect(A, 1, B), 1, ""), "malformed id"),
+    (_but(Suspect(A, 1, B), 1, "a b"), "malformed id"),
+    (_but(Suspect(A, 1, B), 1, "a\n"), "malformed id"),
+    (_but(Suspect(A, 1, B), 3, "x" * 65), "malformed id"),
+    (_but(Suspect(A, 1, B), 1, b"a"), "malformed id"),
+    ([8, {"a": [1]}], "malformed digest"),
+    ([8, {"a": [1, 2, 3]}], "malformed digest"),
+    ([8, {"a": 5}], "malformed digest"),
+    ([8, [["a", [1, 2]]]], "malformed digest"),
+    ([8, {7: [1, 2]}], "malformed id"),
+    ([8, {f"n{i}": [1, 2] for i in range(513)}], "malformed digest"),
+    ([9, "a", 1, 0, 1, 0, 5], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 1]]], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 1, "text"]]], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 2, b""]]], "malformed delta"),
+    ([9, "a", 1, 1, 2, 0, [["k", 1, b""]]], "malformed delta"),
+    ([9, "a", 1, 0, 2, 0, [["k", 2, b""], ["j", 1, b""]]], "malformed delta"),
+    ([9, "a", 1, 2, 1, 0, []], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 1, b"x" * (VALUE_BYTES + 1)]]], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["", 1, b""]]], "malformed record key"),
+    ([9, "a", 1, 0, 1, 0, [["k" * 129, 1, b""]]], "malformed record key"),
+    ([10, "a", [["b", "10.0.0.1", 7946, 1]], {}], "malformed member list"),
+    ([10, "a", [["b", "10.0.0.1", 7946, 1, "undead"]], {}], "unknown state of a member"),
+    ([10, "a", [["b", "10.0.0.1", 7946, 1, 2]], {}], "malformed member list"),
+    ([10, "a", {}, {}], "malformed member list"),
+    ([10, "a", [["b", "10.0.0.1", 70000, 1, "alive"]], {}], "malformed port"),
+]
+
+
+@pytest.mark.parametrize(("said", "why"), BAD, ids=[f"{why} {i}" for i, (_, why) in enumerate(BAD)])
+def test_what_is_malformed_is_refused_by_reason(said, why):
+    with pytest.raises(WireError) as refused:
+        parse(said, "10.0.0.9")
+    assert (refused.value.peer, refused.value.why) == ("10.0.0.9", why)
+
+
+def test_one_bad_message_refuses_the_whole_packet():
+    with pytest.raises(WireError, match="malformed port"):
+        KeyRing((OLD,)).open(_sealed([[3, 7], [5, "a", "10.0.0.1", 99999, 1]]), "peer")
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_a_wire_error_and_nothing_else(garbage):
+    with pytest.raises(WireError):
+        KeyRing((OLD,)).open(garbage, "peer")
+
+
+Anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=7)
+        | st.dictionaries(st.text(max_size=3) | st.integers(0, 9), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+Told = st.integers(0, 15).flatmap(
+    lambda kind: st.lists(Anything, max_size=6).map(lambda rest: [kind, *rest])
+)
+
+
+@given(st.lists(Told | Anything, max_size=4))
+@example([[8, {"a": [1]}]])
+@example([[5, "a", "10.0.0.1", 99999, 1]])
+@example([[9, "a", 0, 0, 0, 0, [[]]]])
+@example([[] for _ in range(MESSAGES + 1)])
+@example([{"a": {}}])
+def test_nonsense_from_a_key_holder_is_messages_or_a_wire_error(said):
+    try:
+        heard = KeyRing((OLD,)).open(_sealed(said), "peer")
+    except WireError:
+        return
+    assert [encode(message) for message in heard] == [
+        msgpack.packb(fields(message)) for message in heard
+    ]
+
+
+@given(st.binary(max_size=60))
+@example(b"\x81\x90\x01")  # a list as the key of a map
+@example(b"\xdf\xff\xff\xff\xff")  # a map of four billion
+@example(b"\x91" * 3000)  # deeper than any stack
+def test_any_plain_text_is_messages_or_a_wire_error(plain):
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    packet = bytes((2,)) + NONCE + AESGCM(OLD).encrypt(NONCE, plain, None)
+    with contextlib.suppress(WireError):
+        KeyRing((OLD,)).open(packet, "peer")
