@@ -1,23 +1,58 @@
-"""What a node says of itself by gossip: its underlay and its endpoints, as msgpack maps.
+"""What a node says of itself by gossip: its underlay, its endpoints, its ways, as msgpack values.
 
-Keys: ``node`` (one) and ``ep/<task id>`` (one per endpoint). A record of a newer version may carry
-more fields than we know: they are ignored. docs/protocol.md lists the fields.
+A record of a newer version may carry more fields than we know, and keys that we do not know: they
+are ignored. ``is_well_formed`` is the door: gossip keeps a record that does not pass it from
+everybody who reads records, and names the node that wrote it. docs/protocol.md lists the fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final
 
 import msgpack
 
-from meshnet.errors import WireError
+from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint
 
 NODE_KEY: Final = "node"
+EPOCH_KEY: Final = "epoch"
+APPLIED_KEY: Final = "applied"
 _ENDPOINT_PREFIX: Final = "ep/"
+_NAME_LENGTH: Final = 255
+_CONTAINER_LENGTH: Final = 64
+_SMALLEST_MTU: Final = 576  # RFC 791
+_LARGEST_MTU: Final = 65535
+_USUAL_MTU: Final = 1500
+_NUMBER_MAX: Final = (1 << 62) - 1
+
+Records = Mapping[tuple[NodeId, str], bytes]
+"""(owner, key) -> value, as gossip gives them."""
+
+
+class _MalformedError(Exception):
+    """A record that is not what its key promises."""
+
+
+def is_well_formed(key: str, value: bytes) -> bool:
+    """Whether a record is what its key promises; a key we do not know promises msgpack alone."""
+    try:
+        told = _unpacked(value)
+        if key == NODE_KEY:
+            _mtu(told)
+        elif key == EPOCH_KEY:
+            _number(told)
+        elif key == APPLIED_KEY:
+            _epochs(told)
+        elif key == UNREACHED_KEY:
+            _ids(told)
+        elif key.startswith(_ENDPOINT_PREFIX):
+            _endpoint(NodeId(""), TaskId(key), told)
+    except _MalformedError:
+        return False
+    return True
 
 
 def endpoint_key(task: TaskId) -> str:
@@ -37,14 +72,44 @@ def encode_node(underlay_mtu: int) -> bytes:
 def decode_mtu(value: bytes) -> int:
     """Underlay MTU of a ``node`` record, bytes; 1500 when it is malformed."""
     try:
-        mtu = msgpack.unpackb(value)["mtu"]
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException):
-        return 1500
-    return mtu if isinstance(mtu, int) and 576 <= mtu <= 65535 else 1500  # noqa: PLR2004 - RFC 791
+        return _mtu(_unpacked(value))
+    except _MalformedError:
+        return _USUAL_MTU
+
+
+def decode_epoch(value: bytes) -> int | None:
+    """How often a node's endpoints changed (record ``epoch``), or None when it is malformed."""
+    try:
+        return _number(_unpacked(value))
+    except _MalformedError:
+        return None
+
+
+def decode_applied(value: bytes) -> Mapping[NodeId, int] | None:
+    """The epoch of each node that a node's kernel holds (record ``applied``), or None."""
+    try:
+        return _epochs(_unpacked(value))
+    except _MalformedError:
+        return None
+
+
+def unreached(records: Records) -> dict[NodeId, frozenset[NodeId]]:
+    """Who says that it cannot reach whom though others can; what crosses such a way is lost.
+
+    Be aware: where packets get lost in one direction, maybe only one of the two says so.
+    """
+    found: dict[NodeId, frozenset[NodeId]] = {}
+    for (owner, key), value in records.items():
+        if key == UNREACHED_KEY:
+            try:
+                found[owner] = _ids(_unpacked(value))
+            except _MalformedError:
+                continue
+    return found
 
 
 def encode_endpoint(endpoint: Endpoint) -> bytes:
-    """The ``ep/…`` record of one of our endpoints."""
+    """The ``ep/…`` record of one of our endpoints; what no resolver could serve is left out."""
     return bytes(
         msgpack.packb(
             {
@@ -52,15 +117,26 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
                 "svc": endpoint.service,
                 "addr": {net: int(address) for net, address in endpoint.addresses.items()},
                 "ctr": endpoint.container,
-                "host": endpoint.hostname,
-                "alias": {net: list(names) for net, names in endpoint.aliases.items()},
+                "host": endpoint.hostname if _is_name(endpoint.hostname) else "",
+                "alias": {
+                    net: [name for name in names if _is_name(name)]
+                    for net, names in endpoint.aliases.items()
+                },
                 "ready": endpoint.ready,
             }
         )
     )
 
 
-def decode_endpoints(records: Mapping[tuple[NodeId, str], bytes]) -> dict[TaskId, Endpoint]:
+def decode_endpoint(owner: NodeId, task: TaskId, value: bytes) -> Endpoint | None:
+    """The endpoint that a node says of one of its tasks, or None when it is malformed."""
+    try:
+        return _endpoint(owner, task, _unpacked(value))
+    except _MalformedError:
+        return None
+
+
+def decode_endpoints(records: Records) -> dict[TaskId, Endpoint]:
     """Every endpoint among gossip records; a malformed one is left out.
 
     A task said by two nodes (its address moved while a node was cut off) belongs to the one whose
@@ -71,9 +147,8 @@ def decode_endpoints(records: Mapping[tuple[NodeId, str], bytes]) -> dict[TaskId
         if not key.startswith(_ENDPOINT_PREFIX):
             continue
         task = TaskId(key.removeprefix(_ENDPOINT_PREFIX))
-        try:
-            endpoint = _decode(owner, task, msgpack.unpackb(value))
-        except (WireError, ValueError, msgpack.UnpackException):
+        endpoint = decode_endpoint(owner, task, value)
+        if endpoint is None:
             continue
         other = found.get(task)
         if other is None or (endpoint.ready, endpoint.node) > (other.ready, other.node):
@@ -81,18 +156,86 @@ def decode_endpoints(records: Mapping[tuple[NodeId, str], bytes]) -> dict[TaskId
     return found
 
 
-def _decode(owner: NodeId, task: TaskId, fields: Any) -> Endpoint:  # noqa: ANN401 - msgpack
+def _unpacked(value: bytes) -> Any:  # noqa: ANN401 - msgpack
     try:
-        return Endpoint(
-            task=task,
-            name=str(fields["name"]),
-            node=owner,
-            service=ServiceId(fields["svc"]) if fields["svc"] else None,
-            addresses={NetworkId(n): IPv4Address(int(a)) for n, a in fields["addr"].items()},
-            container=str(fields.get("ctr", "")),
-            hostname=str(fields.get("host", "")),
-            aliases={NetworkId(n): tuple(names) for n, names in fields.get("alias", {}).items()},
-            ready=bool(fields["ready"]),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise WireError(owner, "malformed endpoint record") from error
+        return msgpack.unpackb(value, strict_map_key=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise _MalformedError from error
+
+
+def _endpoint(owner: NodeId, task: TaskId, told: object) -> Endpoint:
+    fields = _map(told)
+    service = fields.get("svc")
+    ready = fields.get("ready")
+    if not isinstance(ready, bool):
+        raise _MalformedError
+    return Endpoint(
+        task=task,
+        name=_name(fields.get("name")),
+        node=owner,
+        service=ServiceId(_name(service)) if service is not None else None,
+        addresses={NetworkId(n): _address(a) for n, a in _map(fields.get("addr")).items()},
+        container=_text(fields.get("ctr", ""), _CONTAINER_LENGTH),
+        hostname=_text(fields.get("host", ""), _NAME_LENGTH),
+        aliases={NetworkId(n): _names(a) for n, a in _map(fields.get("alias", {})).items()},
+        ready=ready,
+    )
+
+
+def _map(told: object) -> dict[str, Any]:
+    if not isinstance(told, dict) or not all(_is_name(key) for key in told):
+        raise _MalformedError
+    return told
+
+
+def _names(told: object) -> tuple[str, ...]:
+    if not isinstance(told, list):
+        raise _MalformedError
+    return tuple(_name(each) for each in told)
+
+
+def _name(told: object) -> str:
+    if not _is_name(told):
+        raise _MalformedError
+    return str(told)
+
+
+def _text(told: object, longest: int) -> str:
+    if not isinstance(told, str) or len(told) > longest or not told.isprintable():
+        raise _MalformedError
+    return told
+
+
+def _is_name(told: object) -> bool:
+    return isinstance(told, str) and 0 < len(told) <= _NAME_LENGTH and told.isprintable()
+
+
+def _address(told: object) -> IPv4Address:
+    try:
+        address = IPv4Address(_number(told))
+    except AddressValueError as error:
+        raise _MalformedError from error
+    if address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved:
+        raise _MalformedError
+    return address
+
+
+def _number(told: object) -> int:
+    if type(told) is not int or not 0 <= told <= _NUMBER_MAX:  # a bool is no number
+        raise _MalformedError
+    return told
+
+
+def _mtu(told: object) -> int:
+    mtu = _number(_map(told).get("mtu"))
+    if not _SMALLEST_MTU <= mtu <= _LARGEST_MTU:
+        raise _MalformedError
+    return mtu
+
+
+def _epochs(told: object) -> dict[NodeId, int]:
+    return {NodeId(node): _number(epoch) for node, epoch in _map(told).items()}
+
+
+def _ids(told: object) -> frozenset[NodeId]:
+    return frozenset(NodeId(each) for each in _names(told))

@@ -39,6 +39,7 @@ from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.ids import NodeId
 from meshnet_control.agent.agent import Agent, remove_task_containers
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import gossip_records
 from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
@@ -129,7 +130,8 @@ class ClusterMember:
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
-        """Stop; kernel and containers stay as they are."""
+        """Stop; kernel and containers stay as they are, the others know that we will be back."""
+        self.gossip.pause()
         await self._stack.aclose()
 
     async def leave(self) -> None:
@@ -235,6 +237,7 @@ class ClusterMember:
             time.time_ns() // 1_000_000,
             secrets.SystemRandom(),
             loop.time(),
+            gossip_records.is_well_formed,
         )
         self.gossip = GossipRunner(gossip_engine, _ANY, GOSSIP_PORT, self._gossip_changed)
         self.kernel = NodeReconcilers(node_id, self._places.run_dir, self._spawn)
@@ -246,6 +249,8 @@ class ClusterMember:
             raise ControlError(
                 f"listen udp and tcp {_ANY}:{GOSSIP_PORT}: {error.why}", 500
             ) from error
+        gossiping = self._spawn(self.gossip.run(), "gossip")
+        stack.push_async_callback(_ended, gossiping)
         self.kernel.dataplane.attach(self.gossip, gwbridge, mtu)
         self.agent = Agent(
             self._engine,
