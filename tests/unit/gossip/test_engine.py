@@ -273,7 +273,59 @@ def test_the_answer_to_a_digest_is_a_few_datagrams_and_then_a_stream():
     assert lone.engine.streams_to_open() == [AT[A]]
 
 
-# ---- records that are not well formed ----
+# ---- records ----
+
+
+def test_a_digest_that_knows_more_is_asked_back():
+    lone = Lone(A, B)
+    lone.hear(DigestMessage({B: (1, 3)}))
+    (digest,) = [m for m in lone.said_to(A) if isinstance(m, DigestMessage)]
+    assert digest.versions[B] == (0, 0)
+    lone.hear(DigestMessage({B: (0, 0)}))
+    assert not [m for m in lone.said_to(A) if isinstance(m, DigestMessage)]
+
+
+def test_a_summary_of_other_records_is_answered_with_a_digest_and_an_equal_one_with_nothing():
+    lone = Lone(A)
+    lone.engine.set_record("k", b"v", lone.now)
+    lone.said()
+    entropy, membership = lone.engine._entropy, lone.engine._membership
+    lone.hear(Summary(membership.fingerprint(), entropy.fingerprint()))
+    assert lone.said_to(A) == []
+    lone.hear(Summary(membership.fingerprint(), entropy.fingerprint() ^ 1))
+    (digest,) = [m for m in lone.said_to(A) if isinstance(m, DigestMessage)]
+    assert digest.versions[ME] == (1, 1)
+
+
+def test_a_digest_speaks_only_of_the_owners_it_lists():
+    """What does not fit into a datagram is not unknown to who sent it."""
+    lone = Lone(A)
+    lone.engine.set_record("k", b"v", lone.now)
+    lone.said()
+    lone.hear(DigestMessage({A: (0, 0)}))
+    assert not [m for m in lone.said_to(A) if isinstance(m, Delta)]
+    lone.hear(DigestMessage({ME: (0, 0)}))
+    assert [m for m in lone.said_to(A) if isinstance(m, Delta)]
+
+
+def test_records_of_ours_that_we_did_not_write_make_our_generation_greater():
+    lone = Lone(A)
+    lone.engine.set_record("k", b"v", lone.now)
+    lone.said()
+    lone.hear(DigestMessage({ME: (7, 3)}))
+    delta = next(m for m in lone.said_to(A) if isinstance(m, Delta))
+    assert (delta.owner, delta.generation, delta.base) == (ME, 8, 0)
+    assert delta.entries == (("k", 1, b"v"),)
+
+
+def test_a_tombstone_is_remembered_for_its_time():
+    lone = Lone(A)
+    lone.engine.set_record("k", b"v", lone.now)
+    lone.engine.set_record("k", None, lone.now)
+    lone.wait(CONFIG.tombstone_s - 1)
+    lone.hear(DigestMessage({ME: (1, 1)}))
+    (delta,) = [m for m in lone.said_to(A) if isinstance(m, Delta)]
+    assert delta.entries == (("k", 2, None),)
 
 
 def test_a_malformed_record_is_shown_to_nobody_until_its_owner_repairs_it():
@@ -391,6 +443,32 @@ def test_an_accusation_of_us_is_refuted_with_a_greater_incarnation():
     lone.hear(Suspect(ME, 4, A))
     assert Alive(ME, HERE, 5) in lone.said_to(B) + lone.said_to(A)
     assert lone.engine.members()[ME].incarnation == 5
+
+
+def _lasts(lone: Lone, confirmed_by: tuple[NodeId, ...]) -> float:
+    """Seconds until A, accused by B alone and then by others, is dead; everybody answers us."""
+    lone.hear(Suspect(A, 1, B), *(Suspect(A, 1, each) for each in confirmed_by))
+    begun = lone.now
+    while lone.state(A) is State.SUSPECT:
+        for to, message in lone.wait(0.01):
+            if isinstance(message, Ping):
+                lone.hear(Ack(message.sequence), by=to)
+    return lone.now - begun
+
+
+def test_a_suspicion_lasts_the_longer_the_fewer_confirm_it():
+    """Six members: shortest 1.25 s, twice that while nobody but the first accuser says so."""
+    others = tuple(NodeId(f"n{i}") for i in range(3))
+
+    def six() -> Lone:
+        lone = Lone(A, B)
+        lone.hear(*(Alive(each, ("10.0.2.1", i + 1), 1) for i, each in enumerate(others)))
+        return lone
+
+    assert _lasts(six(), ()) == pytest.approx(2.5, abs=0.05)
+    assert _lasts(six(), (B, B)) == pytest.approx(2.5, abs=0.05)
+    assert 1.3 < _lasts(six(), others[:1]) < 2.4
+    assert _lasts(six(), others) == pytest.approx(1.25, abs=0.05)
 
 
 def test_a_suspect_is_told_so_with_the_probe():
