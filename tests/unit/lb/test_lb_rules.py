@@ -241,6 +241,33 @@ def test_whoever_is_sent_vxlan_may_send_some_and_strangers_may_not(snapshot: Sna
 
 
 @given(snapshots())
+def test_a_published_port_leads_to_the_target_port_of_each_ready_task(snapshot: Snapshot) -> None:
+    itself = snapshot.nodes[snapshot.self_id]
+    host = next((one for one in rulesets(snapshot).get(None, ()) if one.family == "ip"), None)
+    if host is None or itself.ingress_address is None:
+        return
+    chains = chains_of(host)
+    taken = {
+        (port.protocol, port.published)
+        for sandbox in snapshot.sandboxes.values()
+        for port in sandbox.ports
+        if port.mode == "host"
+    }
+    for of in snapshot.services.values():
+        backends = snapshot.backends(of.id, INGRESS)
+        for port in of.ports:
+            key = (port.protocol, port.published)
+            if port.mode != "ingress" or not backends or key in taken:
+                continue
+            [rule] = chains[f"port-{port.protocol}-{port.published}"].rules
+            led_to = re.findall(r"(\d+) : (\S+) \. (\d+)", rule)
+            assert led_to == [
+                (str(slot), str(backend), str(port.target)) for slot, backend in enumerate(backends)
+            ]
+            assert f"mod {len(backends)} map" in rule
+
+
+@given(snapshots())
 def test_elements_are_in_the_form_that_the_kernel_gives_back(snapshot: Snapshot) -> None:
     for where, rulesets_there in rulesets(snapshot).items():
         both = [*rulesets_there, *redirect.rulesets(snapshot).get(where, ())]
@@ -257,6 +284,35 @@ def test_the_turn_of_four() -> None:
     assert service.turn(["10.0.1.2", "10.0.1.3"]) == (
         "dnat to numgen inc mod 2 map { 0 : 10.0.1.2, 1 : 10.0.1.3 }"
     )
+
+
+def test_a_port_that_a_task_here_has_is_not_refused_for_a_service_without_tasks() -> None:
+    here = NODES[0]
+    snapshot = Snapshot(
+        1,
+        here,
+        {here: Node(here, "h", IPv4Address("192.0.2.1"), ingress_address=address(3, 250))},
+        {
+            INGRESS: Network(
+                INGRESS, "i", Vni(4096), IPv4Network("10.3.0.0/16"), address(3, 1), ingress=True
+            )
+        },
+        {
+            SERVICES[0]: Service(
+                SERVICES[0], "s", vips={INGRESS: address(3, 2)},
+                ports=(PublishedPort("tcp", 80, 8080),),
+            )
+        },
+        sandboxes={
+            TaskId("t"): Sandbox(
+                TaskId("t"), "/run/netns/t", (), IPv4Interface("172.18.0.9/16"),
+                (PublishedPort("tcp", 81, 8080, "host"),),
+            )
+        },
+    )  # fmt: skip
+    (host,) = rulesets(snapshot)[None]
+    assert elements_of(host, "ports") == {"tcp . 8080": "goto port-tcp-8080"}
+    assert chains_of(host)["port-tcp-8080"].rules == ("meta l4proto tcp dnat to 172.18.0.9:81",)
 
 
 def test_an_ingress_network_that_was_removed_publishes_nothing() -> None:
