@@ -23,6 +23,8 @@ from meshnet_dns.zone import Zone
 FORWARD: Final = b""
 """Instead of a reply: ask the upstreams."""
 CACHE_ENTRIES: Final = 2048
+CACHE_BYTES: Final = 512
+"""Of a query that is worth an entry."""
 
 Make = Callable[[], bytes]
 _forward: Final[Make] = repeat(FORWARD).__next__
@@ -66,7 +68,7 @@ class View:
             make = _forward
         else:
             make = wire.reply(query, said, query.udp_limit).packets(next(self._turn)).__next__
-        if query.cacheable:
+        if query.cacheable and len(packet) <= CACHE_BYTES:
             if len(self._cache) >= CACHE_ENTRIES:
                 self._cache.clear()
             self._cache[packet[2:]] = make

@@ -1,5 +1,9 @@
 """DNS messages to values and back. dnslib is used here and nowhere else.
 
+Replies are made by dnslib. Queries come from programs that may mean us harm and are read here: one
+walk over the bytes, no pointer is followed, nothing is decoded but the question and EDNS. dnslib
+would follow each name of each record, milliseconds for a packet that was made for it.
+
 A reply is kept in three pieces, head (header and question), records, tail (EDNS), because all A
 records of one name have the same size: rotating them is slicing (``Reply.packets``).
 
@@ -16,13 +20,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any, Final
 
-from dnslib import EDNS0, PTR, QTYPE, RR, A, DNSBuffer, DNSError, DNSHeader, DNSLabel, DNSRecord
-from dnslib.buffer import BufferError as DnsBufferError
-from dnslib.label import DNSLabelError
+from dnslib import EDNS0, PTR, QTYPE, RR, A, DNSBuffer, DNSHeader, DNSLabel, DNSRecord
 
 from meshnet.errors import WireError
 from meshnet_dns.answer import FORMERR, NOTIMP, REFUSED, SERVFAIL, TTL_S, Answer, Question
@@ -43,6 +45,11 @@ _RD_CD: Final = 0x0110
 _NAME: Final = 255
 _WITHOUT_QUESTION: Final = frozenset({FORMERR, SERVFAIL, NOTIMP, REFUSED})
 _COUNTS: Final = struct.Struct("!HHHHHH")
+_TYPE_CLASS: Final = struct.Struct("!HH")
+_RECORD: Final = struct.Struct("!HHIH")
+"""Type, class, TTL and the size of the data (RFC 1035 section 3.2.1)."""
+_LABEL: Final = 64
+_POINTER: Final = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,28 +125,77 @@ def parse(packet: bytes) -> Query:
     """
     if len(packet) < HEADER:
         raise WireError("client", "short")
-    _, bits, questions, _, _, _ = _COUNTS.unpack_from(packet)
+    _, bits, questions, answers, authorities, others = _COUNTS.unpack_from(packet)
     if bits & _RESPONSE:
         raise WireError("client", "response")
     if bits & _OPCODE:
         raise RefusedQueryError("client", "opcode", NOTIMP)
     if questions != 1:
         raise RefusedQueryError("client", "malformed", FORMERR)
-    try:
-        record: Any = DNSRecord.parse(packet)
-    except (DNSError, DNSLabelError, DnsBufferError, ValueError) as error:
-        raise RefusedQueryError("client", "malformed", FORMERR) from error
-    label = record.q.qname
-    name = b".".join(label.label).decode("latin-1").lower()
-    question = Question(name, int(record.q.qtype), int(record.q.qclass))
-    opt = next((extra for extra in record.ar if extra.rtype == _OPT), None)
+    labels, at = _labels(packet)
+    kind, cls = _unpacked(_TYPE_CLASS, packet, at)
+    # A dot within a label is not one between labels.
+    name = b".".join(label.replace(b".", b"\\.") for label in labels).lower().decode("latin-1")
+    query = Query(Question(name, kind, cls), DNSLabel(labels), bits & _RD_CD)
+    opt = _opt(packet, at + _TYPE_CLASS.size, answers + authorities, others)
     if opt is None:
-        return Query(question, label, bits & _RD_CD)
-    return Query(
-        question, label, bits & _RD_CD,
-        offered=int(opt.rclass), version=opt.ttl >> 16 & 0xFF, dnssec=bool(opt.ttl & 0x8000),
-        options=bool(opt.rdata),
+        return query
+    offered, ttl, size = opt
+    return replace(
+        query, offered=offered, version=ttl >> 16 & 0xFF, dnssec=bool(ttl & 0x8000),
+        options=size > 0,
     )  # fmt: skip
+
+
+def _labels(packet: bytes) -> tuple[list[bytes], int]:
+    """The labels of the question and where its name ends. A first name has nothing to point to."""
+    found: list[bytes] = []
+    at = HEADER
+    while at < len(packet) and 0 < packet[at] < _LABEL:
+        end = at + 1 + packet[at]
+        found.append(packet[at + 1 : end])
+        at = end
+    if at >= len(packet) or packet[at] != 0 or at - HEADER >= _NAME:
+        raise RefusedQueryError("client", "malformed", FORMERR)
+    return found, at + 1
+
+
+def _opt(packet: bytes, at: int, before: int, others: int) -> tuple[int, int, int] | None:
+    """Class, TTL and size of the EDNS record among the ``others``, which follow ``before`` records.
+
+    At most one record for 11 bytes of ``packet``, whatever the header counts.
+    """
+    opt: tuple[int, int, int] | None = None
+    for index in range(before + others):
+        at = _past_name(packet, at)
+        kind, cls, ttl, size = _unpacked(_RECORD, packet, at)
+        at += _RECORD.size + size
+        if kind == _OPT and index >= before:
+            if opt is not None:  # RFC 6891 section 6.1.1
+                raise RefusedQueryError("client", "malformed", FORMERR)
+            opt = cls, ttl, size
+    if at > len(packet):
+        raise RefusedQueryError("client", "malformed", FORMERR)
+    return opt
+
+
+def _past_name(packet: bytes, at: int) -> int:
+    while at < len(packet):
+        size = packet[at]
+        if size == 0:
+            return at + 1
+        if size >= _POINTER:
+            return at + 2
+        if size >= _LABEL:
+            break
+        at += 1 + size
+    raise RefusedQueryError("client", "malformed", FORMERR)
+
+
+def _unpacked(form: struct.Struct, packet: bytes, at: int) -> tuple[int, ...]:
+    if at + form.size > len(packet):
+        raise RefusedQueryError("client", "malformed", FORMERR)
+    return form.unpack_from(packet, at)
 
 
 @dataclass

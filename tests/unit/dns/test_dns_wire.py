@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
-from dnslib import EDNS0, DNSRecord, EDNSOption
+from dnslib import EDNS0, DNSError, DNSRecord, EDNSOption
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -147,7 +147,14 @@ def no_fault(packet: bytes) -> None:
         if reply:
             assert reply[:2] == packet[:2]
             assert reply[2] & 0x80
-            DNSRecord.parse(reply)
+            readable(reply)
+
+
+def readable(reply: bytes) -> None:
+    try:
+        DNSRecord.parse(reply)
+    except DNSError as error:
+        assert "Invalid label" in str(error)  # noqa: PT017 - dnslib takes UTF-8 only
 
 
 @settings(max_examples=300)
@@ -214,3 +221,76 @@ def test_without_a_question_only_what_has_no_data_is_an_answer(bits, counts):
     passed_on = DNSRecord.parse(wire.with_question(bare, asked))
     assert passed_on.q == DNSRecord.parse(asked).q
     assert wire.with_question(bytes(passed_on.pack()), asked) == passed_on.pack()
+
+
+def counted(packet: bytes, *, others: int) -> bytes:
+    """``packet`` with a count of records behind the question."""
+    return packet[:10] + others.to_bytes(2) + packet[12:]
+
+
+RECORD = b"\0\1\0\1" + bytes(4) + b"\0\0"
+"""Type A, class IN, TTL 0, no data."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"\xc0\x0c", b"\xc0\x1a", b"\xff\xff", b"\1a\xc0\x0c", b"\x3f" + b"a" * 63 + b"\0"],
+    ids=["the question", "itself", "nowhere", "after a label", "plain"],
+)
+def test_no_pointer_behind_the_question_is_followed(name):
+    packet = counted(query("web"), others=1) + name + RECORD
+    assert wire.parse(packet).question.name == "web"
+
+
+def test_records_are_at_most_what_the_packet_has_room_for():
+    with pytest.raises(wire.RefusedQueryError):
+        wire.parse(counted(query("web"), others=65535))
+    with pytest.raises(wire.RefusedQueryError):
+        wire.parse(counted(query("web"), others=1) + b"\0" + RECORD[:-1] + b"\1")
+    with pytest.raises(wire.RefusedQueryError):
+        wire.parse(counted(query("web"), others=1) + b"\x40" + RECORD)
+
+
+def test_two_edns_records_are_malformed():
+    packet = query("web", size=1232)
+    assert wire.parse(packet).offered == 1232
+    with pytest.raises(wire.RefusedQueryError):
+        wire.parse(counted(packet, others=2) + packet[-11:])
+
+
+def test_a_dot_within_a_label_is_not_one_between_labels():
+    packet = query("web")[:12] + b"\x07web.net\0\0\1\0\1"
+    assert view().datagram(packet) == b"", "not our web.net: forwarded"
+    assert view().datagram(query("web.net"))
+
+
+@given(
+    st.lists(st.text("abcXYZ019-_", min_size=1, max_size=20), min_size=1, max_size=8),
+    st.sampled_from(["A", "AAAA", "PTR", "MX", "ANY"]),
+    st.one_of(st.none(), st.integers(0, 65535)),
+)
+def test_it_reads_what_dnslib_writes(labels, kind, size):
+    name = ".".join(labels)
+    read = wire.parse(query(name, kind, size=size))
+    told = DNSRecord.parse(query(name, kind, size=size))
+    assert read.question.name == name.lower()
+    assert (read.question.type, read.question.cls) == (told.q.qtype, told.q.qclass)
+    assert str(read.label) == f"{name}."
+    assert read.offered == size
+    assert not read.options
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=80), st.integers(0, 3), st.integers(0, 65535))
+def test_no_bytes_behind_a_question_are_a_fault(more, others, answers):
+    packet = bytearray(counted(query("web"), others=others) + more)
+    packet[6:8] = answers.to_bytes(2)
+    no_fault(bytes(packet))
+
+
+@given(st.binary(min_size=12, max_size=200))
+def test_no_upstreams_bytes_are_a_fault(response):
+    asked = query("example.org")
+    response = asked[:2] + response
+    if wire.answers(response, asked):
+        assert len(wire.with_question(response, asked)) >= len(asked) or not wire.question_of(asked)
