@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgpack
 
 from meshnet.errors import ControlError
-from meshnet_dns.loop import READ, WRITE, Loop
+from meshnet_dns.loop import EXHAUSTED, PAUSE_S, READ, WRITE, Loop, Timer
 
 NAME: Final = "resolver.sock"
 MOST_BYTES: Final = 64 << 20
@@ -40,11 +40,14 @@ class ControlSocket:
         self.handle = handle
         self.clients: set[_Client] = set()
         self._path = path
+        self._pause: Timer | None = None
         self._listener = _bind(path)
         loop.watch(self._listener.fileno(), READ, self._accept)
 
     def close(self) -> None:
         """Stop listening; the path is removed."""
+        if self._pause is not None:
+            self._pause.cancel()
         self.loop.forget(self._listener.fileno())
         self._listener.close()
         self._path.unlink(missing_ok=True)
@@ -54,7 +57,9 @@ class ControlSocket:
     def _accept(self, _events: int) -> None:
         try:
             accepted, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                self._pause = self.loop.pause(self._listener.fileno(), READ, PAUSE_S)
             return
         accepted.settimeout(0)
         self.clients.add(_Client(self, accepted))

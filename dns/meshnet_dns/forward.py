@@ -15,8 +15,9 @@ Servers that a container names (``--dns``) are asked from its own network namesp
 one may be a service on its network, and 127.0.0.1 is the container. The host's servers are asked
 from the host's: what the host can ask its containers can, 127.0.0.53 of systemd-resolved included.
 
-Be aware: at most ``MOST_PENDING`` questions are on their way at once; more are refused (REFUSED),
-as Docker does. Answers of upstreams are not cached.
+Be aware: a container has at most ``EACH`` questions on their way at once, and all together have
+``HOST`` (``meshnet_dns.bounds``); more are refused (REFUSED), as Docker does. So a container that
+asks for names nobody answers fills its own share. Answers of upstreams are not cached.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from meshnet.errors import KernelError
 from meshnet.kernel import netns
 from meshnet_dns import wire
 from meshnet_dns.answer import NXDOMAIN, REFUSED, SERVFAIL
+from meshnet_dns.bounds import Bound, Share
 from meshnet_dns.counters import Counters
 from meshnet_dns.loop import Loop, Timer
 from meshnet_dns.upstreams import HostUpstreams
@@ -39,8 +41,14 @@ from meshnet_dns.upstreams import HostUpstreams
 TIMEOUT_S: Final = 2.0
 """For one upstream. Clients wait for 5 s (man 5 resolv.conf): two upstreams get their chance."""
 MOST_UPSTREAMS: Final = 3
-MOST_PENDING: Final = 1024
+EACH: Final = 512
+"""Docker's 1024 are for a container too; with three silent upstreams each takes 6 s, and then 85
+questions a second get their chance."""
+HOST: Final = 4096
+"""Each has a descriptor."""
+FEW: Final = 16
 PORT: Final = 53
+TOO_MANY: Final = "too many forwarded"
 _TRY_NEXT: Final = frozenset({SERVFAIL, REFUSED})
 _MOST_BYTES: Final = 65535
 
@@ -49,7 +57,11 @@ Done = Callable[[bytes], None]
 
 
 class Forwarder:
-    """All questions on their way."""
+    """All questions on their way.
+
+    Attributes:
+        bound: of how many; ``bound.used`` are on their way now.
+    """
 
     def __init__(
         self,
@@ -65,16 +77,24 @@ class Forwarder:
         self.host = host
         self.timeout_s = timeout_s
         self.port = port
-        self.pending: set[_Exchange] = set()
+        self.bound = Bound(EACH, HOST, FEW)
 
     def ask(
-        self, query: bytes, upstreams: Sequence[str], *, tcp: bool, done: Done, netns: str = ""
+        self,
+        query: bytes,
+        upstreams: Sequence[str],
+        share: Share,
+        *,
+        tcp: bool,
+        done: Done,
+        netns: str = "",
     ) -> None:
         """Ask ``query`` (>= 12 bytes) of ``upstreams`` in order; ``done`` is called exactly once.
 
         Args:
             query: as the client sent it.
             upstreams: IPv4 or IPv6 addresses; those after the third are not asked.
+            share: of ``bound``, the asking container's.
             tcp: the client can take 65535 bytes.
             done: may be called before this returns.
             netns: path of the network namespace to ask from, the resolver's own if empty.
@@ -82,14 +102,17 @@ class Forwarder:
         if not upstreams:
             done(wire.failure(query, NXDOMAIN))
             return
-        if len(self.pending) >= MOST_PENDING:
-            self.counters.drop("too many forwarded")
+        if not share.take():
+            self.counters.drop(TOO_MANY)
             done(wire.failure(query, REFUSED))
             return
         self.counters.forwarded += 1
-        exchange = _Exchange(self, query, upstreams, tcp=tcp, done=done, netns=netns)
-        self.pending.add(exchange)
-        exchange.next_upstream()
+
+        def ended(reply: bytes) -> None:
+            share.give()
+            done(reply)
+
+        _Exchange(self, query, upstreams, tcp=tcp, done=ended, netns=netns).next_upstream()
 
 
 class _Exchange:
@@ -226,5 +249,4 @@ class _Exchange:
             self._socket = None
 
     def _end(self, reply: bytes) -> None:
-        self._forwarder.pending.discard(self)
         self._done(self._number + reply[2:])

@@ -9,6 +9,7 @@ Be aware: one thread. A handler that blocks stops every answer on the host.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import select
 import signal
@@ -16,9 +17,13 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from itertools import count
+from typing import Final
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Why accept(2) fails when it is not for the client's sake."""
+PAUSE_S: Final = 0.1
 
 Handler = Callable[[int], None]
 """Called with the epoll events (``READ``, ``WRITE``, and EPOLLERR/EPOLLHUP at any time)."""
@@ -67,13 +72,36 @@ class Loop:
         heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._turn), timer))
         return timer
 
-    def stop_on(self, signals: Iterable[signal.Signals]) -> None:
-        """End ``run`` when one of ``signals`` arrives. Main thread only."""
+    def every(self, period_s: float, call: Callable[[], None]) -> None:
+        """Make ``call`` now and every ``period_s`` seconds."""
+
+        def again() -> None:
+            call()
+            self.after(period_s, again)
+
+        again()
+
+    def pause(self, fd: int, events: int, delay_s: float) -> Timer:
+        """Wait for nothing of a watched descriptor for so long, then for ``events`` again.
+
+        For a listener when descriptors have run out: it stays ready all the time. The timer is to
+        be cancelled when ``fd`` is forgotten before.
+        """
+        self.change(fd, 0)
+        return self.after(delay_s, lambda: self.change(fd, events))
+
+    def stop_on(self, signals: Iterable[signal.Signals], asked: Callable[[], None]) -> None:
+        """End ``run`` when one of ``signals`` arrives. Main thread only.
+
+        Args:
+            signals: mostly SIGTERM and SIGINT.
+            asked: called as the signal arrives, however busy a handler is.
+        """
         mine, theirs = socket.socketpair()
         for end in (mine, theirs):
             end.settimeout(0)
         for number in signals:
-            signal.signal(number, lambda _number, _frame: None)
+            signal.signal(number, lambda _number, _frame: asked())
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
 
         def arrived(_events: int, _ends: object = (mine, theirs)) -> None:

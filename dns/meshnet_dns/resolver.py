@@ -6,7 +6,8 @@
 ```
 What it was told is its memory; it is written to ``<run dir>/resolver.state`` a moment after a
 change and read at the start, so that a restart answers the same without anybody's help, and a
-restart of meshnetd changes nothing.
+restart of meshnetd changes nothing. Sockets outlive the process (``meshnet_dns.held``): the next
+one answers what waits in them.
 
 Be aware: a namespace that is not there (any more) is no error of the teller: the container ended.
 It is remembered, reported under ``errors`` and looked for again every ``CHECK_S`` seconds, until it
@@ -25,9 +26,10 @@ from meshnet.errors import KernelError, MeshnetError, NotFoundError, WireError
 from meshnet.model.ids import NetworkId, TaskId
 from meshnet_dns.counters import Counters
 from meshnet_dns.forward import Forwarder
+from meshnet_dns.held import HeldSockets
 from meshnet_dns.loop import Loop, Timer
 from meshnet_dns.mmsg import Batch
-from meshnet_dns.sandbox import Sandbox
+from meshnet_dns.sandbox import Sandbox, Shared
 from meshnet_dns.state import (
     VERSION,
     Memory,
@@ -55,12 +57,12 @@ _log = logging.getLogger(__name__)
 class Resolver:
     """Everything between the control messages and the sandboxes' sockets."""
 
-    def __init__(self, loop: Loop, state: Path) -> None:
+    def __init__(self, loop: Loop, state: Path, held: HeldSockets) -> None:
         self._loop = loop
         self._state = state
-        self._batch = Batch()
         self._counters = Counters()
-        self._forwarder = Forwarder(loop, self._counters, HostUpstreams())
+        forwarder = Forwarder(loop, self._counters, HostUpstreams())
+        self._shared = Shared(loop, Batch(), forwarder, held)
         self._zones: dict[NetworkId, Zone] = {}
         self._told: dict[TaskId, SandboxDns] = {}
         self._digests: dict[str, dict[str, str]] = {"zones": {}, "sandboxes": {}}
@@ -101,12 +103,18 @@ class Resolver:
             "pid": os.getpid(),
             **{kind: dict(digests) for kind, digests in self._digests.items()},
             "errors": dict(self._errors),
-            "forwarding": len(self._forwarder.pending),
+            "forwarding": self._shared.forwarder.bound.used,
+            "connections": self._shared.connections.used,
+            "loads": {task: box.load for task, box in self._open.items() if any(box.load.values())},
             "counters": self._counters.as_dict(),
         }
 
     def restore(self) -> None:
-        """Go on from the state file; without one, or with an unreadable one, from nothing."""
+        """Go on from the state file; without one, or with an unreadable one, from nothing.
+
+        Sockets that were left and are nobody's now wait ``CHECK_S`` for meshnetd to tell of them.
+        """
+        self._loop.after(CHECK_S, self._drop_unclaimed)
         try:
             memory = decode_memory(self._state.read_bytes())
         except FileNotFoundError:
@@ -139,10 +147,7 @@ class Resolver:
             self._errors.pop("state", None)
 
     def close(self) -> None:
-        """Stop answering everywhere; what is remembered is written."""
-        for sandbox in self._open.values():
-            sandbox.close()
-        self._open.clear()
+        """Write what is remembered; the sockets stay, the next process goes on with them."""
         if self._save is not None:
             self._save.cancel()
             self.save()
@@ -168,10 +173,15 @@ class Resolver:
 
     def _put_sandbox(self, task: TaskId, payload: Mapping[str, Any]) -> None:
         told = sandbox_of(payload)
-        self._drop_sandbox(task)
-        self._answer_in(task, told)
+        sandbox = self._open.get(task)
+        if sandbox is not None and sandbox.settings.netns == told.netns and not sandbox.gone:
+            sandbox.settings, sandbox.view = told, self._view(told)  # no query is lost by a change
+        else:
+            self._drop_sandbox(task)
+            self._answer_in(task, told)
         self._told[task] = told
         self._digests["sandboxes"][task] = digest(payload)
+        self._forget_views()
         if self._check is None:
             self._check = self._loop.after(CHECK_S, self._look)
 
@@ -179,7 +189,7 @@ class Resolver:
         """Open the sandbox; a namespace that is not there is noted, anything else is raised."""
         view = self._view(told)
         try:
-            self._open[task] = Sandbox(self._loop, self._batch, self._forwarder, view, told)
+            self._open[task] = Sandbox(self._shared, view, told)
         except NotFoundError as error:
             self._errors[task] = str(error)
         else:
@@ -199,8 +209,15 @@ class Resolver:
         if sandbox is not None:
             sandbox.close()
         if told is not None:
-            used = {other.networks for other in self._told.values()}
-            self._views = {key: view for key, view in self._views.items() if key in used}
+            self._forget_views()
+
+    def _forget_views(self) -> None:
+        used = {other.networks for other in self._told.values()}
+        self._views = {key: view for key, view in self._views.items() if key in used}
+
+    def _drop_unclaimed(self) -> None:
+        if number := self._shared.held.drop_unclaimed():
+            _log.info("let go of the sockets of %d sandboxes that nobody told of", number)
 
     def _look(self) -> None:
         """Close what answers in a namespace that has gone, open what has come (back)."""

@@ -3,6 +3,7 @@
 Sockets stay in the namespace they were made in (man 2 setns), so the process visits the namespace
 once, for 50 us, and then serves all containers from where it is. The port is high and nft leads
 127.0.0.11:53 to it (``meshnet_dns.redirect``): an application may still bind port 53 itself.
+Sockets that a process before this one left there are taken as they are, with what waits in them.
 
 Be aware: an open socket keeps a namespace alive after its container has gone; ``gone`` finds that
 out. Setting up one sandbox blocks the loop for those 50 us.
@@ -12,17 +13,19 @@ from __future__ import annotations
 
 import errno
 import socket
+from dataclasses import dataclass, field
 from typing import Final
 
-from meshnet.errors import KernelError, WireError
+from meshnet.errors import KernelError, NotFoundError, WireError
 from meshnet.kernel import netns
-from meshnet_dns.counters import Counters
+from meshnet_dns.bounds import Bound, Share
 from meshnet_dns.forward import Done, Forwarder
+from meshnet_dns.held import HeldSockets, Pair
 from meshnet_dns.loop import READ, Loop
 from meshnet_dns.mmsg import Batch
 from meshnet_dns.ports import RESOLVER_PORT
 from meshnet_dns.state import SandboxDns
-from meshnet_dns.streams import Streams
+from meshnet_dns.streams import Streams, connection_bound
 from meshnet_dns.views import View
 
 ADDRESS: Final = "127.0.0.11"
@@ -31,12 +34,25 @@ _RECEIVE_BUFFER: Final = 1 << 20
 """Bytes of queries the kernel keeps while we are busy; used only then."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sandboxes have in common.
+
+    Attributes:
+        connections: the bound of those that clients have open.
+    """
+
+    loop: Loop
+    batch: Batch
+    forwarder: Forwarder
+    held: HeldSockets
+    connections: Bound = field(default_factory=connection_bound)
+
+
 class Sandbox:
     """Answers inside one network namespace, from construction to ``close``."""
 
-    def __init__(
-        self, loop: Loop, batch: Batch, forwarder: Forwarder, view: View, settings: SandboxDns
-    ) -> None:
+    def __init__(self, shared: Shared, view: View, settings: SandboxDns) -> None:
         """Open the sockets and begin to answer.
 
         Raises:
@@ -45,21 +61,32 @@ class Sandbox:
         """
         self.settings = settings
         self.view = view
-        self._loop = loop
-        self._batch = batch
-        self._forwarder = forwarder
-        self._counters: Counters = forwarder.counters
-        self._udp, listener, self._identity = _open(settings.netns)
-        loop.watch(self._udp.fileno(), READ, self._datagrams)
-        self._streams = Streams(loop, listener, self._message)
+        self._shared = shared
+        self._loop = shared.loop
+        self._batch = shared.batch
+        self._forwarder = shared.forwarder
+        self._counters = shared.forwarder.counters
+        self._forwarding = Share(shared.forwarder.bound)
+        pair, self._identity = _sockets(settings.netns, shared.held)
+        self._udp = pair.udp
+        self._loop.watch(self._udp.fileno(), READ, self._datagrams)
+        self._streams = Streams(
+            self._loop, pair.listener, self._message, self._counters, Share(shared.connections)
+        )
 
     @property
     def gone(self) -> bool:
         """Whether the namespace's path is gone or names another namespace now."""
         return netns.identity_of(self.settings.netns) != self._identity
 
+    @property
+    def load(self) -> dict[str, int]:
+        """What its container uses of what is bounded."""
+        return {"forwarding": self._forwarding.own, "connections": self._streams.share.own}
+
     def close(self) -> None:
-        """Stop answering; the namespace is free to go."""
+        """Stop answering for good; the namespace is free to go."""
+        self._shared.held.release(self._identity)
         self._streams.close()
         self._loop.forget(self._udp.fileno())
         self._udp.close()
@@ -111,13 +138,26 @@ class Sandbox:
         """Its own servers from inside, as it would reach them; else the host's from the host."""
         own, forwarder = self.settings.upstreams, self._forwarder
         if own:
-            forwarder.ask(packet, own, tcp=tcp, done=done, netns=self.settings.netns)
+            inside = self.settings.netns
+            forwarder.ask(packet, own, self._forwarding, tcp=tcp, done=done, netns=inside)
         else:
             others = forwarder.host.now() if self.settings.forwards else ()
-            forwarder.ask(packet, others, tcp=tcp, done=done)
+            forwarder.ask(packet, others, self._forwarding, tcp=tcp, done=done)
 
 
-def _open(path: str) -> tuple[socket.socket, socket.socket, netns.Identity | None]:
+def _sockets(path: str, held: HeldSockets) -> tuple[Pair, netns.Identity]:
+    """Those that were left in the namespace, or new ones."""
+    identity = netns.identity_of(path)
+    if identity is None:
+        raise NotFoundError(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, errno.ENOENT)
+    pair = held.claim(identity)
+    if pair is None:
+        pair, identity = _open(path)
+        held.hold(identity, pair)
+    return pair, identity
+
+
+def _open(path: str) -> tuple[Pair, netns.Identity]:
     opened: list[socket.socket] = []
     try:
         with netns.inside(path) as identity:
@@ -137,4 +177,6 @@ def _open(path: str) -> tuple[socket.socket, socket.socket, netns.Identity | Non
             made.close()
         code = error.errno or errno.EIO
         raise KernelError(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, code) from error
-    return udp, listener, identity
+    if identity is None:
+        raise NotFoundError(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, errno.ENOENT)
+    return Pair(udp, listener), identity

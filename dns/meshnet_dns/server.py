@@ -9,27 +9,30 @@
 It knows nothing of clusters: zones and sandboxes are told by ``operations`` (in meshnetd). It is a
 process of its own so that neither a busy nor a stopped meshnetd delays an answer.
 
-Be aware: must be root (setns). No answers while it restarts, a quarter of a second.
+Be aware: must be root (setns). No answers while it restarts, a quarter of a second; with a
+supervisor that holds its sockets (``meshnet.process.notify``) they come late instead of never.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-import resource
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
 from meshnet.errors import ControlError
+from meshnet.process import limits, logs
+from meshnet.process.notify import Notifier, inherited
 from meshnet_dns.control import NAME, ControlSocket
+from meshnet_dns.held import HeldSockets
 from meshnet_dns.loop import Loop
 from meshnet_dns.resolver import STATE, Resolver
 
 RUN_DIR: Final = Path("/run/meshnet")
+END_S: Final = 1.5
+"""Seconds that an end may take once it was asked for; there is little to do."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="where resolver.sock and resolver.state are (default: %(default)s)",
     )
     run_dir: Path = parser.parse_args(arguments).run_dir
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logs.begin()
     if os.geteuid() != 0:
         parser.exit(1, "meshnet-resolver: must be run as root\n")
     try:
@@ -63,15 +66,19 @@ def serve(run_dir: Path) -> None:
     Raises:
         ControlError: the control socket cannot be had; nothing was changed.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 1024 is less than 400 containers
+    limits.raise_descriptors()
     loop = Loop()
-    loop.stop_on((signal.SIGTERM, signal.SIGINT))
-    resolver = Resolver(loop, run_dir / STATE)
+    loop.stop_on((signal.SIGTERM, signal.SIGINT), lambda: limits.end_within(END_S))
+    notifier = Notifier()
+    resolver = Resolver(loop, run_dir / STATE, HeldSockets(notifier, inherited()))
     control = ControlSocket(loop, run_dir / NAME, resolver.handle)
     try:
         resolver.restore()
+        notifier.ready()
+        if notifier.period_s is not None:
+            loop.every(notifier.period_s, notifier.alive)
         loop.run()
     finally:
+        notifier.stopping()
         control.close()
         resolver.close()

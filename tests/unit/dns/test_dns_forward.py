@@ -1,0 +1,104 @@
+"""A container whose names nobody answers uses up its own questions and nobody else's."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from dnslib import DNSRecord
+
+from meshnet_dns import forward
+from meshnet_dns.answer import REFUSED, SERVFAIL
+from meshnet_dns.bounds import Share
+from meshnet_dns.counters import Counters
+from meshnet_dns.forward import Forwarder
+from meshnet_dns.loop import Loop
+from meshnet_dns.upstreams import HostUpstreams
+from meshnet_dns.wire import rcode_of
+
+QUERY = bytes(DNSRecord.question("example.org").pack())
+SILENT, GOOD = "127.0.0.2", "127.0.0.3"
+TIMEOUT_S = 0.2
+
+
+class Upstreams:
+    """One server that never answers and one that does, at the same port."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.good = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.silent.bind((SILENT, 0))
+        self.port: int = self.silent.getsockname()[1]
+        self.good.bind((GOOD, self.port))
+        self.good.settimeout(0)
+        loop.watch(self.good.fileno(), 1, self._answer)
+
+    def _answer(self, _events: int) -> None:
+        packet, client = self.good.recvfrom(512)
+        self.good.sendto(packet[:2] + b"\x81\x80" + packet[4:], client)
+
+    def close(self) -> None:
+        self.silent.close()
+        self.good.close()
+
+
+@pytest.fixture
+def loop() -> Loop:
+    """
+    Name: loop; Scope: function; Depends: nothing.
+    """
+    return Loop()
+
+
+@pytest.fixture
+def upstreams(loop: Loop) -> Iterator[Upstreams]:
+    """
+    Name: upstreams; Scope: function; Depends: loop.
+    """
+    made = Upstreams(loop)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_black_holed_name_takes_only_its_containers_share(loop, upstreams):
+    counters = Counters()
+    forwarder = Forwarder(loop, counters, HostUpstreams(), timeout_s=TIMEOUT_S, port=upstreams.port)
+    greedy, modest = Share(forwarder.bound), Share(forwarder.bound)
+    replies: list[bytes] = []
+    for _ in range(forward.EACH + 10):
+        forwarder.ask(QUERY, [SILENT], greedy, tcp=False, done=replies.append)
+    assert greedy.own == forwarder.bound.used == forward.EACH
+    assert [rcode_of(reply) for reply in replies] == [REFUSED] * 10
+    assert counters.dropped == {forward.TOO_MANY: 10}
+    answered: list[bytes] = []
+
+    def done(reply: bytes) -> None:
+        answered.append(reply)
+        loop.stop()
+
+    forwarder.ask(QUERY, [GOOD], modest, tcp=False, done=done)
+    loop.run()
+    assert rcode_of(answered[0]) == 0
+    assert answered[0][:2] == QUERY[:2]
+    assert (modest.own, greedy.own) == (0, forward.EACH)
+    loop.after(TIMEOUT_S * 2, loop.stop)
+    loop.run()
+    assert greedy.own == forwarder.bound.used == 0, "all have ended"
+    assert [rcode_of(reply) for reply in replies[10:]] == [SERVFAIL] * forward.EACH
+
+
+def test_a_share_is_given_back_however_a_question_ends(loop, upstreams):
+    forwarder = Forwarder(
+        loop, Counters(), HostUpstreams(), timeout_s=TIMEOUT_S, port=upstreams.port
+    )
+    share = Share(forwarder.bound)
+    ends: list[bytes] = []
+    for asked in ([], ["255.255.255.255"], [GOOD], [SILENT, GOOD]):
+        forwarder.ask(QUERY, asked, share, tcp=False, done=ends.append)
+    loop.after(TIMEOUT_S * 3, loop.stop)
+    loop.run()
+    assert len(ends) == 4
+    assert share.own == forwarder.bound.used == 0
