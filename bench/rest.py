@@ -1,4 +1,4 @@
-"""Memory and processor time of meshnetd and meshnet-resolver at rest, with 20 tasks on the host.
+"""Memory and processor time of meshnet's processes at rest, with 20 tasks on the host.
 
 A lab of one host, so that all tasks are on it: manager, worker and data plane together, which is
 the most a host can have. Each window is six seconds, five in a row, half a minute in all.
@@ -17,6 +17,7 @@ from bench.create20 import LIMIT_S, REPLICAS, Api, spec
 from bench.engines import engines, until
 from bench.rounds import BenchError, Goal, Line
 
+PROCESSES = ("meshnetd", "meshnet-resolver", "meshnet-supervisor")
 WINDOW_S = 6.0
 WINDOWS = 5
 SETTLE_S = 10.0
@@ -47,9 +48,9 @@ def measure() -> list[Line]:
         network = api.call("POST", "/networks/create", body)["Id"]
         api.call("POST", "/services/create", spec("many", network, REPLICAS, 8080))
         until("20 tasks RUNNING", lambda: _running(api) == REPLICAS, LIMIT_S, every=0.2)
-        pids = [pid for name in ("meshnetd", "meshnet-resolver") for pid in lab.pids("h1", name)]
-        if len(pids) < 2:
-            raise BenchError(f"{len(pids)} of meshnetd and meshnet-resolver run instead of 2")
+        pids = [pid for name in PROCESSES for pid in lab.pids("h1", name)]
+        if len(pids) < len(PROCESSES):
+            raise BenchError(f"{len(pids)} of {', '.join(PROCESSES)} run")
         time.sleep(SETTLE_S)
         sizes, loads = [], []
         for _ in range(WINDOWS):
@@ -60,13 +61,13 @@ def measure() -> list[Line]:
             print(f"    {sizes[-1]:.0f} MB   {loads[-1]:.2f} %")
     return [
         Line(
-            "memory of meshnetd and resolver at rest, 20 tasks on the host",
+            "memory of meshnetd, resolver and supervisor at rest, 20 tasks on the host",
             Goal(150, at_least=False, unit="MB"),
             sizes,
             unit="MB",
         ),
         Line(
-            "processor time of both at rest",
+            "processor time of all three at rest",
             Goal(2, at_least=False, unit="% of a core"),
             loads,
             unit="% of a core",

@@ -19,7 +19,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
@@ -27,20 +26,26 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshnet.errors import MeshnetError
-from meshnet.kernel import host
+from meshnet.kernel import host, low_descriptors
 from meshnet.kernel.rtnl import RtnlClient
+from meshnet.process import limits, logs
+from meshnet.process.notify import Notifier
 from meshnet_control.admin import Admin, AdminServer
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import Gateway
 from meshnet_control.host.processes import engine as engine_url
-from meshnet_control.host.processes import revive_resolver, run_dir, state_dir
-from meshnet_control.host.resolver_keeper import keep
+from meshnet_control.host.processes import revive_supervisor, run_dir, state_dir
+from meshnet_control.host.supervisor_keeper import keep, live
 from meshnet_control.node.cleanup import clean_up
 from meshnet_control.node.member import Places
 from meshnet_control.node.node import Node, hostname
 
 _log = logging.getLogger(__name__)
 _NAME: Final = "meshnetd"
+ROOM: Final = 4096
+"""Descriptors that a process may have before the low ones are kept for libnftables."""
+END_S: Final = 12.0
+"""Seconds that an end may take once it was asked for; the log says what took longer."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,15 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cleanup", action="store_true", help="remove all kernel state, then end")
     parser.add_argument("--debug", action="store_true", help="log more")
     asked = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if asked.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    logs.begin(logging.DEBUG if asked.debug else logging.INFO)
     for noisy in ("asyncio", "grpc"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if os.geteuid() != 0:
         parser.exit(1, f"{_NAME}: must be run as root\n")
+    if limits.raise_descriptors() > ROOM:
+        low_descriptors.reserve()
     places = Places(run_dir=asked.run_dir, state_dir=asked.state_dir)
     try:
         asyncio.run(_clean_up(places) if asked.cleanup else Daemon(places).run())
@@ -76,6 +79,7 @@ class Daemon:
 
     def __init__(self, places: Places) -> None:
         self._places = places
+        self._notifier = Notifier()
         self._ended: asyncio.Future[None]
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,6 +97,8 @@ class Daemon:
         self._places.run_dir.mkdir(parents=True, exist_ok=True)  # docker.sock is for its group
         self._places.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with AsyncExitStack() as stack:
+            living = self._spawn(live(self._notifier), "signs of life")
+            stack.callback(living.cancel)
             engine = EngineClient(engine_url())
             stack.push_async_callback(engine.close)
             name = hostname()
@@ -114,8 +120,9 @@ class Daemon:
             await gateway.start()
             stack.push_async_callback(gateway.stop)
             if self._places.run_dir == run_dir():
-                keeping = self._spawn(keep(revive_resolver), "keep resolver")
+                keeping = self._spawn(keep(revive_supervisor), "keep supervisor")
                 stack.callback(keeping.cancel)
+            self._notifier.ready()
             _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")
             await self._ended
 
@@ -135,6 +142,8 @@ class Daemon:
             self._ended.set_exception(error)
 
     def _end(self) -> None:
+        self._notifier.stopping()
+        limits.end_within(END_S)
         if not self._ended.done():
             self._ended.set_result(None)
 

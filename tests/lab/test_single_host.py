@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from meshnet_control.host import units
 from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
@@ -24,6 +25,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 NAME = "mnsingle"
 ENGINE = "unix:///run/docker.sock"
 OURS = "unix:///run/meshnet/docker.sock"
+PROCESSES = ("meshnetd", "meshnet-resolver", "meshnet-supervisor")
+STARTS_S = 8.0
+"""Until a process that was started serves, on a machine with two busy cores."""
 TRACES = f"""
 ip -o link | awk '{{ print "link", $2 }}'
 ip netns | awk '{{ print "netns", $1 }}'
@@ -35,7 +39,7 @@ cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/route_localnet
 awk '$2 ~ "^/run/meshnet/" {{ print "mount", $2 }}' /proc/mounts
 find /run/meshnet "$HOME" -mindepth 1 ! -path '*/.docker*' 2>/dev/null
 ls -d /run/meshnet 2>/dev/null
-ps -eo args | grep -E 'meshnet(d|-resolver)' | grep -v grep
+ps -eo args | grep -E 'meshnet(d|-resolver|-supervisor)' | grep -v grep
 docker -H {ENGINE} ps -aq
 docker -H {ENGINE} network ls --format '{{{{.Name}}}}'
 docker -H {ENGINE} volume ls -q
@@ -71,8 +75,16 @@ class Host:
     def traces(self) -> set[str]:
         return set(self.do("sh", "-c", TRACES + "true").splitlines())
 
-    def kill(self, name: str) -> None:
-        self.do("sh", "-c", f"kill -9 $(cat /run/meshnet/{name}.pid)")
+    def pid(self, name: str) -> str:
+        return self.ask("cat", f"/run/meshnet/{name}.pid")[1].strip()
+
+    def kill(self, *names: str) -> None:
+        """At once, so that none can start another again."""
+        self.do("sh", "-c", f"kill -9 {' '.join(map(self.pid, names))}")
+
+    def end(self, name: str) -> None:
+        """Ask it to end, and wait until it has."""
+        self.do("sh", "-c", f"kill {self.pid(name)}; tail --pid={self.pid(name)} -f /dev/null")
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +135,26 @@ def with_service(host: Host) -> None:
     until("two replicas", host, "2/2", "docker", "-H", OURS, "service", "ls")
 
 
-def need_secrets_out_of_reach(host: Host) -> None:
-    """Root reads the secret of both tasks; another user of the host reads neither."""
+def test_with_the_capabilities_of_its_unit_it_does_all_it_has_to(host: Host) -> None:
+    before = host.traces()
+    only = ",".join(["-all", *(f"+{name[4:].lower()}" for name in units.CAPABILITIES)])
+    host.do("setpriv", f"--bounding-set={only}", "--no-new-privs", "meshnet", "up")
+    with_service(host)
+    host.do("docker", "-H", OURS, "service", "update", "-d", "--replicas", "3", "web")
+    until("three replicas", host, "3/3", "docker", "-H", OURS, "service", "ls")
+    need_secrets_out_of_reach(host, 3)
+    until("an answer", host, "sees", "curl", "-s", "-m", "5", "http://127.0.0.1:8080/")
+    shown = json.loads(host.do("meshnet", "status", "--format", "json"))
+    assert [loop["error"] for loop in shown["reconcilers"] if loop["error"]] == []
+    assert shown["last_ends"] == {}
+    host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+def need_secrets_out_of_reach(host: Host, tasks: int = 2) -> None:
+    """Root reads the secret of all tasks; another user of the host reads neither."""
     pattern = "/run/meshnet/tasks/*/files/0"
-    assert host.do("sh", "-c", f"cat {pattern}") == "hush\n" * 2
+    assert host.do("sh", "-c", f"cat {pattern}") == "hush\n" * tasks
     paths = host.do("sh", "-c", f"ls {pattern}").split()
     code, said = host.ask("setpriv", "--reuid=65534", "--clear-groups", "cat", *paths)
     assert code != 0
@@ -143,7 +171,7 @@ def test_up_twice_and_down_twice_leave_the_host_as_it_was(host: Host) -> None:
     shell = 'eval "$(meshnet env)" && docker info --format "{{.Swarm.LocalNodeState}}"'
     assert "inactive" in host.do("sh", "-c", shell)
     assert host.do("meshnet", "down").splitlines() == [
-        "stopped processes: meshnetd, meshnet-resolver",
+        "stopped processes: meshnet-supervisor, meshnetd, meshnet-resolver",
         "removed docker context: meshnet",
         "meshnet is down",
     ]
@@ -178,13 +206,13 @@ def test_a_service_runs_is_shown_and_leaves_nothing(host: Host) -> None:
     assert host.traces() == before
 
 
-def test_a_killed_daemon_comes_back_to_its_tasks_and_down_removes_them_without_it(
+def test_a_daemon_that_was_stopped_comes_back_to_its_tasks_and_down_removes_them_without_it(
     host: Host,
 ) -> None:
     before = host.traces()
     with_service(host)
     running = host.do("docker", "-H", ENGINE, "ps", "-q")
-    host.kill("meshnetd")
+    host.end("meshnetd")
     code, said = host.ask("meshnet", "status")
     assert code == 1
     assert said.endswith("(meshnet up starts it)\n")
@@ -192,7 +220,7 @@ def test_a_killed_daemon_comes_back_to_its_tasks_and_down_removes_them_without_i
     host.do("meshnet", "up")
     until("the tasks", host, "2/2", "docker", "-H", OURS, "service", "ls")
     assert host.do("docker", "-H", ENGINE, "ps", "-q") == running
-    host.kill("meshnetd")
+    host.kill("meshnet-supervisor", "meshnetd")
     assert "removed containers of tasks: 2" in host.do("meshnet", "down")
     assert host.traces() == before
 
@@ -200,8 +228,7 @@ def test_a_killed_daemon_comes_back_to_its_tasks_and_down_removes_them_without_i
 def test_a_host_that_lost_its_run_directory_as_in_a_reboot_comes_back(host: Host) -> None:
     before = host.traces()
     with_service(host)
-    host.kill("meshnetd")
-    host.kill("meshnet-resolver")
+    host.kill("meshnet-supervisor", "meshnetd", "meshnet-resolver")
     host.do("sh", "-c", f"docker -H {ENGINE} stop -t 0 $(docker -H {ENGINE} ps -q)")
     host.do("sh", "-c", "umount /run/meshnet/tasks/*/files && rm -r /run/meshnet")
     host.do("sh", "-c", "ip -all netns del && nft delete table ip meshnet")
@@ -247,4 +274,67 @@ def test_without_an_engine_up_is_refused_in_docker_s_words(host: Host) -> None:
         "meshnet: Cannot connect to the Docker daemon at unix:///run/none.sock. "
         "Is the docker daemon running?\n",
     )
+    assert host.traces() == before
+
+
+def returned(host: Host, name: str, before: str, within_s: float) -> str:
+    """The process id of another ``name`` that serves, at most ``within_s`` after now."""
+    began = time.monotonic()
+    while host.pid(name) in {before, ""} or host.ask("meshnet", "status")[0] != 0:
+        assert time.monotonic() - began < within_s, f"{name}: not back within {within_s} s"
+        time.sleep(0.05)
+    return host.pid(name)
+
+
+@pytest.mark.parametrize("name", ["meshnetd", "meshnet-resolver", "meshnet-supervisor"])
+def test_a_killed_process_is_started_again_within_two_seconds_by_somebody(
+    host: Host, name: str
+) -> None:
+    before = host.traces()
+    host.do("meshnet", "up")
+    others = {other for other in PROCESSES if other != name}
+    kept = {other: host.pid(other) for other in others}
+    for _ in range(2):
+        killed = host.pid(name)
+        host.kill(name)
+        adapter.wait_for(
+            name, lambda killed=killed: host.pid(name) not in {killed, ""}, timeout_s=2.0
+        )
+        returned(host, name, killed, STARTS_S)
+    assert {other: host.pid(other) for other in others} == kept
+    if name != "meshnet-supervisor":
+        shown = json.loads(host.do("meshnet", "status", "--format", "json"))
+        assert shown["last_ends"][name].startswith("killed by SIGKILL ")
+        assert shown["last_ends"][name].endswith(" in all")
+    assert host.do("meshnet", "up").startswith("meshnet is up")
+    assert {other: host.pid(other) for other in others} == kept
+    host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+def test_a_meshnetd_that_hangs_is_replaced_and_says_where_it_hung(host: Host) -> None:
+    before = host.traces()
+    host.do("env", "MESHNET_WATCHDOG_S=3", "meshnet", "up")
+    hung = host.pid("meshnetd")
+    host.do("kill", "-STOP", hung)
+    returned(host, "meshnetd", hung, 3 + 2 + STARTS_S)
+    shown = json.loads(host.do("meshnet", "status", "--format", "json"))
+    assert shown["last_ends"]["meshnetd"].startswith("killed by SIG")
+    log = host.do("sh", "-c", 'cat "$MESHNET_STATE_DIR/meshnet-supervisor.log"')
+    assert f"meshnetd (process {hung}) gives no sign of life: it is aborted" in log
+    host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+def test_up_that_fails_says_why_and_leaves_nothing_running(host: Host) -> None:
+    before = host.traces()
+    host.do("sh", "-c", 'mkdir -p "$MESHNET_STATE_DIR" && touch "$MESHNET_STATE_DIR/identity"')
+    host.do("sh", "-c", "mkdir -p /run/meshnet/docker.sock/x")
+    code, said = host.ask("meshnet", "up")
+    assert code == 1
+    assert said.startswith("meshnet: ")
+    assert "Traceback" not in said
+    assert "meshnet" not in host.do("ps", "-eo", "comm")
+    host.do("sh", "-c", "rm -r /run/meshnet/docker.sock")
+    host.do("meshnet", "down")
     assert host.traces() == before

@@ -1,10 +1,11 @@
 """``meshnet up``, ``down``, ``status`` and ``env``: meshnet on this very host.
 
-Two processes make a host: ``meshnet-resolver`` and ``meshnetd``. ``up`` starts both (or has systemd
-start them) and returns when the Engine API is served; running already is success. ``down`` stops
-both, then ``meshnetd --cleanup`` removes every kernel object of ours.
+Two processes make a host: ``meshnet-resolver`` and ``meshnetd``; a third, ``meshnet-supervisor``,
+keeps them alive where systemd does not. ``up`` starts them (or has systemd start them) and returns
+when the Engine API is served; running already is success. ``down`` stops them, then ``meshnetd
+--cleanup`` removes every kernel object of ours.
 
-Be aware: without ``--install`` nothing restarts them; their logs are in the state directory.
+Be aware: without ``--install`` nothing starts them after a boot; logs are in the state directory.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import click
 import grpc
@@ -24,6 +28,8 @@ from meshnet_control.cli.lab import wide_console
 from meshnet_control.host import processes
 from meshnet_control.host.processes import HostError
 from meshnet_control.identity import identity
+from meshnet_dns import operations
+from meshnet_dns.control import NAME
 
 __all__ = ["COMMANDS", "HostError", "docker_host"]
 
@@ -85,14 +91,17 @@ def env() -> None:
 def status(style: str) -> None:
     """Show what runs here."""
     reply = _ask_status()
+    ends = processes.last_ends(time.time())
+    counted = _resolver_counters()
     if style == "json":
         shown = MessageToDict(
             reply, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
+        shown["last_ends"], shown["resolver"] = ends, counted
         click.echo(json.dumps(shown, indent=2))
         return
     console = wide_console()
-    for table in status_tables(reply, time.time()):
+    for table in status_tables(reply, time.time(), ends, counted):
         console.print(table)
         console.print()
     for sentence in filter(None, (reply.error, *reply.warnings)):
@@ -102,12 +111,19 @@ def status(style: str) -> None:
 COMMANDS = (up, down, env, status)
 
 
-def status_tables(reply: control_pb2.StatusReply, now: float) -> list[Table]:
+def status_tables(
+    reply: control_pb2.StatusReply,
+    now: float,
+    ends: Mapping[str, str],
+    resolver: Mapping[str, Any],
+) -> list[Table]:
     """The status as a person reads it: this node, its peers, its reconcilers.
 
     Args:
         reply: what meshnetd says.
         now: unix seconds, for ages.
+        ends: process -> how it ended last, where one did.
+        resolver: what meshnet-resolver counts; empty when it does not answer.
     """
     alive = sum(peer.state == "alive" for peer in reply.peers)
     node = Table(box=None, show_header=False)
@@ -122,6 +138,11 @@ def status_tables(reply: control_pb2.StatusReply, now: float) -> list[Table]:
         ("engine", reply.engine or "-"),
         ("meshnet", reply.version),
     ]
+    rows += [(f"last end of {name}", how) for name, how in sorted(ends.items())]
+    if resolver:
+        number = f"{resolver['queries']} asked, {resolver['forwarded']} forwarded"
+        lost = [f"{times} {why}" for why, times in sorted(resolver["dropped"].items())]
+        rows.append(("names", ", ".join([number, *lost])))
     for name, value in rows:
         node.add_row(name, value)
     tables = [node]
@@ -146,6 +167,13 @@ def status_tables(reply: control_pb2.StatusReply, now: float) -> list[Table]:
     return tables
 
 
+def _resolver_counters() -> Mapping[str, Any]:
+    try:
+        return operations.status(processes.run_dir() / NAME).counters
+    except operations.ResolverError:
+        return {}
+
+
 def _ask_status() -> control_pb2.StatusReply:
     processes.need_root()
     socket = processes.run_dir() / "admin.sock"
@@ -159,9 +187,15 @@ def _ask_status() -> control_pb2.StatusReply:
             reply: control_pb2.StatusReply = ask(control_pb2.StatusRequest(), timeout=5)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise HostError(f"no meshnetd answers on {socket} (meshnet up starts it)") from None
+                raise HostError(_no_meshnetd(socket)) from None
             raise HostError(f"meshnetd: {error.details()}") from None
     return reply
+
+
+def _no_meshnetd(socket: Path) -> str:
+    how = processes.last_ends(time.time()).get("meshnetd")
+    last = f"; last end: {how}" if how else ""
+    return f"no meshnetd answers on {socket}{last} (meshnet up starts it)"
 
 
 def _say_up() -> None:

@@ -1,7 +1,7 @@
-"""meshnet's two processes on this host: start, find and stop them; or have systemd do it.
+"""meshnet's processes on this host: start, find and stop them; or have systemd do it.
 
-A started process leaves its id in the run directory; an id whose process is something else by now
-counts for nothing. Both processes live in a session of their own and outlive the terminal.
+Without systemd ``meshnet-supervisor`` starts meshnetd and meshnet-resolver and keeps them alive.
+All live in sessions of their own and outlive the terminal.
 
 Be aware: stopping them leaves the data plane in the kernel, on purpose; ``stop`` removes it as a
 last step.
@@ -10,6 +10,7 @@ last step.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -19,44 +20,30 @@ import time
 from pathlib import Path
 
 from meshnet.errors import MeshnetError
+from meshnet_control.host import units
+from meshnet_control.host.paths import (
+    DAEMON,
+    ENDS,
+    RESOLVER,
+    SUPERVISOR,
+    command,
+    last_line,
+    log_file,
+    make_dirs,
+    pid_file,
+    pid_of,
+    run_dir,
+    state_dir,
+)
 
-RESOLVER = "meshnet-resolver"
-DAEMON = "meshnetd"
-UNITS = Path("/etc/systemd/system")
+__all__ = ["run_dir", "state_dir"]
 
-_STARTS_S = 30.0
+_STARTS_S = 60.0
 _STOPS_S = 20.0
-_LOOKS_S = 0.1
-_SETTINGS = ("MESHNET_ENGINE",)
-"""Of the environment of ``up --install``, what the units keep; directories are arguments."""
-_UNIT = """[Unit]
-Description={description}
-After=network-online.target docker.service{after}
-Wants=network-online.target{wants}
-
-[Service]
-{settings}ExecStart={command}
-Restart=always
-RestartSec=1
-KillMode=process
-
-[Install]
-WantedBy=multi-user.target
-"""
 
 
 class HostError(MeshnetError):
     """meshnet cannot do on this host what was asked; the sentence says why."""
-
-
-def run_dir() -> Path:
-    """Where sockets and process ids are."""
-    return Path(os.environ.get("MESHNET_RUN_DIR", "/run/meshnet"))
-
-
-def state_dir() -> Path:
-    """What survives a reboot."""
-    return Path(os.environ.get("MESHNET_STATE_DIR", "/var/lib/meshnet"))
 
 
 def engine() -> str:
@@ -87,8 +74,9 @@ def need_engine() -> None:
 
 
 def serving() -> bool:
-    """Whether meshnetd serves the Engine API and the resolver lives."""
-    return _listens(run_dir() / "docker.sock") and (_pid(RESOLVER) is not None or _by_systemd())
+    """Whether meshnetd serves the Engine API, and the resolver and who keeps both live."""
+    kept = units.installed() or all(pid_of(name) is not None for name in (SUPERVISOR, RESOLVER))
+    return kept and _listens(run_dir() / "docker.sock")
 
 
 def start() -> None:
@@ -97,78 +85,60 @@ def start() -> None:
     Units that ``install`` wrote are started by systemd.
 
     Raises:
-        HostError: a process ended at once; its last words. What was started is stopped again.
+        HostError: a process could not be started; its last words. What was started is stopped.
     """
-    if _by_systemd():
-        _start_units()
+    if units.installed():
+        units.start(str(run_dir() / "docker.sock"), _STARTS_S)
         return
-    run_dir().mkdir(parents=True, exist_ok=True)
-    state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
-    started = {name: _spawn(name) for name in (RESOLVER, DAEMON) if _pid(name) is None}
+    make_dirs()
+    started: subprocess.Popen[bytes] | None = None
+    supervisor = pid_of(SUPERVISOR)
+    if supervisor is None:
+        started = _spawn_supervisor()
+    else:
+        os.kill(supervisor, signal.SIGHUP)
     deadline = time.monotonic() + _STARTS_S
-    try:
-        while not _listens(run_dir() / "docker.sock"):
-            _need_progress(started, deadline)
-            time.sleep(0.03)
-        _need_progress(started, deadline)
-    except HostError:
-        for name in reversed(started):  # a living meshnetd would start the resolver again
-            _stop(name)
-        raise
+    while not serving():
+        if started is not None and started.poll() is not None and pid_of(SUPERVISOR) is None:
+            raise HostError(last_line(SUPERVISOR))
+        if time.monotonic() > deadline:
+            if started is not None:
+                _stop(SUPERVISOR)
+            raise HostError(f"{DAEMON} is not ready after {_STARTS_S:.0f} s: {last_line(DAEMON)}")
+        time.sleep(0.03)
 
 
-def revive_resolver() -> bool:
-    """Start the resolver again if one was started, not stopped, and is dead; whether it was so.
+def revive_supervisor() -> bool:
+    """Start the supervisor again if one was started, not stopped, and is dead; whether it was so.
 
     Raises:
         OSError: it cannot be started.
     """
-    if not _pid_file(RESOLVER).exists() or _pid(RESOLVER) is not None:
+    if not pid_file(SUPERVISOR).exists() or pid_of(SUPERVISOR) is not None:
         return False
-    _spawn(RESOLVER)
+    _spawn_supervisor()
     return True
 
 
 def run_in_foreground() -> int:
-    """Run both until one of them ends or a signal arrives; the exit status of the one that ended.
+    """Supervise both until a signal arrives, logging to standard error; the exit status.
 
-    ``down`` finds them as it finds started ones. A resolver left over by a process that was killed
-    makes room.
+    ``down`` finds them as it finds started ones. What a process that was killed left makes room.
 
     Raises:
         HostError: systemd runs meshnet on this host.
     """
-    if _by_systemd():
+    if units.installed():
         raise HostError(f"systemd runs meshnet here: systemctl start {DAEMON}, or meshnet down")
-    run_dir().mkdir(parents=True, exist_ok=True)
-    state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in (DAEMON, RESOLVER):
+    make_dirs()
+    for name in (SUPERVISOR, DAEMON, RESOLVER):
         _stop(name)
-    running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def stop_all(_number: int, _frame: object) -> None:
-        for process in running.values():
-            process.terminate()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop_all)
-    try:
-        for name in (RESOLVER, DAEMON):  # in a session of their own: the terminal's ^C is ours
-            running[name] = subprocess.Popen(_command(name), start_new_session=True)
-            _pid_file(name).write_text(f"{running[name].pid}\n")
-        while all(process.poll() is None for process in running.values()):
-            time.sleep(_LOOKS_S)
-        return max(abs(process.poll() or 0) for process in running.values())
-    finally:
-        for process in running.values():
-            process.terminate()
-            process.wait()
-        for name in (DAEMON, RESOLVER):  # another resolver, if meshnetd had started one
-            _stop(name)
+    argv = [*command(SUPERVISOR), "--foreground"]
+    os.execv(argv[0], argv)  # noqa: S606 - no shell is needed
 
 
 def stop() -> list[str]:
-    """Stop both, take the units away if they are ours, and remove every kernel object of meshnet.
+    """Stop all, take the units away if they are ours, and remove every kernel object of meshnet.
 
     Returns:
         What was stopped and removed, a line for each kind; ``[]``: there was nothing.
@@ -177,22 +147,21 @@ def stop() -> list[str]:
         HostError: the clean-up failed; its last words.
     """
     said: list[str] = []
-    if _by_systemd():
-        units = [f"{name}.service" for name in (DAEMON, RESOLVER)]
-        _systemctl("disable", "--now", *units)
-        for unit in units:
-            (UNITS / unit).unlink(missing_ok=True)
-        _systemctl("daemon-reload")
-        said.append(f"stopped and removed units: {', '.join(units)}")
-    if stopped := [name for name in (DAEMON, RESOLVER) if _stop(name)]:
-        said.append(f"stopped processes: {', '.join(stopped)}")
+    if units.installed():
+        said.append(f"stopped and removed units: {', '.join(units.remove())}")
+    lived = [name for name in (SUPERVISOR, DAEMON, RESOLVER) if pid_of(name) is not None]
+    while lived and [name for name in (SUPERVISOR, DAEMON, RESOLVER) if _stop(name)]:
+        pass  # meshnetd may have started a supervisor, and that a process
+    if lived:
+        said.append(f"stopped processes: {', '.join(lived)}")
     done = subprocess.run(
-        [*_command(DAEMON), "--cleanup"], capture_output=True, text=True, check=False
+        [*command(DAEMON), "--cleanup"], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         words = done.stderr.strip().splitlines()
         raise HostError(f"{DAEMON} --cleanup: {words[-1] if words else f'exit {done.returncode}'}")
-    for name in ("docker.sock", "admin.sock", "resolver.sock"):
+    left = ["docker.sock", "admin.sock", "resolver.sock", f"{SUPERVISOR}.lock", ENDS]
+    for name in [*left, f"{DAEMON}.notify", f"{RESOLVER}.notify"]:
         (run_dir() / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or it holds what is not ours
         run_dir().rmdir()
@@ -203,109 +172,54 @@ def install() -> None:
     """Write systemd units for both, enable and start them, and wait until the Engine API is served.
 
     Raises:
-        HostError: no systemd here, or it refused; its words.
+        MeshnetError: no systemd here, or it refused; its words.
     """
-    if not Path("/run/systemd/system").is_dir():
+    if not units.systemd_runs():
         raise HostError("systemd does not run here: use meshnet up without --install")
-    for name in (DAEMON, RESOLVER):
+    for name in (SUPERVISOR, DAEMON, RESOLVER):
         _stop(name)
-    _write_unit(RESOLVER, "meshnet resolver", after="", wants="")
-    _write_unit(
-        DAEMON, "meshnet", after=f" {RESOLVER}.service", wants=f" docker.service {RESOLVER}.service"
-    )
-    _systemctl("daemon-reload")
-    _start_units()
+    make_dirs()
+    units.install()
+    units.start(str(run_dir() / "docker.sock"), _STARTS_S)
 
 
-def _start_units() -> None:
-    _systemctl("enable", "--now", f"{RESOLVER}.service", f"{DAEMON}.service")
-    deadline = time.monotonic() + _STARTS_S
-    while not _listens(run_dir() / "docker.sock"):
-        if time.monotonic() > deadline:
-            raise HostError(f"{DAEMON} is not ready: journalctl -u {DAEMON}")
-        time.sleep(0.1)
+def last_ends(now: float) -> dict[str, str]:
+    """Process -> how it ended last and when; empty where none did, or where systemd knows.
+
+    Args:
+        now: unix seconds.
+    """
+    try:
+        ends = json.loads((run_dir() / ENDS).read_text())
+        return {
+            name: f"{end['end']} {max(0.0, now - end['at']):.0f} s ago, {end['ends']} in all"
+            for name, end in ends.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
-def _write_unit(name: str, description: str, *, after: str, wants: str) -> None:
-    settings = "".join(
-        f"Environment={key}={value}\n" for key in _SETTINGS if (value := os.environ.get(key))
-    )
-    text = _UNIT.format(
-        description=description, after=after, wants=wants, settings=settings,
-        command=" ".join(_command(name)),
-    )  # fmt: skip
-    (UNITS / f"{name}.service").write_text(text)
-
-
-def _by_systemd() -> bool:
-    return Path("/run/systemd/system").is_dir() and (UNITS / f"{DAEMON}.service").exists()
-
-
-def _systemctl(*arguments: str) -> None:
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise HostError(f"systemctl {arguments[0]}: {done.stderr.strip()}")
-
-
-def _command(name: str) -> list[str]:
-    command = [str(Path(sys.executable).with_name(name)), "--run-dir", str(run_dir())]
-    return command if name == RESOLVER else [*command, "--state-dir", str(state_dir())]
-
-
-def _spawn(name: str) -> subprocess.Popen[bytes]:
-    with _log(name).open("ab") as log:
-        started = subprocess.Popen(
-            _command(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+def _spawn_supervisor() -> subprocess.Popen[bytes]:
+    with log_file(SUPERVISOR).open("ab") as log:
+        return subprocess.Popen(
+            command(SUPERVISOR), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd="/",
         )  # fmt: skip
-    _pid_file(name).write_text(f"{started.pid}\n")
-    return started
-
-
-def _need_progress(started: dict[str, subprocess.Popen[bytes]], deadline: float) -> None:
-    for name, process in started.items():
-        if process.poll() is not None:
-            raise HostError(_last_line(name))
-    if time.monotonic() > deadline:
-        raise HostError(f"{DAEMON} is not ready after {_STARTS_S:.0f} s: {_last_line(DAEMON)}")
 
 
 def _stop(name: str) -> bool:
     """Whether there was a process to stop."""
-    pid = _pid(name)
+    pid = pid_of(name)
     if pid is not None:
         deadline = time.monotonic() + _STOPS_S
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-            while _pid(name) is not None:
+            while pid_of(name) == pid:
                 if time.monotonic() > deadline:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.02)
-    _pid_file(name).unlink(missing_ok=True)
+    pid_file(name).unlink(missing_ok=True)
     return pid is not None
-
-
-def _pid(name: str) -> int | None:
-    """The process id of ``name`` while it lives; a zombie does not."""
-    try:
-        pid = int(_pid_file(name).read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return None
-    return pid if name.encode() in words else None
-
-
-def _pid_file(name: str) -> Path:
-    return run_dir() / f"{name}.pid"
-
-
-def _log(name: str) -> Path:
-    return state_dir() / f"{name}.log"
-
-
-def _last_line(name: str) -> str:
-    lines = _log(name).read_text(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix(f"{name}: ") if lines else "it said nothing"
 
 
 def _listens(path: Path) -> bool:

@@ -121,12 +121,16 @@ def test_status_is_readable():
     )
     text = io.StringIO()
     console = Console(file=text, width=200)
-    for table in status_tables(reply, now=100.0):
+    ends = {"meshnetd": "killed by SIGSEGV 12 s ago, 1 in all"}
+    counted = {"queries": 7, "forwarded": 2, "dropped": {"too many forwarded": 1}}
+    for table in status_tables(reply, 100.0, ends, counted):
         console.print(table)
     shown = text.getvalue()
     rows = [line.split() for line in shown.splitlines()]
     assert ["peers", "alive", "1", "of", "2"] in rows
     assert ["networks", "ingress,", "discovery"] in rows
+    assert "last end of meshnetd  killed by SIGSEGV 12 s ago, 1 in all" in shown
+    assert "7 asked, 2 forwarded, 1 too many forwarded" in shown
     assert ["overlay", "7", "10", "s", "ago", "0", "3"] in rows
     assert ["lb", "0", "never", "0", "0", "Operation", "not", "permitted"] in rows
     assert ["gossip:", "datagram", "too", "short", "3"] in rows

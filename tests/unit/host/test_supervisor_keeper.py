@@ -1,11 +1,11 @@
-"""A resolver that goes on dying is started at ever longer intervals, up to a limit."""
+"""A supervisor that goes on dying is started at ever longer intervals, up to a limit."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.host.resolver_keeper import LONGEST_PAUSE_S, LOOK_S, pause_after
+from meshnet_control.host.supervisor_keeper import LONGEST_PAUSE_S, LOOK_S, pause_after
 
 
 @given(st.integers(min_value=0, max_value=10_000))

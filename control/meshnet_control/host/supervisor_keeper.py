@@ -1,10 +1,9 @@
-"""Starts the resolver again when it died, on a host where nobody else does.
+"""meshnetd's side of its supervisor: signs of life to it, and another one when it has died.
 
-meshnetd looks every second. Only a resolver that ``meshnet up`` started is kept: systemd keeps its
-own, and one that was stopped on purpose has left no process id.
+Only a supervisor that ``meshnet up`` started is replaced; systemd does not die, and one that was
+stopped on purpose has left no process id.
 
-Be aware: a resolver that goes on dying is started at ever longer intervals. What it answered it
-finds in its own state file; what changed meanwhile the reconciler tells it.
+Be aware: the signs of life come from the event loop: a loop that is stuck is a hung meshnetd.
 """
 
 from __future__ import annotations
@@ -14,12 +13,21 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from meshnet.process.notify import Notifier
+
 _log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
 STEADY_S: Final = 60.0
 """One that has lived that long is as good as new."""
+
+
+async def live(notifier: Notifier) -> None:
+    """Give signs of life until cancelled."""
+    while notifier.period_s is not None:
+        notifier.alive()
+        await asyncio.sleep(notifier.period_s)
 
 
 def pause_after(restarts: int) -> float:
@@ -31,7 +39,7 @@ async def keep(revive: Callable[[], bool]) -> None:
     """Look until cancelled.
 
     Args:
-        revive: starts the resolver if it should live and does not; whether it did.
+        revive: starts the supervisor if it should live and does not; whether it did.
     """
     clock = asyncio.get_running_loop().time
     restarts, last = 0, clock()
@@ -40,8 +48,8 @@ async def keep(revive: Callable[[], bool]) -> None:
         try:
             if not revive():
                 continue
-            _log.warning("meshnet-resolver had died and was started again")
+            _log.warning("meshnet-supervisor had died and was started again")
         except OSError as error:
-            _log.warning("meshnet-resolver cannot be started: %s", error)
+            _log.warning("meshnet-supervisor cannot be started: %s", error)
         restarts = restarts + 1 if clock() - last < STEADY_S else 0
         last = clock()
