@@ -216,7 +216,7 @@ def with_status(service: Service, tasks: list[Task]) -> Service:
     Source: swarmkit manager/controlapi/service.go ListServiceStatuses.
     """
     desired = (
-        sum(t.desired_state == TASK_STATE_RUNNING for t in tasks)
+        sum(t.desired_state == TASK_STATE_RUNNING and not t.displaced for t in tasks)
         if service_spec.mode_of(service.spec) == "global"
         else service.spec.mode.replicated.replicas
     )

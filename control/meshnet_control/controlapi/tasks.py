@@ -39,7 +39,7 @@ class Tasks:
             for task in await self._access.all(Task)
             if (not services or task.service_id in services)
             and (not nodes or task.node_id in nodes)
-            and (not states or task.desired_state in states)
+            and (not states or shown(task).desired_state in states)
             and (not fresh or versions.get(task.service_id) == task.spec_version)
             and filters.prefix(wanted.get("id"), task.id)
             and filters.prefix(wanted.get("name"), task_name(task))
@@ -52,12 +52,19 @@ class Tasks:
 
 
 def shown(task: Task) -> Task:
-    """The task as the API shows it: its specification does not name the runtime; PURE."""
-    if not task.spec.runtime:
+    """The task as the API shows it; PURE.
+
+    Its specification does not name the runtime; a task that was replaced because its node was lost
+    is one that is to stop, as in Swarm, though it may get its place back.
+    """
+    replaced = task.displaced and task.desired_state == TaskState.TASK_STATE_RUNNING
+    if not task.spec.runtime and not replaced:
         return task
     copy = Task()
     copy.CopyFrom(task)
     copy.spec.ClearField("runtime")
+    if replaced:
+        copy.desired_state = TaskState.TASK_STATE_SHUTDOWN
     return copy
 
 

@@ -7,7 +7,7 @@
 
 What is given stays: an update of a service takes or returns only what the change needs, so a VIP
 is stable for the life of its service. A task's addresses are free again once its state is past
-RUNNING, a service's and a node's once they are gone.
+RUNNING and its node has said so or is gone, a service's and a node's once they are gone.
 
 Be aware: what cannot be given is left out and tried again at every step; the tasks that wait for
 it say why in Status.Err and stay NEW. A service with endpoint mode dnsrr gets no VIP.
@@ -35,6 +35,7 @@ from meshnet_control.orchestrate.addresses import (
     vni_for,
 )
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
+from meshnet_control.orchestrate.tasks import holds_addresses
 
 VXLAN_IDS = "com.docker.network.driver.overlay.vxlanid_list"
 PENDING_MESSAGE = "pending task scheduling"
@@ -194,7 +195,7 @@ class _Allocator:
             for vip in service.endpoint.virtual_ips:
                 held[vip.network_id].append(vip.addr)
         for task in view.tasks.values():
-            into = held if task.status.state <= pb.TASK_STATE_RUNNING else remembered
+            into = held if holds_addresses(task, view) else remembered
             for attachment in task.networks_attachments:
                 into[attachment.network.id].extend(attachment.addresses)
         self._ingress = ingress_of(view)

@@ -1,6 +1,6 @@
 """From what is to what should be: every step in turn until none wants a change. Pure.
 
-    globals -> replicated -> update -> restart -> reap -> allocate -> schedule -> (again)
+    returned -> globals -> replicated -> update -> restart -> reap -> allocate -> schedule -> again
 
 One call takes a new service to assigned tasks; its writes are committed together, each object once.
 
@@ -13,12 +13,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from meshnet.model.ids import Rng
-from meshnet_control.orchestrate import allocate, reap, replicated, restart, schedule, update
+from meshnet_control.orchestrate import (
+    allocate,
+    reap,
+    replicated,
+    restart,
+    returned,
+    schedule,
+    update,
+)
 from meshnet_control.orchestrate import globals as global_services
 from meshnet_control.orchestrate.store_view import Delete, Put, Step, StepFunction, StoreView, Write
 from meshnet_control.store.store import Key, Object
 
 STEPS: Sequence[StepFunction] = (
+    returned.step,
     global_services.step,
     replicated.step,
     update.step,

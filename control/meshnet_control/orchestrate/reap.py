@@ -1,11 +1,12 @@
 """Which tasks the store forgets; PURE.
 
 Tasks of a service that is gone are desired REMOVE. What is desired REMOVE is deleted once it runs
-nowhere: it ended, never reached a node, or its node is down or gone. Of every slot the newest
-tasks are kept, five by default, the live one included; the newest is always kept. A task that was
-to stop on a node that has left, or has been down for a day, is ORPHANED: nobody will report it.
+nowhere: it ended, never reached a node, or its node is gone. Of every slot the newest tasks are
+kept, five by default, the live one included; the newest is always kept. A task that was to stop on
+a node that has left, or has been down for a day, is ORPHANED: nobody will report it.
 
-Be aware: when a node that was down returns, its agent stops every task it is no longer assigned.
+Be aware: on a node that is down a container may run on, with its addresses. So its task is kept,
+which holds them (``holds_addresses``), until the node is back and says so, or is removed.
 Source: swarmkit manager/orchestrator/taskreaper/task_reaper.go; manager/dispatcher (24 h).
 """
 
@@ -20,6 +21,7 @@ from meshnet_control.orchestrate.store_view import Delete, Put, Step, StoreView,
 from meshnet_control.orchestrate.tasks import (
     by_slot,
     live,
+    may_run,
     node_lost,
     seconds,
     stamp,
@@ -55,10 +57,9 @@ def step(view: StoreView, now: float, rng: Rng) -> Step:
 
 def _forget(task: pb.Task, view: StoreView) -> Write | None:
     if task.desired_state >= pb.TASK_STATE_REMOVE:
-        nowhere = (
-            terminal(task) or task.status.state < pb.TASK_STATE_ASSIGNED or node_lost(task, view)
-        )
-        return Delete(pb.Task, task.id) if nowhere else None
+        nowhere = task.status.state < pb.TASK_STATE_ASSIGNED or task.node_id not in view.nodes
+        over = terminal(task) and not may_run(task, view)
+        return Delete(pb.Task, task.id) if nowhere or over else None
     if task.service_id and task.service_id not in view.services:
         return Put(wanted(task, pb.TASK_STATE_REMOVE))
     return None
@@ -102,6 +103,10 @@ def _history(slot: Sequence[pb.Task], view: StoreView) -> Iterator[pb.Task]:
     for task in slot[:-1]:
         if surplus <= 0:
             return
-        if not live(task) and (terminal(task) or task.status.state < pb.TASK_STATE_ASSIGNED):
+        if (
+            not live(task)
+            and not may_run(task, view)
+            and (terminal(task) or task.status.state < pb.TASK_STATE_ASSIGNED)
+        ):
             surplus -= 1
             yield task

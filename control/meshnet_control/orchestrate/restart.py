@@ -1,13 +1,13 @@
 """What follows a task that ended, lost its node, or waits for its turn; PURE.
 
     ended        -> desired SHUTDOWN; if the policy says so a successor, READY from now + delay on
-    node lost or not fitting
-                 -> desired SHUTDOWN; the replicated step fills the slot at once, without the delay
+    node lost    -> displaced if it ran and the node is Down (``returned``), else desired SHUTDOWN
+    not fitting  -> desired SHUTDOWN; either way the slot is filled at once, without the delay
     READY        -> RUNNING once NotBefore has come and the tasks before it in the slot have stopped
     ended READY  -> nothing before NotBefore: a rejected image is tried once in a delay, not at once
 
 Be aware: a task that is to be stopped for more than a minute no longer holds up the one after it.
-On a node that is down nobody is waited for: when the node returns its agent stops them.
+On a node that is down nobody is waited for.
 Source: swarmkit manager/orchestrator/restart/restart.go (Restart, DelayStart).
 """
 
@@ -19,7 +19,7 @@ from typing import Final
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
-from meshnet_control.orchestrate.store_view import Put, Step, StoreView
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 from meshnet_control.orchestrate.tasks import (
     RESTART_DELAY_S,
     SECOND,
@@ -31,6 +31,7 @@ from meshnet_control.orchestrate.tasks import (
     misplaced,
     node_lost,
     node_unusable,
+    running,
     seconds,
     should_restart,
     stamp,
@@ -118,6 +119,10 @@ def _after(
                 if not node_unusable(task, view):
                     fresh.not_before.CopyFrom(stamp(now + delay_s(task)))
                 yield fresh
+        elif task.node_id in view.nodes and node_lost(task, view) and running(task):
+            copy = changed(task)
+            copy.displaced = True
+            yield copy
         elif node_unusable(task, view) or misplaced(task, service, view):
             yield wanted(task, pb.TASK_STATE_SHUTDOWN)
 

@@ -1,8 +1,9 @@
 """What a task is to the orchestrator: making one, and reading the state of one; PURE.
 
 A *slot* is one place of a service that wants one running task: a number (replicated) or a node
-(global). A task in a slot is *live* while it is wanted (desired state at most RUNNING); a slot
-whose newest task ended and is not to be restarted is *finished*, and counts as occupied.
+(global). A task in a slot is *live* while it is wanted (desired state at most RUNNING) and not
+displaced (its node was lost while it ran); a slot whose newest task ended and is not to be
+restarted is *finished*, and counts as occupied.
 
     slot 3:  [dead] [dead] [live]      occupied     slot 5:  [dead, restart no]    occupied
     slot 4:  [dead] [dead]             free         REMOVE tasks belong to no slot
@@ -61,8 +62,13 @@ def terminal(task: pb.Task) -> bool:
 
 
 def live(task: pb.Task) -> bool:
-    """The task is wanted: desired state READY or RUNNING."""
-    return task.desired_state <= pb.TASK_STATE_RUNNING
+    """The task is wanted: desired state READY or RUNNING, and its node was not lost."""
+    return task.desired_state <= pb.TASK_STATE_RUNNING and not task.displaced
+
+
+def displaced(task: pb.Task) -> bool:
+    """The task's node was lost while it ran, and it was not told to stop since (``returned``)."""
+    return task.displaced and task.desired_state <= pb.TASK_STATE_RUNNING
 
 
 def running(task: pb.Task) -> bool:
@@ -76,6 +82,18 @@ def node_lost(task: pb.Task, view: StoreView) -> bool:
         return False
     node = view.nodes.get(task.node_id)
     return node is None or node.status.state == "down"
+
+
+def may_run(task: pb.Task, view: StoreView) -> bool:
+    """The task was given up (ORPHANED) on a node that is still in the cluster, and still Down."""
+    return task.status.state == pb.TASK_STATE_ORPHANED and (
+        task.node_id in view.nodes and node_lost(task, view)
+    )
+
+
+def holds_addresses(task: pb.Task, view: StoreView) -> bool:
+    """The task's addresses may be in use: its state is not past RUNNING, or nobody knows."""
+    return not terminal(task) or may_run(task, view)
 
 
 def node_unusable(task: pb.Task, view: StoreView) -> bool:

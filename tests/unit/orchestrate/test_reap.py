@@ -47,13 +47,39 @@ def test_tasks_of_a_removed_service_are_stopped_and_then_forgotten() -> None:
     assert not world.view.tasks
 
 
-def test_a_removed_task_on_a_dead_node_is_forgotten_at_once() -> None:
+def gone_with_its_service(node_state: str) -> Cluster:
+    """A cluster whose service was removed while its only node was down, or is no more."""
     world = Cluster(node(1), service(3))
     world.settle()
     down = changed(world.view.nodes["n1"])
-    down.status.state = "down"
+    down.status.state = node_state
     world.put(down)
     world.view = world.view.apply([Delete(pb.Service, "svc")])
+    world.converge()
+    return world
+
+
+def test_a_removed_task_on_a_down_node_is_kept_until_the_node_says_that_it_ended() -> None:
+    world = gone_with_its_service("down")
+    assert {t.desired_state for t in world.tasks()} == {pb.TASK_STATE_REMOVE}
+    world.put(node(1))
+    world.settle()
+    assert not world.view.tasks
+
+
+def test_a_removed_task_on_a_down_node_is_forgotten_with_the_node() -> None:
+    world = gone_with_its_service("down")
+    world.view = world.view.apply([Delete(pb.Node, "n1")])
+    world.converge()
+    assert not world.view.tasks
+
+
+def test_an_orphan_is_kept_for_its_addresses_as_long_as_its_node_is_down() -> None:
+    world = gone_with_its_service("down")
+    world.now += 25 * 3600
+    world.converge()
+    assert {t.status.state for t in world.tasks()} == {pb.TASK_STATE_ORPHANED}
+    world.put(node(1))
     world.converge()
     assert not world.view.tasks
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from simulated_swarm import Cluster, node, scale, service
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.controlapi.tasks import shown
 from meshnet_control.orchestrate.store_view import Delete, changed
 from meshnet_control.orchestrate.tasks import live
 
@@ -79,7 +80,8 @@ def test_tasks_of_a_dead_node_are_replaced_at_once() -> None:
     assert [t.node_id for t in cluster.live()] == ["n2"] * 4
     assert {t.desired_state for t in cluster.live()} == {pb.TASK_STATE_RUNNING}
     lost = [t for t in cluster.tasks() if t.node_id == "n1"]
-    assert {t.desired_state for t in lost} == {pb.TASK_STATE_SHUTDOWN}
+    assert {shown(t).desired_state for t in lost} == {pb.TASK_STATE_SHUTDOWN}
+    cluster.settle()
     back = changed(cluster.view.nodes["n1"])
     back.status.state = "ready"
     cluster.put(back)

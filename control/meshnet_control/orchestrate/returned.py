@@ -1,0 +1,76 @@
+"""What becomes of a node's tasks when it comes back after it was Down; PURE.
+
+While a node is Down its running tasks are *displaced*: their slots are free and get other tasks,
+but nobody has told the displaced ones to stop, for they may run on. When the node is back:
+
+    a replacement runs                    -> the displaced task is desired SHUTDOWN
+    none runs, and the task still fits    -> it takes its slot back, who was to replace it SHUTDOWN
+    none runs, the task is out of date,
+    misplaced, or its node is drained     -> desired SHUTDOWN
+
+So a healthy container is never stopped for a replacement that is not there, and a global service's
+task is not made anew beside one that runs.
+
+Be aware: this comes before the steps that fill slots. Differs from swarmkit, which stops them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from meshnet.model.ids import Rng
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
+from meshnet_control.orchestrate.tasks import (
+    by_slot,
+    dirty,
+    displaced,
+    live,
+    misplaced,
+    node_unusable,
+    running,
+    terminal,
+    wanted,
+)
+
+
+def step(view: StoreView, _now: float, _rng: Rng) -> Step:
+    """Decide about every displaced task whose node is not Down any more."""
+    if not any(displaced(task) for task in view.tasks.values()):
+        return Step()
+    return Step(
+        tuple(
+            Put(task)
+            for service in view.services.values()
+            for slot in by_slot(view.tasks_of_service(service.id)).values()
+            for task in _decided(service, slot, view)
+        )
+    )
+
+
+def _decided(service: pb.Service, slot: Sequence[pb.Task], view: StoreView) -> Iterator[pb.Task]:
+    others = [task for task in slot if live(task) and not terminal(task)]
+    taken = any(running(task) for task in others)
+    for task in reversed(slot):
+        node = view.nodes.get(task.node_id)
+        if not displaced(task) or (node is not None and node.status.state == "down"):
+            continue
+        fits = not (
+            terminal(task)
+            or node_unusable(task, view)
+            or misplaced(task, service, view)
+            or dirty(task, service, view)
+        )
+        if taken or not fits:
+            yield wanted(task, pb.TASK_STATE_SHUTDOWN)
+            continue
+        taken = True
+        yield _back(task)
+        for other in others:
+            yield wanted(other, pb.TASK_STATE_SHUTDOWN)
+
+
+def _back(task: pb.Task) -> pb.Task:
+    copy = changed(task)
+    copy.ClearField("displaced")
+    return copy
