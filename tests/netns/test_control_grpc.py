@@ -15,6 +15,7 @@ from ipaddress import IPv4Network
 import grpc
 import pytest
 
+from meshnet import drops
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
@@ -338,6 +339,34 @@ async def test_statuses_reach_the_store_and_only_grow(cluster, agents):
     agent.session.report("t1", pb.TaskStatus(state=pb.TASK_STATE_COMPLETE))
     await until(lambda: agent.tasks["t1"].status.state == pb.TASK_STATE_COMPLETE)
     assert await state_of("t2") == pb.TASK_STATE_ASSIGNED
+
+
+async def test_a_node_whose_address_cannot_be_reaches_nobody(cluster, agents):
+    joined = await cluster.join()
+    liar = agents(joined, addr="10.0.0.999")
+    await until(lambda: "is not an IPv4 address" in liar.session.error)
+    assert not await cluster.has_state(joined.node_id, "ready")
+    with pytest.raises(ControlError, match="is not the address of a host"):
+        await cluster.join(advertise_addr="255.255.255.255:2377")
+
+
+async def test_a_node_reports_its_own_tasks_alone_and_only_what_agents_report(cluster, agents):
+    joined = await cluster.join()
+    agent = agents(joined)
+    await cluster.put_task(joined.node_id)
+    await cluster.put_task("someone-else", "t2")
+    await until(lambda: agent.tasks)
+    before = drops.snapshot().get("manager: status of a task that cannot be", 0)
+    agent.session.report("t2", pb.TaskStatus(state=pb.TASK_STATE_FAILED))
+    agent.session.report("t1", pb.TaskStatus(state=pb.TASK_STATE_ORPHANED))
+    await until(lambda: drops.snapshot().get("manager: status of a task that cannot be", 0) > before)
+    agent.session.report("t1", pb.TaskStatus(state=pb.TASK_STATE_RUNNING, err="x" * 100_000))
+
+    async def is_running():
+        return (await cluster.store.get(pb.Task, "t1")).status.state == pb.TASK_STATE_RUNNING
+
+    await until(is_running)
+    assert (await cluster.store.get(pb.Task, "t2")).status.state == pb.TASK_STATE_ASSIGNED
 
 
 async def test_statuses_survive_a_restart_of_the_manager(cluster, agents, tmp_path):

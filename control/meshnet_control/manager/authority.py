@@ -11,6 +11,7 @@ call, by the tokens of that moment.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import time
@@ -22,6 +23,7 @@ from typing import Any, Final, Literal, TypeAlias
 import grpc
 import grpc.aio
 
+from meshnet import drops
 from meshnet.errors import ControlError, SubnetTakenError
 from meshnet.kernel import host
 from meshnet_control.api import control_pb2 as pb
@@ -30,8 +32,11 @@ from meshnet_control.cluster import assignments
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.identity import Certificates
 from meshnet_control.identity.join import INVALID_TOKEN
+from meshnet_control.manager import validation
 from meshnet_control.manager.tls_listener import Caller
 from meshnet_control.store import store as st
+
+_log = logging.getLogger(__name__)
 
 ONE_MANAGER: Final = (
     "this version of meshnet runs one manager: join this node with the worker token, "
@@ -117,12 +122,13 @@ class Authority(control_pb2_grpc.CAServicer):
         if who is None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, INVALID_TOKEN)
         try:
+            validation.issue(request)
             if who.kind == "join":
                 if who.role == "manager":
                     await context.abort(grpc.StatusCode.UNIMPLEMENTED, ONE_MANAGER)
                 await self._clear_of_ingress(request.routes)
                 node_id = ca.node_id_of(request.csr)
-                addr = request.addr or self.address(context)
+                addr = validation.address(request.addr or self.address(context))
                 node = await self._admit(node_id, who.role, request, addr)
             else:
                 found = await self._store.get(pb.Node, who.node_id)
@@ -131,6 +137,10 @@ class Authority(control_pb2_grpc.CAServicer):
                     await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
                 node = found
             return self._sign(node, request.csr)
+        except validation.InvalidError as error:
+            drops.count("manager: request for a certificate that cannot be")
+            _log.warning("request for a certificate from %s: %s", self.address(context), error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except ControlError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
         except st.StoreError as error:  # another time, another manager

@@ -21,12 +21,16 @@ from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+import grpc
+
+from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Identity
+from meshnet_control.manager import validation
 from meshnet_control.manager.authority import AnyContext, Authority
 from meshnet_control.manager.liveness import Hosts, Liveness
 from meshnet_control.manager.node_writer import NodeWriter
@@ -168,6 +172,10 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                     job.result()
         except CallEndedError as error:
             _log.debug("session of node %s: %s", node_id, error)
+        except validation.InvalidError as error:
+            drops.count("manager: session of a node that cannot be")
+            _log.warning("session of node %s: %s", node_id, error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             for job in jobs:
                 job.cancel()
@@ -202,12 +210,34 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 return
             self._liveness.heard(node_id, self._clock())
             if request.HasField("description"):
-                addr = request.addr or self._authority.address(context)
-                self._set_ready(node_id, request.description, addr)
+                self._described(node_id, request, context)
             for update in request.statuses:
-                self.statuses.add(node_id, update)
+                self._reported(node_id, update)
             session.beat = True
             session.wake.set()
+
+    def _described(
+        self, node_id: str, request: pb.SessionRequest, context: AnyContext
+    ) -> None:
+        """Ready, as it says of itself.
+
+        Raises:
+            InvalidError: what it says cannot be.
+        """
+        addr = validation.address(request.addr or self._authority.address(context))
+        validation.description(request.description)
+        self._set_ready(node_id, request.description, addr)
+
+    def _reported(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
+        """Take a status unless it cannot be, or is of another node's task."""
+        try:
+            validation.owner(self._objects().tasks.get(update.task_id), node_id)
+            validation.status(update.status)
+        except validation.InvalidError as error:
+            drops.count("manager: status of a task that cannot be")
+            _log.warning("node %s, task %.32r: %s", node_id, update.task_id, error)
+            return
+        self.statuses.add(node_id, update)
 
     async def _write(self, node_id: str, session: _Session, context: AnyContext) -> None:
         while not session.closed:

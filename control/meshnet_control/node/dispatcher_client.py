@@ -45,6 +45,8 @@ SILENT_PERIODS: Final = 3
 ANSWER_S: Final = 5.0
 """A manager that has not answered a new stream by then is not there."""
 LEAVE_S: Final = 3.0
+TEXT: Final = 4096
+"""Characters of a status's texts that managers take; an engine's error may be longer."""
 STATUSES: Final = 256
 """Of one message; a manager bounds what it takes at once."""
 
@@ -91,7 +93,10 @@ class DispatcherClient:
 
     def report(self, task_id: str, status: pb.TaskStatus) -> None:
         """Tell the managers a task's status; kept until the task is no longer ours."""
-        self._statuses[task_id] = status
+        kept = pb.TaskStatus()
+        kept.CopyFrom(status)
+        kept.message, kept.err = status.message[:TEXT], status.err[:TEXT]
+        self._statuses[task_id] = kept
         self._unsent.add(task_id)
         self._wake.set()
 

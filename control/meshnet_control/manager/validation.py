@@ -1,0 +1,127 @@
+"""What nodes say, before it reaches the store and by it every other node's Snapshot. Pure.
+
+An address that is none, a state that no agent reports, a host's name with a line in it: each would
+be read by every node of the cluster. Here it is refused, once, where it comes in.
+
+Each function raises ``InvalidError`` with a sentence that fits a log beside the sender's name.
+"""
+
+from __future__ import annotations
+
+from ipaddress import AddressValueError, IPv4Address
+from typing import Final
+
+from google.protobuf.message import Message
+
+from meshnet.errors import MeshnetError
+from meshnet_control.api import control_pb2 as pb
+
+HOSTNAME: Final = 255
+"""Characters (getconf HOST_NAME_MAX is less everywhere)."""
+ADDRESS: Final = 15
+DESCRIPTION_BYTES: Final = 64 * 1024
+CSR_BYTES: Final = 16 * 1024
+ROUTES: Final = 4096
+TEXT: Final = 4096
+"""Characters of a status's message or error; agents shorten to it."""
+PORTS: Final = 1024
+_LARGEST_PORT: Final = 65535
+_MTU: Final = range(576, 65536)
+"""RFC 791; 0: not said."""
+_AVAILABILITIES: Final = frozenset({"", "active", "pause", "drain"})
+REPORTED: Final = frozenset(
+    {
+        pb.TASK_STATE_ACCEPTED,
+        pb.TASK_STATE_PREPARING,
+        pb.TASK_STATE_READY,
+        pb.TASK_STATE_STARTING,
+        pb.TASK_STATE_RUNNING,
+        pb.TASK_STATE_COMPLETE,
+        pb.TASK_STATE_SHUTDOWN,
+        pb.TASK_STATE_FAILED,
+        pb.TASK_STATE_REJECTED,
+    }
+)
+"""The states an agent reports; the others are the managers' own."""
+
+
+class InvalidError(MeshnetError):
+    """A peer said what cannot be."""
+
+
+def address(text: str) -> str:
+    """A node's address: IPv4, of one host.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    try:
+        found = IPv4Address(text) if len(text) <= ADDRESS else None
+    except AddressValueError:
+        found = None
+    if found is None:
+        raise InvalidError(f"{text[:ADDRESS]!r} is not an IPv4 address")
+    if found.is_multicast or found.is_unspecified or found.is_reserved:
+        raise InvalidError(f"{found} is not the address of a host")
+    return str(found)
+
+
+def description(said: pb.NodeDescription) -> None:
+    """What a node says of itself.
+
+    Raises:
+        InvalidError: it is too long, or has a name or an MTU that none can have.
+    """
+    _bounded(said, DESCRIPTION_BYTES, "description of a node")
+    if len(said.hostname) > HOSTNAME or not said.hostname.isprintable():
+        raise InvalidError(f"hostname {said.hostname[:64]!r} cannot be one")
+    if said.underlay_mtu and said.underlay_mtu not in _MTU:
+        raise InvalidError(f"underlay MTU {said.underlay_mtu} is out of range")
+    if said.resources.nano_cpus < 0 or said.resources.memory_bytes < 0:
+        raise InvalidError("resources below zero")
+
+
+def issue(request: pb.IssueRequest) -> None:
+    """A request for a certificate; its signing request is judged by who signs.
+
+    Raises:
+        InvalidError: something in it cannot be.
+    """
+    if len(request.csr) > CSR_BYTES or len(request.routes) > ROUTES:
+        raise InvalidError("certificate signing request is too long")
+    if request.availability not in _AVAILABILITIES:
+        raise InvalidError(f"invalid availability {request.availability[:16]!r}")
+    if request.addr:
+        address(request.addr)
+    description(request.description)
+
+
+def status(said: pb.TaskStatus) -> None:
+    """What an agent reports of a task.
+
+    Raises:
+        InvalidError: no agent reports that.
+    """
+    if said.state not in REPORTED:
+        raise InvalidError(f"state {said.state} is not an agent's to report")
+    if max(len(said.message), len(said.err)) > TEXT:
+        raise InvalidError(f"a text of more than {TEXT} characters")
+    ports = said.port_status.ports
+    if len(ports) > PORTS or any(port.published_port > _LARGEST_PORT for port in ports):
+        raise InvalidError("ports that cannot be")
+    _bounded(said, DESCRIPTION_BYTES, "status of a task")
+
+
+def owner(task: pb.Task | None, node_id: str) -> None:
+    """Who may report of a task: the node it was given to; of one that is gone, anybody.
+
+    Raises:
+        InvalidError: the task is another node's.
+    """
+    if task is not None and task.node_id != node_id:
+        raise InvalidError("the task is another node's")
+
+
+def _bounded(message: Message, most: int, what: str) -> None:
+    if message.ByteSize() > most:
+        raise InvalidError(f"{what} of {message.ByteSize()} bytes")
