@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshnet.errors import MeshnetError
-from meshnet.kernel import host, low_descriptors
+from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.process import limits, logs
 from meshnet.process.notify import Notifier
@@ -42,8 +42,6 @@ from meshnet_control.node.node import Node, hostname
 
 _log = logging.getLogger(__name__)
 _NAME: Final = "meshnetd"
-ROOM: Final = 4096
-"""Descriptors that a process may have before the low ones are kept for libnftables."""
 END_S: Final = 12.0
 """Seconds that an end may take once it was asked for; the log says what took longer."""
 
@@ -61,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if os.geteuid() != 0:
         parser.exit(1, f"{_NAME}: must be run as root\n")
-    if limits.raise_descriptors() > ROOM:
-        low_descriptors.reserve()
+    limits.raise_descriptors()
     places = Places(run_dir=asked.run_dir, state_dir=asked.state_dir)
     try:
         asyncio.run(_clean_up(places) if asked.cleanup else Daemon(places).run())

@@ -359,7 +359,8 @@ async def test_a_node_reports_its_own_tasks_alone_and_only_what_agents_report(cl
     before = drops.snapshot().get("manager: status of a task that cannot be", 0)
     agent.session.report("t2", pb.TaskStatus(state=pb.TASK_STATE_FAILED))
     agent.session.report("t1", pb.TaskStatus(state=pb.TASK_STATE_ORPHANED))
-    await until(lambda: drops.snapshot().get("manager: status of a task that cannot be", 0) > before)
+    reason = "manager: status of a task that cannot be"
+    await until(lambda: drops.snapshot().get(reason, 0) > before)
     agent.session.report("t1", pb.TaskStatus(state=pb.TASK_STATE_RUNNING, err="x" * 100_000))
 
     async def is_running():

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -360,12 +361,12 @@ def test_descriptors_beyond_1024_end_no_process_and_a_namespace_costs_one(player
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
     others = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]
     try:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         tables = (table(SERVICES),)
         player.tables = {None: tables} | {one.path: tables for one in made}
         player.round()  # more namespaces than stay open
         assert player.plan() == []
-        assert len(os.listdir("/proc/self/fd")) - before <= len(made) + 1 + MOST_OPEN
+        assert len(list(Path("/proc/self/fd").iterdir())) - before <= len(made) + 1 + MOST_OPEN
         for space in made:
             assert "svc-10.0.1.2" in space.nft("list", "ruleset")
     finally:

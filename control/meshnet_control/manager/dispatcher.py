@@ -216,9 +216,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             session.beat = True
             session.wake.set()
 
-    def _described(
-        self, node_id: str, request: pb.SessionRequest, context: AnyContext
-    ) -> None:
+    def _described(self, node_id: str, request: pb.SessionRequest, context: AnyContext) -> None:
         """Ready, as it says of itself.
 
         Raises:
