@@ -53,7 +53,10 @@ class Wires:
         assert task in self.sandboxes
         await self.gate.wait()
 
-    async def drained(self, task, /, within_s):
+    def trouble(self, task):
+        return ""
+
+    async def drained(self, task, within_s, /):
         self.log.append((task, "drained"))
 
 
@@ -301,12 +304,17 @@ async def test_health_decides_when_a_task_runs(engine, run_dir):
         test=["CMD-SHELL", "cat /tmp/ok"], interval=200_000_000, retries=2, timeout=10**9
     )
     async with desk(engine, run_dir) as d:
-        script = "mkdir -p /tmp; echo > /tmp/ok; sleep 1.5; rm /tmp/ok; sleep 1000"
+        script = (
+            "mkdir -p /tmp; echo > /tmp/ok; trap 'sleep 1; exit 0' TERM;"
+            " sleep 1.5; rm /tmp/ok; while :; do sleep 0.1; done"
+        )
         one = task(args=("/bin/busybox", "sh", "-c", script), healthcheck=check)
         d.agent.assign(assigned(one))
         await d.reaches(one.id, pb.TASK_STATE_RUNNING)
         status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
         assert status.err == "dockerexec: unhealthy container"
+        name = f"web.1.{one.id}"
+        assert engine.docker("inspect", "-f", "{{.State.Running}}", name) == "false"
 
 
 async def test_an_image_without_a_shell(engine, run_dir):

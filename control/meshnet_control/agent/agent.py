@@ -2,7 +2,7 @@
 
 ```
  assign() ──> one Worker per task <── engine events (die, destroy, health_status)
-                 │ step by step (task_step)
+                 │ step by step (agent.step)
                  ├─> engine: create, start, kill, remove
                  ├─> data plane: sandbox, endpoint (ready or not)
                  └─> report: status, only growing
@@ -10,7 +10,8 @@
 
 Be aware: a restart of this process restarts no task. Containers are found by their labels, and the
 tasks they belong to are in the run directory; only what the managers no longer know is removed, and
-only after they have spoken.
+only after they have spoken. No task runs twice: what is left of one that ran before the host booted
+is a task that ended, and the managers' restart policy decides.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -26,15 +27,15 @@ from typing import Any, Final
 
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.agent import container, host_ports
+from meshnet_control.agent.collaborators import DataPlane, Engine
 from meshnet_control.agent.step import final
 from meshnet_control.agent.task_dir import TASKS, TaskDir
-from meshnet_control.agent.worker import DataPlane, Host, Worker
+from meshnet_control.agent.worker import Host, Worker
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import (
     NODE_LABEL,
     RESYNC,
     TASK_LABEL,
-    EngineClient,
     EngineError,
     EngineGoneError,
     EngineNotFoundError,
@@ -60,7 +61,7 @@ class Agent:
 
     def __init__(
         self,
-        engine: EngineClient,
+        engine: Engine,
         dataplane: DataPlane,
         report: Callable[[str, pb.TaskStatus], None],
         *,
@@ -78,6 +79,10 @@ class Agent:
         self._published: set[host_ports.PortKey] = set()
         self._assigned: dict[str, pb.Task] | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
+        self._remains: dict[str, Mapping[str, Any]] = {}
+        """Task ID to the container of a task whose files are gone, until the managers speak."""
+        self._refused: set[str] = set()
+        """Assigned tasks that no worker could be made for."""
         self._group: asyncio.TaskGroup | None = None
         self._adopted = False
         self._leaving = False
@@ -161,9 +166,41 @@ class Agent:
         assigned = {} if self._leaving else self._assigned or {}
         for task_id, (worker, _) in self._workers.items():
             worker.wanted(assigned.get(task_id))
+        self._refused &= assigned.keys()
         for task in assigned.values():
-            if task.id not in self._workers and not final(task.status.state):
-                self._employ(Worker(self._host, task))
+            known = task.id in self._workers or task.id in self._refused
+            if not known and not final(task.status.state):
+                self._begin(task)
+        remains, self._remains = self._remains, {}
+        for task_id, found in remains.items():
+            _log.warning("container %s: its task is not known any more", found["Id"])
+            self._spawn(self._engine.remove(found["Id"]), f"remove {task_id}")
+
+    def _begin(self, task: pb.Task) -> None:
+        try:
+            worker = Worker(self._host, task)
+            remains = self._remains.pop(task.id, None)
+            if remains is not None:
+                worker.adopt_remains(remains)
+        except Exception as error:  # noqa: BLE001 - ends one task, never the agent
+            _log.exception("task %s: an error that nobody expected", task.id)
+            self._refused.add(task.id)
+            words = f"{type(error).__name__}: {error}"
+            rejected = pb.TaskStatus(state=pb.TASK_STATE_REJECTED, message="preparing", err=words)
+            rejected.timestamp.GetCurrentTime()
+            self._host.report(task.id, rejected)
+        else:
+            self._employ(worker)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        async def logged() -> None:
+            try:
+                await work
+            except EngineError as error:
+                _log.warning("%s: %s", name, error)
+
+        if self._group is not None:
+            self._group.create_task(logged(), name=name)
 
     def _employ(self, worker: Worker) -> None:
         if self._group is None:
@@ -193,7 +230,7 @@ class Agent:
     async def _adopt(self) -> None:
         """Finds the containers of an earlier life."""
         found = await self._ours()
-        await asyncio.gather(*(self._adopt_one(entry["Id"]) for entry in found))
+        await asyncio.gather(*(self._adopt_surely(entry["Id"]) for entry in found))
 
     async def _ours(self) -> list[dict[str, Any]]:
         """Task containers of this node; waits for an engine that is not up yet."""
@@ -204,14 +241,25 @@ class Agent:
             except EngineGoneError:
                 await asyncio.sleep(_RETRY_S)
 
+    async def _adopt_surely(self, container_id: str) -> None:
+        """What cannot be looked at now is looked at again: it is no reason to take it for gone."""
+        while True:
+            try:
+                return await self._adopt_one(container_id)
+            except EngineNotFoundError:
+                return None
+            except (EngineError, OSError) as error:
+                _log.warning("container %s: %s", container_id, error)
+            await asyncio.sleep(_RETRY_S)
+
     async def _adopt_one(self, container_id: str) -> None:
-        try:
-            found: Mapping[str, Any] = await self._engine.inspect(container_id)
-        except EngineNotFoundError:
-            return
+        found: Mapping[str, Any] = await self._engine.inspect(container_id)
         labels = found["Config"]["Labels"]
         task_id = labels[TASK_LABEL]
         task = TaskDir(self._host.tasks_dir / task_id).task()
+        if task is None and task_id not in self._remains and has_run(found):
+            self._remains[task_id] = found
+            return
         if task is None or task_id in self._workers:
             _log.warning("container %s: its task is not known any more", container_id)
             await self._engine.remove(container_id)
@@ -241,7 +289,12 @@ class Agent:
             _log.warning("%s", error)
 
 
-async def remove_task_containers(engine: EngineClient) -> int:
+def has_run(found: Mapping[str, Any]) -> bool:
+    """Whether an inspected container has been started, ever. Pure."""
+    return not str(found["State"]["StartedAt"]).startswith("0001-")
+
+
+async def remove_task_containers(engine: Engine) -> int:
     """Removes every task container of ours, whatever node it was made by; how many there were."""
     found = await engine.containers([container.TASK_LABEL])
     await asyncio.gather(*(engine.remove(entry["Id"]) for entry in found))

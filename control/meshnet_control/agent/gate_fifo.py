@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from meshnet_control.agent import gate
+
 _RETRY_S: Final = 0.005
 _OPEN_S: Final = 30.0
 
@@ -18,6 +20,20 @@ def make(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path)
     path.chmod(0o644)
+
+
+def passed(pid: int) -> bool:
+    """Whether the first process of a gated container is past the gate: no longer our shell.
+
+    Args:
+        pid: of a container that has been running for a while.
+
+    Raises:
+        OSError: it cannot be seen now.
+    """
+    there = Path(f"/proc/{pid}/exe").stat()
+    shell = gate.BUSYBOX.stat()
+    return (there.st_dev, there.st_ino) != (shell.st_dev, shell.st_ino)
 
 
 async def open_gate(path: Path) -> None:

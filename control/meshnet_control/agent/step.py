@@ -6,8 +6,9 @@
  wanted SHUTDOWN: withdraw the endpoint > all nodes know > stop signal > grace > SIGKILL > SHUTDOWN
 ```
 
-A task's state only grows; ``COMPLETE`` and above are final. Source: swarmkit design/task_model.md
-and agent/exec/controller.go ``Do`` (one operation, one new status).
+A task's state only grows; ``COMPLETE`` and above are final, and are not said while the container
+runs: who hears of an end may take its address, its volume and its name. Source: swarmkit
+design/task_model.md and agent/exec/controller.go ``Do`` (one operation, one new status).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from meshnet_control.api import control_pb2 as pb
 DEFAULT_GRACE_S: Final = 10.0
 """Engine's default time between the stop signal and SIGKILL."""
 UNHEALTHY: Final = "dockerexec: unhealthy container"
+LOST: Final = "No such container"
 
 _MESSAGES: Final[dict[int, str]] = {
     pb.TASK_STATE_ACCEPTED: "accepted",
@@ -74,6 +76,8 @@ class Seen:
     error: str = ""
     """The engine's words when it could not start."""
     pid: int = 0
+    gone: bool = False
+    """Its first process has ended; the engine has not said yet how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class TaskView:
     container: Seen | None = None
     lost: bool = False
     """There was a container, and somebody removed it."""
+    cause: str = ""
+    """Why it must end though it is wanted; empty: no reason."""
     wired: bool = True
     """Has overlay networks, so a gate and a sandbox."""
     opened: bool = False
@@ -112,6 +118,8 @@ class Step:
     err: str = ""
     until: float | None = None
     """Time to step again even if nothing happens, seconds."""
+    cause: str = ""
+    """The task must end for this reason, whatever is seen from now on."""
 
     @property
     def message(self) -> str:
@@ -131,19 +139,16 @@ def step(view: TaskView, now: float) -> Step:
         view: what is wanted and seen.
         now: seconds, same clock as ``stopping_since``.
     """
-    seen = view.container
-    sick = seen is not None and seen.running and seen.health == "unhealthy"
-    if sick and view.opened and not final(view.state):
-        return Step(Action.NONE, pb.TASK_STATE_FAILED, UNHEALTHY, until=0.0)
-    if view.desired > pb.TASK_STATE_RUNNING or final(view.state):
+    if view.desired > pb.TASK_STATE_RUNNING or view.cause or final(view.state):
         return _ending(view, now)
-    if view.lost:
-        return _ended(view, "No such container")
-    if view.container is None:
-        if view.state < pb.TASK_STATE_PREPARING:
-            return Step(Action.CREATE, pb.TASK_STATE_PREPARING)
-        return Step(Action.CREATE)
-    return _forward(view, view.container)
+    seen = view.container
+    if seen is None:
+        if view.lost:
+            return _ended(view, LOST)
+        return Step(Action.CREATE, _grown(view, pb.TASK_STATE_PREPARING))
+    if seen.running and view.opened and seen.health == "unhealthy":
+        return Step(Action.NONE, until=0.0, cause=UNHEALTHY)
+    return _forward(view, seen)
 
 
 def exit_error(code: int) -> str:
@@ -154,6 +159,8 @@ def exit_error(code: int) -> str:
 def _forward(view: TaskView, seen: Seen) -> Step:
     if not seen.running:
         return _not_running(view, seen)
+    if seen.gone:
+        return _awaited(view)
     if not view.opened:
         return Step(Action.OPEN, _grown(view, pb.TASK_STATE_STARTING))
     if view.has_health and seen.health != "healthy":
@@ -182,23 +189,37 @@ def _ended(view: TaskView, err: str) -> Step:
     return Step(Action.WITHDRAW if view.announced else Action.NONE, state, err)
 
 
+def _awaited(view: TaskView) -> Step:
+    """The program has ended and the engine will say how; nobody is to be led there meanwhile."""
+    return Step(Action.WITHDRAW if view.announced else Action.NONE)
+
+
 def _ending(view: TaskView, now: float) -> Step:
     """Not wanted any more, or ended: towards nothing running, nothing announced."""
     seen = view.container
-    if seen is not None and seen.running and not view.lost:
-        return _stopping(view, now)
+    if seen is not None and seen.running:
+        return _awaited(view) if seen.gone else _stopping(view, now)
     if view.announced:
         return Step(Action.WITHDRAW)
     if not final(view.state):
-        code = seen.exit_code if seen is not None else 0
-        done = view.stopping_since is None and seen is not None and seen.started and not view.lost
-        if done and view.opened:  # it ended by itself before we asked
-            ended = pb.TASK_STATE_FAILED if code else pb.TASK_STATE_COMPLETE
-            return Step(Action.NONE, ended, exit_error(code), until=0.0)
-        return Step(Action.NONE, pb.TASK_STATE_SHUTDOWN, until=0.0)
+        state, err = _verdict(view)
+        return Step(Action.NONE, state, err, until=0.0)
     if view.desired < pb.TASK_STATE_REMOVE:
         return Step(Action.NONE)
     return Step(Action.FORGET if seen is None else Action.REMOVE)
+
+
+def _verdict(view: TaskView) -> tuple[int, str]:
+    """How a task ended that nothing runs of any more: (final state, error)."""
+    seen = view.container
+    if view.cause:
+        begun = view.state >= pb.TASK_STATE_STARTING
+        return (pb.TASK_STATE_FAILED if begun else pb.TASK_STATE_REJECTED), view.cause
+    if view.stopping_since is None and seen is not None and seen.started and view.opened:
+        # It ended by itself before anybody asked.
+        code = seen.exit_code
+        return (pb.TASK_STATE_FAILED if code else pb.TASK_STATE_COMPLETE), exit_error(code)
+    return pb.TASK_STATE_SHUTDOWN, ""
 
 
 def _stopping(view: TaskView, now: float) -> Step:

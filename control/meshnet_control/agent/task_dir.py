@@ -3,7 +3,9 @@
 ```
  task      the task as assigned (protobuf), so that a restarted process adopts its container
  gate      FIFO the container's shell waits at
+ opening   is there from before the gate is opened: the program may run
  opened    is there once the gate was opened
+ stopping  is there once the container was told to stop; holds why, if it was wanted
  hosts     /etc/hosts of the container
  files/<n> secrets and configs, on a tmpfs of their own; only when the task has some
 ```
@@ -56,16 +58,29 @@ class TaskDir:
         fresh.replace(self.path / "task")
 
     def task(self) -> pb.Task | None:
-        """The task as it was assigned; None when there is no readable memory of it."""
+        """The task as it was assigned; None when there is no memory of it.
+
+        Raises:
+            OSError: it cannot be read now (out of descriptors, say), which tells nothing of it.
+        """
         try:
             return pb.Task.FromString((self.path / "task").read_bytes())
-        except (OSError, DecodeError):
+        except (FileNotFoundError, NotADirectoryError, DecodeError):
             return None
 
     @property
     def opened(self) -> bool:
         """The gate was opened."""
         return (self.path / "opened").exists()
+
+    @property
+    def opening(self) -> bool:
+        """The gate was about to be opened: the program may run, whatever ``opened`` says."""
+        return (self.path / "opening").exists()
+
+    def mark_opening(self) -> None:
+        """Remembers that the gate is about to be opened."""
+        (self.path / "opening").touch()
 
     def mark_opened(self) -> None:
         """Remembers that the gate was opened."""
@@ -76,9 +91,17 @@ class TaskDir:
         """The container was told to stop: however it ended, it was not by itself."""
         return (self.path / "stopping").exists()
 
-    def mark_stopping(self) -> None:
-        """Remembers that the container was told to stop."""
-        (self.path / "stopping").touch()
+    def mark_stopping(self, cause: str) -> None:
+        """Remembers that the container was told to stop, and why if it was wanted."""
+        (self.path / "stopping").write_text(cause)
+
+    @property
+    def stopping_cause(self) -> str:
+        """Why a container that was wanted was told to stop; empty: it was not wanted."""
+        try:
+            return (self.path / "stopping").read_text()
+        except FileNotFoundError:
+            return ""
 
     def write_hosts(self, text: str) -> None:
         """Writes the container's /etc/hosts in place (it may be bind-mounted already)."""

@@ -1,5 +1,7 @@
 """One task on this node: looks, asks ``step.step``, does it, looks again.
 
+An error that nobody expected ends this task, with its text in ``service ps``, and never the agent.
+
 Be aware: a step that waits for others (image, network, drain) is given up when what is wanted or
 seen changes meanwhile; calls to the engine run to their end, so nothing is left half made.
 """
@@ -7,65 +9,55 @@ seen changes meanwhile; calls to the engine run to their end, so nothing is left
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet.errors import ControlError, MeshnetError
 from meshnet.model.ids import TaskId
-from meshnet.model.snapshot import Endpoint, Sandbox
-from meshnet_control.agent import container, gate, gate_fifo, host_ports, step
+from meshnet.model.snapshot import Endpoint
+from meshnet_control.agent import (
+    container,
+    gate,
+    gate_fifo,
+    host_ports,
+    process_watch,
+    step,
+)
+from meshnet_control.agent.collaborators import DataPlane, Engine
+from meshnet_control.agent.process_watch import ProcessWatch
 from meshnet_control.agent.step import Action, Seen, TaskView
 from meshnet_control.agent.task_dir import TaskDir
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.engine.client import EngineClient, EngineGoneError, EngineNotFoundError, Event
+from meshnet_control.engine.client import (
+    EngineError,
+    EngineGoneError,
+    EngineNotFoundError,
+    Event,
+)
 
 _log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 0.5
+_LONGEST_RETRY_S: Final = 10.0
+_EXPLAIN_S: Final = 2.0
+"""A network that is not wired after this long is explained in ``service ps``."""
 _GONE_S: Final = 10.0
 """An engine that went is asked again after this long, should nobody tell that it is back."""
 _INTERRUPTIBLE: Final = frozenset({Action.OPEN, Action.DRAIN})
-
-
-class DataPlane(Protocol):
-    """What the agent needs of the data plane (meshnet_control.dataplane.DataPlane)."""
-
-    def sandbox_added(self, sandbox: Sandbox) -> None:
-        """A container of ours has a network namespace."""
-        ...
-
-    def sandbox_removed(self, task: TaskId) -> None:
-        """A container of ours is gone."""
-        ...
-
-    def endpoint(self, task: TaskId, endpoint: Endpoint | None) -> None:
-        """What this node says of one of its endpoints; None: it is gone."""
-        ...
-
-    def adopted(self) -> None:
-        """Every container that survived a restart is known."""
-        ...
-
-    async def ready(self, task: TaskId) -> None:
-        """Returns when the kernel holds everything the task's sandbox needs."""
-        ...
-
-    async def drained(self, task: TaskId, /, within_s: float) -> None:
-        """Returns when no node chooses what was withdrawn any more, or after ``within_s``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """What all workers of a node share."""
 
-    engine: EngineClient
+    engine: Engine
     dataplane: DataPlane
     report: Callable[[str, pb.TaskStatus], None]
     place: container.Place
@@ -95,7 +87,9 @@ class Worker:
         self._hostname = ""
         self._pulling = False
         self._changed = asyncio.Event()
-        lost = task.status.state >= pb.TASK_STATE_RUNNING
+        self._watch = ProcessWatch(self._process_ended)
+        self._explained = ""
+        lost = task.status.state >= pb.TASK_STATE_STARTING  # it began here, and nothing is left
         self._gateway: IPv4Interface | None = None
         spec = task.spec.container_spec
         self.view = TaskView(
@@ -141,18 +135,31 @@ class Worker:
             gateway: its address on docker_gwbridge.
         """
         self._gateway = gateway
+        seen = self._look(found)
+        passed = self._dir.opening and self._passed(seen)
         self._see(
             lost=False,
-            opened=self._dir.opened or not self.view.wired,
+            opened=self._dir.opened or passed or not self.view.wired,
             state=pb.TASK_STATE_STARTING,
         )
         if self._dir.stopping:
+            cause = self._dir.stopping_cause
+            wanted = self.view.desired if cause else pb.TASK_STATE_SHUTDOWN
             now = asyncio.get_running_loop().time()
-            self._see(desired=pb.TASK_STATE_SHUTDOWN, stopping_since=now)
-        seen = self._look(found)
+            self._see(desired=wanted, cause=cause, stopping_since=now)
         if seen.running and self.view.wired:
             healthy = not self.view.has_health or seen.health == "healthy"
             self._announce(found, ready=self.view.opened and healthy)
+
+    def adopt_remains(self, found: Mapping[str, Any]) -> None:
+        """Takes over a container whose files are gone (a boot): it has run, and is not run again.
+
+        Args:
+            found: ``GET /containers/{id}/json``.
+        """
+        self._see(lost=False, opened=True, wired=False, state=pb.TASK_STATE_STARTING)
+        if self._look(found).running:
+            self._see(cause="its files on this host are gone")
 
     async def refresh(self) -> None:
         """Asks the engine for the container's state: events may have been missed."""
@@ -168,11 +175,28 @@ class Worker:
 
     async def run(self) -> None:
         """Until nothing of the task is left."""
+        retry_s = _RETRY_S
+        try:
+            while True:
+                try:
+                    return await self._run()
+                except Exception as error:  # noqa: BLE001 - ends one task, never the agent
+                    _log.exception("task %s: an error that nobody expected", self._id)
+                    if self.view.desired <= pb.TASK_STATE_RUNNING and not self.view.cause:
+                        self._see(cause=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
+        finally:
+            self._watch.close()
+
+    async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             self._changed.clear()
             now = clock()
             following = step.step(self.view, now)
+            if following.cause:
+                self._see(cause=following.cause)
             if following.state is not None:
                 await self._say(following.state, following.message, following.err)
             if following.action is Action.FORGET:
@@ -212,10 +236,7 @@ class Worker:
             await self._host.engine.answers(_GONE_S)
         except (MeshnetError, OSError) as error:
             if action is Action.CREATE:
-                await self._say(pb.TASK_STATE_REJECTED, "preparing", str(error))
-            elif action is Action.START and self.view.container is not None:
-                failed = replace(self.view.container, error=f"starting container failed: {error}")
-                self._see(container=failed)
+                self._see(cause=str(error))
             else:
                 _log.warning("task %s: %s: %s", self._id, action.name.lower(), error)
                 await asyncio.sleep(_RETRY_S)
@@ -241,14 +262,16 @@ class Worker:
     async def _do_to(self, action: Action, seen: Seen) -> None:
         engine, loop = self._host.engine, asyncio.get_running_loop()
         if action is Action.START:
-            await engine.start(seen.id)
+            if not await self._start(seen):
+                return
             found = await engine.inspect(seen.id)
             if self._look(found).running and self.view.wired:
                 self._announce(found, ready=False)
             if not self.view.wired:
                 self._see(opened=True)
         elif action is Action.OPEN:
-            await self._host.dataplane.ready(self._id)
+            await self._wired()
+            self._dir.mark_opening()
             await gate_fifo.open_gate(self._dir.gate)
             self._dir.mark_opened()
             self._see(opened=True)
@@ -260,16 +283,41 @@ class Worker:
             self._see(published=False)
         elif action is Action.STOP:
             self._see(stopping_since=loop.time())
-            self._dir.mark_stopping()
+            self._mark_stopping()
             await engine.kill(seen.id, self._stop_signal)
         elif action is Action.KILL:
-            self._dir.mark_stopping()
+            self._mark_stopping()
             await engine.kill(seen.id, "SIGKILL")
             self._see(killed=True)
         elif action is Action.REMOVE:
             self._withdraw()
             await engine.remove(seen.id)
             self._see(container=None)
+
+    async def _start(self, seen: Seen) -> bool:
+        """Whether the engine started it; if not, its words are kept."""
+        try:
+            await self._host.engine.start(seen.id)
+        except EngineGoneError:
+            raise
+        except EngineError as error:
+            self._see(container=replace(seen, error=f"starting container failed: {error}"))
+            return False
+        return True
+
+    async def _wired(self) -> None:
+        """Returns when the sandbox is wired; says in ``service ps`` why it is not yet."""
+        ready = asyncio.ensure_future(self._host.dataplane.ready(self._id))
+        try:
+            while not (await asyncio.wait({ready}, timeout=_EXPLAIN_S))[0]:
+                self._explain(self._host.dataplane.trouble(self._id))
+            ready.result()
+        finally:
+            ready.cancel()
+
+    def _mark_stopping(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # the task's files went with a boot
+            self._dir.mark_stopping(self.view.cause)
 
     async def _create(self) -> None:
         reference = self.task.spec.container_spec.image
@@ -289,10 +337,10 @@ class Worker:
         self._dir.write_hosts("")
         self._dir.write_files(self._files())
         found = await self._host.engine.create(made.name, made.config)
+        self._see(container=Seen(found))
         self._hostname = made.config.get("Hostname") or found[:12]
         self._stop_signal = self._stop_signal_of(image.get("Config") or {})
         self._dir.write_hosts(container.hosts_file(self.task, self._hostname))
-        self._see(container=Seen(found))
 
     def _needs_gateway(self) -> bool:
         return self.view.wired and container.needs_gateway(self.task)
@@ -327,6 +375,18 @@ class Worker:
         self.view = replace(self.view, **changes)
         self._changed.set()
 
+    def _passed(self, seen: Seen) -> bool:
+        """Whether a container that was being let through the gate is past it."""
+        if not seen.running:
+            return True
+        return process_watch.is_of(seen.pid, seen.id) and gate_fifo.passed(seen.pid)
+
+    def _process_ended(self) -> None:
+        """The kernel's word, before the engine's: nobody answers there any more."""
+        seen = self.view.container
+        if seen is not None and seen.running:
+            self._see(container=replace(seen, gone=True))
+
     def _died_seen(self, seen: Seen, code: int) -> None:
         self._see(container=replace(seen, running=False, started=True, exit_code=code))
 
@@ -345,6 +405,8 @@ class Worker:
         self._hostname = found["Config"]["Hostname"] or seen.id[:12]
         self._stop_signal = self._stop_signal_of(found["Config"])
         self._see(container=seen)
+        if running and process_watch.is_of(seen.pid, seen.id):
+            self._watch.follow(seen.pid)
         return seen
 
     def _announce(self, found: Mapping[str, Any], *, ready: bool) -> None:
@@ -389,6 +451,16 @@ class Worker:
             ports = [p for p in self.task.endpoint_spec.ports if p.publish_mode == "host"]
             status.port_status.ports.extend(ports)
         self._see(state=state)
+        self._host.report(self.task.id, status)
+
+    def _explain(self, why: str) -> None:
+        """Says in the task's status why it is not further than it is."""
+        if why == self._explained:
+            return
+        self._explained = why
+        state = cast("pb.TaskState", self.view.state)
+        message = step.Step(Action.NONE, self.view.state).message
+        status = pb.TaskStatus(timestamp=_timestamp(), state=state, message=message, err=why)
         self._host.report(self.task.id, status)
 
     def _gate_failed(self, state: int, seen: Seen) -> bool:

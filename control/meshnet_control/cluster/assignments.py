@@ -9,8 +9,8 @@
 A state is an ``Assignments`` with ``full`` set, every list sorted by id. Law: merging
 ``difference(old, new)`` into ``old`` gives ``new``.
 
-Be aware: a task's status is the agent's own to know and would come back as an echo; only a state
-that is final is sent (so that a finished task is not started again), else it reads "assigned".
+Be aware: a task's status is the agent's own to know and would come back as an echo; only whether it
+is new, has begun or has ended is sent, so that no task is begun twice.
 Source: swarmkit manager/dispatcher/assignments.go.
 """
 
@@ -201,12 +201,23 @@ def _final(task: pb.Task) -> bool:
     return task.status.state > pb.TASK_STATE_RUNNING
 
 
+def _told(task: pb.Task) -> pb.TaskState:
+    """What a node hears of a task's state: whether it is new, has begun, or has ended.
+
+    One that has begun is never begun again by a node that has forgotten it (a new disk, say).
+    """
+    if _final(task):
+        return task.status.state
+    begun = task.status.state >= pb.TASK_STATE_STARTING
+    return pb.TASK_STATE_STARTING if begun else pb.TASK_STATE_ASSIGNED
+
+
 def _task(task: pb.Task) -> pb.Task:
     view = pb.Task()
     view.CopyFrom(task)
     for name in ("version", "created_at", "updated_at", "status"):
         view.ClearField(name)
-    view.status.state = task.status.state if _final(task) else pb.TASK_STATE_ASSIGNED
+    view.status.state = _told(task)
     return view
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshnet.errors import ControlError, PoolExhaustedError
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.agent import container
-from meshnet_control.agent.step import Action, Seen, TaskView, final, step
+from meshnet_control.agent.step import UNHEALTHY, Action, Seen, TaskView, final, step
 from meshnet_control.api import control_pb2 as pb
 
 STATES = [number for number in pb.TaskState.values() if number <= pb.TASK_STATE_REJECTED]
@@ -24,6 +24,7 @@ SEEN = st.builds(
     started=st.booleans(),
     exit_code=st.sampled_from([0, 3, 137]),
     health=st.sampled_from(["", "starting", "healthy", "unhealthy"]),
+    gone=st.booleans(),
 )
 VIEWS = st.builds(
     TaskView,
@@ -40,6 +41,7 @@ VIEWS = st.builds(
     has_health=st.booleans(),
     stopping_since=st.none() | st.just(5.0),
     killed=st.booleans(),
+    cause=st.sampled_from(["", "dockerexec: unhealthy container"]),
 )
 
 
@@ -65,10 +67,58 @@ def test_a_backend_is_drained_before_it_is_stopped(view):
 
 
 @given(VIEWS)
-def test_looking_again_at_once_means_something_was_reported(view):
+def test_looking_again_at_once_means_something_is_new(view):
     following = step(view, 10.0)
     if following.action is Action.NONE and following.until == 0.0:
-        assert following.state is not None
+        assert following.state is not None or following.cause != view.cause
+
+
+@given(VIEWS)
+def test_no_end_is_said_while_the_container_runs(view):
+    following = step(view, 10.0)
+    if following.state is not None and final(following.state):
+        assert view.container is None or not view.container.running
+
+
+@given(VIEWS)
+def test_what_was_stopped_on_purpose_did_not_fail(view):
+    following = step(view, 10.0)
+    on_purpose = view.desired > pb.TASK_STATE_RUNNING and view.stopping_since is not None
+    if on_purpose and not view.cause and following.state is not None and final(following.state):
+        assert following.state == pb.TASK_STATE_SHUTDOWN
+
+
+@given(VIEWS)
+def test_nobody_is_led_to_a_process_that_has_ended(view):
+    gone = view.container is not None and view.container.running and view.container.gone
+    if gone and view.announced and (view.opened or view.desired > pb.TASK_STATE_RUNNING):
+        assert step(view, 10.0).action in {Action.WITHDRAW, Action.NONE}
+
+
+def test_an_unhealthy_container_is_drained_and_stopped_before_it_has_failed():
+    sick = Seen("c", running=True, started=True, health="unhealthy")
+    view = TaskView(
+        desired=pb.TASK_STATE_RUNNING,
+        state=pb.TASK_STATE_RUNNING,
+        container=sick,
+        opened=True,
+        published=True,
+        announced=True,
+        has_health=True,
+    )
+    first = step(view, 0)
+    assert (first.action, first.state, first.cause) == (Action.NONE, None, UNHEALTHY)
+    view = replace(view, cause=first.cause)
+    assert step(view, 0).action is Action.DRAIN
+    view = replace(view, published=False)
+    assert step(view, 0).action is Action.STOP
+    view = replace(view, stopping_since=0.0)
+    assert step(view, 1).action is Action.NONE
+    assert step(view, view.grace_s).action is Action.KILL
+    view = replace(view, container=replace(sick, running=False, exit_code=137))
+    assert step(view, 11).action is Action.WITHDRAW
+    ended = step(replace(view, announced=False), 11)
+    assert (ended.state, ended.err) == (pb.TASK_STATE_FAILED, UNHEALTHY)
 
 
 def test_the_way_of_a_task():

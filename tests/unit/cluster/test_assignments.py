@@ -130,7 +130,7 @@ def test_networks_are_named_by_id_even_where_the_spec_has_a_name():
     assert view.endpoint_mode == "vip"
 
 
-def test_running_is_no_news_but_an_end_is():
+def test_running_is_no_news_but_a_beginning_and_an_end_are():
     task = pb.Task(id="t", node_id="n1")
 
     def state(value):
@@ -140,7 +140,9 @@ def test_running_is_no_news_but_an_end_is():
         )
 
     running = state(pb.TASK_STATE_RUNNING)
-    assert assignments.difference(state(pb.TASK_STATE_ASSIGNED), running) is None
+    assert assignments.difference(state(pb.TASK_STATE_ASSIGNED), running) is not None
+    assert assignments.difference(state(pb.TASK_STATE_STARTING), running) is None
+    assert assignments.difference(state(pb.TASK_STATE_ASSIGNED), state(pb.TASK_STATE_READY)) is None
     assert assignments.difference(running, state(pb.TASK_STATE_FAILED)) is not None
 
 
