@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from ipaddress import AddressValueError, IPv4Address
 from typing import Final, Protocol, TypeVar
 
 from meshnet.errors import WireError
@@ -67,11 +68,11 @@ class Objects:
 
     @cached_property
     def node_views(self) -> Mapping[str, pb.NodeView]:
-        """Nodes that may take part: known address, not down."""
+        """Nodes that may take part: an address that others can reach, not down."""
         return {
             node.id: _node(node)
             for node in self.nodes.values()
-            if node.status.addr and node.status.state != "down"
+            if is_host_address(node.status.addr) and node.status.state != "down"
         }
 
     @cached_property
@@ -104,7 +105,7 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
         attachment.network.id for task in live for attachment in task.networks_attachments
     } | {network.id for network in objects.networks.values() if network.spec.ingress}
     nodes = dict(objects.node_views)
-    if node_id in objects.nodes and objects.nodes[node_id].status.addr:
+    if node_id in objects.nodes and is_host_address(objects.nodes[node_id].status.addr):
         nodes[node_id] = _node(objects.nodes[node_id])
     containers = [task.spec.container_spec for task in live]
     secrets = {ref.secret_id for container in containers for ref in container.secrets}
@@ -129,6 +130,18 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
         heartbeat_period=min(heartbeat_ns(cluster), BEAT_NS),
         managers=objects.managers,
     )
+
+
+def is_host_address(said: str) -> bool:
+    """True for an IPv4 address that one host can have: a VTEP's, gossip's.
+
+    Whatever else a node says its address is stays out of what other nodes work from.
+    """
+    try:
+        address = IPv4Address(said)
+    except AddressValueError:
+        return False
+    return not (address.is_unspecified or address.is_multicast or address.is_reserved)
 
 
 def heartbeat_ns(cluster: pb.Cluster) -> int:

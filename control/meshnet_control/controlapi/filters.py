@@ -8,11 +8,11 @@ Source: moby api/types/filters/parse.go; swarmkit manager/controlapi/common.go.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 
 from meshnet.errors import ControlError
 from meshnet.patterns import Pattern
+from meshnet_control.convert.json_text import parse_json
 
 _LONGEST = 255
 """Characters of a name or an id that a pattern of a user's is tried on."""
@@ -32,9 +32,9 @@ def parse(raw: str | None, accepted: Iterable[str]) -> Filters:
     if not raw:
         return {}
     try:
-        said = json.loads(raw)
-    except ValueError:
-        raise ControlError(f"invalid filters: {raw!r} is not JSON") from None
+        said = parse_json(raw.encode(errors="surrogateescape"))
+    except ControlError as error:
+        raise ControlError(f"invalid filters: {error.message}") from None
     if said is None:
         return {}
     if not isinstance(said, dict):

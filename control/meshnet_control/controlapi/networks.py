@@ -15,6 +15,7 @@ from itertools import combinations
 from typing import Any
 
 from meshnet.errors import ControlError
+from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
     IPAMConfig,
     Network,
@@ -26,11 +27,17 @@ from meshnet_control.api.control_pb2 import (
 from meshnet_control.controlapi import filters, lookup, network_resource
 from meshnet_control.controlapi.access import Access, name_of
 from meshnet_control.controlapi.refusals import exists, invalid, precondition, unimplemented
+from meshnet_control.controlapi.specs.cluster_checks import for_networks
 from meshnet_control.controlapi.specs.names import check_dns_name
 
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
 _LONGEST_PREFIX = 30
-_PRUNE_FILTERS = ("label", "label!", "until")
+_MOST_SUBNETS = 64
+MTU_OPTION = "com.docker.network.driver.mtu"
+_MTU = Pattern("[0-9]{2,5}", longest=5)
+_SMALLEST_MTU, _LARGEST_MTU = 576, 65535
+"""RFC 791's smallest, and IPv4's largest packet."""
+PRUNE_FILTERS = ("label", "label!", "until")
 
 
 class Networks:
@@ -119,7 +126,7 @@ class Networks:
         Raises:
             ControlError: a filter that is not understood.
         """
-        wanted = filters.parse(raw_filters, _PRUNE_FILTERS)
+        wanted = filters.parse(raw_filters, PRUNE_FILTERS)
         if "until" in wanted:
             return []  # Docker compares with the creation time; keeping them is the safe side
         async with self._access.writing:
@@ -160,6 +167,23 @@ class Networks:
                 "IPv6 on overlay networks is not supported by this version of meshnet: "
                 "leave out --ipv6"
             )
+        if request.ipam.driver not in {"", "default"}:
+            raise unimplemented(
+                f"IPAM driver {request.ipam.driver} is not supported by this version of meshnet: "
+                "leave out --ipam-driver"
+            )
+        if request.config_only or request.config_from.network:
+            raise unimplemented(
+                "networks from a configuration are not supported by this version of meshnet: "
+                "leave out --config-only and --config-from"
+            )
+        mtu = request.options.get(MTU_OPTION)
+        if mtu is not None and not (_MTU.fits(mtu) and _SMALLEST_MTU <= int(mtu) <= _LARGEST_MTU):
+            raise invalid(
+                f"invalid {MTU_OPTION} {mtu!r}: must be {_SMALLEST_MTU} to {_LARGEST_MTU}"
+            )
+        if len(request.ipam.config) > _MOST_SUBNETS:
+            raise invalid(f"ipam configuration: at most {_MOST_SUBNETS} subnets")
         for config in request.ipam.config:
             _check_config(config)
         _check_apart(request.ipam.config)
@@ -192,6 +216,8 @@ def _check_config(config: IPAMConfig) -> None:
         ControlError: the first thing that is wrong (400).
     """
     subnet = _exact("subnet", config.subnet)
+    if subnet is not None and not for_networks(subnet):
+        raise invalid(f"ipam configuration: no host can have the addresses of subnet {subnet}")
     if subnet is not None and subnet.prefixlen > _LONGEST_PREFIX:
         raise invalid(f"ipam configuration: subnet {subnet} has no room for a gateway and a task")
     inside = _exact("ip-range", config.ip_range)
@@ -206,6 +232,8 @@ def _check_config(config: IPAMConfig) -> None:
             raise invalid(f"ipam configuration: invalid {what} {_on_a_line(said)}") from None
         if subnet is None or address not in subnet:
             raise invalid(f"ipam configuration: {what} {said} is not in the subnet")
+        if address in {subnet.network_address, subnet.broadcast_address}:
+            raise invalid(f"ipam configuration: {what} {said} names the subnet, not a host in it")
 
 
 def _exact(what: str, said: str) -> IPv4Network | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from meshnet.model.ids import Rng, base36
 from meshnet_control.api.control_pb2 import Cluster, ClusterSpec
 from meshnet_control.controlapi.access import Access, check_version
-from meshnet_control.controlapi.refusals import autolock, invalid, not_found, unimplemented
+from meshnet_control.controlapi.refusals import not_found
+from meshnet_control.controlapi.specs import cluster_checks
 
-_MIN_CERT_EXPIRY_NS = 3600 * 1_000_000_000
 _SECRET_BITS, _SECRET_DIGITS = 128, 25
 
 
@@ -43,7 +43,7 @@ class Swarm:
         async with self._access.writing:
             cluster = await self.inspect()
             check_version(cluster, version)
-            _check(cluster.spec, spec)
+            cluster_checks.check(cluster.spec, spec)
             new = Cluster()
             new.CopyFrom(cluster)
             new.spec.labels.clear()
@@ -66,25 +66,3 @@ def rotated(token: str, rng: Rng) -> str:
     """
     head, _, _ = token.rpartition("-")
     return f"{head}-{base36(rng.getrandbits(_SECRET_BITS), _SECRET_DIGITS)}"
-
-
-def _check(old: ClusterSpec, new: ClusterSpec) -> None:
-    expiry, heartbeat = new.ca_config.node_cert_expiry, new.dispatcher.heartbeat_period
-    if expiry and expiry < _MIN_CERT_EXPIRY_NS:
-        raise invalid("minimum certificate expiry time is 1h0m0s")
-    if heartbeat < 0:
-        raise invalid("heartbeat time period cannot be a negative duration")
-    if new.encryption_config.auto_lock_managers:
-        raise autolock()
-    asked, has = new.ca_config, old.ca_config
-    if asked.external_cas:
-        raise unimplemented(
-            "an external CA is not supported by this version of meshnet: leave out --external-ca, "
-            "the manager signs the nodes' certificates itself"
-        )
-    if asked.force_rotate != has.force_rotate or asked.signing_ca_cert or asked.signing_ca_key:
-        raise unimplemented(
-            "rotating the CA is not supported by this version of meshnet: for a new CA make a new "
-            "swarm ('docker swarm leave --force', then 'docker swarm init'); to keep strangers out "
-            "rotate the join tokens ('docker swarm join-token --rotate worker')"
-        )

@@ -160,6 +160,7 @@ def _list_field(item: FieldDescriptor, scalar: Scalar) -> _Field:
         if not isinstance(value, list):
             raise RefusedError(go_kind(value), f"[]{scalar.go_type}")
         zero = scalar.read(scalar.empty)
+        message.ClearField(attribute)  # a member said twice: the last one counts, as in Go
         getattr(message, attribute).extend(zero if v is None else scalar.read(v) for v in value)
 
     written = list if write is None else lambda values: [write(v) for v in values]
@@ -213,6 +214,7 @@ def _messages_field(item: FieldDescriptor, part_type: Descriptor) -> _Field:
     def read(message: Message, value: Any) -> None:  # noqa: ANN401 - any JSON value
         if not isinstance(value, list):
             raise RefusedError(go_kind(value), go_type)
+        message.ClearField(attribute)
         target = getattr(message, attribute)
         for entry in value:
             _fill(target.add(), {} if entry is None else entry)
@@ -253,8 +255,11 @@ def _refuse_unless_empty(value: Any) -> None:  # noqa: ANN401 - any JSON value
 
 
 def _says_nothing(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict):
-        return all(_says_nothing(v) for v in value.values())
-    if isinstance(value, list):
-        return all(_says_nothing(v) for v in value)
-    return not value
+    left = [value]  # not by recursion: a client chooses the depth
+    while left:
+        one = left.pop()
+        if isinstance(one, dict | list):
+            left.extend(one.values() if isinstance(one, dict) else one)
+        elif one:
+            return False
+    return True

@@ -28,6 +28,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_ONE_S = -62135596800
 _YEAR_10000_S = 253402300800
 _RFC3339 = Pattern(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", longest=64)
+_DIGITS = 40
+"""Of a number that is out of range, as far as a refusal repeats them."""
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: ("int32", -(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: ("int64", -(2**63), 2**63 - 1),
@@ -94,7 +96,8 @@ def _integer(go_type: str, low: int, high: int) -> Scalar:
         if type(value) is int and low <= value <= high:
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        raise RefusedError(f"number {value}" if number else go_kind(value), go_type)
+        said = str(value)[:_DIGITS] if number else ""
+        raise RefusedError(f"number {said}" if number else go_kind(value), go_type)
 
     return Scalar(None, read, go_type, 0)
 
@@ -122,7 +125,13 @@ def _read_string(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def utf8(value: str) -> str:
-    """As UTF-8 can carry it: half a surrogate pair becomes U+FFFD, as in Go's decoder."""
+    """As UTF-8 can carry it: half a surrogate pair becomes U+FFFD, as in Go's decoder.
+
+    Raises:
+        RefusedError: it has a NUL, at which the kernel and every C library end a text.
+    """
+    if "\0" in value:
+        raise RefusedError("{path} has a NUL byte, which no text may have")
     if value.isascii():
         return value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

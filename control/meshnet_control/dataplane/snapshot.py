@@ -47,7 +47,7 @@ def network_of(network: pb.Network) -> Network | None:
         gateway=IPv4Address(config.gateway) if config.gateway else subnet[1],
         ingress=network.spec.ingress,
         internal=network.spec.internal,
-        mtu=int(mtu) if mtu and mtu.isdigit() else None,
+        mtu=int(mtu) if mtu and mtu.isascii() and mtu.isdecimal() else None,
     )
 
 

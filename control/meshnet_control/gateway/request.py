@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
 from google.protobuf.message import Message
@@ -16,6 +16,7 @@ from meshnet.errors import ControlError
 from meshnet_control.controlapi.access import Access
 from meshnet_control.controlapi.api import ControlApi
 from meshnet_control.convert.engine_json import from_engine
+from meshnet_control.convert.json_text import parse_object
 from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.node_control import NodeControl
 from meshnet_control.store.store import Store
@@ -29,6 +30,7 @@ NOT_MANAGER: Final = (
     "Please run this command on a manager node or promote the current node to a manager."
 )
 
+_LARGEST_VERSION: Final = 2**64 - 1
 M = TypeVar("M", bound=Message)
 
 
@@ -84,53 +86,6 @@ async def read(request: web.Request, cls: type[M]) -> M:
     return from_engine(cls, parse_object(await request.read()))
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object of a body.
-
-    Raises:
-        ControlError: broken, or another JSON value (400).
-    """
-    value = parse_json(raw)
-    if isinstance(value, dict):
-        return value
-    kind = {list: "array", str: "string", bool: "bool", type(None): "null"}.get(
-        type(value), "number"
-    )
-    raise ControlError(f"the body must be a JSON object, not a value of type {kind}")
-
-
-def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """JSON of a body, which is UTF-8 (RFC 8259, 8.1) and at most some hundred levels deep.
-
-    Raises:
-        ControlError: broken, in the words of Go's decoder where it has them (400).
-    """
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        raise ControlError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-    try:
-        value = json.loads(text)
-        if "\\ud" in text.lower():  # half a surrogate pair is no text and would spoil the store
-            json.dumps(value, ensure_ascii=False).encode()
-        return value  # noqa: TRY300 - one try for both
-    except UnicodeEncodeError:
-        raise ControlError("the body has half a surrogate pair, which is no character") from None
-    except RecursionError:
-        raise ControlError("exceeded max depth") from None
-    except json.JSONDecodeError as error:
-        if not text.strip():
-            raise ControlError("EOF") from None
-        rest = text[error.pos :].strip()
-        if not rest:
-            raise ControlError("unexpected EOF") from None
-        raise ControlError(
-            f"invalid character '{rest[0]}' looking for beginning of value"
-        ) from None
-    except ValueError as error:  # a number of more digits than Python reads
-        raise ControlError(f"invalid number in the body: {error}") from None
-
-
 def version(request: web.Request, kind: str) -> int:
     """The ``version`` parameter of an update.
 
@@ -138,11 +93,12 @@ def version(request: web.Request, kind: str) -> int:
         ControlError: missing or no number (400).
     """
     raw = request.query.get("version", "")
-    if raw.isascii() and raw.isdigit():
+    number = raw.isascii() and raw.isdigit()
+    if number and len(raw) <= len(str(_LARGEST_VERSION)) and int(raw) <= _LARGEST_VERSION:
         return int(raw)
     raise ControlError(
         f"invalid {kind} version '{raw}': strconv.ParseUint: "
-        f"parsing {json.dumps(raw)}: invalid syntax"
+        f"parsing {json.dumps(raw)}: {'value out of range' if number else 'invalid syntax'}"
     )
 
 

@@ -14,6 +14,8 @@ from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Routes = list[tuple[str, str, Handler]]
+_LONGEST_MESSAGE = 2000
+"""Characters: a sentence with a value of a user's in it."""
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -29,7 +31,12 @@ def ok(value: Any, status: int = HTTPStatus.OK) -> web.Response:  # noqa: ANN401
 
 def error(status: int, message: str) -> web.Response:
     """The engine's error body: ``{"message": "..."}``."""
-    return ok({"message": message}, status)
+    return ok({"message": _on_a_line(message)}, status)
+
+
+def _on_a_line(message: str) -> str:
+    """A sentence with what a user said in it: no line ends or halves of characters in it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)[:_LONGEST_MESSAGE]
 
 
 def empty(status: int = HTTPStatus.OK) -> web.Response:
@@ -39,7 +46,7 @@ def empty(status: int = HTTPStatus.OK) -> web.Response:
 
 def raw_error(status: HTTPStatus, message: str) -> bytes:
     """A whole HTTP answer for a connection that no application serves."""
-    body = dumps({"message": message})
+    body = dumps({"message": _on_a_line(message)})
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"

@@ -26,6 +26,8 @@ LIMITS = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
+"""A NUL is refused: no text of the kernel or of C has one."""
 
 
 def said(value: Any, *, request: bool) -> Any:
@@ -65,7 +67,7 @@ def messages(descriptor: Any, depth: int = 4) -> st.SearchStrategy[Message]:
 def values(item: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
     if item.message_type is not None and item.message_type.GetOptions().map_entry:
         entry = item.message_type.fields_by_name["value"]
-        return st.dictionaries(st.text(max_size=3), single(entry, depth), max_size=2)
+        return st.dictionaries(TEXTS, single(entry, depth), max_size=2)
     one = single(item, depth)
     return st.lists(one, max_size=2) if item.is_repeated else one
 
@@ -83,7 +85,7 @@ def single(item: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
     if item.type == FieldDescriptor.TYPE_BYTES:
         return st.binary(max_size=8)
     return {
-        FieldDescriptor.CPPTYPE_STRING: st.text(max_size=5),
+        FieldDescriptor.CPPTYPE_STRING: TEXTS,
         FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
         FieldDescriptor.CPPTYPE_DOUBLE: st.floats(0, 1e300).map(abs),
     }[item.cpp_type]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
-from meshnet_control.gateway.request import parse_object
+from meshnet_control.convert.json_text import parse_object
 
 CONTAINER: dict[str, Any] = {"Image": "nginx"}
 NOT_OBJECTS = [

@@ -8,34 +8,31 @@ Source: swarmkit manager/controlapi/service.go (validate*), manager/constraint.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import Final
 
 from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
-    ContainerSpec,
     EndpointSpec,
-    HealthConfig,
     Placement,
     ResourceRequirements,
     RestartPolicy,
     ServiceSpec,
+    TaskSpec,
     UpdateConfig,
 )
 from meshnet_control.cluster.constraint import parse
 from meshnet_control.controlapi.refusals import invalid
+from meshnet_control.controlapi.specs import container_checks
 from meshnet_control.controlapi.specs.names import check_dns_name
 
 _MIN_NANO_CPUS: Final = 1_000_000
 _MIN_MEMORY_BYTES: Final = 4 * 1024 * 1024
-_MIN_HEALTH_NS: Final = 1_000_000
+_MAX_SWAPPINESS: Final = 100
 _MAX_PORT: Final = 65535
-_PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_IMAGE: Final = Pattern(
-    rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
-    r"(?::\w[\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._-]*:[0-9a-fA-F]{32,128})?",
-    longest=1024,
-)
+MOST_REPLICAS: Final = 10_000
+"""Tasks of one service; more than any overlay of usual size has addresses for."""
+_MOST_ALIASES: Final = 64
+_ALIAS: Final = Pattern(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?", longest=253)
 
 
 def check(spec: ServiceSpec) -> None:
@@ -50,7 +47,9 @@ def check(spec: ServiceSpec) -> None:
     if task.HasField("restart_policy"):
         _restart(task.restart_policy)
     _placement(task.placement)
-    _container(task.container_spec)
+    container_checks.check(task.container_spec)
+    _networks(task)
+    _mode(spec)
     for config, manual in ((spec.update_config, True), (spec.rollback_config, False)):
         _update(config, rollback_allowed=manual)
     _endpoint(spec.endpoint_spec)
@@ -67,6 +66,34 @@ def _resources(resources: ResourceRequirements) -> None:
             raise invalid(f"invalid cpu value {amount.nano_cpus / 1e9:g}: Must be at least 0.001")
         if amount.memory_bytes and amount.memory_bytes < _MIN_MEMORY_BYTES:
             raise invalid(f"invalid memory value {amount.memory_bytes}: Must be at least 4MiB")
+    swappiness = resources.memory_swappiness
+    if resources.HasField("memory_swappiness") and not -1 <= swappiness <= _MAX_SWAPPINESS:
+        raise invalid(
+            f"invalid value: {swappiness}, valid memory swappiness range is 0-{_MAX_SWAPPINESS}"
+        )
+    if resources.limits.pids < 0:
+        raise invalid(f"invalid pids limit {resources.limits.pids}: Must not be negative")
+    for resource in resources.reservations.generic_resources:
+        if resource.discrete_resource_spec.value < 0:
+            raise invalid("invalid generic resource: its value must not be negative")
+
+
+def _mode(spec: ServiceSpec) -> None:
+    replicas = spec.mode.replicated.replicas
+    if replicas > MOST_REPLICAS:
+        raise invalid(f"invalid replicas {replicas}: Must be at most {MOST_REPLICAS}")
+
+
+def _networks(task: TaskSpec) -> None:
+    for attachment in task.networks:
+        if len(attachment.aliases) > _MOST_ALIASES:
+            raise invalid(
+                f"a service can have at most {_MOST_ALIASES} aliases on a network, "
+                f"{attachment.target} was given {len(attachment.aliases)}"
+            )
+        for alias in attachment.aliases:
+            if not _ALIAS.fits(alias):
+                raise invalid(f"alias '{alias}' must be valid as a DNS name")
 
 
 def _restart(policy: RestartPolicy) -> None:
@@ -83,61 +110,6 @@ def _placement(placement: Placement) -> None:
             parse(constraint)
         except ValueError as error:
             raise invalid(str(error)) from None
-
-
-def _container(container: ContainerSpec) -> None:
-    if not container.image:
-        raise invalid("ContainerSpec: image reference must be provided")
-    if not _IMAGE.fits(container.image):
-        raise invalid(f'ContainerSpec: "{container.image}" is not a valid repository/tag')
-    targets: set[str] = set()
-    for mount in container.mounts:
-        if mount.target in targets:
-            raise invalid(f"ContainerSpec: duplicate mount point: {mount.target}")
-        targets.add(mount.target)
-    for server in container.dns_config.nameservers:
-        _address("DNS server", server)
-    if container.HasField("healthcheck"):
-        _health(container.healthcheck)
-    _references("secret", [(s.secret_id, s.secret_name, s.file.name) for s in container.secrets])
-    _references("config", [(c.config_id, c.config_name, c.file.name) for c in container.configs])
-
-
-def _address(what: str, address: str) -> None:
-    try:
-        ip_address(address)
-    except ValueError:
-        raise invalid(f'ContainerSpec: {what} "{address}" is not an IP address') from None
-
-
-def _health(health: HealthConfig) -> None:
-    for what, value in (
-        ("Interval", health.interval),
-        ("Timeout", health.timeout),
-        ("StartPeriod", health.start_period),
-        ("StartInterval", health.start_interval),
-    ):
-        if value < 0:
-            raise invalid(f"ContainerSpec: {what} in HealthConfig cannot be negative")
-        if 0 < value < _MIN_HEALTH_NS:
-            raise invalid(f"ContainerSpec: {what} in HealthConfig cannot be less than 1ms")
-    if health.retries < 0:
-        raise invalid("ContainerSpec: Retries in HealthConfig cannot be negative")
-
-
-def _references(kind: str, references: list[tuple[str, str, str]]) -> None:
-    by_target: dict[str, str] = {}
-    for identifier, name, target in references:
-        if not identifier or not name:
-            raise invalid(f"malformed {kind} reference")
-        if not target:
-            raise invalid(f"malformed file {kind} reference, no target file")
-        if target in by_target:
-            raise invalid(
-                f"{kind} references '{by_target[target]}' and '{name}' "
-                f"have a conflicting target: '{target}'"
-            )
-        by_target[target] = name
 
 
 def _update(config: UpdateConfig, *, rollback_allowed: bool) -> None:

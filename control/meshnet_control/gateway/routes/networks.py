@@ -16,11 +16,13 @@ from aiohttp import web
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest
 from meshnet_control.controlapi import filters, network_resource
+from meshnet_control.controlapi.networks import PRUNE_FILTERS
 from meshnet_control.controlapi.refusals import ambiguous, not_found
 from meshnet_control.convert.engine_json import from_engine
+from meshnet_control.convert.json_text import parse_object
 from meshnet_control.engine.client import GWBRIDGE, OURS
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.request import HandlerContext, flag, parse_object, reference
+from meshnet_control.gateway.request import HandlerContext, flag, reference
 from meshnet_control.gateway.routes.service_networks import engine_network
 
 
@@ -179,10 +181,8 @@ def _keeping(raw: str | None) -> str:
     The engine sees no container on it: it is meshnet that attaches the tasks. It keeps a network
     only when all of several ``label!`` match, so beside another one ours is of no use.
     """
-    wanted = parse_object((raw or "{}").encode())
-    kept = wanted.get("label!") or {}
-    both = kept | {OURS: True} if isinstance(kept, dict) else [*kept, OURS]
-    return json.dumps(wanted | {"label!": both})
+    wanted = {key: sorted(values) for key, values in filters.parse(raw, PRUNE_FILTERS).items()}
+    return json.dumps(wanted | {"label!": [*wanted.get("label!", ()), OURS]})
 
 
 def _swarm_scoped(body: Mapping[str, Any]) -> bool:
@@ -192,9 +192,15 @@ def _swarm_scoped(body: Mapping[str, Any]) -> bool:
 
 def _networks_of(body: Mapping[str, Any]) -> Iterable[str]:
     """PURE: names of the networks a new container would be attached to."""
-    mode = (body.get("HostConfig") or {}).get("NetworkMode")
-    named = ((body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}).keys()
-    return {str(n) for n in (mode, *named) if n}
+    mode = _part(body, "HostConfig").get("NetworkMode")
+    named = _part(_part(body, "NetworkingConfig"), "EndpointsConfig")
+    return {name for name in (mode, *named) if isinstance(name, str) and name}
+
+
+def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object in a body; what is none is the engine's to refuse."""
+    part = body.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _unattachable(network: Network) -> ControlError:

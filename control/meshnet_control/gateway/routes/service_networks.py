@@ -24,7 +24,7 @@ async def engine_network(context: HandlerContext, reference: str) -> Network | N
         ControlError: it means another network of the engine, which services cannot use (403).
     """
     found = engine_networks.network(reference)
-    if found is not None:
+    if found is not None or reference in {"", ".", ".."}:  # those name no object in a path
         return found
     try:
         local = await context.engine.json(f"/networks/{quote(reference, safe='')}")

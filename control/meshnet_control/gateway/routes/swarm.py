@@ -19,6 +19,7 @@ from meshnet_control.api.control_pb2 import (
     SwarmJoinRequest,
 )
 from meshnet_control.controlapi.refusals import autolock
+from meshnet_control.controlapi.specs import cluster_checks
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.request import (
@@ -70,18 +71,14 @@ class SwarmRoutes:
         """``POST /swarm/init`` answers the node's id as a JSON string."""
         asked = await read(request, SwarmInitRequest)
         self._refuse_unless_inactive()
-        if asked.auto_lock_managers or asked.spec.encryption_config.auto_lock_managers:
-            raise autolock()
-        _check_availability(asked.availability)
+        cluster_checks.check_init(asked)
         return responses.ok(await asyncio.shield(self._context.node.init(asked)))
 
     async def join(self, request: web.Request) -> web.StreamResponse:
         """``POST /swarm/join``."""
         asked = await read(request, SwarmJoinRequest)
         self._refuse_unless_inactive()
-        _check_availability(asked.availability)
-        if not asked.remote_addrs:
-            raise ControlError("at least 1 RemoteAddr is required to join")
+        cluster_checks.check_join(asked)
         await asyncio.shield(self._context.node.join(asked))
         return responses.empty(_DONE)
 
@@ -145,11 +142,6 @@ class SwarmRoutes:
     def _refuse_unless_inactive(self) -> None:
         if self._context.node.state != "inactive":
             raise ControlError(ALREADY_IN_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-def _check_availability(said: str) -> None:
-    if said.lower() not in {"", "active", "pause", "drain"}:
-        raise ControlError(f'invalid Availability: "{said}"')
 
 
 __all__ = ["ALREADY_IN_SWARM", "LAST_MANAGER", "NOT_IN_SWARM", "NO_SWARM", "SwarmRoutes"]

@@ -9,9 +9,10 @@ from aiohttp import web
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import SwarmInfo
 from meshnet_control.convert.engine_json import to_engine
+from meshnet_control.convert.json_text import parse_object
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.engine_http import capped
-from meshnet_control.gateway.request import HandlerContext, parse_object
+from meshnet_control.gateway.request import HandlerContext
 
 
 class System:
