@@ -21,7 +21,6 @@ from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
 
 from meshnet.errors import ControlError
-from meshnet.gossip.members import Member, State
 from meshnet.gwbridge.desired import desired as gwbridge_state
 from meshnet.model.ids import NodeId, TaskId
 from meshnet.model.snapshot import Gwbridge, Sandbox, Snapshot
@@ -299,14 +298,10 @@ def _realised(
     sandboxes: Mapping[TaskId, Sandbox],
 ) -> Snapshot:
     """The Snapshot of a node, and everything its reconcilers want for it."""
-    members = {
-        NodeId(n.id): Member(NodeId(n.id), (n.addr, 7946), 1, State.ALIVE, 0.0) for n in told.nodes
-    }
     built = snapshot.build(
         revision=1,
         self_id=NodeId(name),
         assignments=told,
-        members=members,
         records=records,
         sandboxes={task: box for task, box in sandboxes.items() if box.networks},
         gwbridge=BRIDGE,
