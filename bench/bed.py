@@ -21,8 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.rounds import BenchError
+from meshnet.kernel import netns
+from meshnet.kernel.iproute import iproute
 
-NETNS = Path("/run/netns")
+NETNS = netns.NETNS_DIR
 SPIN = Path(__file__).with_name("crr.py")
 
 
@@ -58,7 +60,7 @@ class Bed:
                 os.killpg(proc.pid, signal.SIGKILL)
             proc.wait()
         for name in reversed(self._made):
-            run("ip", "netns", "del", name, check=False)
+            netns.delete(NETNS / name)
 
     def name(self, short: str) -> str:
         return self.prefix + short
@@ -69,9 +71,10 @@ class Bed:
     def netns(self, short: str, *, forward: bool = False) -> str:
         """Make a namespace with its loopback up and return its full name."""
         name = self.name(short)
-        run("ip", "netns", "add", name)
         self._made.append(name)
-        run("ip", "-n", name, "link", "set", "lo", "up")
+        netns.create(NETNS / name)
+        with iproute(self.path(short)) as ip:
+            ip.link("set", index=1, state="up")
         self.sysctl(short, "net.ipv4.ip_local_port_range=1024 65535")
         with contextlib.suppress(BenchError):  # br_netfilter is not loaded: as good as off
             self.sysctl(short, "net.bridge.bridge-nf-call-iptables=0")
@@ -102,13 +105,13 @@ class Bed:
         self, one: str, at_one: str, other: str, at_other: str, *, mtu: int = 1500, mac: str = ""
     ) -> None:
         """A cable between two namespaces, both ends up; ``mac`` is the first end's."""
-        own = ["address", mac] if mac else []
-        run(
-            *("ip", "link", "add", at_one, "netns", self.name(one), *own, "mtu", str(mtu)),
-            *("type", "veth", "peer", "name", at_other, "netns", self.name(other), "mtu", str(mtu)),
-        )
-        self.ip(one, f"link set {at_one} up")
-        self.ip(other, f"link set {at_other} up")
+        own = {"address": mac} if mac else {}
+        peer = {"ifname": at_other, "mtu": mtu, "net_ns_fd": self.path(other)}
+        with iproute(self.path(one)) as ip:
+            ip.link("add", ifname=at_one, kind="veth", mtu=mtu, peer=peer, **own)
+        for short, link in ((one, at_one), (other, at_other)):
+            with iproute(self.path(short)) as ip:
+                ip.link("set", index=ip.link_lookup(ifname=link)[0], state="up")
 
     def inside(self, short: str, *argv: str, timeout: float = 120) -> str:
         return run("ip", "netns", "exec", self.name(short), *argv, timeout=timeout)

@@ -9,8 +9,10 @@ import subprocess
 import threading
 
 import pytest
+from overlay_bed import make_netns
 
 from meshnet.kernel import netns
+from meshnet.kernel.iproute import iproute
 
 
 def run(command: str) -> str:
@@ -30,10 +32,9 @@ class Bed:
     def namespace(self, label):
         """Make one; its name."""
         name = f"{self._prefix}-{label}"
-        run(f"ip netns add {name}")
         self._names.append(name)
+        make_netns(name)
         self.sysctl(name, "net.bridge.bridge-nf-call-iptables=0", needed=False)
-        run(f"ip -n {name} link set lo up")
         return name
 
     def run(self, command):
@@ -49,18 +50,21 @@ class Bed:
 
     def veth(self, first, interface, second, peer, *, mac="", mtu=1500):
         """A pair, both ends up."""
-        address = f"address {mac}" if mac else ""
-        run(
-            f"ip link add {interface} netns {first} {address} mtu {mtu}"
-            f" type veth peer name {peer} netns {second}\n"
-            f"ip -n {second} link set {peer} mtu {mtu} up\nip -n {first} link set {interface} up"
-        )
+        there = {"ifname": peer, "mtu": mtu, "net_ns_fd": self.path(second)}
+        own = {"address": mac} if mac else {}
+        with iproute(self.path(first)) as ip:
+            ip.link("add", ifname=interface, kind="veth", mtu=mtu, peer=there, **own)
+        for name, end in ((second, peer), (first, interface)):
+            self._up(name, end)
 
     def bridge(self, name, interface="br0"):
-        run(
-            f"ip -n {name} link add {interface} type bridge mcast_snooping 0\n"
-            f"ip -n {name} link set {interface} up"
-        )
+        with iproute(self.path(name)) as ip:
+            ip.link("add", ifname=interface, kind="bridge", br_mcast_snooping=0)
+        self._up(name, interface)
+
+    def _up(self, name, link):
+        with iproute(self.path(name)) as ip:
+            ip.link("set", index=ip.link_lookup(ifname=link)[0], state="up")
 
     def server(self, name, port, says, *, address=""):
         """Answer there, TCP and UDP, with ``<says> <address of who asks>``."""
@@ -91,7 +95,7 @@ class Bed:
         for server in self._servers:
             server.close()
         for name in self._names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+            netns.delete(netns.NETNS_DIR / name)
 
 
 class Server:

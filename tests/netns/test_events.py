@@ -27,8 +27,9 @@ def path():
     netns.delete(where)
 
 
-def ip(path, words):
-    subprocess.run(["ip", "-n", path.name, *words.split()], check=True)
+def up(path):
+    """Its loopback comes up, by somebody else: pyroute2 has an event loop of its own."""
+    subprocess.run(["ip", "-n", path.name, "link", "set", "lo", "up"], check=True)
 
 
 def sysctl(path, setting):
@@ -46,7 +47,7 @@ async def test_a_change_in_the_namespace_is_told(path):
     watchers = Watchers(heard.append)
     try:
         watchers.watch([str(path)])
-        ip(path, "link set lo up")
+        up(path)
         await until(lambda: heard)
     finally:
         watchers.close()
@@ -78,7 +79,7 @@ async def test_a_path_that_leads_elsewhere_is_told_and_followed(path):
         netns.create(path)
         watchers.look()
         heard.clear()
-        ip(path, "link set lo up")
+        up(path)
         await until(lambda: heard)
     finally:
         watchers.close()

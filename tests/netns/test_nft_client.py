@@ -33,7 +33,7 @@ class Namespace:
     def __init__(self):
         self.name = f"nftclient-{uuid.uuid4().hex[:8]}"
         self.path = f"/run/netns/{self.name}"
-        run("ip", "netns", "add", self.name)
+        netns.create(Path(self.path))
 
     def nft(self, *words):
         return run("ip", "netns", "exec", self.name, "nft", *words)
@@ -42,7 +42,7 @@ class Namespace:
         return run("ip", "-n", self.name, *words)
 
     def remove(self):
-        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+        netns.delete(Path(self.path))
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_a_path_that_is_used_again_is_another_namespace(player, spaces):
     player.tables = {sandbox.path: (table(SERVICES),)}
     player.round()
     sandbox.remove()
-    run("ip", "netns", "add", sandbox.name)
+    netns.create(Path(sandbox.path))
     assert player.round()
     assert "svc-10.0.1.2" in sandbox.nft("list", "ruleset")
     settled(player)

@@ -57,16 +57,16 @@ class Tap:
     def send(self, packet):
         self._socket.send(packet)
 
+    def until(self, matches):
+        """All packets up to the first that matches, sent or received."""
+        heard = sniff(opened_socket=self._socket, stop_filter=matches, timeout=WAIT_S)
+        assert heard, "no packet at all"
+        assert matches(heard[-1]), "no such packet"
+        return heard
+
     def first(self, matches):
-        """The first packet that matches, sent or received."""
-        heard = sniff(
-            opened_socket=self._socket,
-            lfilter=matches,
-            count=1,
-            timeout=WAIT_S,
-        )
-        assert heard, "no such packet"
-        return heard[0]
+        """The first packet that matches."""
+        return self.until(matches)[-1]
 
 
 class Wire:
@@ -153,25 +153,13 @@ def test_flows_between_the_same_hosts_differ_in_the_outer_port(wire):
     assert len(ports) > 8
 
 
-def until(tap, load):
-    """All packets up to the one that carries ``load``."""
-    seen = []
-
-    def last(packet):
-        seen.append(packet)
-        return Raw in packet and packet[Raw].load == load
-
-    tap.first(last)
-    return seen
-
-
 def test_arp_for_a_container_elsewhere_is_answered_at_home(wire):
     with closing(Tap(wire.bed.container("11"), "eth1")) as eth1:
         wire.socket("11").sendto(b"first", (THERE, PORT))
         answer = eth1.first(lambda packet: ARP in packet and packet[ARP].op == 2)
     assert (answer[ARP].psrc, answer[ARP].hwsrc) == (THERE, mac_of(THERE))
     assert (answer[ARP].pdst, answer[ARP].hwdst) == (HERE, mac_of(HERE))
-    seen = until(wire.underlay, b"first")
+    seen = wire.underlay.until(lambda p: Raw in p and p[Raw].load == b"first")
     assert not [packet for packet in seen if VXLAN in packet and ARP in packet[VXLAN]]
 
 
@@ -191,7 +179,7 @@ def test_what_is_for_everybody_or_nobody_stays_at_home(wire, mac, address):
     eth1.send(frame / UDP(sport=PORT, dport=PORT) / Raw(b"stray"))
     eth1.send(Ether(src=mac_of(HERE), dst="ff:ff:ff:ff:ff:ff") / question)
     wire.socket("11").sendto(b"last", (THERE, PORT))
-    seen = until(wire.underlay, b"last")
+    seen = wire.underlay.until(lambda p: Raw in p and p[Raw].load == b"last")
     inner = [packet[VXLAN][Ether] for packet in seen if VXLAN in packet]
     assert [(frame.dst, frame[Raw].load) for frame in inner] == [(mac_of(THERE), b"last")]
 

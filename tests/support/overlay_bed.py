@@ -14,7 +14,6 @@ from meshnet.kernel import netns
 from meshnet.kernel.iproute import iproute
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
-from meshnet.reconcile import Operations
 
 NET = NetworkId("netaaaaaaaaaaaaaaaaaaaaaa")
 INGRESS = NetworkId("netiiiiiiiiiiiiiiiiiiiiii")
@@ -138,7 +137,7 @@ def snapshot(bed: OverlayBed, self_number: int, tasks: dict[int, int], **more: o
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def settle(operations: Operations[Any, Any, Any], wanted: Snapshot) -> int:
+def settle(operations: Any, wanted: Snapshot) -> int:
     """Plan and apply; then nothing is left to do. The number of changes."""
     desired = operations.desired(wanted)
     changes = operations.plan(desired, operations.observe(desired), prune=wanted.complete)
