@@ -224,6 +224,28 @@ def test_a_restart_leaves_the_kernel_as_it_is_until_it_knows_as_much_as_before()
     cluster(2, scene)
 
 
+def test_a_daemon_speaks_for_its_node_when_it_has_found_all_its_tasks():
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        a.task("a")
+        b.task("a")
+        b.task("b")
+        await turn()
+        before = a.leads_to("a")
+        assert len(before) == 3
+        await b.end()
+        b.start(adopted=False)
+        b.task("a")
+        await turn()
+        assert a.leads_to("a") == before, "the second is not found yet"
+        b.plane.adopted()
+        await turn()
+        assert len(a.leads_to("a")) == 2
+
+    cluster(2, scene)
+
+
 # ---- a silent daemon is not a dead host ----
 
 
