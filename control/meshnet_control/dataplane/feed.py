@@ -37,7 +37,6 @@ from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.dataplane import concerns, known_records, liveness, snapshot
-from meshnet_control.dataplane.known_records import APPLIED_KEY, EPOCH_KEY
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ class DataPlane:
         self._netns_dir = netns_dir
         self._gossip: Gossip | None = None
         self._assignments: pb.Assignments | None = None
-        self._known: known_records.Records = {}
+        self._known: gossip_records.Records = {}
         self._sandboxes: dict[TaskId, Sandbox] = {}
         self._endpoints: dict[TaskId, Endpoint] = {}
         self._gwbridge: Gwbridge | None = None
@@ -273,7 +272,7 @@ class DataPlane:
             revision=self.snapshot.revision,
             self_id=self._self_id,
             assignments=self._assignments,
-            gone=self._gone() & others,
+            gone=(self._gone() | liveness.cut(self._self_id, members, self._known)) & others,
             records=self._known,
             sandboxes=self._sandboxes,
             gwbridge=self._gwbridge,
@@ -338,11 +337,11 @@ class DataPlane:
         said = {peer: epoch for peer, epoch in all_said if peer in self.snapshot.nodes}
         if said != self._acknowledged:
             self._acknowledged = said
-            self._gossip.set_record(APPLIED_KEY, msgpack.packb(said))
+            self._gossip.set_record(gossip_records.APPLIED_KEY, msgpack.packb(said))
 
     def _tell_epoch(self) -> None:
         if self._gossip is not None:
-            self._gossip.set_record(EPOCH_KEY, msgpack.packb(self._epoch))
+            self._gossip.set_record(gossip_records.EPOCH_KEY, msgpack.packb(self._epoch))
 
     def _hostname(self, node: NodeId) -> str:
         known = self.snapshot.nodes.get(node)

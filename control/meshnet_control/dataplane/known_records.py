@@ -1,26 +1,17 @@
 """What each node last said of itself, kept for as long as the managers know the node. Pure.
 
 Gossip hides what a member said when it takes the member for dead, and a member whose process starts
-anew says nothing of its tasks until it has found them again. Its containers run on meanwhile, and
+anew says nothing of its tasks until it has found them again: until then it says no epoch. Its containers run on meanwhile, and
 the way to them must stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeAlias
-
-import msgpack
 
 from meshnet.model.ids import NodeId
-
-EPOCH_KEY: Final = "epoch"
-"""Gossip record: how often this node's endpoints changed; not there until it knows them all."""
-APPLIED_KEY: Final = "applied"
-"""Gossip record: epoch of each node's endpoints that our kernel holds."""
-
-Records: TypeAlias = Mapping[tuple[NodeId, str], bytes]
-"""(owner, key) -> value."""
+from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.gossip_records import APPLIED_KEY, EPOCH_KEY, Records
 
 
 def remembered(before: Records, told: Records, nodes: Iterable[NodeId]) -> Records:
@@ -43,24 +34,13 @@ def remembered(before: Records, told: Records, nodes: Iterable[NodeId]) -> Recor
 
 def epochs(records: Records) -> dict[NodeId, int]:
     """Each node's epoch; a node that does not know its endpoints (yet) has none."""
-    return {owner: _number(v) for (owner, key), v in records.items() if key == EPOCH_KEY}
+    return {
+        owner: gossip_records.decode_epoch(value) or 0
+        for (owner, key), value in records.items()
+        if key == EPOCH_KEY
+    }
 
 
 def applied(records: Records, node: NodeId) -> Mapping[NodeId, int]:
-    """The epochs that ``node`` has in its kernel, as it says."""
-    value = records.get((node, APPLIED_KEY), b"")
-    try:
-        said = msgpack.unpackb(value)
-    except (ValueError, msgpack.UnpackException):
-        return {}
-    if not isinstance(said, dict):
-        return {}
-    return {NodeId(k): v for k, v in said.items() if isinstance(k, str) and isinstance(v, int)}
-
-
-def _number(value: bytes) -> int:
-    try:
-        number = msgpack.unpackb(value)
-    except (ValueError, msgpack.UnpackException):
-        return 0
-    return number if isinstance(number, int) else 0
+    """The epochs that ``node`` chooses from, as it says."""
+    return gossip_records.decode_applied(records.get((node, APPLIED_KEY), b"")) or {}

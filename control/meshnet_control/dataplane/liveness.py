@@ -6,10 +6,13 @@ kernel of a host answers for as long as it is there (``meshnet.kernel.host_probe
 | gossip says      | the host         | chosen | may still send to us |
 |------------------|------------------|--------|----------------------|
 | alive, suspect   |                  | yes    | yes                  |
-| dead, not known  | answers          | yes    | yes                  |
-| dead, not known  | not asked yet    | yes    | yes                  |
-| dead, not known  | is silent        | no     | no                   |
+| alive, way cut   |                  | no     | yes                  |
+| anything else    | answers          | yes    | yes                  |
+| anything else    | not asked yet    | yes    | yes                  |
+| anything else    | is silent        | no     | no                   |
 | left             |                  | no     | no                   |
+
+"Anything else" is a daemon that restarts, that is dead, or that nobody heard of yet.
 
 See docs/decisions/0018-a-silent-daemon-is-not-a-dead-host.md.
 """
@@ -21,6 +24,7 @@ from typing import Final
 
 from meshnet.gossip.members import Member, State
 from meshnet.model.ids import NodeId
+from meshnet_control.cluster import gossip_records
 
 PATIENCE_S: Final = 30.0
 """Longest wait of a daemon that starts for what the others know, seconds.
@@ -44,8 +48,26 @@ def is_gone(member: Member | None, *, answering: bool | None) -> bool:
     """
     if member is not None and member.state is State.LEFT:
         return True
-    heard = member is not None and member.counted
+    heard = member is not None and member.present
     return not heard and answering is False
+
+
+def cut(
+    self_id: NodeId, members: Mapping[NodeId, Member], records: gossip_records.Records
+) -> frozenset[NodeId]:
+    """Nodes that live although no packet passes between them and us, one way or both.
+
+    Args:
+        self_id: this node.
+        members: gossip's word.
+        records: what nodes say; among it, whom each of them does not reach.
+    """
+    unreached = gossip_records.unreached(records)
+    return frozenset(
+        node
+        for node, member in members.items()
+        if member.present and (not member.direct or self_id in unreached.get(node, ()))
+    )
 
 
 def all_spoke(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 from virtual_time import Inline, VirtualLoop
 
 from meshnet.errors import KernelError
+from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.members import State
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox
@@ -279,6 +282,56 @@ def test_what_runs_beside_a_dead_daemon_is_chosen_while_its_host_answers():
         await turn()
         assert len(a.leads_to("a")) == 1, "they were gone"
         assert a.plane.snapshot.remote_macs(NET) == {}
+
+    cluster(2, scene)
+
+
+def test_what_is_beyond_a_cut_is_reachable_and_not_chosen_from_here():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        task = a.task("a")
+        b.task("a")
+        await turn()
+        rows = a.plane.snapshot.remote_macs(NET)
+        room.members[node(1)] = replace(room.members[node(1)], direct=False)
+        room.tell()
+        await turn()
+        assert len(a.leads_to("a")) == 1
+        assert a.plane.snapshot.remote_macs(NET) == rows
+        b.kernel.unreadable = KernelError("dump", "host", 16)
+        draining = drain(a, task)
+        await asyncio.sleep(1)
+        assert not draining.done(), "it may send, and says so through others"
+        b.kernel.unreadable = None
+        await draining
+        room.members[node(1)] = replace(room.members[node(1)], direct=True)
+        b.gossip.set_record(UNREACHED_KEY, msgpack.packb([node(0)]))
+        a.task("a")
+        await turn()
+        assert len(a.leads_to("a")) == 1, "it does not reach us"
+        b.gossip.set_record(UNREACHED_KEY, None)
+        await turn()
+        assert len(a.leads_to("a")) == 2
+
+    cluster(2, scene)
+
+
+def test_a_daemon_that_restarts_costs_its_host_nothing_unless_the_host_goes():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        a.task("a")
+        b.task("a")
+        await turn()
+        await b.end()
+        room.judge(node(1), State.RESTARTING)
+        await turn()
+        assert len(a.leads_to("a")) == 2
+        assert a.probe.asked == {node(1)}
+        a.probe.answer(node(1), answering=False)
+        await turn()
+        assert len(a.leads_to("a")) == 1
 
     cluster(2, scene)
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from meshnet.gossip.members import Member, State
 from meshnet.model.ids import NodeId
+from meshnet_control.cluster.gossip_records import APPLIED_KEY, EPOCH_KEY
 from meshnet_control.dataplane import known_records, liveness
-from meshnet_control.dataplane.known_records import APPLIED_KEY, EPOCH_KEY
 
 NODES = [NodeId(f"n{i}") for i in range(4)]
 MEMBERS = st.dictionaries(
@@ -26,7 +26,7 @@ def test_only_who_left_or_whose_host_is_silent_is_gone(members, answering):
         gone = liveness.is_gone(member, answering=answering.get(node))
         if member is not None and member.state is State.LEFT:
             assert gone
-        elif member is not None and member.counted:
+        elif member is not None and member.present:
             assert not gone, "gossip's word that it lives is enough"
         else:
             assert gone is (answering.get(node) is False)
