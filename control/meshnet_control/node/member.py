@@ -316,7 +316,9 @@ class ClusterMember:
         doubtful.pop(NodeId(self.identity.node_id), None)
         self._probe.watch(doubtful)
         answering = self._probe.answering
-        missed = {node for node, said in state.items() if said in {State.DEAD, State.LEFT}}
+        # A host that is switched off in order says that its daemon restarts, too.
+        silent = {State.DEAD, State.LEFT, State.RESTARTING}
+        missed = {node for node, said in state.items() if said in silent}
         self._server.hosts(
             Hosts(
                 gone={node for node in missed if answering.get(node) is False},
