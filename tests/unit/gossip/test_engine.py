@@ -386,6 +386,23 @@ def test_a_relayed_ack_keeps_the_target_alive_and_four_make_the_way_cut():
     assert lone.engine.members()[A].direct
 
 
+def test_a_way_that_something_came_over_is_not_cut():
+    """Loss makes probes fail now and then; a datagram from the member starts the count anew."""
+    lone = Lone(A, B)
+    helped = rounds = 0
+    while rounds < 5:
+        for to, message in lone.wait(0.05):
+            if isinstance(message, Ping) and message.target == B:
+                lone.hear(Ack(message.sequence), by=AT[B])
+            elif isinstance(message, Ping) and helped == CONFIG.direct_misses - 1:
+                lone.hear(Nack(0), by=AT[A])
+                helped, rounds = 0, rounds + 1
+            elif isinstance(message, PingReq):
+                lone.hear(RelayedAck(message.sequence), by=to)
+                helped += 1
+    assert lone.engine.members()[A].direct
+
+
 def test_a_relay_passes_the_ack_on_or_says_that_there_is_none():
     lone = Lone(A, B)
     lone.hear(PingReq(7, B, AT[B]))
