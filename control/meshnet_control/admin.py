@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -98,9 +99,12 @@ class AdminServer:
     async def start(self) -> None:
         """Serve."""
         await asyncio.to_thread(self._path.unlink, missing_ok=True)
-        self._server.add_insecure_port(f"unix://{self._path}")
+        before = os.umask(0o177)  # root's alone from its first moment on
+        try:
+            self._server.add_insecure_port(f"unix://{self._path}")
+        finally:
+            os.umask(before)
         await self._server.start()
-        self._path.chmod(0o600)
 
     async def stop(self) -> None:
         """Stop, and remove the socket."""

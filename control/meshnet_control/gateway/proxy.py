@@ -8,6 +8,10 @@ A request's head is read, marked ``Connection: close`` and sent on with all that
 chunks, 101 upgrades (attach, exec, BuildKit's h2c) and endless streams are never looked into. Each
 direction is half-closed by itself: a client that has no more stdin still gets its output.
 
+Bounds, each counted when it acts (``meshnet.drops``): connections at once, the length of a head
+and the time it may take to arrive, the time a client may leave an answer of ours unread. The
+engine's answers wait for their client as long as it likes, 512 KiB of them kept here.
+
 Be aware: a connection carries one request; clients see ``Connection: close`` and dial again. After
 an upgrade that the engine refused, the connection stays the engine's until it ends.
 """
@@ -20,19 +24,35 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from meshnet import drops
 from meshnet.errors import WireError
 from meshnet_control.engine.errors import unanswered
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.http_head import END, LIMIT_BYTES, Head, one_shot, parse
+from meshnet_control.gateway.http_head import END, LIMIT_BYTES, one_shot, parse
 from meshnet_control.gateway.routing import is_ours
 
 _log = logging.getLogger(__name__)
+_MODE = 0o660
 _CHUNK_BYTES = 256 * 1024
 _LINGER_S = 2.0
 """How long a client may go on sending after its answer has ended, before we hang up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What clients may take of this process, seconds and numbers."""
+
+    connections: int = 512
+    """At once; each takes up to three descriptors and 1 MiB."""
+    head_s: float = 30.0
+    """For a request's head to arrive."""
+    unread_s: float = 1800.0
+    """An answer of ours may lie there unread, as one does that goes to a pager."""
+
 
 Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -44,11 +64,13 @@ class Proxy:
     Args:
         ours: makes one protocol of our aiohttp application per connection.
         engine: path of the local engine's socket.
+        bounds: what clients may take.
     """
 
-    def __init__(self, ours: ProtocolFactory, engine: Path) -> None:
+    def __init__(self, ours: ProtocolFactory, engine: Path, bounds: Bounds | None = None) -> None:
         self._ours = ours
         self._engine = engine
+        self._bounds = bounds or Bounds()
         self._connections: set[asyncio.Task[None]] = set()
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,7 +80,15 @@ class Proxy:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
         try:
+            if len(self._connections) > self._bounds.connections:
+                drops.count("gateway: more connections than served at once")
+                why = f"more than {self._bounds.connections} connections at once: close some"
+                writer.write(responses.raw_error(HTTPStatus.SERVICE_UNAVAILABLE, why))
+                return
             await self._serve((reader, writer))
+        except UnreadError:
+            drops.count("gateway: client does not read")
+            writer.transport.abort()  # what it left unread would keep us waiting
         except OSError as error:
             _log.debug("gateway connection ended: %s", error)
         except asyncio.CancelledError:
@@ -75,27 +105,34 @@ class Proxy:
     async def _serve(self, client: Pipe) -> None:
         reader, writer = client
         try:
-            raw = await reader.readuntil(END)
+            async with asyncio.timeout(self._bounds.head_s):
+                raw = await reader.readuntil(END)
             head = parse(raw)
         except asyncio.IncompleteReadError:
             return
-        except (asyncio.LimitOverrunError, WireError) as error:
-            writer.write(responses.raw_error(HTTPStatus.BAD_REQUEST, f"malformed request: {error}"))
+        except TimeoutError:
+            drops.count("gateway: request head took too long")
             return
+        except (asyncio.LimitOverrunError, WireError) as error:
+            drops.count("gateway: malformed request head")
+            writer.write(responses.raw_error(HTTPStatus.BAD_REQUEST, f"malformed request: {error}"))
+            await _linger(client)
+            return
+        ours = is_ours(head)
         try:
-            server = await self._dial(head)
+            server = await self._dial(ours=ours)
         except OSError as error:
             why = unanswered(f"unix://{self._engine}", error)
             writer.write(responses.raw_error(HTTPStatus.SERVICE_UNAVAILABLE, str(why)))
             return
         try:
-            server[1].write(raw if head.upgrade else one_shot(raw))
-            await splice(client, server)
+            server[1].write(raw if head.upgrade and not ours else one_shot(raw))
+            await splice(client, server, self._bounds.unread_s if ours else None)
         finally:
             await _hang_up(server[1])
 
-    async def _dial(self, head: Head) -> Pipe:
-        if not is_ours(head):
+    async def _dial(self, *, ours: bool) -> Pipe:
+        if not ours:
             return await asyncio.open_unix_connection(str(self._engine))
         here, there = socket.socketpair()
         loop = asyncio.get_running_loop()
@@ -103,15 +140,27 @@ class Proxy:
         return await asyncio.open_unix_connection(sock=here)
 
 
-async def splice(client: Pipe, server: Pipe) -> None:
+class UnreadError(Exception):
+    """A client has left an answer unread for too long."""
+
+
+async def splice(client: Pipe, server: Pipe, unread_s: float | None) -> None:
     """Copy both ways until the server's side has ended; each end of stream is passed on.
+
+    Args:
+        client: its stream.
+        server: the other one.
+        unread_s: how long the client may leave an answer unread; None: for ever.
 
     A client that keeps sending after that (an upload the server refused) is drained a moment, so
     that it gets to read the answer instead of a reset.
+
+    Raises:
+        UnreadError: the client did not read.
     """
     upload = asyncio.create_task(_copy(client[0], server[1]))
     try:
-        await _copy(server[0], client[1])
+        await _copy(server[0], client[1], unread_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):
                 await _drain(upload, client[0])
@@ -120,22 +169,41 @@ async def splice(client: Pipe, server: Pipe) -> None:
         await asyncio.gather(upload, return_exceptions=True)
 
 
+async def _linger(client: Pipe) -> None:
+    """Let a client that still sends read why it was refused, instead of a reset."""
+    client[1].write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while await client[0].read(_CHUNK_BYTES):
+                pass
+
+
 async def _drain(upload: asyncio.Task[None], reader: asyncio.StreamReader) -> None:
     await asyncio.wait({upload})
     while not reader.at_eof() and await reader.read(_CHUNK_BYTES):
         pass
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unread_s: float | None = None
+) -> None:
     """Copy until the end of ``reader``, then half-close ``writer``; a dead writer ends it too."""
     try:
         while data := await reader.read(_CHUNK_BYTES):
             writer.write(data)
-            await writer.drain()
+            await _taken(writer, unread_s)
         if writer.can_write_eof():
             writer.write_eof()
     except OSError as error:
         _log.debug("gateway stream cut: %s", error)
+
+
+async def _taken(writer: asyncio.StreamWriter, unread_s: float | None) -> None:
+    try:
+        async with asyncio.timeout(unread_s):
+            await writer.drain()
+    except TimeoutError:
+        raise UnreadError from None
 
 
 async def _hang_up(writer: asyncio.StreamWriter) -> None:
@@ -153,12 +221,31 @@ async def listen(front: Proxy, path: Path, *, group: int | None) -> asyncio.Serv
         OSError: another process serves it, or the directory cannot be written.
     """
     _remove_stale(path)
-    server = await asyncio.start_unix_server(
-        front.connected, path=str(path), limit=LIMIT_BYTES, backlog=128, start_serving=False
+    bound = bind(path, group)
+    return await asyncio.start_unix_server(
+        front.connected, sock=bound, limit=LIMIT_BYTES, backlog=128
     )
-    _restrict(path, group)
-    await server.start_serving()
-    return server
+
+
+def bind(path: Path, group: int | None) -> socket.socket:
+    """A socket that nobody can connect to yet, its file as ``listen`` promises.
+
+    The file takes its mode from the socket (unix(7)), so there is no moment at which it has a wider
+    one, whatever the umask.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        os.fchmod(made.fileno(), _MODE)
+        made.bind(str(path))
+        os.chown(path, -1, group if group is not None else -1)
+        path.chmod(_MODE)  # the umask may have taken from it
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _remove_stale(path: Path) -> None:
@@ -170,8 +257,3 @@ def _remove_stale(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
     raise OSError(f"{path}: another process serves this socket")
-
-
-def _restrict(path: Path, group: int | None) -> None:
-    os.chown(path, -1, group if group is not None else -1)
-    path.chmod(0o660)

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 from google.protobuf.message import Message
 
+from meshnet import drops
 from meshnet.errors import ControlError
 from meshnet_control.controlapi.access import Access
 from meshnet_control.controlapi.api import ControlApi
@@ -30,6 +31,10 @@ NOT_MANAGER: Final = (
     "Please run this command on a manager node or promote the current node to a manager."
 )
 
+SPEC_BYTES: Final = 1024 * 1024
+"""Of a specification; a task carries it to its node, and gossip none of it."""
+FILE_BYTES: Final = 2 * 1024 * 1024
+"""Of a secret or config: 1000 KiB in base64, and its labels."""
 _LARGEST_VERSION: Final = 2**64 - 1
 M = TypeVar("M", bound=Message)
 
@@ -77,13 +82,31 @@ class HandlerContext:
         return api
 
 
-async def read(request: web.Request, cls: type[M]) -> M:
+async def read(request: web.Request, cls: type[M], most: int = SPEC_BYTES) -> M:
     """The request's JSON body as a message.
+
+    Args:
+        request: a POST.
+        cls: of control.proto.
+        most: bytes that such a body may have.
 
     Raises:
         ControlError: not JSON, or it carries a value we do not know (400).
     """
-    return from_engine(cls, parse_object(await request.read()))
+    return from_engine(cls, parse_object(await body(request, most)))
+
+
+async def body(request: web.Request, most: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        ControlError: longer than that (400).
+    """
+    raw = b"" if (request.content_length or 0) > most else await request.read()
+    if (request.content_length or 0) > most or len(raw) > most:
+        drops.count("gateway: request body too large")
+        raise ControlError("http: request body too large")
+    return raw
 
 
 def version(request: web.Request, kind: str) -> int:

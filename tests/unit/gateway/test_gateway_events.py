@@ -6,10 +6,11 @@ import asyncio
 import json
 
 import pytest
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, make_mocked_request
 
+from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.gateway.routes import swarm_events
+from meshnet_control.gateway.routes import events, swarm_events
 from meshnet_control.store.store import Change
 
 STARTED = {"Type": "container", "Action": "start"}
@@ -92,3 +93,27 @@ async def test_nothing_piles_up_behind_a_client_that_does_not_read(outsider, eng
         got = await answer.content.read()
     assert got.count(b"\n") == lines + 1
     assert engine_said.is_set()
+
+
+async def test_a_client_is_dropped_for_which_an_event_of_the_cluster_waits_too_long(monkeypatch):
+    async def source():
+        for line in (b"first", b"second", b"third"):
+            yield line
+
+    monkeypatch.setattr(events, "_UNREAD_S", 0.01)
+    aborted: list[bool] = []
+
+    class Cut(asyncio.Transport):
+        def abort(self) -> None:
+            aborted.append(True)
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return default
+
+    request = make_mocked_request("GET", "/events", transport=Cut())
+    lines: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+    before = drops.snapshot().get("gateway: client of events does not read", 0)
+    async with asyncio.timeout(10):
+        await events._copy_or_drop(source(), lines, request)
+    assert (aborted, lines.qsize(), lines.get_nowait()) == ([True], 1, b"first")
+    assert drops.snapshot()["gateway: client of events does not read"] == before + 1

@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from meshnet import drops
 from meshnet_control.controlapi import filters
 from meshnet_control.engine.client import EngineError
 from meshnet_control.engine.connection import Answer, Request
@@ -26,6 +27,8 @@ _LOOK_S: Final = 1.0
 """How often an idle stream looks whether its client is still there."""
 _MOST_LINES: Final = 64
 """Kept for a client that does not read; then the engine waits, and drops as it does for any."""
+_UNREAD_S: Final = 30.0
+"""How long an event of the cluster may wait for its client to read those before it."""
 _FILTERS: Final = (
     *("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin"),
     *("scope", "secret", "service", "type", "volume"),
@@ -56,7 +59,8 @@ class EventRoutes:
             lines: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_LINES)
             sources = [asyncio.create_task(_copy(_lines(engine), lines, last=True))]
             if store is not None:
-                sources.append(asyncio.create_task(_copy(_ours(store, wanted), lines)))
+                ours = _ours(store, wanted)
+                sources.append(asyncio.create_task(_copy_or_drop(ours, lines, request)))
             try:
                 return await _answer(request, lines)
             finally:
@@ -90,6 +94,24 @@ async def _copy(
         await lines.put(line)
     if last:
         await lines.put(None)
+
+
+async def _copy_or_drop(
+    source: AsyncIterator[bytes], lines: asyncio.Queue[bytes | None], request: web.Request
+) -> None:
+    """Copy; a client for which no room came in time is dropped.
+
+    The store keeps every commit that somebody who watches it has still to see.
+    """
+    async for line in source:
+        try:
+            async with asyncio.timeout(_UNREAD_S):
+                await lines.put(line)
+        except TimeoutError:
+            drops.count("gateway: client of events does not read")
+            if request.transport is not None:
+                request.transport.abort()
+            return
 
 
 async def _lines(engine: Answer) -> AsyncIterator[bytes]:

@@ -22,7 +22,8 @@ from meshnet_control.convert.engine_json import from_engine
 from meshnet_control.convert.json_text import parse_object
 from meshnet_control.engine.client import GWBRIDGE, OURS
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.request import HandlerContext, flag, reference
+from meshnet_control.gateway.request import SPEC_BYTES, HandlerContext, flag, reference
+from meshnet_control.gateway.request import body as read_body
 from meshnet_control.gateway.routes.service_networks import engine_network
 
 
@@ -57,7 +58,7 @@ class NetworkRoutes:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """``POST /networks/create``: swarm-scoped ones are ours."""
-        body = parse_object(await request.read())
+        body = parse_object(await read_body(request, SPEC_BYTES))
         if not _swarm_scoped(body):
             return await self._relay(request)
         if body.get("Scope") == "local":

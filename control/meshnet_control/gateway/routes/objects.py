@@ -18,7 +18,14 @@ from meshnet_control.api.control_pb2 import (
 from meshnet_control.controlapi.files import Files
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.request import HandlerContext, flag, read, reference, version
+from meshnet_control.gateway.request import (
+    FILE_BYTES,
+    HandlerContext,
+    flag,
+    read,
+    reference,
+    version,
+)
 from meshnet_control.gateway.routes.service_networks import name_engine_networks
 
 F = TypeVar("F", Secret, Config)
@@ -124,8 +131,8 @@ class FileRoutes(Generic[F]):
 
     async def _spec(self, request: web.Request) -> SecretSpec | ConfigSpec:
         if self._word == "secret":
-            return await read(request, SecretSpec)
-        return await read(request, ConfigSpec)
+            return await read(request, SecretSpec, FILE_BYTES)
+        return await read(request, ConfigSpec, FILE_BYTES)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """``GET /secrets``."""
