@@ -19,7 +19,7 @@ from hypothesis import settings
 # time (``--hypothesis-profile=steady``); developers' runs look for new examples.
 settings.register_profile("searching", deadline=None)
 settings.register_profile("steady", deadline=None, derandomize=True)
-settings.register_profile("fuzz", deadline=None, max_examples=1000, print_blob=True)  # ./dev fuzz
+settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=True)  # ./dev fuzz
 settings.load_profile("searching")
 
 TIERS = ("unit", "sim", "netns", "docker", "lab")
