@@ -21,7 +21,7 @@ def test_addresses_of_hosts(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "h1", "10.0.0", "10.0.0.1/24", "10.0.0.1:7946", "::1", "0.0.0.0", "224.0.0.1",  # noqa: S104
+    ["", "h1", "10.0.0", "10.0.0.1/24", "10.0.0.1:7946", "::1", "0.0.0.0", "224.0.0.1",  # noqa: S104 - not bound to
      "255.255.255.255", "240.0.0.1", "10.0.0.1\n", " 10.0.0.1", "1" * 1_000_000],
 )  # fmt: skip
 def test_what_is_no_address_of_a_host(text: str) -> None:

@@ -289,3 +289,58 @@ def test_a_task_on_a_network_of_its_engine_needs_nothing_of_ours() -> None:
     assert [
         (a.network.driver_state.name, list(a.addresses)) for a in made.networks_attachments
     ] == [("host", [])]
+
+
+def full_network(state: pb.TaskState, node_state: str | None) -> tuple[str, str]:
+    """Who holds the only address of a task, and what the one after it is given.
+
+    Args:
+        state: of the first task.
+        node_state: of its node; None: it is not in the cluster.
+    """
+    web = service("web", "net")
+    web.spec.endpoint_spec.mode = "dnsrr"
+    first = task(web, 1)
+    first.node_id = "n1"
+    view = settle(network("net", "10.9.0.0/30"), web, first)  # .1 is the gateway's, .2 a task's
+    first = view.tasks[first.id]
+    [(_, held)] = addresses(first)
+    first.status.state = state
+    nodes = [] if node_state is None else [pb.Node(id="n1", status={"state": node_state})]
+    view = settle(view.apply([Put(first), *map(Put, nodes)]), task(web, 2))
+    second = view.tasks["web-2"]
+    given_to_it = addresses(second)
+    return held, given_to_it[0][1] if given_to_it else second.status.err
+
+
+@pytest.mark.parametrize(
+    ("state", "node_state"),
+    [
+        (pb.TASK_STATE_ASSIGNED, "ready"),
+        (pb.TASK_STATE_RUNNING, "ready"),
+        (pb.TASK_STATE_RUNNING, "unknown"),
+        (pb.TASK_STATE_RUNNING, "down"),
+        (pb.TASK_STATE_ORPHANED, "down"),
+    ],
+)
+def test_an_address_that_may_be_in_use_is_given_to_nobody_though_the_pool_is_full(
+    state: pb.TaskState, node_state: str
+) -> None:
+    _, given_to_next = full_network(state, node_state)
+    assert given_to_next == NO_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("state", "node_state"),
+    [
+        (pb.TASK_STATE_SHUTDOWN, "ready"),
+        (pb.TASK_STATE_FAILED, "down"),
+        (pb.TASK_STATE_ORPHANED, "ready"),
+        (pb.TASK_STATE_ORPHANED, None),
+    ],
+)
+def test_an_address_that_is_not_in_use_any_more_is_given_on(
+    state: pb.TaskState, node_state: str | None
+) -> None:
+    held, given_to_next = full_network(state, node_state)
+    assert given_to_next == held
