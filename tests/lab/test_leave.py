@@ -17,6 +17,8 @@ ROUNDS = int(os.environ.get("MESHNET_LEAVES", "12"))
 """Of each kind."""
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(60 + 20 * ROUNDS)]
 NAME = "mnleave"
+BOTH = "$(cat /run/meshnet/meshnet-supervisor.pid /run/meshnet/meshnetd.pid)"
+"""A daemon, and who would start it again."""
 TRACES = """
 ip -o link | awk '{ print "link", $2 }' | grep -Ev 'lo:|eth0|docker0|docker_gwbridge|veth' || true
 ip netns list | grep '^mn-' || true
@@ -80,7 +82,7 @@ def test_a_leftover_of_an_earlier_life_is_removed(play):
     does(play, "h1", "docker service create -qd --replicas 2 -p 8080:80 meshnet/web:1")
     time.sleep(1)
     forgotten = "rm $MESHNET_STATE_DIR/state.json"  # and the store is of nobody now
-    does(play, "h1", f"{forgotten}; kill -9 $(cat /run/meshnet/meshnetd.pid)")
+    does(play, "h1", f"{forgotten}; kill -9 {BOTH}")
     assert "mn-ingress" in traces(play, "h1")
     does(play, "h1", "meshnet up --no-context")
     does(play, "h1", "docker swarm init >/dev/null")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.mesh import MESH_MARK
 from meshnet.model.snapshot import (
     Endpoint,
     Gwbridge,
@@ -284,6 +285,17 @@ def test_the_turn_of_four() -> None:
     assert service.turn(["10.0.1.2", "10.0.1.3"]) == (
         "dnat to numgen inc mod 2 map { 0 : 10.0.1.2, 1 : 10.0.1.3 }"
     )
+
+
+@given(st.lists(st.integers(0, 0xFFFFFF), unique=True, max_size=20))
+def test_no_two_gateways_of_an_eight_share_a_mark(hosts: list[int]) -> None:
+    gateways = [IPv4Address(0x0A000000 + host) for host in hosts]
+    assert len({mark_of(gateway) for gateway in gateways}) == len(gateways)
+    assert all(mark_of(gateway) & MESH_MARK == MESH_MARK for gateway in gateways)
+
+
+def test_two_gateways_that_differ_in_the_second_byte_have_two_marks() -> None:
+    assert mark_of(IPv4Address("10.0.0.2")) != mark_of(IPv4Address("10.1.0.2"))
 
 
 def test_a_port_that_a_task_here_has_is_not_refused_for_a_service_without_tasks() -> None:
