@@ -1,8 +1,8 @@
 """What each node last said of itself, kept for as long as the managers know the node. Pure.
 
 Gossip hides what a member said when it takes the member for dead, and a member whose process starts
-anew says nothing of its tasks until it has found them again: until then it says no epoch. Its containers run on meanwhile, and
-the way to them must stay.
+anew says nothing of its tasks until it has found them again: until then it says no epoch. Its
+containers run on meanwhile, and the way to them must stay.
 """
 
 from __future__ import annotations
