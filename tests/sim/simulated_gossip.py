@@ -33,8 +33,17 @@ class _Flight:
 class Cluster:
     """Engines by number; everybody joins number 0 unless told otherwise."""
 
-    def __init__(self, size: int, *, loss: float = 0.0, seed: int = 1, duplicate: float = 0.0):
+    def __init__(
+        self,
+        size: int,
+        *,
+        loss: float = 0.0,
+        seed: int = 1,
+        duplicate: float = 0.0,
+        config: GossipConfig | None = None,
+    ) -> None:
         self.now = 0.0
+        self.config = config or GossipConfig.lan()
         self.loss, self.duplicate = loss, duplicate
         self.jitter_s = 0.0
         self.packets = self.bytes = self.longest = self.streams = self.frames = 0
@@ -66,7 +75,7 @@ class Cluster:
         self._starts += 1
         address = self.address(number)
         engine = GossipEngine(
-            GossipConfig.lan(),
+            self.config,
             self.id_of(number),
             address,
             generation=self._starts,

@@ -58,7 +58,7 @@ class GossipConfig:
     frame_bytes: int = 64 << 10
     """Largest sealed frame of a stream: what is held of a peer that has not shown its key."""
     turn_bytes: int = 4 << 20
-    """Records sent in one turn of a stream; what is left follows on the next."""
+    """Records sent in one turn of a stream, at least two frames; the rest follows on the next."""
     burst_packets: int = 8
     """Datagrams that answer one digest; who lacks more gets a stream."""
     streams_max: int = 32

@@ -610,3 +610,21 @@ def test_nothing_out_of_turn_is_taken_from_a_stream():
             lone.engine.accept_stream(AT[A]).receive_frame(_packet(*frame), lone.now)
     assert lone.engine.records() == {}
     assert B not in lone.engine.members()
+
+
+def test_a_turn_on_a_stream_has_an_end_and_says_that_there_is_more():
+    lone = Lone(A, config=replace(CONFIG, turn_bytes=130_000))
+    for i in range(10):
+        lone.engine.set_record(f"k{i}", b"x" * 20_000, lone.now)
+    exchange = lone.engine.accept_stream(AT[A])
+    hello = _packet(Sync(A, (Row(A, AT[A], 1, State.ALIVE),), {}), End(more=False))
+    frames = exchange.receive_frame(hello, lone.now)
+    assert 60_000 < sum(map(len, frames)) < 131_000
+    assert max(map(len, frames)) <= CONFIG.frame_bytes
+    assert RING.open(frames[-1], "us")[-1] == End(more=True)
+    opened = lone.engine.open_stream(AT[A])
+    opened.begin()
+    opened.receive_frame(_packet(Sync(A, (), {}), End(more=True)), lone.now)
+    assert opened.done
+    assert not lone.engine.synced
+    assert lone.engine.streams_to_open() == [AT[A]]
