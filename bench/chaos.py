@@ -23,10 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.bed import run
 from bench.create20 import Api
 from bench.engines import Engines, engines, until
 from bench.rounds import BenchError, Goal, Line
 from meshnet.errors import MeshnetError
+from meshnet_control.lab.layout import Layout
 
 NAME = "mbchaos"
 HOSTS = ("h1", "h2", "h3")
@@ -101,10 +103,18 @@ class Fault:
     away_s: float = 0.0
     off: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    """Hosts whose containers end, the client's among them."""
 
-    def excuses(self, entry: str, backend: str) -> bool:
-        """Whether nobody could have brought a request from ``entry`` to ``backend``."""
-        return entry in self.off or backend in self.off or {entry, backend} == set(self.cut)
+    def excuses(self, label: str, backend: str) -> bool:
+        """Whether nobody could have brought a request from where it began to ``backend``."""
+        entry = label.removeprefix("in ")
+        return (
+            entry in self.off
+            or backend in self.off
+            or {entry, backend} == set(self.cut)
+            or (entry in self.ends and label != entry)
+        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ def engine_restart(host: str) -> Fault:
     def end(cluster: Cluster) -> None:
         cluster.lab.lab.up(lambda *_: None)
 
-    return Fault(f"engine of {host} restarted", begin, end, 0.5)
+    return Fault(f"engine of {host} restarted", begin, end, 0.5, ends=(host,))
 
 
 def power(host: str, away_s: float) -> Fault:
@@ -301,8 +311,7 @@ def play_one(cluster: Cluster, fault: Fault) -> Account:
     for label, _, _, outcome, port, _ in rows:
         if outcome == "ok":
             continue
-        entry = label.removeprefix("in ")
-        if fault.excuses(entry, backend_host(cluster, label, port, places)):
+        if fault.excuses(label, backend_host(cluster, label, port, places)):
             excused += 1
         else:
             why = f"{label}: {outcome}"
@@ -332,16 +341,16 @@ def backend_host(cluster: Cluster, label: str, port: int, places: dict[str, str]
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Three hosts, the service ``web`` on all, and a client container on each."""
-    with engines(NAME, len(HOSTS), engine_only=False) as lab:
-        # A disk of its own for the manager's state, so that it can be full.
-        lab.run(
-            "h1",
-            "sh",
-            "-c",
-            'meshnet down >/dev/null; mkdir -p "$MESHNET_STATE_DIR"; '
-            'mount -t tmpfs -o size=16m tmpfs "$MESHNET_STATE_DIR"; meshnet up --no-context',
-        )
+    """Three hosts, the service ``web`` on all, and a client container on each.
+
+    The manager's state has a disk of its own, so that it can be full; it outlives the host.
+    """
+    disk = Layout(NAME).state_dir("h1") / "meshnet"
+    disk.mkdir(parents=True, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk))
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(engines(NAME, len(HOSTS), engine_only=False))
+        stack.callback(run, "umount", "-l", str(disk))  # before the lab goes
         lab.swarm()
         made = Cluster(lab, Api(lab.socket("h1")))
         create = "docker service create --quiet --detach --network app"
