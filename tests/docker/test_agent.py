@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from meshnet_control.agent.agent import Agent, remove_task_containers
+from meshnet_control.agent.fake import FakeDataPlane
 from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import EngineClient
@@ -22,42 +24,10 @@ SECRET = pb.SecretReference(
     file=pb.FileTarget(name="key", uid="1000", mode=0o400),
     secret_id="sec",  # noqa: S106 - an object's ID
 )
-
-
-class Wires:
-    """A data plane for one node: says ready when the test does."""
-
-    def __init__(self):
-        self.sandboxes, self.endpoints, self.log = {}, {}, []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.adoptions = 0
-
-    def sandbox_added(self, sandbox):
-        self.sandboxes[sandbox.task] = sandbox
-
-    def sandbox_removed(self, task):
-        self.sandboxes.pop(task, None)
-
-    def endpoint(self, task, endpoint):
-        self.log.append((task, None if endpoint is None else endpoint.ready))
-        if endpoint is None:
-            self.endpoints.pop(task, None)
-        else:
-            self.endpoints[task] = endpoint
-
-    def adopted(self):
-        self.adoptions += 1
-
-    async def ready(self, task):
-        assert task in self.sandboxes
-        await self.gate.wait()
-
-    def trouble(self, task):
-        return ""
-
-    async def drained(self, task, within_s, /):
-        self.log.append((task, "drained"))
+ODD_SECRET = pb.SecretReference(
+    file=pb.FileTarget(name="key", uid="99999999999"),
+    secret_id="sec",  # noqa: S106 - an object's ID
+)
 
 
 class Desk:
@@ -66,8 +36,11 @@ class Desk:
     def __init__(self, agent, wires, engine, client):
         self.agent, self.wires, self.engine, self.client = agent, wires, engine, client
         self.said = {}
+        self.ends, self.ended = {}, {}
 
     def report(self, task, status):
+        if status.state > pb.TASK_STATE_RUNNING and task in self.ends:
+            self.ended[task] = self.ends[task]()
         self.said.setdefault(task, []).append(status)
 
     def state(self, task):
@@ -91,7 +64,7 @@ class Desk:
 @asynccontextmanager
 async def desk(engine, run_dir):
     client = EngineClient(engine.url)
-    wires = Wires()
+    wires = FakeDataPlane()
     made = Desk(None, wires, engine, client)
     bridge = await client.gwbridge()
     made.agent = Agent(
@@ -101,6 +74,7 @@ async def desk(engine, run_dir):
         node_id=NODE,
         hostname="h1",
         run_dir=run_dir,
+        state_dir=run_dir / "state",
         gwbridge=bridge,
     )
     running = asyncio.create_task(made.agent.run())
@@ -299,22 +273,113 @@ async def test_stopping_drains_then_asks_then_kills(engine, run_dir):
         ]  # fmt: skip
 
 
-async def test_health_decides_when_a_task_runs(engine, run_dir):
-    check = pb.HealthConfig(
-        test=["CMD-SHELL", "cat /tmp/ok"], interval=200_000_000, retries=2, timeout=10**9
-    )
+HEALTH = {"interval": 200_000_000, "retries": 2, "timeout": 10**9}
+
+
+async def test_an_unhealthy_task_is_stopped_before_it_has_failed(engine, run_dir):
+    check = pb.HealthConfig(test=["CMD-SHELL", "cat /tmp/ok"], **HEALTH)
     async with desk(engine, run_dir) as d:
-        script = (
-            "mkdir -p /tmp; echo > /tmp/ok; trap 'sleep 1; exit 0' TERM;"
-            " sleep 1.5; rm /tmp/ok; while :; do sleep 0.1; done"
-        )
+        script = "trap 'sleep 1; exit 3' TERM; mkdir -p /tmp; echo > /tmp/ok; sleep 1.5;"
+        script += " rm /tmp/ok; while :; do sleep 0.1; done"
         one = task(args=("/bin/busybox", "sh", "-c", script), healthcheck=check)
         d.agent.assign(assigned(one))
-        await d.reaches(one.id, pb.TASK_STATE_RUNNING)
-        status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
-        assert status.err == "dockerexec: unhealthy container"
+        status = await d.reaches(one.id, pb.TASK_STATE_RUNNING)
         name = f"web.1.{one.id}"
-        assert engine.docker("inspect", "-f", "{{.State.Running}}", name) == "false"
+
+        def running():
+            return engine.docker("inspect", "-f", "{{.State.Running}}", name)
+
+        d.ends[one.id] = running
+        status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
+        assert status.err == "task: non-zero exit (3): dockerexec: unhealthy container"
+        assert d.ended[one.id] == "false"
+        assert [what for who, what in d.wires.log if who == one.id] == [
+            False, True, False, "drained", None,
+        ]  # fmt: skip
+
+
+async def test_a_task_with_a_health_check_that_is_stopped_ends_in_shutdown(engine, run_dir):
+    check = pb.HealthConfig(test=["CMD-SHELL", "true"], **HEALTH)
+    async with desk(engine, run_dir) as d:
+        script = "trap 'sleep 1; exit 3' TERM; while :; do sleep 0.1; done"
+        one = task(args=("sh", "-c", script), healthcheck=check)
+        d.agent.assign(assigned(one))
+        await d.reaches(one.id, pb.TASK_STATE_RUNNING)
+        name = f"web.1.{one.id}"
+        d.ends[one.id] = lambda: engine.docker("inspect", "-f", "{{.State.Running}}", name)
+        one.desired_state = pb.TASK_STATE_SHUTDOWN
+        d.agent.assign(assigned(one))
+        await d.until(lambda: d.state(one.id) > pb.TASK_STATE_RUNNING, "the end")
+        assert d.state(one.id) == pb.TASK_STATE_SHUTDOWN
+        assert d.ended[one.id] == "false"
+
+
+async def test_what_went_down_with_its_host_has_failed_and_never_runs_again(engine, run_dir):
+    one, two = task(1), task(2)
+    async with desk(engine, run_dir) as d:
+        d.agent.assign(assigned(one, two))
+        for each in (one, two):
+            await d.reaches(each.id, pb.TASK_STATE_RUNNING)
+    # A host that comes back: processes and the run directory are gone, and so is a container.
+    engine.docker("kill", f"web.1.{one.id}")
+    engine.docker("rm", "-f", f"web.2.{two.id}")
+    for directory in run_dir.glob(f"{TASKS}/*"):
+        TaskDir(directory).remove()
+    async with desk(engine, run_dir) as d:
+        d.agent.assign(assigned(one, two))
+        status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
+        assert status.err == "task: non-zero exit (137)"
+        status = await d.reaches(two.id, pb.TASK_STATE_FAILED)
+        assert status.err == f"No such container: web.2.{two.id}"
+        assert engine.docker("ps", "-q") == ""
+        d.agent.assign(assigned())
+        await d.until(lambda: engine.docker("ps", "-aq") == "", "removed")
+        await d.until(lambda: not list(run_dir.glob(f"state/{TASKS}/*")), "forgotten")
+
+
+async def test_a_gate_that_cannot_be_read_is_shut(engine, run_dir):
+    async with desk(engine, run_dir) as d:
+        d.wires.gate.clear()
+        one = task(args=("sh", "-c", "echo went; sleep 1000"))
+        d.agent.assign(assigned(one))
+        await d.until(lambda: one.id in d.wires.sandboxes, "sandbox")
+        gate = TaskDir(run_dir / TASKS / one.id).gate
+        await d.until(lambda: _touched(gate), "the program at its gate", 10)
+        await asyncio.sleep(0.5)
+        assert engine.docker("logs", f"web.1.{one.id}") == ""
+        d.wires.gate.set()
+        await d.until(lambda: engine.docker("logs", f"web.1.{one.id}") == "went", "program")
+
+
+def _touched(gate):
+    """A writer that opened the gate and died before it wrote."""
+    try:
+        os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("spec", "err"),
+    [
+        (
+            {"secrets": [ODD_SECRET]},
+            "file key: uid '99999999999' is not a number in range",
+        ),
+        ({"dns_config": pb.DNSConfig(nameservers=["nobody"])},
+         "invalid IP address in DNS configuration: 'nobody'"),
+    ],
+)  # fmt: skip
+async def test_a_task_that_makes_no_sense_is_rejected_alone(engine, run_dir, spec, err):
+    async with desk(engine, run_dir) as d:
+        odd, well = task(1, **spec), task(2, hosts=[""])
+        secrets = [pb.SecretAssignment(id="sec", data=b"hidden")]
+        d.agent.assign(assigned(odd, well, secrets=secrets))
+        assert (await d.reaches(odd.id, pb.TASK_STATE_REJECTED)).err == err
+        await d.reaches(well.id, pb.TASK_STATE_RUNNING)
+        assert engine.docker("ps", "-aq", "--filter", f"name={odd.id}") == ""
+        assert not (run_dir / TASKS / odd.id).exists()
 
 
 async def test_an_image_without_a_shell(engine, run_dir):

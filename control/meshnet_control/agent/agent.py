@@ -2,16 +2,16 @@
 
 ```
  assign() ──> one Worker per task <── engine events (die, destroy, health_status)
-                 │ step by step (agent.step)
+                 │ step by step (step)
                  ├─> engine: create, start, kill, remove
                  ├─> data plane: sandbox, endpoint (ready or not)
                  └─> report: status, only growing
 ```
 
 Be aware: a restart of this process restarts no task. Containers are found by their labels, and the
-tasks they belong to are in the run directory; only what the managers no longer know is removed, and
-only after they have spoken. No task runs twice: what is left of one that ran before the host booted
-is a task that ended, and the managers' restart policy decides.
+tasks they belong to are remembered in the state directory; only what the managers no longer know is
+removed, and only after they have spoken. A task whose container may have run before and is gone has
+failed, whatever was lost with it: it never runs a second time (``step``).
 """
 
 from __future__ import annotations
@@ -19,18 +19,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Final
 
+from meshnet.errors import MeshnetError
 from meshnet.model.snapshot import Gwbridge
-from meshnet_control.agent import container, host_ports
+from meshnet_control.agent import container, host_ports, inspected
 from meshnet_control.agent.collaborators import DataPlane, Engine
+from meshnet_control.agent.host import Host
+from meshnet_control.agent.process_watch import PROC
+from meshnet_control.agent.report import Report
 from meshnet_control.agent.step import final
 from meshnet_control.agent.task_dir import TASKS, TaskDir
-from meshnet_control.agent.worker import Host, Worker
+from meshnet_control.agent.task_memory import TaskMemory
+from meshnet_control.agent.worker import Worker
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import (
     NODE_LABEL,
@@ -39,6 +44,7 @@ from meshnet_control.engine.client import (
     EngineError,
     EngineGoneError,
     EngineNotFoundError,
+    Event,
 )
 
 _log = logging.getLogger(__name__)
@@ -56,7 +62,9 @@ class Agent:
         node_id: this node.
         hostname: its name, for templates.
         run_dir: directory for what lives as long as the host is up; ``tasks`` in it is ours.
+        state_dir: directory for what outlives a reboot; ``tasks`` in it is ours.
         gwbridge: docker_gwbridge of the local engine.
+        proc: proc(5) with the processes of the engine's containers.
     """
 
     def __init__(
@@ -68,7 +76,9 @@ class Agent:
         node_id: str,
         hostname: str,
         run_dir: Path,
+        state_dir: Path,
         gwbridge: Gwbridge,
+        proc: Path = PROC,
     ) -> None:
         self._engine = engine
         self._dataplane = dataplane
@@ -79,12 +89,11 @@ class Agent:
         self._published: set[host_ports.PortKey] = set()
         self._assigned: dict[str, pb.Task] | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
-        self._remains: dict[str, Mapping[str, Any]] = {}
-        """Task ID to the container of a task whose files are gone, until the managers speak."""
         self._refused: set[str] = set()
         """Assigned tasks that no worker could be made for."""
         self._group: asyncio.TaskGroup | None = None
         self._adopted = False
+        self._swept = False
         self._leaving = False
         self._idle = asyncio.Event()
         self._host = Host(
@@ -93,6 +102,8 @@ class Agent:
             report=report,
             place=container.Place(node_id, hostname, platform.machine()),
             tasks_dir=run_dir / TASKS,
+            memories_dir=state_dir / TASKS,
+            proc=proc,
             gateway=self._allocate,
             numbered=self._numbered,
             file_data=lambda kind, object_id: self._files.get((kind, object_id)),
@@ -171,36 +182,18 @@ class Agent:
             known = task.id in self._workers or task.id in self._refused
             if not known and not final(task.status.state):
                 self._begin(task)
-        remains, self._remains = self._remains, {}
-        for task_id, found in remains.items():
-            _log.warning("container %s: its task is not known any more", found["Id"])
-            self._spawn(self._engine.remove(found["Id"]), f"remove {task_id}")
+        if not self._swept:
+            self._swept = True
+            self._sweep()
 
     def _begin(self, task: pb.Task) -> None:
         try:
-            worker = Worker(self._host, task)
-            remains = self._remains.pop(task.id, None)
-            if remains is not None:
-                worker.adopt_remains(remains)
+            self._employ(Worker(self._host, task))
         except Exception as error:  # noqa: BLE001 - ends one task, never the agent
-            _log.exception("task %s: an error that nobody expected", task.id)
+            _log.exception("task %s", task.id)
             self._refused.add(task.id)
-            words = f"{type(error).__name__}: {error}"
-            rejected = pb.TaskStatus(state=pb.TASK_STATE_REJECTED, message="preparing", err=words)
-            rejected.timestamp.GetCurrentTime()
-            self._host.report(task.id, rejected)
-        else:
-            self._employ(worker)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        async def logged() -> None:
-            try:
-                await work
-            except EngineError as error:
-                _log.warning("%s: %s", name, error)
-
-        if self._group is not None:
-            self._group.create_task(logged(), name=name)
+            words = str(error) or type(error).__name__
+            Report(self._host.report).state(task, pb.TASK_STATE_REJECTED, words, None)
 
     def _employ(self, worker: Worker) -> None:
         if self._group is None:
@@ -227,71 +220,99 @@ class Agent:
         taken = host_ports.of(port for other in here for port in other.endpoint_spec.ports)
         return host_ports.numbered(task, taken | self._published | host_ports.open_ports())
 
+    def _sweep(self) -> None:
+        """Forgets what is left of tasks that nobody looks after: they ended while we were away."""
+        for parent in (self._host.tasks_dir, self._host.memories_dir):
+            try:
+                left = [path for path in parent.iterdir() if path.name not in self._workers]
+                for path in left:
+                    TaskDir(path).remove()
+            except FileNotFoundError:
+                continue
+            except (MeshnetError, OSError) as error:
+                _log.warning("files of tasks that are gone: %s", error)
+
     async def _adopt(self) -> None:
         """Finds the containers of an earlier life."""
         found = await self._ours()
-        await asyncio.gather(*(self._adopt_surely(entry["Id"]) for entry in found))
+        await asyncio.gather(*(self._adopt_one(entry) for entry in found))
 
     async def _ours(self) -> list[dict[str, Any]]:
         """Task containers of this node; waits for an engine that is not up yet."""
         labels = [container.TASK_LABEL, f"{NODE_LABEL}={self._node_id}"]
+        said = ""
         while True:
             try:
                 return await self._engine.containers(labels)
-            except EngineGoneError:
+            except EngineError as error:
+                if not isinstance(error, EngineGoneError) and str(error) != said:
+                    said = str(error)
+                    _log.warning("containers of tasks cannot be listed: %s", error)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _adopt_surely(self, container_id: str) -> None:
-        """What cannot be looked at now is looked at again: it is no reason to take it for gone."""
+    async def _adopt_one(self, entry: Mapping[str, Any]) -> None:
+        """Until it is known what becomes of a container: no task is made before."""
+        said = ""
         while True:
             try:
-                return await self._adopt_one(container_id)
-            except EngineNotFoundError:
-                return None
+                await self._take_over(str(entry["Id"]), entry["Labels"])
             except (EngineError, OSError) as error:
-                _log.warning("container %s: %s", container_id, error)
-            await asyncio.sleep(_RETRY_S)
+                if not isinstance(error, EngineGoneError) and str(error) != said:
+                    said = str(error)
+                    _log.warning("container %s: %s", entry["Id"], error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
 
-    async def _adopt_one(self, container_id: str) -> None:
-        found: Mapping[str, Any] = await self._engine.inspect(container_id)
-        labels = found["Config"]["Labels"]
+    async def _take_over(self, container_id: str, labels: Mapping[str, str]) -> None:
         task_id = labels[TASK_LABEL]
-        task = TaskDir(self._host.tasks_dir / task_id).task()
-        if task is None and task_id not in self._remains and has_run(found):
-            self._remains[task_id] = found
+        memory = TaskMemory(self._host.memories_dir / task_id)
+        found: Mapping[str, Any] | None = None
+        started = True
+        try:
+            found = await self._engine.inspect(container_id)
+            started = inspected.seen_of(found, None).started
+        except EngineNotFoundError:
             return
-        if task is None or task_id in self._workers:
-            _log.warning("container %s: its task is not known any more", container_id)
-            await self._engine.remove(container_id)
+        except EngineGoneError:
+            raise
+        except EngineError as error:
+            _log.warning("container %s is looked at later: %s", container_id, error)
+            found = None
+        task = memory.task()
+        # What was made for a host that went down before it was started is nobody's, too.
+        ours = started or TaskDir(self._host.tasks_dir / task_id).made
+        if task is not None and ours and task_id not in self._workers:
+            task.desired_state = pb.TASK_STATE_RUNNING
+            task.status.Clear()
+            gateway = container.gateway_in(labels)
+            if gateway is not None:
+                self._gateways[task_id] = gateway
+            worker = Worker(self._host, task)
+            worker.adopt(container_id, found, gateway)
+            self._employ(worker)
             return
-        task.desired_state = pb.TASK_STATE_RUNNING
-        task.status.Clear()
-        text = labels.get(container.GATEWAY_LABEL, "")
-        gateway = IPv4Interface(text) if text else None
-        if gateway is not None:
-            self._gateways[task_id] = gateway
-        worker = Worker(self._host, task)
-        worker.adopt(found, gateway)
-        self._employ(worker)
+        _log.warning("container %s: nobody looks after it any more", container_id)
+        if started and task_id not in self._workers:
+            await memory.mark_started()
+        await self._engine.remove(container_id)
 
     async def _follow(self) -> None:
         async with aclosing(self._engine.events()) as events:
             async for event in events:
-                if event.action == RESYNC:
-                    await self._refresh()
-                elif event.task in self._workers:
-                    self._workers[event.task][0].happened(event)
+                self._heard(event)
 
-    async def _refresh(self) -> None:
-        try:
-            await asyncio.gather(*(worker.refresh() for worker, _ in self._workers.values()))
-        except EngineError as error:
-            _log.warning("%s", error)
-
-
-def has_run(found: Mapping[str, Any]) -> bool:
-    """Whether an inspected container has been started, ever. Pure."""
-    return not str(found["State"]["StartedAt"]).startswith("0001-")
+    def _heard(self, event: Event) -> None:
+        if event.action == RESYNC:
+            for worker, _ in self._workers.values():
+                worker.refresh()
+        elif event.task in self._workers:
+            worker = self._workers[event.task][0]
+            try:
+                worker.happened(event)
+            except Exception:  # noqa: BLE001 - an odd event is odd for one container alone
+                _log.exception("%s", event)
+                worker.refresh()
 
 
 async def remove_task_containers(engine: Engine) -> int:

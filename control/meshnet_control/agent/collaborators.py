@@ -10,23 +10,8 @@ from meshnet.model.snapshot import Endpoint, Sandbox
 from meshnet_control.engine.client import Event
 
 
-class Engine(Protocol):
-    """The local engine: ``EngineClient``, or ``FakeEngine`` in tests; both say what each does."""
-
-    async def create(self, name: str, config: Mapping[str, Any]) -> str: ...  # noqa: D102
-    async def start(self, container: str) -> None: ...  # noqa: D102
-    async def inspect(self, container: str) -> dict[str, Any]: ...  # noqa: D102
-    async def kill(self, container: str, signal: str) -> None: ...  # noqa: D102
-    async def remove(self, container: str) -> None: ...  # noqa: D102
-    async def containers(self, labels: Sequence[str]) -> list[dict[str, Any]]: ...  # noqa: D102
-    async def image(self, reference: str) -> dict[str, Any]: ...  # noqa: D102
-    async def last_line(self, container: str) -> str: ...  # noqa: D102
-    def events(self) -> AsyncGenerator[Event, None]: ...  # noqa: D102
-    async def answers(self, at_most_s: float) -> None: ...  # noqa: D102
-
-
 class DataPlane(Protocol):
-    """What the agent needs of the data plane (meshnet_control.dataplane.DataPlane)."""
+    """What the agent needs of the data plane (meshnet_control.dataplane.feed.DataPlane)."""
 
     def sandbox_added(self, sandbox: Sandbox) -> None:
         """A container of ours has a network namespace."""
@@ -49,12 +34,56 @@ class DataPlane(Protocol):
         ...
 
     def trouble(self, task: TaskId) -> str:
-        """Why ``ready`` does not return: one sentence; empty without a known reason."""
+        """Why the task's sandbox is not ready; empty when nothing failed so far."""
         ...
 
     async def drained(self, task: TaskId, within_s: float, /) -> None:
-        """Returns when every node knows that the endpoint is no backend any more.
+        """Returns when no node chooses the withdrawn endpoint any more, or after ``within_s``."""
+        ...
 
-        Waits no longer than ``within_s``.
-        """
+
+class Engine(Protocol):
+    """What the agent needs of the local engine (meshnet_control.engine.client.EngineClient).
+
+    Every call raises EngineError when the engine refuses, EngineGoneError when nobody answers.
+    """
+
+    async def create(self, name: str, config: Mapping[str, Any]) -> str:
+        """Makes a container; its ID."""
+        ...
+
+    async def start(self, container: str) -> None:
+        """Starts a container; running already is success."""
+        ...
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        """``GET /containers/{id}/json``."""
+        ...
+
+    async def kill(self, container: str, signal: str) -> None:
+        """Sends a signal; a container that does not run is success."""
+        ...
+
+    async def remove(self, container: str) -> None:
+        """Kills and removes a container; gone already is success."""
+        ...
+
+    async def containers(self, labels: Sequence[str]) -> list[dict[str, Any]]:
+        """Containers, stopped ones included, with all ``labels`` (``key`` or ``key=value``)."""
+        ...
+
+    async def last_line(self, container: str) -> str:
+        """The last line a container logged; empty when it cannot be read."""
+        ...
+
+    async def image(self, reference: str) -> dict[str, Any]:
+        """``GET /images/{name}/json``; an image that is not here is pulled first."""
+        ...
+
+    def events(self) -> AsyncGenerator[Event, None]:
+        """Everything that happens to containers, for ever; starts with ``RESYNC``."""
+        ...
+
+    async def answers(self, at_most_s: float) -> None:
+        """Returns when an engine that went is back, at the latest after that many seconds."""
         ...

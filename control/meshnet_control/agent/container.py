@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,6 +80,14 @@ def free_gateway_address(bridge: Gwbridge, used: Sequence[IPv4Interface]) -> IPv
     raise PoolExhaustedError(str(bridge.subnet), "address")
 
 
+def gateway_in(labels: Mapping[str, str]) -> IPv4Interface | None:
+    """The address on docker_gwbridge that a container of ours was made with."""
+    try:
+        return IPv4Interface(labels[GATEWAY_LABEL])
+    except (KeyError, ValueError):
+        return None
+
+
 def needs_gateway(task: pb.Task) -> bool:
     """True when one of the task's overlay networks has a way out."""
     return any(not net.network.spec.internal for net in overlays_of(task))
@@ -103,7 +111,7 @@ def sandbox_of(task: pb.Task, netns: str, gateway: IPv4Interface | None) -> Sand
         networks=networks,
         gateway_address=gateway,
         ports=_ports(task),
-        upstreams=tuple(ip_address(server) for server in dns.nameservers),
+        upstreams=tuple(_name_server(server) for server in dns.nameservers),
         search=tuple(dns.search),
     )
 
@@ -129,8 +137,7 @@ def endpoint_of(
 def hosts_file(task: pb.Task, hostname: str) -> str:
     """/etc/hosts of a container of ours: localhost, ``--host`` entries, its own name."""
     lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    for entry in task.spec.container_spec.hosts:  # "address name [name…]", as in hosts(5)
-        lines.append("\t".join(entry.split()))  # noqa: PERF401 - reads better than a nested list
+    lines += ["\t".join([address, *names]) for address, names in _hosts(task)]
     lines += [f"{_interface(n).ip}\t{hostname}" for n in overlays_of(task) if n.addresses]
     return "\n".join(lines) + "\n"
 
@@ -157,6 +164,8 @@ def create_arguments(
     spec = task.spec.container_spec
     words = _Words(task, place)
     wired = bool(overlays_of(task))
+    if wired:
+        sandbox_of(task, "", gateway)  # what cannot be wired is not made either
     argv = _argv(spec, image.get("Config") or {})
     entrypoint, command = gate.wrapped(argv) if wired else (list(spec.command), list(spec.args))
     config: dict[str, Any] = {
@@ -251,11 +260,27 @@ def _driver(net: pb.NetworkAttachment) -> str:
 
 
 def _interface(net: pb.NetworkAttachment) -> IPv4Interface:
-    address = IPv4Interface(net.addresses[0])
     configs = net.network.ipam_options.configs
-    if "/" in net.addresses[0] or not configs:
-        return address
-    return IPv4Interface(f"{address.ip}/{IPv4Network(configs[0].subnet).prefixlen}")
+    try:
+        address = IPv4Interface(net.addresses[0])
+        if "/" in net.addresses[0] or not configs:
+            return address
+        return IPv4Interface(f"{address.ip}/{IPv4Network(configs[0].subnet).prefixlen}")
+    except ValueError as error:
+        raise ControlError(f"network {net.network.spec.name}: {error}") from error
+
+
+def _hosts(task: pb.Task) -> list[tuple[str, list[str]]]:
+    """``--host`` entries: (address, names); as in Swarm, one without a name says nothing."""
+    words = [entry.split() for entry in task.spec.container_spec.hosts]  # as in hosts(5)
+    return [(address, names) for address, *names in filter(None, words) if names]
+
+
+def _name_server(text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise ControlError(f"invalid IP address in DNS configuration: {text!r}") from error
 
 
 def _ports(task: pb.Task) -> tuple[PublishedPort, ...]:
@@ -339,11 +364,10 @@ def _engine_network(task: pb.Task) -> dict[str, Any]:
         if port.mode == "host":
             bound = bindings.setdefault(f"{port.target}/{port.protocol}", [])
             bound.append({"HostPort": str(port.published)})
-    hosts = [entry.split() for entry in task.spec.container_spec.hosts]
     return {
         "NetworkMode": names[0] if names else "default",
         "PortBindings": bindings,
-        "ExtraHosts": [f"{name}:{address}" for address, *rest in hosts for name in rest],
+        "ExtraHosts": [f"{name}:{address}" for address, names in _hosts(task) for name in names],
     }
 
 
@@ -377,7 +401,10 @@ def _security(wanted: pb.Privileges) -> list[str]:
     if wanted.seccomp.mode == "unconfined":
         found.append("seccomp=unconfined")
     elif wanted.seccomp.profile:
-        found.append(f"seccomp={wanted.seccomp.profile.decode()}")
+        try:
+            found.append(f"seccomp={wanted.seccomp.profile.decode()}")
+        except UnicodeDecodeError as error:
+            raise ControlError(f"the seccomp profile is not UTF-8: {error}") from error
     if wanted.app_armor.mode == "disabled":
         found.append("apparmor=unconfined")
     return found

@@ -3,7 +3,8 @@
 Pure; the FIFO itself is made and opened by ``gate_fifo``.
 The container runs a shell of our own (the host's static busybox, bind-mounted) that waits for one
 line on a FIFO and then becomes the program: same PID, same user, same argv. Works for images
-without a shell, for read-only root filesystems and for any user.
+without a shell, for read-only root filesystems and for any user. Only a whole line opens the gate:
+a FIFO that cannot be read, or whose writer died before it wrote, is waited at again.
 
 Be aware: busybox prefers its own applets to programs in PATH, so the script looks the program up
 itself and runs it by its full path with the argv[0] it was asked for.
@@ -24,7 +25,7 @@ FAILED_PREFIX: Final = "starting container failed: exec: "
 FAILED_CODES: Final = frozenset({126, 127})
 """POSIX shell, section 2.8.2: found but not executable; not found."""
 
-_SCRIPT: Final = """read _ < /.meshnet/gate
+_SCRIPT: Final = """until read _ < /.meshnet/gate; do /.meshnet/busybox sleep 0.1; done
 p=
 case $1 in
 */*) p=$1 ;;

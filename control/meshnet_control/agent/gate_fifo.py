@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-
-from meshnet_control.agent import gate
 
 _RETRY_S: Final = 0.005
 _OPEN_S: Final = 30.0
@@ -22,35 +21,48 @@ def make(path: Path) -> None:
     path.chmod(0o644)
 
 
-def passed(pid: int) -> bool:
-    """Whether the first process of a gated container is past the gate: no longer our shell.
+async def open_gate(path: Path, passing: Callable[[], None]) -> None:
+    """Lets the program start; returns once its shell has got the line.
 
     Args:
-        pid: of a container that has been running for a while.
-
-    Raises:
-        OSError: it cannot be seen now.
-    """
-    there = Path(f"/proc/{pid}/exe").stat()
-    shell = gate.BUSYBOX.stat()
-    return (there.st_dev, there.st_ino) != (shell.st_dev, shell.st_ino)
-
-
-async def open_gate(path: Path) -> None:
-    """Lets the program start; returns once its shell has read the line's FIFO open.
+        path: the FIFO.
+        passing: called when the shell waits at the gate, before the line is written.
 
     Raises:
         TimeoutError: nobody came to read within 30 s (the container ended meanwhile).
+        OSError: the FIFO cannot be opened now, or ``passing`` failed; the gate is shut.
     """
-    async with asyncio.timeout(_OPEN_S):
-        while True:
-            try:
-                pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as error:
-                if error.errno != errno.ENXIO:  # ENXIO: no reader yet (fifo(7))
-                    raise
-            else:
-                os.write(pipe, b"\n")
-                os.close(pipe)
-                return
-            await asyncio.sleep(_RETRY_S)
+    try:
+        async with asyncio.timeout(_OPEN_S):
+            while True:
+                if knock(path, passing):
+                    return
+                await asyncio.sleep(_RETRY_S)
+    except TimeoutError as error:
+        raise TimeoutError(f"no program waits at its gate for {_OPEN_S:.0f} s") from error
+
+
+def knock(path: Path, passing: Callable[[], None] = lambda: None) -> bool:
+    """Writes the line if a shell waits for it; whether one does.
+
+    Args:
+        path: the FIFO.
+        passing: called before the line is written.
+
+    Raises:
+        OSError: the FIFO cannot be opened now, or ``passing`` failed; the gate is shut.
+    """
+    try:
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # no reader (fifo(7)): not there yet, or through
+            return False
+        raise
+    try:
+        passing()
+        os.write(pipe, b"\n")
+    except BrokenPipeError:  # it ended just now
+        return False
+    finally:
+        os.close(pipe)
+    return True

@@ -1,7 +1,11 @@
-"""Tells when a container's first process ends: the kernel's word (pidfd_open(2)).
+"""The first process of a container, watched by the kernel's word: its end is known at once.
 
-The engine's own word comes later, and not at all while the engine itself is being restarted, which
-is just when its containers end.
+The engine tells of an end after it has cleaned up, and an engine that restarts tells nothing at
+all; a pidfd is readable the moment the process is gone (pidfd_open(2), since Linux 5.3).
+
+Be aware: a process ID may be another's by the time we look, and an engine in another PID namespace
+speaks of other numbers. So the descriptor is opened first and kept only if the process it holds is
+in the container's control group, whose path has the container's ID in it (cgroups(7)).
 """
 
 from __future__ import annotations
@@ -11,61 +15,62 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 _log = logging.getLogger(__name__)
 
-
-def is_of(pid: int, container: str) -> bool:
-    """Whether a process is one of a container's, as the cgroup that the engine gave it says.
-
-    An engine in another pid namespace counts in numbers of its own, which mean others here.
-
-    Args:
-        pid: as the engine says it; 0 is none.
-        container: its ID, 64 hex digits.
-    """
-    try:
-        return container in Path(f"/proc/{pid}/cgroup").read_text()
-    except OSError:
-        return False
+PROC: Final = Path("/proc")
 
 
-class ProcessWatch:
-    """Follows one process at a time.
+class Process:
+    """One process that is watched.
 
     Args:
-        ended: called on the loop once for each followed process that has ended.
+        descriptor: its pidfd; ours to close.
+        gone: called once, in the loop, when the process has ended.
     """
 
-    def __init__(self, ended: Callable[[], None]) -> None:
-        self._ended = ended
-        self._pid = 0
-        self._descriptor = -1
-
-    def follow(self, pid: int) -> None:
-        """Follow another process; the same one again, or 0, changes nothing.
-
-        One that cannot be followed (it is not there any more, no descriptor is free) is left to
-        the engine's word.
-        """
-        if pid in {0, self._pid}:
-            return
-        self.close()
-        try:
-            self._descriptor = os.pidfd_open(pid)
-        except OSError as error:
-            _log.info("process %d cannot be followed: %s", pid, error.strerror)
-            return
-        self._pid = pid
-        asyncio.get_running_loop().add_reader(self._descriptor, self._end)
+    def __init__(self, descriptor: int, gone: Callable[[], None]) -> None:
+        self._descriptor: int | None = descriptor
+        self._gone = gone
+        asyncio.get_running_loop().add_reader(descriptor, self._ended)
 
     def close(self) -> None:
-        """Follow nothing."""
-        if self._descriptor >= 0:
+        """Stops watching."""
+        if self._descriptor is not None:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
-        self._pid, self._descriptor = 0, -1
+            self._descriptor = None
 
-    def _end(self) -> None:
+    def _ended(self) -> None:
         self.close()
-        self._ended()
+        self._gone()
+
+
+def watch(pid: int, container: str, gone: Callable[[], None], proc: Path = PROC) -> Process | None:
+    """Watches a container's first process; None when it cannot be: the engine's word remains.
+
+    Args:
+        pid: of the process, as the engine says.
+        container: ID of its container.
+        gone: called once, in the loop, when the process has ended.
+        proc: where its control group is read.
+    """
+    if pid <= 0:
+        return None
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        _log.warning("container %s: its process cannot be watched: %s", container[:12], error)
+        return None
+    try:
+        if container in (proc / str(pid) / "cgroup").read_text():
+            return Process(descriptor, gone)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    except OSError as error:
+        _log.warning("container %s: its process cannot be watched: %s", container[:12], error)
+    os.close(descriptor)
+    return None

@@ -4,16 +4,20 @@
  ACCEPTED > PREPARING > READY > STARTING > RUNNING > COMPLETE | FAILED
             create              start, wire, open the gate
  wanted SHUTDOWN: withdraw the endpoint > all nodes know > stop signal > grace > SIGKILL > SHUTDOWN
+ unhealthy, or given up: the same way, then FAILED (REJECTED when it never started)
 ```
 
-A task's state only grows; ``COMPLETE`` and above are final, and are not said while the container
-runs: who hears of an end may take its address, its volume and its name. Source: swarmkit
-design/task_model.md and agent/exec/controller.go ``Do`` (one operation, one new status).
+Laws: a task's state only grows; ``COMPLETE`` and above are final, and are reported when nothing of
+the task runs and nothing of it is announced any more, because with a final state the managers give
+its address, its ports and its volumes to others. A container that was started is never replaced
+under the same task: what was lost has failed, and the restart policy decides.
+Source: swarmkit design/task_model.md, agent/exec/controller.go ``Do`` (one operation, one new
+status), moby daemon/cluster/executor/container/controller.go ``Wait`` (unhealthy: stop, then fail).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -23,6 +27,7 @@ DEFAULT_GRACE_S: Final = 10.0
 """Engine's default time between the stop signal and SIGKILL."""
 UNHEALTHY: Final = "dockerexec: unhealthy container"
 LOST: Final = "No such container"
+"""Engine's words, before a colon and the container's name."""
 
 _MESSAGES: Final[dict[int, str]] = {
     pb.TASK_STATE_ACCEPTED: "accepted",
@@ -47,6 +52,8 @@ class Action(Enum):
     """Start the container, announce its sandbox."""
     OPEN = auto()
     """Wait until the network is wired, then open the gate."""
+    KNOCK = auto()
+    """An earlier life began to open the gate: make sure that it is open."""
     PUBLISH = auto()
     """Say that the endpoint is ready."""
     DRAIN = auto()
@@ -54,10 +61,14 @@ class Action(Enum):
     STOP = auto()
     """Send the stop signal."""
     KILL = auto()
+    CONDEMN = auto()
+    """Remember that the container is stopped because it is unhealthy."""
+    LOOK = auto()
+    """Ask the engine for the container's state."""
     WITHDRAW = auto()
     """The program ended: its endpoint and sandbox are gone."""
     REMOVE = auto()
-    """Remove the container and everything of the task on this host."""
+    """Remove the container and the task's files."""
     FORGET = auto()
     """Nothing of the task is left."""
 
@@ -76,8 +87,6 @@ class Seen:
     error: str = ""
     """The engine's words when it could not start."""
     pid: int = 0
-    gone: bool = False
-    """Its first process has ended; the engine has not said yet how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +98,27 @@ class TaskView:
     state: int
     """``pb.TaskState`` reported last."""
     container: Seen | None = None
+    name: str = ""
+    """The container's."""
     lost: bool = False
-    """There was a container, and somebody removed it."""
-    cause: str = ""
-    """Why it must end though it is wanted; empty: no reason."""
+    """There was a container, it may have run, and it is gone."""
     wired: bool = True
     """Has overlay networks, so a gate and a sandbox."""
     opened: bool = False
     """The gate is open (or there is none)."""
+    knocked: bool = True
+    """Nothing is left of a life that ended while it opened the gate."""
     published: bool = False
     """The endpoint is announced as a ready backend."""
     announced: bool = False
     """The endpoint or sandbox is known to the data plane."""
     has_health: bool = False
+    failing: str = ""
+    """Why it is ended though it is wanted; empty: it is not."""
+    ended: bool = False
+    """Its first process is gone; the engine may not have said so yet."""
+    look_at: float | None = None
+    """When to ask the engine, seconds; None: nothing is in doubt."""
     stopping_since: float | None = None
     """When the stop signal was sent, seconds; None: not yet."""
     killed: bool = False
@@ -118,13 +135,11 @@ class Step:
     err: str = ""
     until: float | None = None
     """Time to step again even if nothing happens, seconds."""
-    cause: str = ""
-    """The task must end for this reason, whatever is seen from now on."""
 
-    @property
-    def message(self) -> str:
-        """Engine's words for the state."""
-        return _MESSAGES.get(self.state or 0, "")
+
+def message(state: int) -> str:
+    """Engine's words for a state."""
+    return _MESSAGES.get(state, "")
 
 
 def final(state: int) -> bool:
@@ -139,16 +154,15 @@ def step(view: TaskView, now: float) -> Step:
         view: what is wanted and seen.
         now: seconds, same clock as ``stopping_since``.
     """
-    if view.desired > pb.TASK_STATE_RUNNING or view.cause or final(view.state):
-        return _ending(view, now)
-    seen = view.container
-    if seen is None:
-        if view.lost:
-            return _ended(view, LOST)
-        return Step(Action.CREATE, _grown(view, pb.TASK_STATE_PREPARING))
-    if seen.running and view.opened and seen.health == "unhealthy":
-        return Step(Action.NONE, until=0.0, cause=UNHEALTHY)
-    return _forward(view, seen)
+    following = _decided(view, now)
+    if view.container is None or view.look_at is None:
+        return following
+    if now >= view.look_at:
+        return Step(Action.LOOK)
+    if following.action is not Action.NONE:
+        return following
+    until = view.look_at if following.until is None else min(following.until, view.look_at)
+    return replace(following, until=until)
 
 
 def exit_error(code: int) -> str:
@@ -156,13 +170,28 @@ def exit_error(code: int) -> str:
     return f"task: non-zero exit ({code})" if code else ""
 
 
-def _forward(view: TaskView, seen: Seen) -> Step:
+def _decided(view: TaskView, now: float) -> Step:
+    seen = view.container
+    if seen is not None and seen.running and view.ended:
+        return Step(Action.WITHDRAW if view.announced else Action.NONE)
+    if view.desired > pb.TASK_STATE_RUNNING or final(view.state) or view.failing:
+        return _ending(view, now)
+    if seen is None and view.lost:
+        return _over(view)
+    if seen is None:
+        return Step(Action.CREATE, _grown(view, pb.TASK_STATE_PREPARING))
     if not seen.running:
         return _not_running(view, seen)
-    if seen.gone:
-        return _awaited(view)
+    return _forward(view, seen)
+
+
+def _forward(view: TaskView, seen: Seen) -> Step:
     if not view.opened:
         return Step(Action.OPEN, _grown(view, pb.TASK_STATE_STARTING))
+    if not view.knocked:
+        return Step(Action.KNOCK)
+    if seen.health == "unhealthy":
+        return Step(Action.CONDEMN)
     if view.has_health and seen.health != "healthy":
         return Step(Action.NONE)
     publish = view.wired and not view.published
@@ -171,7 +200,7 @@ def _forward(view: TaskView, seen: Seen) -> Step:
 
 def _not_running(view: TaskView, seen: Seen) -> Step:
     if seen.started or seen.error:
-        return _ended(view, seen.error or exit_error(seen.exit_code))
+        return _over(view)
     if view.state < pb.TASK_STATE_READY:
         return Step(Action.NONE, pb.TASK_STATE_READY, until=0.0)
     if view.desired < pb.TASK_STATE_RUNNING:
@@ -183,43 +212,18 @@ def _grown(view: TaskView, state: int) -> int | None:
     return state if view.state < state else None
 
 
-def _ended(view: TaskView, err: str) -> Step:
-    """The program ended though it was wanted."""
-    state = pb.TASK_STATE_FAILED if err else pb.TASK_STATE_COMPLETE
-    return Step(Action.WITHDRAW if view.announced else Action.NONE, state, err)
-
-
-def _awaited(view: TaskView) -> Step:
-    """The program has ended and the engine will say how; nobody is to be led there meanwhile."""
-    return Step(Action.WITHDRAW if view.announced else Action.NONE)
-
-
 def _ending(view: TaskView, now: float) -> Step:
     """Not wanted any more, or ended: towards nothing running, nothing announced."""
     seen = view.container
     if seen is not None and seen.running:
-        return _awaited(view) if seen.gone else _stopping(view, now)
+        return _stopping(view, now)
+    if not final(view.state):
+        return _over(view)
     if view.announced:
         return Step(Action.WITHDRAW)
-    if not final(view.state):
-        state, err = _verdict(view)
-        return Step(Action.NONE, state, err, until=0.0)
     if view.desired < pb.TASK_STATE_REMOVE:
         return Step(Action.NONE)
     return Step(Action.FORGET if seen is None else Action.REMOVE)
-
-
-def _verdict(view: TaskView) -> tuple[int, str]:
-    """How a task ended that nothing runs of any more: (final state, error)."""
-    seen = view.container
-    if view.cause:
-        begun = view.state >= pb.TASK_STATE_STARTING
-        return (pb.TASK_STATE_FAILED if begun else pb.TASK_STATE_REJECTED), view.cause
-    if view.stopping_since is None and seen is not None and seen.started and view.opened:
-        # It ended by itself before anybody asked.
-        code = seen.exit_code
-        return (pb.TASK_STATE_FAILED if code else pb.TASK_STATE_COMPLETE), exit_error(code)
-    return pb.TASK_STATE_SHUTDOWN, ""
 
 
 def _stopping(view: TaskView, now: float) -> Step:
@@ -233,3 +237,35 @@ def _stopping(view: TaskView, now: float) -> Step:
     if now < end:
         return Step(Action.NONE, until=end)
     return Step(Action.NONE if view.killed else Action.KILL)
+
+
+def _over(view: TaskView) -> Step:
+    """Nothing of it runs: what is announced is withdrawn, then comes its final state."""
+    seen = view.container
+    if view.announced:
+        return Step(Action.WITHDRAW)
+    if view.failing and seen is not None and not seen.started:
+        return Step(Action.REMOVE)  # what was made in vain
+    state, err = _outcome(view)
+    return Step(Action.NONE, state, err, until=0.0)
+
+
+def _outcome(view: TaskView) -> tuple[int, str]:
+    """The final state of a task of which nothing runs, and its error."""
+    seen = view.container
+    ran = seen is not None and seen.started
+    code = seen.exit_code if seen is not None and ran else 0
+    if view.failing:
+        rejected = view.state < pb.TASK_STATE_STARTING and not ran
+        words = view.failing
+        if code and view.state >= pb.TASK_STATE_RUNNING:
+            words = f"{exit_error(code)}: {words}"
+        return (pb.TASK_STATE_REJECTED if rejected else pb.TASK_STATE_FAILED), words
+    unwanted = view.desired > pb.TASK_STATE_RUNNING
+    stopped = view.stopping_since is not None or view.killed or not view.opened
+    if unwanted and (stopped or not ran):
+        return pb.TASK_STATE_SHUTDOWN, ""
+    if seen is None:
+        return pb.TASK_STATE_FAILED, f"{LOST}: {view.name}"
+    err = seen.error or exit_error(code)
+    return (pb.TASK_STATE_FAILED if err else pb.TASK_STATE_COMPLETE), err

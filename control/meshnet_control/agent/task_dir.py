@@ -1,11 +1,7 @@
-"""A task's directory on this host: ``<run dir>/tasks/<task id>/``.
+"""A task's directory on this host: ``<run dir>/tasks/<task id>/``, for as long as the host is up.
 
 ```
- task      the task as assigned (protobuf), so that a restarted process adopts its container
  gate      FIFO the container's shell waits at
- opening   is there from before the gate is opened: the program may run
- opened    is there once the gate was opened
- stopping  is there once the container was told to stop; holds why, if it was wanted
  hosts     /etc/hosts of the container
  files/<n> secrets and configs, on a tmpfs of their own; only when the task has some
 ```
@@ -24,15 +20,18 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from meshnet.errors import KernelError
+from meshnet.errors import ControlError, KernelError
 from meshnet.kernel import syscalls
 from meshnet_control.agent import gate_fifo
 from meshnet_control.api import control_pb2 as pb
 
 TASKS: Final = "tasks"
 """In the run directory: the directories of all tasks."""
+
+_LAST_OWNER: Final = 2**32 - 2
+"""chown(2): 32 bits, and all of them set means "leave it"."""
+_LONGEST_OWNER: Final = len(str(_LAST_OWNER))
+_MODE_BITS: Final = 0o7777
 
 _TMPFS_FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
@@ -48,60 +47,24 @@ class TaskDir:
         self.path = path
         self.gate = path / "gate"
 
-    def make(self, task: pb.Task) -> None:
-        """Makes the directory and the gate, and remembers the task."""
+    def make(self) -> None:
+        """Makes the directory and the gate."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.mkdir(exist_ok=True, mode=0o711)
         gate_fifo.make(self.gate)
-        fresh = self.path / "task.new"
-        fresh.write_bytes(task.SerializeToString())
-        fresh.replace(self.path / "task")
 
-    def task(self) -> pb.Task | None:
-        """The task as it was assigned; None when there is no memory of it.
+    @property
+    def made(self) -> bool:
+        """It is there: made since the host came up.
 
         Raises:
-            OSError: it cannot be read now (out of descriptors, say), which tells nothing of it.
+            OSError: it cannot be said.
         """
         try:
-            return pb.Task.FromString((self.path / "task").read_bytes())
-        except (FileNotFoundError, NotADirectoryError, DecodeError):
-            return None
-
-    @property
-    def opened(self) -> bool:
-        """The gate was opened."""
-        return (self.path / "opened").exists()
-
-    @property
-    def opening(self) -> bool:
-        """The gate was about to be opened: the program may run, whatever ``opened`` says."""
-        return (self.path / "opening").exists()
-
-    def mark_opening(self) -> None:
-        """Remembers that the gate is about to be opened."""
-        (self.path / "opening").touch()
-
-    def mark_opened(self) -> None:
-        """Remembers that the gate was opened."""
-        (self.path / "opened").touch()
-
-    @property
-    def stopping(self) -> bool:
-        """The container was told to stop: however it ended, it was not by itself."""
-        return (self.path / "stopping").exists()
-
-    def mark_stopping(self, cause: str) -> None:
-        """Remembers that the container was told to stop, and why if it was wanted."""
-        (self.path / "stopping").write_text(cause)
-
-    @property
-    def stopping_cause(self) -> str:
-        """Why a container that was wanted was told to stop; empty: it was not wanted."""
-        try:
-            return (self.path / "stopping").read_text()
+            self.gate.stat()
         except FileNotFoundError:
-            return ""
+            return False
+        return True
 
     def write_hosts(self, text: str) -> None:
         """Writes the container's /etc/hosts in place (it may be bind-mounted already)."""
@@ -111,10 +74,12 @@ class TaskDir:
         """Writes secrets and configs as ``files/0``, ``files/1`` … on a tmpfs.
 
         Raises:
+            ControlError: a file's owner is no user or group there can be.
             KernelError: the tmpfs cannot be mounted.
         """
         if not files:
             return
+        owners = [_owner(target) for target, _ in files]
         directory = self.path / "files"
         directory.mkdir(mode=0o711, exist_ok=True)
         if not directory.is_mount():
@@ -127,8 +92,8 @@ class TaskDir:
         for number, (target, data) in enumerate(files):
             path_of = directory / str(number)
             path_of.write_bytes(data)
-            os.chown(path_of, _number(target.uid), _number(target.gid))
-            path_of.chmod(target.mode or 0o444)
+            os.chown(path_of, *owners[number])
+            path_of.chmod(target.mode & _MODE_BITS or 0o444)
 
     def remove(self) -> None:
         """Removes everything; gone already is success.
@@ -147,5 +112,17 @@ class TaskDir:
             shutil.rmtree(self.path)
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+def _owner(target: pb.FileTarget) -> tuple[int, int]:
+    """User and group of a file; empty: root's.
+
+    Raises:
+        ControlError: one is no number, or out of range.
+    """
+    numbers: list[int] = []
+    for kind, text in (("uid", target.uid), ("gid", target.gid)):
+        digits = text or "0"
+        short = digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_OWNER
+        if not short or int(digits) > _LAST_OWNER:
+            raise ControlError(f"file {target.name}: {kind} {text!r} is not a number in range")
+        numbers.append(int(digits))
+    return numbers[0], numbers[1]

@@ -1,6 +1,7 @@
 """One task on this node: looks, asks ``step.step``, does it, looks again.
 
-An error that nobody expected ends this task, with its text in ``service ps``, and never the agent.
+Whatever goes wrong with a task is that task's alone: what may pass is tried again and told as the
+error of its present state; what does not, and what nobody thought of, ends the task with its words.
 
 Be aware: a step that waits for others (image, network, drain) is given up when what is wanted or
 seen changes meanwhile; calls to the engine run to their end, so nothing is left half made.
@@ -9,15 +10,13 @@ seen changes meanwhile; calls to the engine run to their end, so nothing is left
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Interface
-from pathlib import Path
-from typing import Any, Final, cast
-
-from google.protobuf.timestamp_pb2 import Timestamp
+from typing import Any, Final
 
 from meshnet.errors import ControlError, MeshnetError
 from meshnet.model.ids import TaskId
@@ -27,15 +26,19 @@ from meshnet_control.agent import (
     gate,
     gate_fifo,
     host_ports,
+    inspected,
     process_watch,
     step,
 )
-from meshnet_control.agent.collaborators import DataPlane, Engine
-from meshnet_control.agent.process_watch import ProcessWatch
+from meshnet_control.agent.host import Host
+from meshnet_control.agent.report import Report
 from meshnet_control.agent.step import Action, Seen, TaskView
 from meshnet_control.agent.task_dir import TaskDir
+from meshnet_control.agent.task_memory import TaskMemory
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import (
+    TASK_LABEL,
+    EngineConflictError,
     EngineError,
     EngineGoneError,
     EngineNotFoundError,
@@ -45,29 +48,15 @@ from meshnet_control.engine.client import (
 _log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 0.5
-_LONGEST_RETRY_S: Final = 10.0
-_EXPLAIN_S: Final = 2.0
-"""A network that is not wired after this long is explained in ``service ps``."""
 _GONE_S: Final = 10.0
 """An engine that went is asked again after this long, should nobody tell that it is back."""
+_LOOK_S: Final = 1.0
+"""How long the engine may take to tell of an end that we know of, before it is asked."""
+_TROUBLE_S: Final = 2.0
+"""A network that is not wired by then is told of, and again as often."""
 _INTERRUPTIBLE: Final = frozenset({Action.OPEN, Action.DRAIN})
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What all workers of a node share."""
-
-    engine: Engine
-    dataplane: DataPlane
-    report: Callable[[str, pb.TaskStatus], None]
-    place: container.Place
-    tasks_dir: Path
-    gateway: Callable[[str], IPv4Interface]
-    """Allocates an address of docker_gwbridge for a task ID."""
-    numbered: Callable[[pb.Task], pb.Task]
-    """The task with a free number for every host-mode port that has none."""
-    file_data: Callable[[str, str], bytes | None]
-    """Data of a secret or config: (kind, ID)."""
+_STARVED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN})
+"""This process or host has none left for now: it says nothing of the task."""
 
 
 class Worker:
@@ -82,20 +71,21 @@ class Worker:
         self.task = task
         self._host = host
         self._dir = TaskDir(host.tasks_dir / task.id)
+        self._memory = TaskMemory(host.memories_dir / task.id)
         self._died: int | None = None
+        self._process: process_watch.Process | None = None
+        self._report = Report(host.report)
         self._id = TaskId(task.id)
         self._hostname = ""
         self._pulling = False
         self._changed = asyncio.Event()
-        self._watch = ProcessWatch(self._process_ended)
-        self._explained = ""
-        lost = task.status.state >= pb.TASK_STATE_STARTING  # it began here, and nothing is left
         self._gateway: IPv4Interface | None = None
         spec = task.spec.container_spec
         self.view = TaskView(
             desired=task.desired_state,
             state=task.status.state,
-            lost=lost,
+            name=container.name_of(task),
+            lost=task.status.state >= pb.TASK_STATE_STARTING,  # unless its container is found
             wired=bool(container.overlays_of(task)),
             has_health=bool(spec.healthcheck.test and spec.healthcheck.test[0] != "NONE"),
             grace_s=spec.stop_grace_period / 1e9
@@ -122,92 +112,92 @@ class Worker:
             self._died = event.exit_code
             if seen is not None:
                 self._died_seen(seen, event.exit_code)
+        elif event.action == "start" and self._died is not None:
+            self._died = None  # somebody started it again: it is to be ended
+            self.refresh()
         elif event.action == "destroy" and seen is not None:
-            self._see(container=None, lost=True)
+            self._lose()
         elif event.action.startswith("health_status: ") and seen is not None:
             self._see(container=replace(seen, health=event.action.partition(": ")[2]))
 
-    def adopt(self, found: Mapping[str, Any], gateway: IPv4Interface | None) -> None:
+    def adopt(
+        self, container_id: str, found: Mapping[str, Any] | None, gateway: IPv4Interface | None
+    ) -> None:
         """Takes over a container that is there already: nothing is restarted.
 
         Args:
-            found: ``GET /containers/{id}/json``.
+            container_id: of the container.
+            found: ``GET /containers/{id}/json``; None: the engine does not say now, and is asked
+                until it does.
             gateway: its address on docker_gwbridge.
+
+        Raises:
+            EngineError: the engine describes no container.
+            OSError: what is remembered of it cannot be read.
         """
+        memory, failing = self._memory, self._memory.failing
+        seen = Seen(container_id, running=True, started=True)
+        if found is not None:
+            seen = inspected.seen_of(found, self._died)
+        opened = memory.opened or not self.view.wired
         self._gateway = gateway
-        seen = self._look(found)
-        passed = self._dir.opening and self._passed(seen)
         self._see(
             lost=False,
-            opened=self._dir.opened or passed or not self.view.wired,
-            state=pb.TASK_STATE_STARTING,
+            opened=opened,
+            knocked=not (opened and self.view.wired),
+            state=pb.TASK_STATE_STARTING if seen.started else pb.TASK_STATE_READY,
+            failing=failing,
         )
-        if self._dir.stopping:
-            cause = self._dir.stopping_cause
-            wanted = self.view.desired if cause else pb.TASK_STATE_SHUTDOWN
+        if memory.stopping:
             now = asyncio.get_running_loop().time()
-            self._see(desired=wanted, cause=cause, stopping_since=now)
-        if seen.running and self.view.wired:
-            healthy = not self.view.has_health or seen.health == "healthy"
-            self._announce(found, ready=self.view.opened and healthy)
+            wanted = self.view.desired if failing else pb.TASK_STATE_SHUTDOWN
+            self._see(desired=wanted, stopping_since=now)
+        if found is None:
+            self._see(container=seen)
+            self.refresh()
+        else:
+            self._take(found, seen)
 
-    def adopt_remains(self, found: Mapping[str, Any]) -> None:
-        """Takes over a container whose files are gone (a boot): it has run, and is not run again.
+    def refresh(self) -> None:
+        """The engine is asked for the container's state: events may have been missed."""
+        self._see(look_at=asyncio.get_running_loop().time())
 
-        Args:
-            found: ``GET /containers/{id}/json``.
-        """
-        self._see(lost=False, opened=True, wired=False, state=pb.TASK_STATE_STARTING)
-        if self._look(found).running:
-            self._see(cause="its files on this host are gone")
-
-    async def refresh(self) -> None:
-        """Asks the engine for the container's state: events may have been missed."""
-        seen = self.view.container
-        if seen is None:
-            return
-        try:
-            self._look(await self._host.engine.inspect(seen.id))
-        except EngineNotFoundError:
-            self._see(container=None, lost=True)
+    def close(self) -> None:
+        """Stops watching; the container runs on."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
     # ---- the loop ----
 
     async def run(self) -> None:
         """Until nothing of the task is left."""
-        retry_s = _RETRY_S
         try:
             while True:
                 try:
-                    return await self._run()
-                except Exception as error:  # noqa: BLE001 - ends one task, never the agent
-                    _log.exception("task %s: an error that nobody expected", self._id)
-                    if self.view.desired <= pb.TASK_STATE_RUNNING and not self.view.cause:
-                        self._see(cause=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(retry_s)
-                retry_s = min(retry_s * 2, _LONGEST_RETRY_S)
+                    if await self._advance():
+                        return
+                except Exception as error:  # noqa: BLE001 - a task's fault is that task's alone
+                    _log.exception("task %s", self._id)
+                    self._give_up(str(error) or type(error).__name__)
+                    await asyncio.sleep(_RETRY_S)
         finally:
-            self._watch.close()
+            self.close()
 
-    async def _run(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while True:
-            self._changed.clear()
-            now = clock()
-            following = step.step(self.view, now)
-            if following.cause:
-                self._see(cause=following.cause)
-            if following.state is not None:
-                await self._say(following.state, following.message, following.err)
-            if following.action is Action.FORGET:
-                self._forget()
-                return
-            if following.action is not Action.NONE:
-                await self._act(following.action)
-            else:
-                await self._wait(None if following.until is None else following.until - now)
+    async def _advance(self) -> bool:
+        """One step; True: nothing of the task is left."""
+        self._changed.clear()
+        now = asyncio.get_running_loop().time()
+        following = step.step(self.view, now)
+        if following.state is not None:
+            await self._say(following.state, following.err)
+        if following.action is not Action.NONE:
+            return await self._act(following.action) and following.action is Action.FORGET
+        await self._wait(None if following.until is None else following.until - now)
+        return False
 
-    async def _act(self, action: Action) -> None:
+    async def _act(self, action: Action) -> bool:
+        """Does it; whether it was done."""
         doing = asyncio.ensure_future(self._do(action))
         try:
             while not doing.done():
@@ -225,21 +215,50 @@ class Worker:
             if not doing.done():
                 doing.cancel()
             await asyncio.wait({doing})
-        if not doing.cancelled():
-            await self._judge(action, doing)
+        return not doing.cancelled() and await self._judge(action, doing)
 
-    async def _judge(self, action: Action, done: asyncio.Future[None]) -> None:
+    async def _judge(self, action: Action, done: asyncio.Future[None]) -> bool:
         try:
             done.result()
-        except EngineGoneError:  # which the engine's client says, once for all tasks
+        except EngineGoneError as error:  # which the engine's client says, once for all tasks
+            self._complain(str(error))
             await asyncio.sleep(_RETRY_S)
             await self._host.engine.answers(_GONE_S)
         except (MeshnetError, OSError) as error:
-            if action is Action.CREATE:
-                self._see(cause=str(error))
+            passing = getattr(error, "errno", None) in _STARVED
+            if action is Action.CREATE and not passing:
+                self._give_up(str(error))
+            elif action is Action.START and isinstance(error, EngineError):
+                self._not_started(error)
             else:
                 _log.warning("task %s: %s: %s", self._id, action.name.lower(), error)
+                self._complain(str(error))
                 await asyncio.sleep(_RETRY_S)
+        else:
+            return True
+        return False
+
+    def _not_started(self, error: EngineError) -> None:
+        seen = self.view.container
+        if seen is not None:
+            words = f"starting container failed: {error}"
+            self._see(container=replace(seen, error=words))
+
+    def _give_up(self, why: str) -> None:
+        """The task ends, with these words; one that has ended or is ending does not again."""
+        if self.view.failing or step.final(self.view.state):
+            return
+        self._see(failing=why)
+        try:
+            if self.view.container is None:
+                self._dir.remove()
+            else:
+                self._memory.mark_failing(why)
+        except (MeshnetError, OSError) as error:
+            _log.warning("task %s: %s", self._id, error)
+
+    def _complain(self, why: str) -> None:
+        self._report.trouble(self.task, self.view.state, why, self.view.container)
 
     async def _wait(self, delay: float | None) -> None:
         try:
@@ -256,70 +275,76 @@ class Worker:
             await self._create()
         elif action is Action.WITHDRAW:
             self._withdraw()
+        elif action is Action.FORGET:
+            self._forget()
         elif seen is not None:
             await self._do_to(action, seen)
 
     async def _do_to(self, action: Action, seen: Seen) -> None:
         engine, loop = self._host.engine, asyncio.get_running_loop()
         if action is Action.START:
-            if not await self._start(seen):
-                return
-            found = await engine.inspect(seen.id)
-            if self._look(found).running and self.view.wired:
-                self._announce(found, ready=False)
-            if not self.view.wired:
-                self._see(opened=True)
+            await self._start(seen)
         elif action is Action.OPEN:
             await self._wired()
-            self._dir.mark_opening()
-            await gate_fifo.open_gate(self._dir.gate)
-            self._dir.mark_opened()
+            await gate_fifo.open_gate(self._dir.gate, self._memory.mark_opened)
             self._see(opened=True)
+        elif action is Action.KNOCK:
+            with suppress(FileNotFoundError):
+                gate_fifo.knock(self._dir.gate)
+            self._see(knocked=True)
         elif action is Action.PUBLISH:
             self._publish(ready=True)
+        elif action is Action.CONDEMN:
+            self._see(failing=step.UNHEALTHY)
+            self._memory.mark_failing(step.UNHEALTHY)
         elif action is Action.DRAIN:
             self._host.dataplane.endpoint(self._id, self._endpoint(ready=False))
             await self._host.dataplane.drained(self._id, self.view.grace_s)
             self._see(published=False)
         elif action is Action.STOP:
-            self._see(stopping_since=loop.time())
             self._mark_stopping()
+            self._see(stopping_since=loop.time())
             await engine.kill(seen.id, self._stop_signal)
         elif action is Action.KILL:
             self._mark_stopping()
             await engine.kill(seen.id, "SIGKILL")
-            self._see(killed=True)
+            self._see(killed=True, look_at=loop.time() + _LOOK_S)
+        elif action is Action.LOOK:
+            await self._look(seen)
         elif action is Action.REMOVE:
             self._withdraw()
             await engine.remove(seen.id)
+            self._dir.remove()
             self._see(container=None)
 
-    async def _start(self, seen: Seen) -> bool:
-        """Whether the engine started it; if not, its words are kept."""
-        try:
-            await self._host.engine.start(seen.id)
-        except EngineGoneError:
-            raise
-        except EngineError as error:
-            self._see(container=replace(seen, error=f"starting container failed: {error}"))
-            return False
-        return True
-
-    async def _wired(self) -> None:
-        """Returns when the sandbox is wired; says in ``service ps`` why it is not yet."""
-        ready = asyncio.ensure_future(self._host.dataplane.ready(self._id))
-        try:
-            while not (await asyncio.wait({ready}, timeout=_EXPLAIN_S))[0]:
-                self._explain(self._host.dataplane.trouble(self._id))
-            ready.result()
-        finally:
-            ready.cancel()
+    async def _start(self, seen: Seen) -> None:
+        await self._memory.mark_started()
+        await self._host.engine.start(seen.id)
+        if not self.view.wired:
+            self._see(opened=True)
+        await self._look(seen)
 
     def _mark_stopping(self) -> None:
-        with contextlib.suppress(FileNotFoundError):  # the task's files went with a boot
-            self._dir.mark_stopping(self.view.cause)
+        """A disk that is full keeps nothing from being stopped."""
+        try:
+            self._memory.mark_stopping()
+        except OSError as error:
+            _log.warning("task %s: %s", self._id, error)
+
+    async def _wired(self) -> None:
+        """Returns when the task's network is; tells what is in its way meanwhile."""
+        ready = asyncio.ensure_future(self._host.dataplane.ready(self._id))
+        try:
+            while not (await asyncio.wait({ready}, timeout=_TROUBLE_S))[0]:
+                self._complain(self._host.dataplane.trouble(self._id))
+        finally:
+            ready.cancel()
+        await ready
 
     async def _create(self) -> None:
+        if self._memory.started:
+            self._see(lost=True)
+            return
         reference = self.task.spec.container_spec.image
         self._pulling = True  # may take long, and leaves nothing to clean up
         try:
@@ -333,14 +358,27 @@ class Worker:
         made = container.create_arguments(
             self.task, image, self._host.place, self._dir.path, gateway
         )
-        self._dir.make(self.task)
+        self._memory.write(self.task)
+        self._dir.make()
         self._dir.write_hosts("")
         self._dir.write_files(self._files())
-        found = await self._host.engine.create(made.name, made.config)
+        try:
+            found = await self._host.engine.create(made.name, made.config)
+        except EngineConflictError:
+            if not await self._clear():
+                raise
+            found = await self._host.engine.create(made.name, made.config)
         self._see(container=Seen(found))
         self._hostname = made.config.get("Hostname") or found[:12]
-        self._stop_signal = self._stop_signal_of(image.get("Config") or {})
+        self._stop_signal = inspected.stop_signal_of(self.task, image.get("Config") or {})
         self._dir.write_hosts(container.hosts_file(self.task, self._hostname))
+
+    async def _clear(self) -> bool:
+        """Removes what an earlier try made, whose answer was lost; whether there was something."""
+        found = await self._host.engine.containers([f"{TASK_LABEL}={self.task.id}"])
+        for entry in found:
+            await self._host.engine.remove(entry["Id"])
+        return bool(found)
 
     def _needs_gateway(self) -> bool:
         return self.view.wired and container.needs_gateway(self.task)
@@ -363,56 +401,61 @@ class Worker:
     def _forget(self) -> None:
         self._withdraw()
         self._dir.remove()
+        self._memory.remove()
 
     # ---- what is seen ----
 
     _stop_signal = "SIGTERM"
 
-    def _stop_signal_of(self, config: Mapping[str, Any]) -> str:
-        return self.task.spec.container_spec.stop_signal or config.get("StopSignal") or "SIGTERM"
-
     def _see(self, **changes: Any) -> None:  # noqa: ANN401 - fields of TaskView
         self.view = replace(self.view, **changes)
         self._changed.set()
 
-    def _passed(self, seen: Seen) -> bool:
-        """Whether a container that was being let through the gate is past it."""
-        if not seen.running:
-            return True
-        return process_watch.is_of(seen.pid, seen.id) and gate_fifo.passed(seen.pid)
-
-    def _process_ended(self) -> None:
-        """The kernel's word, before the engine's: nobody answers there any more."""
-        seen = self.view.container
-        if seen is not None and seen.running:
-            self._see(container=replace(seen, gone=True))
-
     def _died_seen(self, seen: Seen, code: int) -> None:
+        self.close()
         self._see(container=replace(seen, running=False, started=True, exit_code=code))
 
-    def _look(self, found: Mapping[str, Any]) -> Seen:
-        state = found["State"]
-        running = bool(state["Running"]) and self._died is None
-        seen = Seen(
-            id=found["Id"],
-            running=running,
-            started=running or not str(state["StartedAt"]).startswith("0001-"),
-            exit_code=self._died if self._died is not None else int(state["ExitCode"]),
-            health=str((state.get("Health") or {}).get("Status", "")),
-            error=str(state.get("Error") or ""),
-            pid=int(state.get("Pid") or 0),
-        )
-        self._hostname = found["Config"]["Hostname"] or seen.id[:12]
-        self._stop_signal = self._stop_signal_of(found["Config"])
+    def _lose(self) -> None:
+        """The container is gone, and we did not remove it."""
+        self.close()
+        self._see(container=None, lost=True, look_at=None)
+
+    async def _look(self, seen: Seen) -> None:
+        try:
+            found = await self._host.engine.inspect(seen.id)
+        except EngineNotFoundError:
+            self._lose()
+            return
+        now = inspected.seen_of(found, self._died)
+        again = asyncio.get_running_loop().time() + _LOOK_S
+        # An end that we know of and the engine does not: it is about to.
+        doubt = now.running and (self.view.ended or self.view.killed)
+        self._see(look_at=again if doubt else None)
+        self._take(found, now)
+
+    def _take(self, found: Mapping[str, Any], seen: Seen) -> None:
+        """What the engine says of our container is what we see from now on."""
+        self._hostname = inspected.hostname_of(found)
+        self._stop_signal = inspected.stop_signal_in(self.task, found)
+        view = self.view
+        if not seen.running:
+            self.close()
+        elif self._process is None and not view.ended:
+            self._process = process_watch.watch(seen.pid, seen.id, self._gone, self._host.proc)
         self._see(container=seen)
-        if running and process_watch.is_of(seen.pid, seen.id):
-            self._watch.follow(seen.pid)
-        return seen
+        if seen.running and view.wired and not view.announced and not view.ended:
+            healthy = not view.has_health or seen.health == "healthy"
+            self._announce(found, ready=view.opened and healthy and not view.failing)
+
+    def _gone(self) -> None:
+        """The kernel says that the container's first process has ended."""
+        self._process = None
+        self._see(ended=True, look_at=asyncio.get_running_loop().time() + _LOOK_S)
+        self._withdraw()  # now, whatever else the worker waits for
 
     def _announce(self, found: Mapping[str, Any], *, ready: bool) -> None:
         """Says sandbox and endpoint; the container must run."""
-        netns = found["NetworkSettings"]["SandboxKey"]
-        sandbox = container.sandbox_of(self.task, netns, self._gateway)
+        sandbox = container.sandbox_of(self.task, inspected.netns_of(found), self._gateway)
         self._host.dataplane.sandbox_added(sandbox)
         self._see(announced=True)
         self._publish(ready=ready)
@@ -431,7 +474,7 @@ class Worker:
             ready=ready,
         )
 
-    async def _say(self, state: int, message: str, err: str) -> None:
+    async def _say(self, state: int, err: str) -> None:
         """Reports a state once; it only grows."""
         if state <= self.view.state:
             return
@@ -440,35 +483,9 @@ class Worker:
             line = await self._host.engine.last_line(seen.id)
             if line.startswith(gate.FAILED_PREFIX):
                 err = line
-        status = pb.TaskStatus(
-            timestamp=_timestamp(), state=cast("pb.TaskState", state), message=message, err=err
-        )
-        if seen is not None:
-            status.container_status.container_id = seen.id
-            status.container_status.pid = seen.pid if seen.running else 0
-            status.container_status.exit_code = seen.exit_code
-        if state == pb.TASK_STATE_RUNNING and not container.on_host_network(self.task):
-            ports = [p for p in self.task.endpoint_spec.ports if p.publish_mode == "host"]
-            status.port_status.ports.extend(ports)
+        self._report.state(self.task, state, err, seen)
         self._see(state=state)
-        self._host.report(self.task.id, status)
-
-    def _explain(self, why: str) -> None:
-        """Says in the task's status why it is not further than it is."""
-        if why == self._explained:
-            return
-        self._explained = why
-        state = cast("pb.TaskState", self.view.state)
-        message = step.Step(Action.NONE, self.view.state).message
-        status = pb.TaskStatus(timestamp=_timestamp(), state=state, message=message, err=why)
-        self._host.report(self.task.id, status)
 
     def _gate_failed(self, state: int, seen: Seen) -> bool:
         failed = state == pb.TASK_STATE_FAILED
         return failed and self.view.wired and seen.exit_code in gate.FAILED_CODES
-
-
-def _timestamp() -> Timestamp:
-    stamp = Timestamp()
-    stamp.GetCurrentTime()
-    return stamp

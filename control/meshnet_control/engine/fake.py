@@ -1,32 +1,36 @@
-"""An engine in memory with the manners of the real one, for tests of what stands on it.
+"""An engine in memory, held to the same contract as the real one.
 
-Same methods, same errors as ``EngineClient`` as far as the agent uses it; both are held to one
-contract (tests/docker/test_engine_contract.py). Containers run until they are killed or ``ended``.
-
-Be aware: no processes and no namespaces: ``Pid`` is 0. Only SIGKILL and a stop signal end a
-container; ``deaf`` ones ignore the latter.
+For tests, and for looking at what the agent decides without a machine. Programs run until they are
+told to end: ``end`` by themselves, ``kill`` by a signal. What an image's program does about its
+stop signal is said when the image is added. Every program reads the FIFOs mounted into it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from meshnet_control.engine.errors import EngineConflictError, EngineNotFoundError
+from meshnet_control.engine.errors import (
+    EngineConflictError,
+    EngineGoneError,
+    EngineNotFoundError,
+)
 from meshnet_control.engine.events import RESYNC, TASK_LABEL, Event
 
-_NEVER = "0001-01-01T00:00:00Z"
-_ONCE = "2024-01-01T00:00:00Z"
-_KILLED = 137
+_NEVER: Final = "0001-01-01T00:00:00Z"
+_ONCE: Final = "2001-01-01T00:00:00Z"
+_KILLED: Final = 137
 
 
 @dataclass
-class FakeContainer:
-    """One container."""
+class Kept:
+    """A container of the fake."""
 
     id: str
     name: str
@@ -35,7 +39,15 @@ class FakeContainer:
     started_at: str = _NEVER
     exit_code: int = 0
     health: str = ""
-    deaf: bool = False
+    pid: int = 0
+    log: str = ""
+    signals: list[str] = field(default_factory=list)
+    fifos: list[int] = field(default_factory=list)
+
+    @property
+    def lines(self) -> bytes:
+        """What has been written to it so far and not been asked for."""
+        return b"".join(_read(fifo) for fifo in self.fifos)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -43,140 +55,235 @@ class FakeContainer:
         return dict(self.config.get("Labels") or {})
 
 
-@dataclass
 class FakeEngine:
-    """The engine of one host.
+    """An engine (``meshnet_control.agent.collaborators.Engine``)."""
 
-    Attributes:
-        images: reference to what ``inspect`` says of it.
-        containers_by_id: all there are.
-        starts: IDs in the order in which they were started.
-    """
+    def __init__(self) -> None:
+        self.kept: dict[str, Kept] = {}
+        self.calls: list[tuple[str, str]] = []
+        """(call, container's name or image), in order."""
+        self.refusals: dict[str, Exception] = {}
+        """Call -> what it raises."""
+        self.listing = asyncio.Event()
+        """``containers`` answers once it is set; it is."""
+        self.listing.set()
+        self.pid = 0
+        """Process ID that the next container to start gets."""
+        self._up = asyncio.Event()
+        self._up.set()
+        self._images: dict[str, int | None] = {}
+        self._ids = itertools.count(1)
+        self._followers: set[asyncio.Queue[Event]] = set()
 
-    images: dict[str, dict[str, Any]] = field(default_factory=dict)
-    containers_by_id: dict[str, FakeContainer] = field(default_factory=dict)
-    starts: list[str] = field(default_factory=list)
-    _listeners: list[asyncio.Queue[Event]] = field(default_factory=list)
-    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    # ---- what a test tells it ----
 
-    # ---- as EngineClient ----
+    def add_image(self, reference: str, *, stops_with: int | None = 0) -> None:
+        """Has an image; its program ends with that code at a signal, None: only at SIGKILL."""
+        self._images[reference] = stops_with
+
+    def of_task(self, task: str) -> Kept:
+        """The one container of a task."""
+        [found] = [each for each in self.kept.values() if each.labels.get(TASK_LABEL) == task]
+        return found
+
+    def end(self, container: str, code: int) -> None:
+        """The program ends by itself."""
+        self._end(self.kept[container], code)
+
+    def health(self, container: str, status: str) -> None:
+        """The health check comes to a result."""
+        kept = self.kept[container]
+        kept.health = status
+        self._say(f"health_status: {status}", kept)
+
+    def go(self, *, ending: bool = True) -> None:
+        """The engine's process ends; nobody hears of what happens from then on.
+
+        Args:
+            ending: its containers end with it.
+        """
+        self._up.clear()
+        for kept in self.kept.values():
+            if kept.running and ending:
+                _stop(kept, _KILLED)
+
+    def come(self) -> None:
+        """It is back."""
+        self._up.set()
+        self.resync()
+
+    def resync(self) -> None:
+        """Events may have been missed."""
+        for queue in self._followers:
+            queue.put_nowait(Event(RESYNC))
+
+    # ---- what the agent asks of it ----
 
     async def create(self, name: str, config: Mapping[str, Any]) -> str:
-        """See ``EngineClient.create``."""
-        if any(each.name == name for each in self.containers_by_id.values()):
-            words = f'Conflict. The container name "/{name}" is already in use'
-            raise EngineConflictError(words, HTTPStatus.CONFLICT)
-        made = FakeContainer(f"{next(self._numbers):064x}", name, dict(config))
-        self.containers_by_id[made.id] = made
+        """Makes a container."""
+        await self._asked("create", name)
+        if config["Image"] not in self._images:
+            raise _missing("image", config["Image"])
+        if any(kept.name == name for kept in self.kept.values()):
+            raise EngineConflictError(f"the name {name} is in use", HTTPStatus.CONFLICT)
+        made = Kept(f"{next(self._ids):064x}", name, config)
+        self.kept[made.id] = made
         return made.id
 
     async def start(self, container: str) -> None:
-        """See ``EngineClient.start``."""
-        found = self._find(container)
-        if not found.running:
-            found.running, found.started_at, found.exit_code = True, _ONCE, 0
-            self.starts.append(found.id)
-            self._say(found, "start")
+        """Starts a container; running already is success."""
+        kept = self._named(container)
+        await self._asked("start", kept.name)
+        if kept.running:
+            return
+        kept.running, kept.started_at, kept.pid = True, _ONCE, self.pid or 1
+        for mount in (kept.config.get("HostConfig") or {}).get("Mounts") or ():
+            if (fifo := _reader(str(mount.get("Source")))) is not None:
+                kept.fifos.append(fifo)
+        test = (kept.config.get("Healthcheck") or {}).get("Test") or ["NONE"]
+        kept.health = "" if test[0] == "NONE" else "starting"
+        self._say("start", kept)
 
     async def inspect(self, container: str) -> dict[str, Any]:
-        """See ``EngineClient.inspect``."""
-        found = self._find(container)
+        """``GET /containers/{id}/json``, what of it the agent reads."""
+        kept = self._named(container)
+        await self._asked("inspect", kept.name)
         state: dict[str, Any] = {
-            "Running": found.running,
-            "StartedAt": found.started_at,
-            "ExitCode": found.exit_code,
+            "Running": kept.running,
+            "StartedAt": kept.started_at,
+            "ExitCode": kept.exit_code,
             "Error": "",
-            "Pid": 0,
+            "Pid": kept.pid,
         }
-        if found.health:
-            state["Health"] = {"Status": found.health}
+        if kept.health:
+            state["Health"] = {"Status": kept.health}
         return {
-            "Id": found.id,
-            "Name": f"/{found.name}",
+            "Id": kept.id,
+            "Name": f"/{kept.name}",
             "State": state,
             "Config": {
-                "Hostname": found.config.get("Hostname") or found.id[:12],
-                "Labels": found.labels,
-                "StopSignal": found.config.get("StopSignal") or "",
+                "Hostname": kept.config.get("Hostname") or kept.id[:12],
+                "Labels": kept.labels,
+                "StopSignal": kept.config.get("StopSignal"),
             },
-            "NetworkSettings": {"SandboxKey": f"/var/run/docker/netns/{found.id[-12:]}"},
+            "NetworkSettings": {
+                "SandboxKey": f"/run/docker/netns/{kept.id[-12:]}" if kept.running else ""
+            },
         }
 
     async def kill(self, container: str, signal: str) -> None:
-        """See ``EngineClient.kill``."""
-        found = self.containers_by_id.get(container)
-        if found is not None and found.running and (signal == "SIGKILL" or not found.deaf):
-            self.ended(container, _KILLED if signal == "SIGKILL" else 0)
+        """Sends a signal; a container that does not run is success."""
+        kept = self.kept.get(container)
+        await self._asked("kill", kept.name if kept is not None else container)
+        if kept is None or not kept.running:
+            return
+        kept.signals.append(signal)
+        code = _KILLED if signal == "SIGKILL" else self._images[kept.config["Image"]]
+        if code is not None:
+            self._end(kept, code)
 
     async def remove(self, container: str) -> None:
-        """See ``EngineClient.remove``."""
-        found = self.containers_by_id.get(container)
-        if found is not None:
-            if found.running:
-                self.ended(container, _KILLED)
-            del self.containers_by_id[container]
-            self._say(found, "destroy")
+        """Kills and removes a container; gone already is success."""
+        kept = self.kept.get(container)
+        await self._asked("remove", kept.name if kept is not None else container)
+        if kept is None:
+            return
+        if kept.running:
+            self._end(kept, _KILLED)
+        del self.kept[container]
+        self._say("destroy", kept)
 
     async def containers(self, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """See ``EngineClient.containers``."""
+        """Containers with all ``labels`` (``key`` or ``key=value``)."""
+        await self._asked("containers", "")
+        await self.listing.wait()
         return [
-            {"Id": each.id, "Labels": each.labels}
-            for each in self.containers_by_id.values()
-            if all(_has(each.labels, label) for label in labels)
+            {"Id": kept.id, "Labels": kept.labels}
+            for kept in self.kept.values()
+            if all(_has(kept.labels, label) for label in labels)
         ]
 
-    async def image(self, reference: str) -> dict[str, Any]:
-        """See ``EngineClient.image``."""
-        if reference not in self.images:
-            raise EngineNotFoundError(f"No such image: {reference}", HTTPStatus.NOT_FOUND)
-        return self.images[reference]
-
     async def last_line(self, container: str) -> str:
-        """See ``EngineClient.last_line``."""
-        self._find(container)
-        return ""
+        """The last line a container logged."""
+        return self._named(container).log
+
+    async def image(self, reference: str) -> dict[str, Any]:
+        """``GET /images/{name}/json``; no registry is asked."""
+        await self._asked("image", reference)
+        if reference not in self._images:
+            raise _missing("image", reference)
+        return {"Config": {"Cmd": ["sleep", "1000"]}}
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """See ``EngineClient.events``."""
+        """Everything that happens to containers, for ever; starts with ``RESYNC``."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
+        await self._up.wait()
         queue.put_nowait(Event(RESYNC))
-        self._listeners.append(queue)
+        self._followers.add(queue)
         try:
             while True:
                 yield await queue.get()
         finally:
-            self._listeners.remove(queue)
+            self._followers.discard(queue)
 
     async def answers(self, at_most_s: float) -> None:
-        """See ``EngineClient.answers``: it always does."""
+        """Returns when it is back, at the latest after that many seconds."""
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._up.wait()
+        except TimeoutError:
+            return
 
-    # ---- what happens to containers ----
+    # ---- inside ----
 
-    def ended(self, container: str, exit_code: int, *, said: bool = True) -> None:
-        """A container's program ends; ``said`` False: while nobody listened."""
-        found = self._find(container)
-        found.running, found.exit_code = False, exit_code
-        if said:
-            self._say(found, "die", exit_code)
+    async def _asked(self, call: str, what: str) -> None:
+        await asyncio.sleep(0)
+        self.calls.append((call, what))
+        if not self._up.is_set():
+            raise EngineGoneError("Cannot connect to the Docker daemon", 503)
+        if call in self.refusals:
+            raise self.refusals[call]
 
-    def turned(self, container: str, health: str) -> None:
-        """A health check has a verdict: ``healthy`` or ``unhealthy``."""
-        found = self._find(container)
-        found.health = health
-        self._say(found, f"health_status: {health}")
+    def _named(self, container: str) -> Kept:
+        kept = self.kept.get(container)
+        if kept is None:
+            raise _missing("container", container)
+        return kept
 
-    def _find(self, container: str) -> FakeContainer:
-        found = self.containers_by_id.get(container)
-        if found is None:
-            raise EngineNotFoundError(f"No such container: {container}", HTTPStatus.NOT_FOUND)
-        return found
+    def _end(self, kept: Kept, code: int) -> None:
+        _stop(kept, code)
+        self._say("die", kept, code)
 
-    def _say(self, found: FakeContainer, action: str, exit_code: int = 0) -> None:
-        event = Event(action, found.id, found.labels.get(TASK_LABEL, ""), exit_code)
-        for queue in self._listeners:
+    def _say(self, action: str, kept: Kept, code: int = 0) -> None:
+        event = Event(action, kept.id, kept.labels.get(TASK_LABEL, ""), code)
+        for queue in self._followers:
             queue.put_nowait(event)
 
 
+def _stop(kept: Kept, code: int) -> None:
+    kept.running, kept.exit_code, kept.pid = False, code, 0
+    # moby says so of every health check that it no longer makes (CloseMonitorChannel).
+    kept.health = "unhealthy" if kept.health else ""
+    for fifo in kept.fifos:
+        os.close(fifo)
+    kept.fifos.clear()
+
+
+def _reader(source: str) -> int | None:
+    return os.open(source, os.O_RDONLY | os.O_NONBLOCK) if Path(source).is_fifo() else None
+
+
+def _read(fifo: int) -> bytes:
+    try:
+        return os.read(fifo, 1024)
+    except BlockingIOError:
+        return b""
+
+
+def _missing(what: str, name: str) -> EngineNotFoundError:
+    return EngineNotFoundError(f"No such {what}: {name}", HTTPStatus.NOT_FOUND)
+
+
 def _has(labels: Mapping[str, str], wanted: str) -> bool:
-    key, given, value = wanted.partition("=")
-    return key in labels and (not given or labels[key] == value)
+    key, equals, value = wanted.partition("=")
+    return key in labels and (not equals or labels[key] == value)

@@ -259,6 +259,7 @@ class ClusterMember:
             node_id=node_id,
             hostname=self._hostname,
             run_dir=self._places.run_dir,
+            state_dir=self._places.state_dir,
             gwbridge=gwbridge,
         )
         stack.push_async_callback(_closed, self.agent.close)

@@ -1,429 +1,606 @@
-"""The agent on an engine in memory: one task's fault is its own, and no task runs twice."""
+"""The agent and its workers on an engine and a data plane in memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network
+import errno
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from google.protobuf.message import Message
 
-from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox
-from meshnet_control.agent import gate_fifo, process_watch
-from meshnet_control.agent.agent import Agent
 from meshnet_control.agent.task_dir import TASKS, TaskDir
+from meshnet_control.agent.task_memory import TaskMemory
 from meshnet_control.agent.worker import Worker
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.engine.fake import FakeContainer, FakeEngine
+from meshnet_control.engine.client import EngineError, Event
 
-NODE = "n" * 25
-BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
-RUNNING, SHUTDOWN, FAILED, REJECTED, COMPLETE = (
-    pb.TASK_STATE_RUNNING,
-    pb.TASK_STATE_SHUTDOWN,
-    pb.TASK_STATE_FAILED,
-    pb.TASK_STATE_REJECTED,
-    pb.TASK_STATE_COMPLETE,
-)
+RUNNING, SHUTDOWN = pb.TASK_STATE_RUNNING, pb.TASK_STATE_SHUTDOWN
+FAILED, REJECTED = pb.TASK_STATE_FAILED, pb.TASK_STATE_REJECTED
+HEALTH = {"healthcheck": pb.HealthConfig(test=["CMD-SHELL", "true"])}
 
 
-class Wires:
-    """A data plane that records, and holds what it is told to hold."""
-
-    def __init__(self) -> None:
-        self.log: list[tuple[str, object]] = []
-        self.wired, self.aware = asyncio.Event(), asyncio.Event()
-        self.wired.set()
-        self.aware.set()
-        self.within_s = 0.0
-        self.why = ""
-        self.adoptions = 0
-
-    def sandbox_added(self, sandbox: Sandbox) -> None:
-        self.log.append((sandbox.task, "sandbox"))
-
-    def sandbox_removed(self, task: str) -> None:
-        self.log.append((task, "no sandbox"))
-
-    def endpoint(self, task: str, endpoint: Endpoint | None) -> None:
-        self.log.append((task, None if endpoint is None else endpoint.ready))
-
-    def adopted(self) -> None:
-        self.adoptions += 1
-
-    async def ready(self, task: str) -> None:
-        await self.wired.wait()
-
-    def trouble(self, task: str) -> str:
-        return self.why
-
-    async def drained(self, task: str, within_s: float, /) -> None:
-        self.within_s = within_s
-        await self.aware.wait()
+# ---- the gate ----
 
 
-class Node:
-    """An agent and everything it said."""
+def test_the_gate_opens_when_the_network_is_ready_and_not_before(play, task):
+    async def scene(node):
+        node.wires.gate.clear()
+        one = task()
+        node.assign(one)
+        await node.until(lambda: one.id in node.wires.sandboxes)
+        await asyncio.sleep(60.0)
+        assert node.kept(one).lines == b""
+        assert node.last(one).state == pb.TASK_STATE_STARTING
+        assert not node.memory(one).opened
+        node.wires.gate.set()
+        await node.reaches(one, RUNNING)
+        assert node.kept(one).lines == b"\n"
 
-    def __init__(self, engine: FakeEngine, run_dir: Path) -> None:
-        self.engine, self.wires = engine, Wires()
-        self.said: dict[str, list[pb.TaskStatus]] = {}
-        self.agent = Agent(
-            engine,
-            self.wires,
-            lambda task, status: self.said.setdefault(task, []).append(status),
-            node_id=NODE,
-            hostname="h1",
-            run_dir=run_dir,
-            gwbridge=BRIDGE,
-        )
-        self.running = asyncio.create_task(self.agent.run())
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                assert not self.running.done(), self.running
-                await asyncio.sleep(0)
-
-    async def reaches(self, task: str, state: int) -> pb.TaskStatus:
-        await self.until(lambda: task in self.said and self.said[task][-1].state == state)
-        return self.said[task][-1]
-
-    def container(self, task: str) -> FakeContainer:
-        (found,) = (c for c in self.engine.containers_by_id.values() if c.name.endswith(task))
-        return found
-
-    async def end(self) -> None:
-        self.running.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.running
-        await self.agent.close()
+    play(scene)
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    """Name: engine; Scope: function. An engine with one image and no container."""
-    return FakeEngine(images={"web": {"Config": {"Cmd": ["serve"]}}})
+def test_what_keeps_a_task_from_starting_is_told_and_taken_back(play, task):
+    async def scene(node):
+        node.wires.gate.clear()
+        one, two = task(1), task(2)
+        node.wires.troubles[one.id] = "overlay: no such device"
+        node.assign(one, two)
+        await node.until(lambda: one.id in node.said and node.last(one).err)
+        status = node.last(one)
+        assert (status.state, status.message) == (pb.TASK_STATE_STARTING, "starting")
+        assert status.err == "overlay: no such device"
+        assert not node.last(two).err
+        said = len(node.said[one.id])
+        await asyncio.sleep(60.0)
+        assert len(node.said[one.id]) == said  # once
+        node.wires.troubles.clear()
+        await node.until(lambda: not node.last(one).err)
+        node.wires.gate.set()
+        assert (await node.reaches(one, RUNNING)).err == ""
+
+    play(scene)
 
 
-@pytest.fixture
-async def node(engine: FakeEngine, tmp_path: Path) -> AsyncIterator[Node]:
-    """Name: node; Scope: function; Depends: engine, tmp_path. A node whose agent runs."""
-    made = Node(engine, tmp_path)
-    yield made
-    await made.end()
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_process_that_died_at_the_gate_leaves_no_task_in_between(play, task, marked):
+    """Killed before or after it marked that it opens the gate: the next one opens it."""
+
+    async def scene(node):
+        node.wires.gate.clear()
+        one = task()
+        node.assign(one)
+        await node.until(lambda: one.id in node.wires.sandboxes)
+        await node.end()
+        if marked:
+            node.memory(one).mark_opened()
+        await node.begin()
+        node.assign(one)
+        await node.reaches(one, RUNNING)
+        assert node.kept(one).lines == b"\n"
+        assert len(node.calls("start")) == 1
+
+    play(scene)
 
 
-@pytest.fixture(autouse=True)
-def opens(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Name: opens; Scope: function. The gates that were opened; nobody reads a FIFO in memory."""
-    opened: list[Path] = []
+def test_descriptors_that_ran_out_open_no_gate_and_end_no_task(play, task, monkeypatch):
+    """EMFILE is a reason to try again, and is told."""
 
-    async def open_gate(path: Path) -> None:
-        opened.append(path)
+    async def scene(node):
+        node.wires.gate.clear()
+        one = task()
+        node.assign(one)
+        await node.until(lambda: one.id in node.wires.sandboxes)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", starved)
+            node.wires.gate.set()
+            await node.until(lambda: node.last(one).err)
+            await asyncio.sleep(30.0)
+            assert node.last(one).state == pb.TASK_STATE_STARTING
+            assert "Too many open files" in node.last(one).err
+            assert node.kept(one).running
+        assert node.kept(one).lines == b""
+        await node.reaches(one, RUNNING)
 
-    monkeypatch.setattr(gate_fifo, "open_gate", open_gate)
-    return opened
+    def starved(*_args, **_more):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-
-def task(number: int = 1, *, overlay: bool = True, **spec: object) -> pb.Task:
-    made = pb.Task(id=f"t{number:024d}", service_name="web", slot=number, node_id=NODE)
-    made.desired_state, made.status.state = RUNNING, pb.TASK_STATE_ASSIGNED
-    for name, value in ({"image": "web"} | spec).items():
-        if isinstance(value, Message):
-            getattr(made.spec.container_spec, name).CopyFrom(value)
-        else:
-            setattr(made.spec.container_spec, name, value)
-    if overlay:
-        attachment = made.networks_attachments.add(addresses=[f"10.0.1.{number + 2}/24"])
-        attachment.network.id = "w" * 25
-        attachment.network.driver_state.name = "overlay"
-        attachment.network.ipam_options.configs.add(subnet="10.0.1.0/24")
-    return made
+    play(scene)
 
 
-def assigned(*tasks: pb.Task) -> pb.Assignments:
-    return pb.Assignments(full=True, tasks=tasks)
+STARVED = """
+import asyncio, resource, sys
+from pathlib import Path
+from meshnet_control.agent import gate_fifo
+from meshnet_control.agent.task_dir import TaskDir
+from meshnet_control.agent.task_memory import TaskMemory
+from meshnet_control.agent.worker import Worker
+
+directory, memory = TaskDir(Path(sys.argv[1])), TaskMemory(Path(sys.argv[2]))
+
+async def main():
+    for what, call in (
+        ("gate", lambda: gate_fifo.knock(directory.gate)),
+        ("task", memory.task),
+        ("failing", lambda: memory.failing),
+    ):
+        try:
+            print(what, "said", call())
+        except OSError as error:
+            print(what, error.errno)
+    try:
+        await gate_fifo.open_gate(directory.gate, lambda: print("opened"))
+    except OSError as error:
+        print("open", error.errno)
+    print("made", directory.made, "started", memory.started)
+
+loop = asyncio.new_event_loop()
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+loop.run_until_complete(main())
+"""
 
 
-async def test_a_task_runs_and_is_stopped_politely(node: Node) -> None:
-    one = task(stop_grace_period=7 * 10**9)
-    node.agent.assign(assigned(one))
-    await node.reaches(one.id, RUNNING)
-    one.desired_state = SHUTDOWN
-    node.agent.assign(assigned(one))
-    await node.reaches(one.id, SHUTDOWN)
-    assert node.wires.within_s == 7.0
-    assert [what for _, what in node.wires.log] == [
-        "sandbox", False, True, False, None, "no sandbox",
-    ]  # fmt: skip
+def test_a_process_without_descriptors_takes_nothing_for_gone(tmp_path):
+    """With RLIMIT_NOFILE at 0: every answer is an error, or the truth."""
+    one = pb.Task(id="t1")
 
-
-async def test_the_gate_opens_after_the_network_is_wired(node: Node, opens: list[Path]) -> None:
-    node.wires.wired.clear()
-    one = task()
-    node.agent.assign(assigned(one))
-    await node.until(lambda: (one.id, "sandbox") in node.wires.log)
-    for _ in range(50):
-        await asyncio.sleep(0)
-    assert opens == []
-    node.wires.wired.set()
-    await node.reaches(one.id, RUNNING)
-    assert len(opens) == 1
-
-
-async def test_a_network_that_is_not_wired_is_explained(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("meshnet_control.agent.worker._EXPLAIN_S", 0.001)
-    node.wires.wired.clear()
-    node.wires.why = "mn-ingress: 10.0.0.0/24 overlaps with a route of this host"
-    one = task()
-    node.agent.assign(assigned(one))
-    await node.until(lambda: one.id in node.said and node.said[one.id][-1].err)
-    status = node.said[one.id][-1]
-    assert (status.state, status.err) == (pb.TASK_STATE_STARTING, node.wires.why)
-    node.wires.wired.set()
-    assert (await node.reaches(one.id, RUNNING)).err == ""
-
-
-async def test_nobody_is_stopped_before_every_node_knows(node: Node) -> None:
-    node.wires.aware.clear()
-    one = task()
-    node.agent.assign(assigned(one))
-    await node.reaches(one.id, RUNNING)
-    one.desired_state = SHUTDOWN
-    node.agent.assign(assigned(one))
-    await node.until(lambda: node.wires.log[-1] == (one.id, False))
-    for _ in range(50):
-        await asyncio.sleep(0)
-    assert node.container(one.id).running
-    node.wires.aware.set()
-    await node.reaches(one.id, SHUTDOWN)
-
-
-async def test_an_unhealthy_task_has_failed_when_its_container_has_ended(node: Node) -> None:
-    one = task(healthcheck=pb.HealthConfig(test=["CMD", "true"]), stop_grace_period=10**7)
-    node.agent.assign(assigned(one))
-    await node.until(lambda: node.engine.starts)
-    found = node.container(one.id)
-    found.deaf = True
-    await node.until(lambda: (one.id, "sandbox") in node.wires.log)
-    node.engine.turned(found.id, "healthy")
-    await node.reaches(one.id, RUNNING)
-    node.engine.turned(found.id, "unhealthy")
-    status = await node.reaches(one.id, FAILED)
-    assert not found.running
-    assert status.err == "dockerexec: unhealthy container"
-
-
-async def test_turning_unhealthy_while_being_stopped_is_no_failure(node: Node) -> None:
-    one = task(healthcheck=pb.HealthConfig(test=["CMD", "true"]), stop_grace_period=10**7)
-    node.agent.assign(assigned(one))
-    await node.until(lambda: node.engine.starts)
-    found = node.container(one.id)
-    found.deaf = True
-    await node.until(lambda: (one.id, "sandbox") in node.wires.log)
-    node.engine.turned(found.id, "healthy")
-    await node.reaches(one.id, RUNNING)
-    one.desired_state = SHUTDOWN
-    node.agent.assign(assigned(one))
-    await node.until(lambda: TaskDir(node.agent._host.tasks_dir / one.id).stopping)
-    node.engine.turned(found.id, "unhealthy")
-    await node.reaches(one.id, SHUTDOWN)
-    assert [status.state for status in node.said[one.id] if status.state > RUNNING] == [SHUTDOWN]
-
-
-async def test_an_error_nobody_expected_ends_its_task_and_no_other(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = TaskDir.write_files
-
-    def fails(directory: TaskDir, files: list[tuple[pb.FileTarget, bytes]]) -> None:
-        if directory.path.name.endswith("1"):
-            raise OverflowError("uid is too large")
-        written(directory, files)
-
-    monkeypatch.setattr(TaskDir, "write_files", fails)
-    one, two = task(1), task(2)
-    node.agent.assign(assigned(one, two))
-    await node.reaches(two.id, RUNNING)
-    assert (await node.reaches(one.id, REJECTED)).err == "OverflowError: uid is too large"
-
-
-async def test_a_task_no_worker_can_be_made_for_is_rejected_once(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await node.until(lambda: node.wires.adoptions)
-    made = Worker.__init__
-
-    def fails(worker: Worker, host: object, one: pb.Task) -> None:
-        if one.id.endswith("1"):
-            raise ValueError("no such thing")
-        made(worker, host, one)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Worker, "__init__", fails)
-    one, two = task(1), task(2)
-    for _ in range(3):
-        node.agent.assign(assigned(one, two))
-    await node.reaches(two.id, RUNNING)
-    assert [(s.state, s.err) for s in node.said[one.id]] == [
-        (REJECTED, "ValueError: no such thing")
+    directory, memory = TaskDir(tmp_path / "run"), TaskMemory(tmp_path / "t1")
+    directory.make()
+    memory.write(one)
+    memory.mark_failing("why")
+    (tmp_path / "t1" / "started").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", STARVED, str(directory.path), str(tmp_path / "t1")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+    )
+    starved = errno.EMFILE
+    assert done.stdout.splitlines() == [
+        f"gate {starved}",
+        f"task {starved}",
+        f"failing {starved}",
+        f"open {starved}",
+        "made True started True",
     ]
 
 
-async def test_a_container_that_was_made_and_cannot_be_used_is_removed_with_its_task(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = TaskDir.write_hosts
-
-    def fails(directory: TaskDir, text: str) -> None:
-        if text:
-            raise OSError(28, "No space left on device")
-        written(directory, text)
-
-    monkeypatch.setattr(TaskDir, "write_hosts", fails)
-    one = task()
-    node.agent.assign(assigned(one))
-    assert "No space left" in (await node.reaches(one.id, REJECTED)).err
-    node.agent.assign(assigned())
-    await node.until(lambda: not node.engine.containers_by_id)
+# ---- one task's fault is that task's ----
 
 
-# ---- what an earlier life left ----
+@pytest.mark.parametrize(
+    ("wired", "odd", "err"),
+    [
+        (
+            True,
+            {"dns_config": pb.DNSConfig(nameservers=["nobody"])},
+            "invalid IP address in DNS configuration: 'nobody'",
+        ),
+        (True, {"privileges": pb.Privileges(seccomp=pb.SeccompOpts(profile=b"\xff"))}, "seccomp"),
+        (True, {"image": "nope:latest"}, "No such image: nope:latest"),
+    ],
+)
+def test_a_task_that_makes_no_sense_is_rejected_and_the_others_run(play, task, wired, odd, err):
+    async def scene(node):
+        bad, good = (
+            task(1, wired=wired, **odd),
+            task(2, hosts=[""]),
+        )
+        node.assign(bad, good)
+        assert err in (await node.reaches(bad, REJECTED)).err
+        await node.reaches(good, RUNNING)
+        assert not TaskDir(node.run_dir / TASKS / bad.id).made
+
+    play(scene)
 
 
-async def test_a_restart_of_the_agent_goes_on_with_its_tasks(
-    engine: FakeEngine, tmp_path: Path
-) -> None:
-    one = task()
-    first = Node(engine, tmp_path)
-    first.agent.assign(assigned(one))
-    await first.reaches(one.id, RUNNING)
-    await first.end()
-    second = Node(engine, tmp_path)
-    second.agent.assign(assigned(one))  # before what is there has been found
-    assert second.agent._workers == {}
-    await second.reaches(one.id, RUNNING)
-    assert len(engine.starts) == 1
-    await second.end()
+@pytest.mark.parametrize("hosts", [[""], ["10.0.0.1"], ["10.0.0.1 a b", " "]])
+def test_hosts_without_a_name_say_nothing(play, task, hosts):
+    async def scene(node):
+        one, two = task(1, wired=True, hosts=hosts), task(2, wired=False, hosts=hosts)
+        await node.running(one, two)
+        text = (node.run_dir / TASKS / one.id / "hosts").read_text()
+        assert all(len(line.split()) > 1 for line in text.splitlines())
+        wanted = ["a:10.0.0.1", "b:10.0.0.1"] if "a" in hosts[0] else []
+        assert node.kept(two).config["HostConfig"]["ExtraHosts"] == wanted
+
+    play(scene)
 
 
-@pytest.mark.parametrize("passed", [True, False])
-async def test_a_gate_that_was_opened_and_not_marked_is_looked_at(
-    engine: FakeEngine,
-    tmp_path: Path,
-    opens: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    passed: bool,
-) -> None:
-    one = task()
-    first = Node(engine, tmp_path)
-    first.agent.assign(assigned(one))
-    await first.reaches(one.id, RUNNING)
-    await first.end()
-    (tmp_path / TASKS / one.id / "opened").unlink()  # the crash came between both
-    opens.clear()
-    monkeypatch.setattr(process_watch, "is_of", lambda *_: True)
-    monkeypatch.setattr(gate_fifo, "passed", lambda _: passed)
-    second = Node(engine, tmp_path)
-    second.agent.assign(assigned(one))
-    await second.reaches(one.id, RUNNING)
-    assert len(opens) == (0 if passed else 1)
-    await second.end()
+@pytest.mark.parametrize(
+    ("call", "state"),
+    [("create", REJECTED), ("start", FAILED), ("kill", None), ("image", REJECTED)],
+)
+def test_an_error_nobody_thought_of_ends_its_task_and_nothing_else(play, task, call, state, caplog):
+    caplog.set_level(logging.CRITICAL)
+
+    async def scene(node):
+        one, other = task(1, wired=False), task(2, wired=False)
+        await node.running(other)
+        node.engine.refusals[call] = ZeroDivisionError("nobody thought of it")
+        node.assign(one, other)
+        if state is None:
+            await node.reaches(one, RUNNING)
+            one.desired_state = SHUTDOWN
+            node.assign(one, other)
+            await node.until(lambda: node.calls("kill"))
+            await asyncio.sleep(60.0)
+            assert node.last(one).state == RUNNING  # it does run
+            node.engine.refusals.clear()
+            await node.until(lambda: not node.kept(one).running)
+            await node.until(lambda: node.last(one).state > RUNNING)
+        else:
+            assert (await node.reaches(one, state)).err == "nobody thought of it"
+            node.engine.refusals.clear()
+        assert node.kept(other).running
+        assert node.last(other).state == RUNNING
+
+    node = play(scene)
+    assert not any(node.running_when_final.values())
 
 
-async def test_nobody_is_led_to_a_program_that_ended_before_the_engine_says_so(
-    node: Node,
-) -> None:
-    one = task()
-    node.agent.assign(assigned(one))
-    await node.reaches(one.id, RUNNING)
-    await node.until(lambda: node.wires.log[-1] == (one.id, True))
-    worker, _ = node.agent._workers[one.id]
-    worker._process_ended()
-    await node.until(lambda: node.wires.log[-1] == (one.id, "no sandbox"))
-    assert node.said[one.id][-1].state == RUNNING
-    node.engine.ended(node.container(one.id).id, 3)
-    assert (await node.reaches(one.id, FAILED)).err == "task: non-zero exit (3)"
+def test_a_task_no_worker_can_be_made_for_is_rejected_once(play, task, monkeypatch):
+    made = Worker.__init__
+
+    def fails(worker, host, one):
+        if one.slot == 1:
+            raise ValueError("no such thing")
+        made(worker, host, one)
+
+    async def scene(node):
+        monkeypatch.setattr(Worker, "__init__", fails)
+        one, two = task(1), task(2)
+        for _ in range(3):
+            node.assign(one, two)
+        await node.reaches(two, RUNNING)
+        assert [(s.state, s.err) for s in node.said[one.id]] == [(REJECTED, "no such thing")]
+
+    play(scene)
 
 
-async def test_the_kernel_tells_that_a_process_has_ended() -> None:
-    ended = asyncio.Event()
-    watch = process_watch.ProcessWatch(ended.set)
-    process = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)
-    watch.follow(process.pid)
-    watch.follow(process.pid)
-    assert not process_watch.is_of(process.pid, "c" * 64)
-    process.kill()
-    async with asyncio.timeout(10):
-        await ended.wait()
-    await process.wait()
-    watch.follow(process.pid)  # gone: left to the engine's word
-    watch.close()
+def test_what_was_made_before_an_error_is_cleaned_up(play, task, monkeypatch):
+    async def scene(node):
+        one = task()
+        texts = []
+
+        def write(self, text):
+            texts.append(text)
+            if text:
+                raise ValueError("no such letter")
+
+        monkeypatch.setattr(TaskDir, "write_hosts", write)
+        node.assign(one)
+        assert (await node.reaches(one, REJECTED)).err == "no such letter"
+        assert len(texts) == 2
+        assert not node.engine.kept
+        assert not (node.run_dir / TASKS / one.id).exists()
+
+    play(scene)
 
 
-async def test_what_ran_before_a_boot_has_ended_and_is_not_run_again(
-    engine: FakeEngine, tmp_path: Path
-) -> None:
-    one, two = task(1), task(2)
-    first = Node(engine, tmp_path / "before")
-    first.agent.assign(assigned(one, two))
-    await first.reaches(one.id, RUNNING)
-    await first.reaches(two.id, RUNNING)
-    await first.end()
-    for each in list(engine.containers_by_id.values()):
-        engine.ended(each.id, 255, said=False)
-    second = Node(engine, tmp_path / "after")  # the run directory is new with each boot
-    second.agent.assign(assigned(one))
-    assert (await second.reaches(one.id, FAILED)).err == "task: non-zero exit (255)"
-    await second.until(lambda: len(engine.containers_by_id) == 1)  # the other is known to nobody
-    assert len(engine.starts) == 2
-    await second.end()
+def test_an_odd_event_is_odd_for_one_container_alone(play, task):
+    async def scene(node):
+        one, other = task(1), task(2)
+        await node.running(one, other)
+        none: Any = None
+        for action in (none, "health_status: ", "die"):
+            for queue in node.engine._followers:
+                queue.put_nowait(Event(action, "another container", one.id))
+                queue.put_nowait(Event(action, node.kept(one).id, "another task"))
+        for queue in node.engine._followers:
+            queue.put_nowait(Event(none, node.kept(one).id, one.id))
+        await node.turn()
+        assert node.alive
+        node.engine.end(node.kept(other).id, 3)
+        assert (await node.reaches(other, FAILED)).err == "task: non-zero exit (3)"
+        assert node.last(one).state == RUNNING
+
+    play(scene)
 
 
-async def test_a_task_that_began_and_left_nothing_is_lost(node: Node) -> None:
-    one = task()
-    one.status.state = pb.TASK_STATE_STARTING
-    node.agent.assign(assigned(one))
-    assert (await node.reaches(one.id, FAILED)).err == "No such container"
-    assert node.engine.starts == []
+# ---- the end of a task ----
 
 
-async def test_no_descriptor_to_read_with_is_no_memory_lost(
-    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = task()
-    first = Node(engine, tmp_path)
-    first.agent.assign(assigned(one))
-    await first.reaches(one.id, RUNNING)
-    await first.end()
-    read, refused = Path.read_bytes, [0]
+def test_a_stop_on_purpose_is_drained_and_ends_in_shutdown(play, task):
+    async def scene(node):
+        one = task(**HEALTH)
+        node.assign(one)
+        await node.until(lambda: node.kept(one).running if node.engine.kept else False)
+        node.engine.health(node.kept(one).id, "healthy")
+        await node.reaches(one, RUNNING)
+        await node.turn()
+        node.wires.acknowledged.clear()
+        one.desired_state = SHUTDOWN
+        node.assign(one)
+        await asyncio.sleep(5.0)
+        assert node.kept(one).signals == []  # not every node knows
+        assert not node.wires.endpoints[one.id].ready
+        node.wires.acknowledged.set()
+        await node.reaches(one, SHUTDOWN)
+        assert node.kept(one).signals == ["SIGTERM"]
+        assert node.states(one)[-2:] == [RUNNING, SHUTDOWN]
+        assert [what for _, what in node.wires.log] == [False, True, False, "drained", None]
 
-    def starved(path: Path) -> bytes:
-        if path.name == "task" and refused[0] < 1:
-            refused[0] += 1
-            raise OSError(24, "Too many open files")
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", starved)
-    monkeypatch.setattr("meshnet_control.agent.agent._RETRY_S", 0.001)
-    second = Node(engine, tmp_path)
-    second.agent.assign(assigned(one))
-    await second.reaches(one.id, RUNNING)
-    assert refused == [1]
-    assert len(engine.starts) == 1
-    await second.end()
+    node = play(scene)
+    assert not any(node.running_when_final.values())
 
 
-async def test_ends_that_nobody_told_are_seen_after_a_resync(node: Node) -> None:
-    one = task(overlay=False)
-    node.agent.assign(assigned(one))
-    await node.reaches(one.id, RUNNING)
-    node.engine.ended(node.container(one.id).id, 0, said=False)
-    await node.agent._refresh()
-    await node.reaches(one.id, COMPLETE)
+def test_a_drain_nobody_acknowledges_ends_with_the_grace_period(play, task):
+    async def scene(node):
+        one = task(stop_grace_period=20 * 10**9)
+        await node.running(one)
+        node.wires.acknowledged.clear()
+        one.desired_state = SHUTDOWN
+        node.assign(one)
+        await asyncio.sleep(19.0)
+        assert node.kept(one).signals == []
+        await asyncio.sleep(2.0)
+        assert node.kept(one).signals == ["SIGTERM"]
+        await node.reaches(one, SHUTDOWN)
+
+    play(scene)
+
+
+def test_an_unhealthy_task_has_failed_when_its_container_has_ended(play, task):
+    async def scene(node):
+        one = task(image="deaf:latest", **HEALTH)
+        node.assign(one)
+        await node.until(lambda: node.kept(one).running if node.engine.kept else False)
+        node.engine.health(node.kept(one).id, "healthy")
+        await node.reaches(one, RUNNING)
+        await node.turn()
+        node.engine.health(node.kept(one).id, "unhealthy")
+        await asyncio.sleep(9.0)
+        assert node.kept(one).signals == ["SIGTERM"]
+        assert node.last(one).state == RUNNING
+        assert not node.wires.endpoints[one.id].ready
+        status = await node.reaches(one, FAILED)
+        assert status.err == "task: non-zero exit (137): dockerexec: unhealthy container"
+        assert node.kept(one).signals == ["SIGTERM", "SIGKILL"]
+
+    node = play(scene)
+    assert not any(node.running_when_final.values())
+
+
+def test_turning_unhealthy_while_being_stopped_is_no_failure(play, task):
+    async def scene(node):
+        one = task(image="deaf:latest", **HEALTH)
+        node.assign(one)
+        await node.until(lambda: node.kept(one).running if node.engine.kept else False)
+        node.engine.health(node.kept(one).id, "healthy")
+        await node.reaches(one, RUNNING)
+        one.desired_state = SHUTDOWN
+        node.assign(one)
+        await node.until(lambda: node.kept(one).signals)
+        node.engine.health(node.kept(one).id, "unhealthy")
+        await node.until(lambda: node.last(one).state > RUNNING)
+        assert node.last(one).state == SHUTDOWN
+
+    node = play(scene)
+    assert not any(node.running_when_final.values())
+
+
+def test_why_a_task_is_ended_is_known_to_the_next_process(play, task):
+    async def scene(node):
+        one = task(image="deaf:latest", **HEALTH)
+        node.assign(one)
+        await node.until(lambda: node.kept(one).running if node.engine.kept else False)
+        node.engine.health(node.kept(one).id, "healthy")
+        await node.reaches(one, RUNNING)
+        node.engine.health(node.kept(one).id, "unhealthy")
+        await node.until(lambda: node.kept(one).signals)
+        await node.end()
+        await node.begin()
+        node.assign(one)
+        status = await node.reaches(one, FAILED)
+        assert status.err.endswith("dockerexec: unhealthy container")
+
+    play(scene)
+
+
+# ---- lost ----
+
+
+def test_a_task_runs_once_whatever_the_host_goes_through(play, task):
+    async def scene(node):
+        one, two = task(1), task(2, wired=False)
+        await node.running(one, two)
+        await node.end()
+        node.power_cut()
+        await node.engine.remove(node.kept(two).id)
+        await node.begin()
+        node.assign(one, two)
+        assert (await node.reaches(one, FAILED)).err == "task: non-zero exit (137)"
+        lost = await node.reaches(two, FAILED)
+        assert lost.err == f"No such container: web.2.{two.id}"
+        assert len(node.calls("create")) == len(node.calls("start")) == 2
+        node.assign()
+        await node.until(lambda: not node.engine.kept)
+        await node.until(lambda: not list(node.state_dir.glob(f"{TASKS}/*")))
+
+    play(scene)
+
+
+def test_a_task_that_began_and_left_nothing_is_lost(play, task):
+    """A new disk: the managers know what the node does not."""
+
+    async def scene(node):
+        one = task()
+        one.status.state = pb.TASK_STATE_STARTING
+        node.assign(one)
+        assert (await node.reaches(one, FAILED)).err == f"No such container: web.1.{one.id}"
+        assert node.calls("create") == []
+
+    play(scene)
+
+
+def test_a_memory_that_cannot_be_read_now_is_read_later(play, task, monkeypatch):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        await node.end()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_bytes", starved)
+            await node.begin()
+            node.assign(one)
+            await asyncio.sleep(30.0)
+            assert node.wires.adoptions == 0
+        await node.reaches(one, RUNNING)
+        assert len(node.calls("start")) == 1
+
+    def starved(_path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    play(scene)
+
+
+def test_what_was_made_and_never_started_is_made_again_after_a_power_cut(play, task):
+    async def scene(node):
+        one = task()
+        one.desired_state = pb.TASK_STATE_READY
+        node.assign(one)
+        await node.reaches(one, pb.TASK_STATE_READY)
+        await node.end()
+        node.power_cut()
+        await node.begin()
+        one.desired_state = RUNNING
+        await node.running(one)
+        assert len(node.calls("create")) == 2
+        assert len(node.calls("start")) == 1
+
+    play(scene)
+
+
+def test_a_container_that_ran_and_that_nobody_remembers_runs_no_second_time(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        await node.end()
+        node.memory(one).remove()
+        await node.begin()
+        node.assign(one)
+        await node.reaches(one, FAILED)
+        assert len(node.calls("start")) == 1
+        assert not node.engine.kept
+
+    play(scene)
+
+
+def test_a_create_whose_answer_was_lost_is_cleared_away(play, task):
+    async def scene(node):
+        one = task()
+        made = await node.engine.create(
+            f"web.1.{one.id}",
+            {"Image": "polite:latest", "Labels": {"com.docker.swarm.task.id": one.id}},
+        )
+        await node.running(one)
+        assert node.kept(one).id != made
+
+    play(scene)
+
+
+def test_a_container_somebody_starts_again_is_ended(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        kept = node.kept(one)
+        node.engine.end(kept.id, 3)
+        await node.reaches(one, FAILED)
+        await node.engine.start(kept.id)
+        await node.until(lambda: not kept.running)
+        assert node.last(one).state == FAILED
+
+    play(scene)
+
+
+# ---- a process that starts ----
+
+
+def test_no_task_is_made_before_what_runs_is_found(play, task):
+    async def scene(node):
+        one, two = task(1), task(2)
+        await node.running(one)
+        await node.end()
+        node.engine.listing.clear()
+        await node.begin()
+        node.assign(one, two)
+        await asyncio.sleep(60.0)
+        assert node.wires.adoptions == 0
+        assert len(node.calls("create")) == 1
+        node.engine.listing.set()
+        await node.reaches(two, RUNNING)
+        assert node.wires.adoptions == 1
+        assert len(node.calls("create")) == 2
+        await node.reaches(one, RUNNING)
+        assert node.kept(one).running
+        assert node.calls("remove") == []
+
+    play(scene)
+
+
+def test_what_runs_stays_a_ready_backend_while_a_process_starts(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        await node.end()
+        await node.begin()
+        await node.until(lambda: node.wires.adoptions)
+        assert [what for _, what in node.wires.log] == [True]
+
+    play(scene)
+
+
+def test_a_container_the_engine_does_not_describe_is_not_made_anew(play, task):
+    async def scene(node):
+        one, two = task(1), task(2)
+        await node.running(one)
+        await node.end()
+        node.engine.refusals["inspect"] = EngineError("no space left on device", 500)
+        await node.begin()
+        node.assign(one, two)
+        await node.until(lambda: node.wires.adoptions)
+        assert len(node.calls("start")) == 1 or node.said[two.id]
+        node.engine.refusals.clear()
+        await node.reaches(one, RUNNING)
+        await node.until(lambda: one.id in node.wires.sandboxes)
+        assert node.calls("create").count(f"web.1.{one.id}") == 1
+
+    play(scene)
+
+
+def test_files_of_tasks_nobody_knows_any_more_are_removed(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        await node.end()
+        await node.engine.remove(node.kept(one).id)
+        await node.begin()
+        node.assign()
+        await node.turn()
+        for parent in (node.run_dir, node.state_dir):
+            assert list(parent.glob(f"{TASKS}/*")) == []
+
+    play(scene)
+
+
+# ---- an engine that goes ----
+
+
+def test_tasks_that_ended_with_their_engine_have_failed_when_it_is_back(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        node.engine.go()
+        await node.turn()
+        assert node.last(one).state == RUNNING
+        node.engine.come()
+        await node.reaches(one, FAILED)
+        assert one.id not in node.wires.endpoints
+        assert one.id not in node.wires.sandboxes
+
+    play(scene)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshnet.errors import ControlError, PoolExhaustedError
@@ -24,7 +24,6 @@ SEEN = st.builds(
     started=st.booleans(),
     exit_code=st.sampled_from([0, 3, 137]),
     health=st.sampled_from(["", "starting", "healthy", "unhealthy"]),
-    gone=st.booleans(),
 )
 VIEWS = st.builds(
     TaskView,
@@ -39,9 +38,12 @@ VIEWS = st.builds(
     published=st.booleans(),
     announced=st.booleans(),
     has_health=st.booleans(),
+    knocked=st.booleans(),
+    failing=st.sampled_from(["", UNHEALTHY]),
+    ended=st.booleans(),
+    look_at=st.none() | st.sampled_from([5.0, 15.0]),
     stopping_since=st.none() | st.just(5.0),
     killed=st.booleans(),
-    cause=st.sampled_from(["", "dockerexec: unhealthy container"]),
 )
 
 
@@ -55,8 +57,8 @@ def test_a_state_only_grows(view):
 @given(VIEWS)
 def test_nothing_starts_that_is_not_wanted(view):
     action = step(view, 10.0).action
-    if view.desired > pb.TASK_STATE_RUNNING or final(view.state):
-        starting = {Action.CREATE, Action.START, Action.OPEN, Action.PUBLISH}
+    if view.desired > pb.TASK_STATE_RUNNING or final(view.state) or view.failing:
+        starting = {Action.CREATE, Action.START, Action.OPEN, Action.KNOCK, Action.PUBLISH}
         assert action not in starting
 
 
@@ -67,58 +69,95 @@ def test_a_backend_is_drained_before_it_is_stopped(view):
 
 
 @given(VIEWS)
-def test_looking_again_at_once_means_something_is_new(view):
+def test_looking_again_at_once_means_something_was_reported(view):
     following = step(view, 10.0)
     if following.action is Action.NONE and following.until == 0.0:
-        assert following.state is not None or following.cause != view.cause
+        assert following.state is not None
 
 
 @given(VIEWS)
-def test_no_end_is_said_while_the_container_runs(view):
+@example(TaskView(pb.TASK_STATE_RUNNING, 0, Seen("c", running=True), lost=True))
+def test_a_final_state_is_said_when_nothing_runs_and_nothing_is_announced(view):
     following = step(view, 10.0)
     if following.state is not None and final(following.state):
         assert view.container is None or not view.container.running
+        assert not view.announced
 
 
 @given(VIEWS)
-def test_what_was_stopped_on_purpose_did_not_fail(view):
+def test_what_may_have_run_never_runs_again(view):
+    action = step(view, 10.0).action
+    seen = view.container
+    if view.lost and seen is None:
+        assert action is not Action.CREATE
+    if seen is not None and (seen.started or seen.error):
+        assert action not in {Action.CREATE, Action.START}
+
+
+@given(VIEWS)
+def test_the_gate_opens_for_a_container_that_runs(view):
+    if step(view, 10.0).action in {Action.OPEN, Action.KNOCK, Action.PUBLISH}:
+        assert view.container is not None
+        assert view.container.running
+        assert not view.ended
+
+
+@given(VIEWS)
+def test_a_backend_whose_process_is_gone_is_withdrawn_first(view):
+    following = step(replace(view, look_at=None), 10.0)
+    if view.announced and view.ended and view.container is not None and view.container.running:
+        assert following.action is Action.WITHDRAW
+
+
+@given(VIEWS)
+def test_a_doubt_is_looked_into_in_time(view):
     following = step(view, 10.0)
-    on_purpose = view.desired > pb.TASK_STATE_RUNNING and view.stopping_since is not None
-    if on_purpose and not view.cause and following.state is not None and final(following.state):
-        assert following.state == pb.TASK_STATE_SHUTDOWN
+    if view.container is None or view.look_at is None:
+        return
+    if view.look_at <= 10.0:
+        assert following.action is Action.LOOK
+    elif following.action is Action.NONE:
+        assert following.until is not None
+        assert following.until <= view.look_at
 
 
-@given(VIEWS)
-def test_nobody_is_led_to_a_process_that_has_ended(view):
-    gone = view.container is not None and view.container.running and view.container.gone
-    if gone and view.announced and (view.opened or view.desired > pb.TASK_STATE_RUNNING):
-        assert step(view, 10.0).action in {Action.WITHDRAW, Action.NONE}
-
-
-def test_an_unhealthy_container_is_drained_and_stopped_before_it_has_failed():
-    sick = Seen("c", running=True, started=True, health="unhealthy")
+@pytest.mark.parametrize(
+    ("state", "code", "err"),
+    [
+        (pb.TASK_STATE_RUNNING, 143, f"task: non-zero exit (143): {UNHEALTHY}"),
+        (pb.TASK_STATE_RUNNING, 0, UNHEALTHY),
+        (pb.TASK_STATE_STARTING, 143, UNHEALTHY),
+    ],
+)
+def test_an_unhealthy_container_is_stopped_then_failed(state, code, err):
+    seen = Seen("c", running=True, started=True, health="unhealthy")
     view = TaskView(
-        desired=pb.TASK_STATE_RUNNING,
-        state=pb.TASK_STATE_RUNNING,
-        container=sick,
-        opened=True,
-        published=True,
-        announced=True,
-        has_health=True,
-    )
-    first = step(view, 0)
-    assert (first.action, first.state, first.cause) == (Action.NONE, None, UNHEALTHY)
-    view = replace(view, cause=first.cause)
-    assert step(view, 0).action is Action.DRAIN
+        desired=pb.TASK_STATE_RUNNING, state=state, container=seen, opened=True,
+        announced=True, published=True, has_health=True,
+    )  # fmt: skip
+    assert step(view, 0.0).action is Action.CONDEMN
+    view = replace(view, failing=UNHEALTHY)
+    assert step(view, 0.0).action is Action.DRAIN
     view = replace(view, published=False)
-    assert step(view, 0).action is Action.STOP
+    assert step(view, 0.0).action is Action.STOP
     view = replace(view, stopping_since=0.0)
-    assert step(view, 1).action is Action.NONE
-    assert step(view, view.grace_s).action is Action.KILL
-    view = replace(view, container=replace(sick, running=False, exit_code=137))
-    assert step(view, 11).action is Action.WITHDRAW
-    ended = step(replace(view, announced=False), 11)
-    assert (ended.state, ended.err) == (pb.TASK_STATE_FAILED, UNHEALTHY)
+    assert step(view, 1.0).state is None
+    assert step(view, 11.0).action is Action.KILL
+    view = replace(view, container=replace(seen, running=False, exit_code=code))
+    assert step(view, 1.0).action is Action.WITHDRAW
+    following = step(replace(view, announced=False), 1.0)
+    assert (following.state, following.err) == (pb.TASK_STATE_FAILED, err)
+
+
+@pytest.mark.parametrize("code", [0, 3, 143])
+@pytest.mark.parametrize("health", ["healthy", "unhealthy"])
+def test_a_stop_on_purpose_ends_in_shutdown(code, health):
+    seen = Seen("c", started=True, exit_code=code, health=health)
+    view = TaskView(
+        desired=pb.TASK_STATE_SHUTDOWN, state=pb.TASK_STATE_RUNNING, container=seen,
+        opened=True, has_health=True, stopping_since=0.0,
+    )  # fmt: skip
+    assert step(view, 1.0).state == pb.TASK_STATE_SHUTDOWN
 
 
 def test_the_way_of_a_task():

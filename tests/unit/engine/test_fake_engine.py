@@ -1,0 +1,32 @@
+"""The fake engine keeps the contract that the real one is held to in the docker tier."""
+
+from __future__ import annotations
+
+import asyncio
+
+from engine_contract import TASK, Candidate, holds
+
+from meshnet_control.engine.client import TASK_LABEL
+from meshnet_control.engine.fake import FakeEngine
+
+
+async def test_the_contract():
+    engine = FakeEngine()
+    engine.add_image("polite:latest", stops_with=7)
+    config = {
+        "Image": "polite:latest",
+        "Labels": {TASK_LABEL: TASK},
+        "Healthcheck": {"Test": ["CMD-SHELL", "true"]},
+    }
+
+    async def check() -> None:
+        async for event in engine.events():
+            if event.action == "start":
+                engine.health(event.container, "healthy")
+
+    checking = asyncio.create_task(check())
+    try:
+        await holds(Candidate(engine, config))
+    finally:
+        checking.cancel()
+        await asyncio.gather(checking, return_exceptions=True)
