@@ -16,9 +16,12 @@ def test_an_owner_that_no_file_can_have_is_refused_before_anything_is_written(tm
     directory = TaskDir(tmp_path / "t1")
     directory.make()
     target = pb.FileTarget(name="key", **{kind: text})
-    with pytest.raises(ControlError, match=f"file key: {kind} .* is not a number in range"):
-        directory.write_files([(target, b"hidden")])
-    assert not (directory.path / "files").exists()
+    try:
+        with pytest.raises(ControlError, match=f"file key: {kind} .* is not a number in range"):
+            directory.write_files([(target, b"hidden")])
+        assert not (directory.path / "files").exists()
+    finally:
+        directory.remove()
 
 
 async def test_what_is_remembered(tmp_path):
