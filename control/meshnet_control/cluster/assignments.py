@@ -68,11 +68,11 @@ class Objects:
 
     @cached_property
     def node_views(self) -> Mapping[str, pb.NodeView]:
-        """Nodes that may take part: an address that others can reach, not down."""
+        """Nodes with an address that others can reach: the way to one that is down stays, too."""
         return {
             node.id: _node(node)
             for node in self.nodes.values()
-            if is_host_address(node.status.addr) and node.status.state != "down"
+            if is_host_address(node.status.addr)
         }
 
     @cached_property
@@ -96,17 +96,13 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
     """Everything one node works from: a state, with version 0.
 
     Its tasks; the networks of those that may still run, and the ingress network; services on these
-    networks or with published ports; all nodes that are not down; secrets and configs of tasks that
-    may still run.
+    networks or with published ports; all nodes; secrets and configs of tasks that may still run.
     """
     tasks = objects.tasks_of.get(node_id, [])
     live = [task for task in tasks if not _final(task)]
     wanted = {
         attachment.network.id for task in live for attachment in task.networks_attachments
     } | {network.id for network in objects.networks.values() if network.spec.ingress}
-    nodes = dict(objects.node_views)
-    if node_id in objects.nodes and is_host_address(objects.nodes[node_id].status.addr):
-        nodes[node_id] = _node(objects.nodes[node_id])
     containers = [task.spec.container_spec for task in live]
     secrets = {ref.secret_id for container in containers for ref in container.secrets}
     configs = {ref.config_id for container in containers for ref in container.configs}
@@ -116,7 +112,7 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
         tasks=_sorted(_task(task) for task in tasks),
         networks=_sorted(_present(objects.network_views, wanted)),
         services=_sorted(s for s in objects.service_views.values() if _concerns(s, wanted)),
-        nodes=_sorted(nodes.values()),
+        nodes=_sorted(objects.node_views.values()),
         secrets=[
             pb.SecretAssignment(id=secret.id, data=secret.spec.data)
             for secret in _sorted(_present(objects.secrets, secrets))
@@ -251,6 +247,7 @@ def _node(node: pb.Node) -> pb.NodeView:
         addr=node.status.addr,
         ingress_address=node.ingress_address,
         role=node.spec.role,
+        down=node.status.state == "down",
     )
 
 

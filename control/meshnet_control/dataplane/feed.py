@@ -263,10 +263,11 @@ class DataPlane:
             return
         members = self._gossip.members()
         nodes = {NodeId(node.id): node.addr for node in self._assignments.nodes if node.addr}
+        down = {NodeId(node.id) for node in self._assignments.nodes if node.down}
         others = nodes.keys() - {self._self_id}
         self._known = known_records.remembered(self._known, self._gossip.records(), nodes)
         self._probe.watch(
-            {node: IPv4Address(nodes[node]) for node in liveness.doubtful(others, members)}
+            {node: IPv4Address(nodes[node]) for node in liveness.doubtful(others - down, members)}
         )
         fresh = snapshot.build(
             revision=self.snapshot.revision,
@@ -276,7 +277,7 @@ class DataPlane:
             records=self._known,
             sandboxes=self._sandboxes,
             gwbridge=self._gwbridge,
-            complete=self.snapshot.complete or self._is_complete(others, members),
+            complete=self.snapshot.complete or self._is_complete(others - down, members),
             before=self.snapshot.networks,
         )
         if fresh != self.snapshot:
@@ -293,13 +294,15 @@ class DataPlane:
         return self._adopted and (all_spoke or not self._patient)
 
     def _gone(self) -> frozenset[NodeId]:
-        """Nodes of which nothing serves or sends any more."""
+        """Nodes of which nothing serves or sends any more, by the managers' word or by gossip's."""
         if self._assignments is None or self._gossip is None:
             return frozenset()
         members, answering = self._gossip.members(), self._probe.answering
-        nodes = (NodeId(node.id) for node in self._assignments.nodes)
+        nodes = {NodeId(node.id): node.down for node in self._assignments.nodes}
         return frozenset(
-            n for n in nodes if liveness.is_gone(members.get(n), answering=answering.get(n))
+            n
+            for n, down in nodes.items()
+            if down or liveness.is_gone(members.get(n), answering=answering.get(n))
         )
 
     def _is_ready(self, task: TaskId) -> bool:

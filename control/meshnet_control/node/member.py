@@ -289,7 +289,7 @@ class ClusterMember:
         seeds = frozenset(
             node.addr
             for node in assignments.nodes
-            if node.addr and node.id != self.identity.node_id
+            if node.addr and not node.down and node.id != self.identity.node_id
         )
         if seeds != self._seeds:
             self._seeds = seeds

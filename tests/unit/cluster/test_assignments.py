@@ -106,9 +106,9 @@ def test_a_node_gets_its_tasks_and_what_they_need_and_no_secret_more(objects):
     attached = {a.network.id for t in live for a in t.networks_attachments}
     ingress = {n.id for n in objects.networks.values() if n.spec.ingress}
     assert {n.id for n in state.networks} == (attached | ingress) & objects.networks.keys()
-    for node in state.nodes:
-        assert node.addr
-        assert node.id == "n1" or objects.nodes[node.id].status.state != "down"
+    assert {n.id: n.down for n in state.nodes} == {
+        n.id: n.status.state == "down" for n in objects.nodes.values() if n.status.addr
+    }
 
 
 def test_networks_are_named_by_id_even_where_the_spec_has_a_name():

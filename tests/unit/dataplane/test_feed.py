@@ -369,6 +369,28 @@ def test_a_node_that_the_managers_remove_takes_its_rows_with_it():
     cluster(2, scene)
 
 
+def test_a_node_that_the_managers_call_down_stays_reachable_and_is_not_chosen_or_waited_for():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        task = a.task("a")
+        b.task("a")
+        await turn()
+        rows = a.plane.snapshot.remote_macs(NET)
+        said = assignments(2)
+        said.nodes[1].down = True
+        await b.end()
+        room.judge(node(1), State.DEAD)
+        a.plane.assignments(said)
+        await turn()
+        assert len(a.leads_to("a")) == 1
+        assert a.plane.snapshot.remote_macs(NET) == rows
+        assert a.probe.asked == set()
+        await drain(a, task)
+
+    cluster(2, scene)
+
+
 # ---- draining ----
 
 
