@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -163,6 +164,7 @@ def stop() -> list[str]:
     left = ["docker.sock", "admin.sock", "resolver.sock", f"{SUPERVISOR}.lock", ENDS]
     for name in [*left, f"{DAEMON}.notify", f"{RESOLVER}.notify"]:
         (run_dir() / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir() / "control", ignore_errors=True)  # a manager that was killed left it
     with contextlib.suppress(OSError):  # not there, or it holds what is not ours
         run_dir().rmdir()
     return said + done.stdout.splitlines()
