@@ -21,6 +21,10 @@ NAME: Final = "admin.sock"
 _GRACE_S: Final = 0.2
 
 
+NO_WAY = "no way there from here"
+"""Others reach the member; no packet passes between it and this node."""
+
+
 class Admin(control_pb2_grpc.AdminServicer):
     """Says what runs here.
 
@@ -65,7 +69,7 @@ def _add(reply: pb.StatusReply, membership: ClusterMember) -> None:
                 node_id=member.id,
                 hostname=name.get(member.id, ""),
                 addr=member.address[0],
-                state=member.state.value,
+                state=member.state.value if member.direct else f"{member.state.value}, {NO_WAY}",
             )
     snapshot = membership.kernel.dataplane.snapshot
     here = {network for box in snapshot.sandboxes.values() for network, _ in box.networks}

@@ -22,7 +22,7 @@ from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.channel import channel
 from meshnet_control.identity.identity import Certificates, Identity
-from meshnet_control.manager.dispatcher import AWAY, FAILED, LEFT
+from meshnet_control.manager.dispatcher import AWAY, FAILED, LEFT, NO_WAY
 from meshnet_control.manager.liveness import Hosts
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
@@ -440,6 +440,26 @@ async def test_a_daemon_that_is_away_keeps_its_tasks_while_its_host_answers(agen
         await back.stop()
         cluster.server.hosts(Hosts(gone={joined.node_id}))
         await until(lambda: cluster.has_state(joined.node_id, "down"))
+
+
+async def test_a_way_that_is_cut_is_said_in_the_node_and_no_longer_when_it_is_mended(
+    cluster, agents
+):
+    joined = await cluster.join()
+    agent = agents(joined)
+    await until(lambda: cluster.has_state(joined.node_id, "ready"))
+
+    async def said(node_id, message):
+        return (await cluster.node(node_id)).status.message == message
+
+    other = (await cluster.join()).node_id
+    cluster.server.hosts(Hosts(unreached={joined.node_id: {other}, other: set()}))
+    name = (await cluster.node(other)).description.hostname or other
+    await until(lambda: said(joined.node_id, f"{NO_WAY} {name}"))
+    assert await cluster.has_state(joined.node_id, "ready")
+    cluster.server.hosts(Hosts())
+    await until(lambda: said(joined.node_id, ""))
+    await agent.stop()
 
 
 async def test_who_leaves_is_down_and_who_is_deleted_is_removed(cluster, agents):

@@ -125,7 +125,7 @@ def status_tables(
         ends: process -> how it ended last, where one did.
         resolver: what meshnet-resolver counts; empty when it does not answer.
     """
-    alive = sum(peer.state == "alive" for peer in reply.peers)
+    alive = sum(peer.state.startswith("alive") for peer in reply.peers)
     node = Table(box=None, show_header=False)
     rows = [
         ("node", f"{reply.hostname} {reply.node_id}".strip() or "-"),

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 CHECK_S: Final = 0.25
 FAILED: Final = "heartbeat failure"
 AWAY: Final = "heartbeat failure: the host answers, its meshnetd does not"
+NO_WAY: Final = "no packet passes between this node and"
 LEFT: Final = "node left the swarm"
 WRITTEN_S: Final = 2.0
 """Wait for the store before a node that leaves is let go."""
@@ -101,6 +102,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         self._known: AbstractSet[str] = frozenset()
         self._liveness = Liveness()
         self._suspects = asyncio.Event()
+        self._unreached: Mapping[str, AbstractSet[str]] = {}
         self.statuses = StatusWriter(store, identity.node_id)
         self.nodes = NodeWriter(store)
 
@@ -128,6 +130,11 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         """What is known of hosts now."""
         self._liveness.hosts(hosts)
         self._suspects.set()
+        before, self._unreached = self._unreached, {n: u for n, u in hosts.unreached.items() if u}
+        for node_id in sorted(before.keys() | self._unreached.keys()):
+            there = self._unreached.get(node_id, frozenset())
+            if before.get(node_id, frozenset()) != there:
+                self._set_way(node_id, there)
 
     async def watch_liveness(self) -> None:
         """Sets overdue nodes Unknown or Down, until cancelled."""
@@ -270,6 +277,18 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 node.manager_status.leader = True
                 node.manager_status.reachability = "reachable"
                 node.manager_status.addr = self.identity.advertise_addr
+
+        self.nodes.set(node_id, change)
+
+    def _set_way(self, node_id: str, unreached: AbstractSet[str]) -> None:
+        """Say in a node's status whom it does not reach though others do; nobody: nothing."""
+        known = self._objects().nodes
+        names = sorted(known[n].description.hostname or n for n in unreached if n in known)
+        message = f"{NO_WAY} {', '.join(names)}" if names else ""
+
+        def change(node: pb.Node) -> None:
+            if node.status.state == "ready":
+                node.status.message = message
 
         self.nodes.set(node_id, change)
 

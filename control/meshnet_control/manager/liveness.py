@@ -18,8 +18,9 @@ datagram made others believe.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 MISSED: Final = 3
@@ -38,6 +39,8 @@ class Hosts:
     """Node ids: gossip holds the node for dead or heard it leave, and the host does not answer."""
     there: AbstractSet[str] = frozenset()
     """Node ids: gossip hears the node, or its host answers."""
+    unreached: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
+    """Node id -> ids of nodes that it does not reach though others do."""
 
 
 @dataclass

@@ -325,6 +325,10 @@ class ClusterMember:
                 gone={node for node in missed if answering.get(node) is False},
                 there={node for node, said in state.items() if said is State.ALIVE}
                 | {node for node, answers in answering.items() if answers},
+                unreached={
+                    node: set[str](there)
+                    for node, there in gossip_records.unreached(self.gossip.records()).items()
+                },
             )
         )
 
