@@ -283,7 +283,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
     def _set_way(self, node_id: str, unreached: AbstractSet[str]) -> None:
         """Say in a node's status whom it does not reach though others do; nobody: nothing."""
         known = self._objects().nodes
-        names = sorted(known[n].description.hostname or n for n in unreached if n in known)
+        names = sorted((known[n].description.hostname if n in known else "") or n for n in unreached)
         message = f"{NO_WAY} {', '.join(names)}" if names else ""
 
         def change(node: pb.Node) -> None:
