@@ -283,7 +283,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
     def _set_way(self, node_id: str, unreached: AbstractSet[str]) -> None:
         """Say in a node's status whom it does not reach though others do; nobody: nothing."""
         known = self._objects().nodes
-        names = sorted((known[n].description.hostname if n in known else "") or n for n in unreached)
+        nodes = (known.get(n, pb.Node(id=n)) for n in unreached)
+        names = sorted(node.description.hostname or node.id for node in nodes)
         message = f"{NO_WAY} {', '.join(names)}" if names else ""
 
         def change(node: pb.Node) -> None:
