@@ -139,6 +139,9 @@ class Host:
     def log_broker(self) -> None:
         return None
 
+    def warnings(self) -> list[str]:
+        return []
+
 
 def first_objects(rng: random.Random) -> list[Object]:
     """A cluster of two nodes with one object of each kind that services refer to."""

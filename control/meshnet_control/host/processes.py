@@ -41,6 +41,8 @@ __all__ = ["run_dir", "state_dir"]
 
 _STARTS_S = 60.0
 _STOPS_S = 20.0
+_DIES_S = 0.5
+"""A process that was killed is gone by then."""
 
 
 class HostError(MeshnetError):
@@ -110,15 +112,34 @@ def start() -> None:
 
 
 def revive_supervisor() -> bool:
-    """Start the supervisor again if one was started, not stopped, and is dead; whether it was so.
+    """Start the supervisor again if one was started, not ended, and is dead; whether it was so.
+
+    One that is frozen (SIGSTOP) while the resolver is dead is as good as dead, and is killed first.
 
     Raises:
         OSError: it cannot be started.
     """
-    if not pid_file(SUPERVISOR).exists() or pid_of(SUPERVISOR) is not None:
+    if not pid_file(SUPERVISOR).exists():
         return False
+    pid = pid_of(SUPERVISOR)
+    if pid is not None:
+        if not (is_frozen(pid) and pid_file(RESOLVER).exists() and pid_of(RESOLVER) is None):
+            return False
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _DIES_S
+        while pid_of(SUPERVISOR) is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
     _spawn_supervisor()
     return True
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether a process was stopped by a signal and not continued (proc_pid_stat(5), ``T``)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state == "T"
 
 
 def run_in_foreground() -> int:
