@@ -5,7 +5,7 @@
                                                      └ miss: the caller's function, or later
 ```
 Measured 75 000 queries a second and core where recvfrom/sendto made 60 000 and asyncio with dnslib
-4 300 (reference/dataplane.md section E). The message headers are built once; per packet only two
+4 300. The message headers are built once; per packet only two
 lengths and one address pointer are touched, through memoryviews, which is the cheapest that CPython
 offers.
 

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import VXLAN_PORT, Gwbridge, Protocol, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
-from meshnet_lb.service import REFUSE, TO_REFUSE, Backends, turn
+from meshnet_lb.service import REFUSE, TO_REFUSE, Backends, round_robin
 
 Port = tuple[Protocol, int]
 """Protocol and published port."""
@@ -81,7 +81,7 @@ def _published(snapshot: Snapshot, ready: Backends) -> tuple[Mapping[Port, str],
             if port.mode != "ingress":
                 continue
             if backends:
-                to = turn([f"{address} . {port.target}" for address in backends])
+                to = round_robin([f"{address} . {port.target}" for address in backends])
                 rules[key] = f"meta l4proto {port.protocol} {to}"
             elif snapshot.complete:
                 closed.add(key)

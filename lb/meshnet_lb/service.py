@@ -1,12 +1,12 @@
 """Where a connection to a service's virtual IP goes: pure, computed once for all containers.
 
 The model: a VIP belongs to one service on one network. With ready backends it has a chain of its
-own, ``svc-<service>-<network>``, whose one rule hands new connections to the backends in strict
-turn (``numgen inc``, nft(8) "Numgen expression"); conntrack keeps a connection where it began.
+own, ``svc-<service>-<network>``, whose one rule hands new connections to the backends round
+robin (``numgen inc``, nft(8) "Numgen expression"); conntrack keeps a connection where it began.
 A VIP without ready backends leads to :data:`REFUSE` instead, unless the Snapshot is incomplete:
 there may be some that we do not know of yet, and a connection that is not answered is tried again.
-Backends stand in ascending order of
-address, so the order in which they became ready does not matter.
+Backends stand in ascending order of address, so the order in which they became ready does not
+matter.
 
 Be aware: the turn is counted for each chain in each container and begins anew when the service's
 backends change, and only then. The ingress network's VIPs are not balanced in containers: what is
@@ -87,7 +87,7 @@ def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]
                 if snapshot.complete:
                     verdicts[network].append((str(vip), TO_REFUSE))
                 continue
-            chain = Chain(chain_name(service.id, network), (turn(addresses),))
+            chain = Chain(chain_name(service.id, network), (round_robin(addresses),))
             chains[network].append(chain)
             led_to[network].update(addresses)
             verdicts[network].append((str(vip), f"goto {chain.name}"))
@@ -106,8 +106,8 @@ def chain_name(service: ServiceId, network: NetworkId) -> str:
     return f"svc-{service[:_ID_PART]}-{network[:_ID_PART]}"
 
 
-def turn(destinations: Sequence[str]) -> str:
-    """A rule that translates new connections to the destinations, each in its turn.
+def round_robin(destinations: Sequence[str]) -> str:
+    """A rule that translates new connections to the destinations, round robin.
 
     Args:
         destinations: at least one, ``address`` or, all of them, ``address . port``.

@@ -30,7 +30,7 @@ ODD_SECRET = pb.SecretReference(
 )
 
 
-class Desk:
+class Node:
     """An agent and what it said."""
 
     def __init__(self, agent, wires, engine, client):
@@ -62,10 +62,10 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(engine, run_dir):
+async def node(engine, run_dir):
     client = EngineClient(engine.url)
     wires = FakeDataPlane()
-    made = Desk(None, wires, engine, client)
+    made = Node(None, wires, engine, client)
     bridge = await client.gwbridge()
     made.agent = Agent(
         client,
@@ -124,7 +124,7 @@ def assigned(*tasks, **more):
 
 
 async def test_a_task_starts_only_when_it_is_wired(engine, run_dir):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         d.wires.gate.clear()
         one = task(args=("sh", "-c", "echo went; sleep 1000"))
         d.agent.assign(assigned(one))
@@ -152,7 +152,7 @@ async def test_a_task_starts_only_when_it_is_wired(engine, run_dir):
 
 
 async def test_what_the_spec_says_is_in_the_container(engine, run_dir):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         one = task(
             hostname="{{.Service.Name}}-{{.Task.Slot}}",
             env=["NODE={{.Node.Hostname}}"],
@@ -179,7 +179,7 @@ async def test_what_the_spec_says_is_in_the_container(engine, run_dir):
 
 
 async def test_a_removed_container_fails_at_once(engine, run_dir):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         one = task()
         d.agent.assign(assigned(one))
         status = await d.reaches(one.id, pb.TASK_STATE_RUNNING)
@@ -195,12 +195,12 @@ async def test_a_removed_container_fails_at_once(engine, run_dir):
 
 async def test_a_restart_of_the_agent_restarts_no_task(engine, run_dir):
     one, two = task(1), task(2)
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         d.agent.assign(assigned(one, two))
         await d.reaches(two.id, pb.TASK_STATE_RUNNING)
         before = (await d.reaches(one.id, pb.TASK_STATE_RUNNING)).container_status
         gateway = d.wires.sandboxes[one.id].gateway_address
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         await d.until(lambda: d.wires.adoptions, "adopted")
         assert set(d.wires.sandboxes) == {one.id, two.id}
         assert d.wires.endpoints[one.id].ready
@@ -216,19 +216,19 @@ async def test_a_restart_of_the_agent_restarts_no_task(engine, run_dir):
 
 async def test_a_stopped_task_is_no_failure_after_a_restart_of_the_agent(engine, run_dir):
     one = task(args=("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"))
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         d.agent.assign(assigned(one))
         await d.reaches(one.id, pb.TASK_STATE_RUNNING)
         one.desired_state = pb.TASK_STATE_SHUTDOWN
         d.agent.assign(assigned(one))
         await d.reaches(one.id, pb.TASK_STATE_SHUTDOWN)
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         await d.until(lambda: one.id in d.said, "said again")
         assert d.states(one.id) == [pb.TASK_STATE_SHUTDOWN]
 
 
 async def test_an_unknown_image_is_rejected_in_the_engines_words(engine, run_dir):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         one = task(image="127.0.0.1:9/nope:latest")
         d.agent.assign(assigned(one))
         status = await d.reaches(one.id, pb.TASK_STATE_REJECTED)
@@ -248,14 +248,14 @@ async def test_an_unknown_image_is_rejected_in_the_engines_words(engine, run_dir
     ],
 )
 async def test_how_programs_end(engine, run_dir, args, state, err):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         one = task(args=args)
         d.agent.assign(assigned(one))
         assert (await d.reaches(one.id, state)).err == err
 
 
 async def test_stopping_drains_then_asks_then_kills(engine, run_dir):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         polite = task(1, ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"))
         deaf = task(2, stop_grace_period=600_000_000)
         d.agent.assign(assigned(polite, deaf))
@@ -278,7 +278,7 @@ HEALTH = {"interval": 200_000_000, "retries": 2, "timeout": 10**9}
 
 async def test_an_unhealthy_task_is_stopped_before_it_has_failed(engine, run_dir):
     check = pb.HealthConfig(test=["CMD-SHELL", "cat /tmp/ok"], **HEALTH)
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         script = "trap 'sleep 1; exit 3' TERM; mkdir -p /tmp; echo > /tmp/ok; sleep 1.5;"
         script += " rm /tmp/ok; while :; do sleep 0.1; done"
         one = task(args=("/bin/busybox", "sh", "-c", script), healthcheck=check)
@@ -300,7 +300,7 @@ async def test_an_unhealthy_task_is_stopped_before_it_has_failed(engine, run_dir
 
 async def test_a_task_with_a_health_check_that_is_stopped_ends_in_shutdown(engine, run_dir):
     check = pb.HealthConfig(test=["CMD-SHELL", "true"], **HEALTH)
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         script = "trap 'sleep 1; exit 3' TERM; while :; do sleep 0.1; done"
         one = task(args=("sh", "-c", script), healthcheck=check)
         d.agent.assign(assigned(one))
@@ -316,7 +316,7 @@ async def test_a_task_with_a_health_check_that_is_stopped_ends_in_shutdown(engin
 
 async def test_what_went_down_with_its_host_has_failed_and_never_runs_again(engine, run_dir):
     one, two = task(1), task(2)
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         d.agent.assign(assigned(one, two))
         for each in (one, two):
             await d.reaches(each.id, pb.TASK_STATE_RUNNING)
@@ -325,7 +325,7 @@ async def test_what_went_down_with_its_host_has_failed_and_never_runs_again(engi
     engine.docker("rm", "-f", f"web.2.{two.id}")
     for directory in run_dir.glob(f"{TASKS}/*"):
         TaskDir(directory).remove()
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         d.agent.assign(assigned(one, two))
         status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
         assert status.err == "task: non-zero exit (137)"
@@ -338,7 +338,7 @@ async def test_what_went_down_with_its_host_has_failed_and_never_runs_again(engi
 
 
 async def test_a_gate_that_cannot_be_read_is_shut(engine, run_dir):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         d.wires.gate.clear()
         one = task(args=("sh", "-c", "echo went; sleep 1000"))
         d.agent.assign(assigned(one))
@@ -372,7 +372,7 @@ def _touched(gate):
     ],
 )  # fmt: skip
 async def test_a_task_that_makes_no_sense_is_rejected_alone(engine, run_dir, spec, err):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         odd, well = task(1, **spec), task(2, hosts=[""])
         secrets = [pb.SecretAssignment(id="sec", data=b"hidden")]
         d.agent.assign(assigned(odd, well, secrets=secrets))
@@ -383,7 +383,7 @@ async def test_a_task_that_makes_no_sense_is_rejected_alone(engine, run_dir, spe
 
 
 async def test_an_image_without_a_shell(engine, run_dir):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         one = task(image="bare:latest", args=("cat", "/etc/passwd"))
         d.agent.assign(assigned(one))
         await d.reaches(one.id, pb.TASK_STATE_COMPLETE)
@@ -391,7 +391,7 @@ async def test_an_image_without_a_shell(engine, run_dir):
 
 
 async def test_seven_at_once(engine, run_dir, record_property):
-    async with desk(engine, run_dir) as d:
+    async with node(engine, run_dir) as d:
         tasks = [task(number) for number in range(1, 8)]
         began = time.monotonic()
         d.agent.assign(assigned(*tasks))

@@ -3,6 +3,8 @@
 A task on overlay networks gets ``NetworkMode: none``, our name server and the gate; a task without
 them is an ordinary container of the engine (default bridge, or the engine's network it names).
 
+Longer than most modules: it is one mapping, field by field.
+
 Be aware: with ``none`` the engine writes resolv.conf from Dns/DnsSearch/DnsOptions as given (tried
 with 20.10). /etc/hosts would lack the container's own name there, so it is a file of ours.
 """

@@ -3,6 +3,10 @@
 Whatever goes wrong with a task is that task's alone: what may pass is tried again and told as the
 error of its present state; what does not, and what nobody thought of, ends the task with its words.
 
+Longer than most modules: everything that is done for a task is here, in one class that owns the
+task's picture. What is decided is in ``step``, what is read in ``inspected``, what is said in
+``report``.
+
 Be aware: a step that waits for others (image, network, drain) is given up when what is wanted or
 seen changes meanwhile; calls to the engine run to their end, so nothing is left half made.
 """

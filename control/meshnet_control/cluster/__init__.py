@@ -1,4 +1,4 @@
 """What managers and nodes tell each other, as values: assignments, gossip records, log lines. Pure.
 
-Imported by every room above that talks to the other side; imports api only.
+Imported by agent, dataplane, orchestrate, controlapi, manager, node and gateway; imports api only.
 """

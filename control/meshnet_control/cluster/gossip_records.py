@@ -1,7 +1,7 @@
 """What a node says of itself by gossip: its underlay, its endpoints, its ways, as msgpack values.
 
 A record of a newer version may carry more fields than we know, and keys that we do not know: they
-are ignored. ``is_well_formed`` is the door: gossip keeps a record that does not pass it from
+are ignored. ``is_well_formed`` is the only way in: gossip keeps a record that does not pass it from
 everybody who reads records, and names the node that wrote it. docs/protocol.md lists the fields.
 """
 

@@ -1,4 +1,4 @@
 """The local Docker Engine: the one client of its socket, and the keeper of docker_gwbridge.
 
-Imported by agent, node, gateway and the daemon; imports cluster and api only.
+Imported by agent, node, gateway and the daemon; imports api only.
 """

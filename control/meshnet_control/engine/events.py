@@ -1,4 +1,4 @@
-"""What the engine says of its containers: read once, at the door, and kept until it is taken.
+"""What the engine says of its containers: read once, where it comes in, and kept until it is taken.
 
 ```
  engine ── line ──> parse ──> Event ──> Inbox ── get ──> the agent

@@ -212,7 +212,7 @@ async def _hang_up(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def listen(front: Proxy, path: Path, *, group: int | None) -> asyncio.Server:
+async def listen(proxy: Proxy, path: Path, *, group: int | None) -> asyncio.Server:
     """Open the gateway's socket: mode 0660, owned by root and ``group`` (None: root's).
 
     A socket file left over by a dead process is replaced.
@@ -223,7 +223,7 @@ async def listen(front: Proxy, path: Path, *, group: int | None) -> asyncio.Serv
     _remove_stale(path)
     bound = bind(path, group)
     return await asyncio.start_unix_server(
-        front.connected, sock=bound, limit=LIMIT_BYTES, backlog=128
+        proxy.connected, sock=bound, limit=LIMIT_BYTES, backlog=128
     )
 
 

@@ -101,7 +101,7 @@ def make_service(play: Play) -> None:
 
 
 def reach_by_name(play: Play) -> None:
-    """6: the name leads to the VIP, the VIP to all tasks in turn, across hosts."""
+    """6: the name leads to the VIP, the VIP to all tasks round robin, across hosts."""
     play.on("h1", "docker service create --name client --network discovery meshnet/tools:1")
     node, container = container_of(play, "client")
     found = play.on(node, in_container(container, "dig +short server")).split()
@@ -114,7 +114,7 @@ def reach_by_name(play: Play) -> None:
 
 
 def reach_from_outside(play: Play) -> None:
-    """7: every node leads to all tasks in turn, and a task sees the client's own address."""
+    """7: every node leads to all tasks round robin, and a task sees the client's own address."""
     for host in play.lab.layout.hosts:
         seen = answers(play.on("client", requests(f"http://{host.name}:8080/", 8)))
         need_round_robin([answer.hostname for answer in seen], 4)

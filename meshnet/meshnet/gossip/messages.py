@@ -1,8 +1,8 @@
 """What members say to each other: one frozen value a message, every field typed and in range. Pure.
 
-``parse`` is the door: what comes out of it can be used without another look. An address is IPv4
-text and is never resolved; a number leaves room to count on above it, so that no peer can push one
-of ours out of its range. docs/protocol.md has the numbers and fields.
+``parse`` is the only way in: what comes out of it can be used without another look. An address is
+IPv4 text and is never resolved; a number leaves room to count on above it, so that no peer can push
+one of ours out of its range. docs/protocol.md has the numbers and fields.
 """
 
 from __future__ import annotations

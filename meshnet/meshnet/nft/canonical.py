@@ -105,7 +105,7 @@ def json_hook(described: Json) -> str:
 
 
 def turns(listing: Json) -> frozenset[str]:
-    """Addresses that rules of a listing (``table``'s JSON) hand connections to in turn.
+    """Addresses that rules of a listing (``table``'s JSON) hand connections to, round robin.
 
     Those are the backends; what ``dnat`` sends to one address is no business of a turn.
     """

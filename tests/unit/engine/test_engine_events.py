@@ -1,4 +1,4 @@
-"""Events of an engine that says what it likes: read at the door, bounded, never the end."""
+"""Events of an engine that says what it likes: read where they come in, bounded, never the end."""
 
 from __future__ import annotations
 

@@ -71,17 +71,17 @@ class Start:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.fronts: list[Proxy] = []
+        self.proxies: list[Proxy] = []
         self.started: list[tuple[asyncio.Server, web.ServerRunner]] = []
 
     async def __call__(self, handler: Callable, bounds: Bounds) -> Path:
         runner = web.ServerRunner(web.Server(handler))
         await runner.setup()
         assert runner.server is not None
-        front = Proxy(runner.server, self.directory / "engine.sock", bounds)
+        proxy = Proxy(runner.server, self.directory / "engine.sock", bounds)
         path = self.directory / "docker.sock"
-        self.started.append((await listen(front, path, group=None), runner))
-        self.fronts.append(front)
+        self.started.append((await listen(proxy, path, group=None), runner))
+        self.proxies.append(proxy)
         return path
 
 
@@ -92,8 +92,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     yield begin
     for served, _ in begin.started:
         served.close()
-    for front in begin.fronts:
-        await front.close()
+    for proxy in begin.proxies:
+        await proxy.close()
     for _, runner in begin.started:
         await runner.cleanup()
 
@@ -149,12 +149,12 @@ async def test_connections_are_bounded_and_one_that_ends_makes_room(start: Start
 async def test_a_client_that_does_not_read_is_dropped(start: Start):
     before = counted("client does not read")
     path = await start(endless, Bounds(unread_s=0.05))
-    front = start.fronts[-1]
+    proxy = start.proxies[-1]
     reader, writer = await asyncio.open_unix_connection(path, limit=1024)
     writer.write(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
     async with asyncio.timeout(10):
         await reader.read(1)
-        await asyncio.wait(front._connections)
+        await asyncio.wait(proxy._connections)
         left = 0
         while data := await reader.read(1 << 20):
             left += len(data)

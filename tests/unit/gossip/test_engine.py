@@ -93,7 +93,7 @@ class Lone:
         return found
 
 
-# ---- the door ----
+# ---- what comes in ----
 
 
 def _raw(*said: object) -> bytes:

@@ -1,4 +1,4 @@
-"""The door: what is sealed with our key and well formed comes in as typed values, nothing else."""
+"""What is sealed with our key and well formed comes in as typed values, nothing else does."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ def test_elements_are_in_the_form_that_the_kernel_gives_back(snapshot: Snapshot)
 
 
 def test_the_turn_of_four() -> None:
-    assert service.turn(["10.0.1.2", "10.0.1.3"]) == (
+    assert service.round_robin(["10.0.1.2", "10.0.1.3"]) == (
         "dnat to numgen inc mod 2 map { 0 : 10.0.1.2, 1 : 10.0.1.3 }"
     )
 
@@ -401,3 +401,27 @@ def test_what_was_refused_is_led_on_as_soon_as_a_backend_is_known(snapshot: Snap
     whole, _ = _realised(snapshot, before, rules)
     for path in whole:
         assert _reach(after[path], rules) == _reach(whole[path], rules)
+
+
+@given(snapshots())
+def test_each_vip_leads_to_its_own_services_backends_on_its_own_network(snapshot: Snapshot) -> None:
+    ingress = snapshot.ingress
+    for network, made in service.vips(snapshot, service.backends(snapshot)).items():
+        chains = {chain.name: chain for chain in made.chains}
+        assert len(chains) == len(made.chains), "a counter each"
+        verdicts = dict(made.verdicts)
+        for of in snapshot.services.values():
+            wanted = {str(address) for address in snapshot.backends(of.id, network)}
+            shown = of.mode == "vip" and network in of.vips
+            if not shown or not wanted or (ingress is not None and network == ingress.id):
+                continue
+            chain = chains[verdicts[str(of.vips[network])].removeprefix("goto ")]
+            assert chain.name == service.chain_name(of.id, network)
+            assert set(re.findall(r"\d+ : ([\d.]+)", chain.rules[0])) == wanted
+
+
+def test_services_of_one_network_and_networks_of_one_service_have_chains_of_their_own() -> None:
+    services = [ServiceId("s" * 25), ServiceId("t" * 25)]
+    networks = [NetworkId("n" * 25), NetworkId("o" * 25)]
+    names = {service.chain_name(of, on) for of in services for on in networks}
+    assert len(names) == 4

@@ -19,7 +19,7 @@ from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, S
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
 from meshnet.netstate.objects import MAIN_RULE, MAIN_TABLE, Link, Rule
-from meshnet.netstate.values import NetnsState, Observed, RouteSpec
+from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec
 from meshnet.overlay import desired as overlay
 
 DIR = Path("/run/netns")
@@ -417,3 +417,12 @@ def test_a_subnet_that_a_route_covers_conflicts():
     routes = [(IPv4Network("192.168.0.0/24"), "eth0"), (IPv4Network("10.0.0.0/8"), "tun0")]
     assert conflicting_route(IPv4Network("10.0.9.0/24"), routes) == routes[1]
     assert conflicting_route(IPv4Network("172.20.0.0/16"), routes) is None
+
+
+def test_a_namespace_that_cannot_be_read_is_left_alone():
+    path = "/run/netns/mn-app"
+    wanted = Desired({path: NetnsSpec(made=True, bridges={"br0": 1450})})
+    unreadable = Observed({}, frozenset({path}), {path: KernelError("dump", path, 16)})
+    (said,) = plan(wanted, unreadable, prune=True)
+    assert isinstance(said, ch.Unreadable)
+    assert plan(wanted, Observed({}, frozenset({path})), prune=True) != []
