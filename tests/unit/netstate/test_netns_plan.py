@@ -347,14 +347,15 @@ def test_whatever_makes_a_container_s_namespace_work_comes_back(snapshot: Snapsh
 @given(snapshots(), st.data())
 def test_a_namespace_that_cannot_be_read_is_said_and_left_alone(snapshot: Snapshot, data):
     kernel = kernel_for(snapshot)
-    broken = data.draw(st.sampled_from(sorted(filter(None, kernel.netns)) or [str(DIR / "mn-x")]))
-    error = KernelError("dump", broken, 5)
     wanted = overlay.desired(snapshot, DIR)
+    broken = data.draw(st.sampled_from(sorted(filter(None, wanted.specs)) or [str(DIR / "mn-x")]))
+    error = KernelError("dump", broken, 5)
     there = {path: state for path, state in kernel.netns.items() if path != broken}
     changes = plan(wanted, Observed(there, kernel.made, {broken: error}), prune=True)
     assert changes[-1] == ch.Unreadable(broken, error)
     for change in changes[:-1]:
-        assert broken not in (getattr(change, "netns", ""), getattr(change, "peer_netns", ""))
+        touched = {getattr(change, where, "") for where in ("path", "netns", "peer_netns")}
+        assert broken not in touched
     others = {s.netns for s in snapshot.sandboxes.values() if s.networks} - {broken}
     wired = {c.peer_netns for c in changes if isinstance(c, ch.AddVeth)}
     if snapshot.self_id in snapshot.nodes and not broken.startswith(str(DIR)):
