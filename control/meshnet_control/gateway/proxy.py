@@ -207,6 +207,10 @@ async def _taken(writer: asyncio.StreamWriter, unread_s: float | None) -> None:
 
 
 async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """End a stream once the other side has taken the rest of it; at once when we are cut."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        writer.transport.abort()
     with contextlib.suppress(OSError):
         writer.close()
         await writer.wait_closed()

@@ -163,6 +163,30 @@ async def test_a_client_that_does_not_read_is_dropped(start: Start):
     assert left < MANY / 8, "the connection ended; what it had not read was not kept"
 
 
+async def test_closing_down_waits_for_no_client(start: Start):
+    written: list[int] = []
+
+    async def counting(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 65536)
+            written.append(65536)
+
+    path = await start(counting, Bounds())
+    reader, writer = await asyncio.open_unix_connection(path, limit=1024)
+    writer.write(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(10):
+        await reader.read(1)
+        before = 0
+        while len(written) > before:  # until every buffer on the way is full
+            before = len(written)
+            for _ in range(500):
+                await asyncio.sleep(0)
+        await start.fronts[-1].close()
+    writer.close()
+
+
 @pytest.mark.parametrize(
     "path", ["/services/create", "/networks/create", "/swarm/update?version=1", "/nodes/x/update"]
 )

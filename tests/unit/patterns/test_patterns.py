@@ -83,6 +83,7 @@ def test_a_pattern_is_the_whole_text():
     assert pattern.fits("web")
     for text in ("web\n", "\nweb", "web\r\n", "web\0", "we b", ""):
         assert not pattern.fits(text), text
+        assert pattern.match(text) is None, text
     assert Pattern("^[a-z]+$", longest=9).fits("web")
     assert not Pattern("^[a-z]+$", longest=9).fits("web\n")
 
