@@ -183,7 +183,7 @@ async def test_closing_down_waits_for_no_client(start: Start):
             before = len(written)
             for _ in range(500):
                 await asyncio.sleep(0)
-        await start.fronts[-1].close()
+        await start.proxies[-1].close()
     writer.close()
 
 
