@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 
 import pytest
-
 from bench import chaos
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
