@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from socket import AF_INET
 
 import pytest
 from overlay_bed import INGRESS, NET, NODES, PREFIX, OverlayBed, settle, sh, snapshot, two_hosts
 
 from meshnet.errors import KernelError
 from meshnet.gwbridge.operations import GwbridgeOperations
+from meshnet.kernel.iproute import iproute
 from meshnet.model.snapshot import Snapshot
 from meshnet.overlay.desired import netns_name, veth_name
 from meshnet.overlay.operations import OverlayOperations
 
 pytestmark = pytest.mark.netns
+
+
+def mtu_of(path, link):
+    with iproute(path) as ip:
+        return ip.get_links(ifname=link)[0].get("mtu")
+
+
+def main_table(path):
+    """Destinations of the routes of the main table; None: the default route."""
+    with iproute(path) as ip:
+        return [route.get("dst") for route in ip.get_routes(table=254, family=AF_INET)]
 
 
 @pytest.fixture
@@ -42,7 +55,7 @@ def test_containers_on_two_hosts_reach_each_other(bed, overlays):
     assert bed.pings("h1", "10.0.0.21"), "from the host's ingress gateway"
     assert bed.pings("h2", "10.0.0.201"), "from gateway to gateway"
     assert not bed.pings("c11", "10.0.1.99"), "an address that nobody has"
-    assert "mtu 1450" in bed.inside("c11", "ip link show eth1").stdout
+    assert mtu_of(bed.container("11"), "eth1") == 1450
 
 
 def test_a_removed_endpoint_is_in_no_table_any_more(bed, overlays):
@@ -52,10 +65,13 @@ def test_a_removed_endpoint_is_in_no_table_any_more(bed, overlays):
     del tasks[22]
     settle(overlays[1], snapshot(bed, 1, tasks))
     path = bed.netns_dir(1) / netns_name(NET)
-    rows = sh(f"nsenter --net={path} bridge fdb show; nsenter --net={path} ip neigh")
-    assert "02:42:0a:00:01:15" in rows
-    assert "02:42:0a:00:01:16" not in rows
-    assert "10.0.1.22" not in rows
+    with iproute(str(path)) as ip:
+        macs = {row.get("lladdr") for row in ip.fdb("dump")}
+        neighbours = {row.get("dst") for row in ip.get_neighbours(family=AF_INET)}
+    assert "02:42:0a:00:01:15" in macs
+    assert "02:42:0a:00:01:16" not in macs
+    assert "10.0.1.21" in neighbours
+    assert "10.0.1.22" not in neighbours
 
 
 def test_what_somebody_broke_is_repaired(bed, overlays):
@@ -103,7 +119,7 @@ def test_what_somebody_broke_is_repaired(bed, overlays):
         assert bed.pings("c11", "10.0.1.21"), damage
         assert bed.pings("c11", "10.0.0.21"), damage
         assert bed.pings("c11", "127.0.0.11"), damage
-        assert "mtu 1450" in bed.inside("c11", "ip link show eth1").stdout, damage
+        assert mtu_of(bed.container("11"), "eth1") == 1450, damage
 
 
 def test_a_container_s_main_table_that_was_flushed_is_whole_again(bed, overlays):
@@ -118,13 +134,12 @@ def test_a_container_s_main_table_that_was_flushed_is_whole_again(bed, overlays)
     try:
         for operations in (overlays[1], gateway):
             settle(operations, wanted)
-        before = bed.inside("c11", "ip route show").stdout.split("\n")
-        assert len(before) == 5, "three links and a way out"
+        assert len(main_table(bed.container("11"))) == 4, "three links and a way out"
         for damage in ("ip route flush table main", "ip rule flush; ip route flush table main"):
             bed.inside("c11", damage)
             for operations in (gateway, overlays[1]):  # whichever comes first
                 settle(operations, wanted)
-            assert len(bed.inside("c11", "ip route show").stdout.split("\n")) == 5
+            assert len(main_table(bed.container("11"))) == 4
             assert bed.pings("c11", "10.0.1.21")
             assert bed.pings("c11", "172.18.0.1")
     finally:
@@ -243,7 +258,9 @@ def test_docker_gwbridge_is_the_way_out(bed):
         settle(operations, wanted)
         assert bed.pings("c11", "10.99.0.2"), "the new bridge has the MAC the container knows"
         assert settle(operations, snapshot(bed, 1, {11: 1})) == 1
-        assert bed.inside("h1", "ip -o link show type veth").stdout.count(": g") == 1
+        with iproute(bed.host(1)) as ip:
+            ends = [link.get("ifname") for link in ip.get_links(kind="veth")]
+        assert len([name for name in ends if name.startswith("g")]) == 1
         settle(operations, replace(wanted, sandboxes={}, gwbridge=None))
         assert "meshnet" not in bed.inside("h1", "iptables -S DOCKER-USER").stdout
     finally:
