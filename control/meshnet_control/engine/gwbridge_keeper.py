@@ -27,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from meshnet.errors import KernelError
 from meshnet.kernel import netns
 from meshnet.kernel.events import Watchers
 from meshnet.model.snapshot import Gwbridge
@@ -125,9 +126,16 @@ class GwbridgeKeeper:
         return gwbridge_of(self._network)
 
     def _link_is_there(self) -> bool:
-        with suppress(OSError), netns.inside(self._host):
-            return socket.if_nametoindex(self._bridge().name) > 0
-        return False
+        """False only when it was looked for; without a descriptor to look with nothing is known."""
+        try:
+            with netns.inside(self._host), socket.socket():
+                try:
+                    return socket.if_nametoindex(self._bridge().name) > 0
+                except OSError:  # has no errno, so what asking needs was had before
+                    return False
+        except (OSError, KernelError) as error:
+            _log.warning("docker_gwbridge cannot be looked for: %s", error)
+            return True
 
 
 def recipe(network: Mapping[str, Any]) -> dict[str, Any]:
