@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno as codes
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
@@ -127,3 +128,12 @@ class ControlError(MeshnetError):
 
     def __str__(self) -> str:
         return self.message
+
+
+def single(group: BaseExceptionGroup[MeshnetError]) -> Iterator[MeshnetError]:
+    """Each error of a group, those of nested groups too."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from single(error)
+        else:
+            yield error

@@ -21,12 +21,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from meshnet.errors import KernelObject, MeshnetError
+from meshnet.errors import KernelObject, MeshnetError, single
 from meshnet.model.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class Reconciler(Generic[D, O, C]):
             if changes:
                 operations.apply(changes)
         except* MeshnetError as group:
-            failed = tuple(_single(group))
+            failed = tuple(single(group))
         return failed, len(changes)
 
     def _note(self, snapshot: Snapshot, changes: int, failures: tuple[MeshnetError, ...]) -> None:
@@ -247,11 +247,3 @@ class Reconciler(Generic[D, O, C]):
             elif not done.done():
                 done.set_result(None)
         self.on_round()
-
-
-def _single(group: BaseExceptionGroup[MeshnetError]) -> Iterator[MeshnetError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _single(error)
-        else:
-            yield error

@@ -59,9 +59,10 @@ _RIGHTS: Final = 253
 
 
 def say(text: str) -> None:
-    """One line of the log."""
+    """One line of the log; a log that cannot be written (a full disk) is no reason to end."""
     when = time.strftime("%Y-%m-%d %H:%M:%S")
-    print(f"{when} {SUPERVISOR} {text}", file=sys.stderr, flush=True)  # noqa: T201 - its log
+    with contextlib.suppress(OSError, ValueError):
+        os.write(sys.stderr.fileno(), f"{when} {SUPERVISOR} {text}\n".encode())
 
 
 class Process:

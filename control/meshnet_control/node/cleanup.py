@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from meshnet.errors import ControlError, MeshnetError, single
 from meshnet.gwbridge.operations import SetRules
 from meshnet.kernel.nft import NftChange
 from meshnet.model.ids import NodeId
@@ -41,7 +43,7 @@ async def clean_up(run_dir: Path, engine: EngineClient) -> list[str]:
         One line for each kind of thing that was removed; ``[]`` when nothing was there.
 
     Raises:
-        MeshnetError: something could not be removed.
+        MeshnetError: something could not be removed, in one sentence; what could be is.
     """
     said: list[str] = []
     try:
@@ -80,12 +82,19 @@ def describe(changes: Iterable[Any]) -> Iterator[str]:
 def _empty_kernel() -> list[Any]:
     nothing = Snapshot(revision=1, self_id=NodeId(""), complete=True)
     made: list[Any] = []
+    failed: list[str] = []
     for operations in kernel_operations():
-        desired = operations.desired(nothing)
-        changes = operations.plan(desired, operations.observe(desired), prune=True)
-        operations.apply(changes)
-        operations.close()
-        made += changes
+        try:
+            desired = operations.desired(nothing)
+            changes = operations.plan(desired, operations.observe(desired), prune=True)
+            operations.apply(changes)
+            made += changes
+        except* MeshnetError as group:
+            failed += map(str, single(group))
+        finally:
+            operations.close()
+    if failed:
+        raise ControlError("; ".join(failed), HTTPStatus.INTERNAL_SERVER_ERROR)
     return made
 
 

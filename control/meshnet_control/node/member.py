@@ -320,11 +320,12 @@ class ClusterMember:
         # A host that is switched off in order says that its daemon restarts, too.
         silent = {State.DEAD, State.LEFT, State.RESTARTING}
         missed = {node for node, said in state.items() if said in silent}
+        left = {node for node, said in state.items() if said is State.LEFT}  # its own last word
         self._server.hosts(
             Hosts(
-                gone={node for node in missed if answering.get(node) is False},
+                gone={node for node in missed if answering.get(node) is False} | left,
                 there={node for node, said in state.items() if said is State.ALIVE}
-                | {node for node, answers in answering.items() if answers},
+                | {node for node, answers in answering.items() if answers} - left,
                 unreached={
                     node: set[str](there)
                     for node, there in gossip_records.unreached(self.gossip.records()).items()

@@ -137,3 +137,15 @@ async def test_a_prune_does_not_tell_of_docker_gwbridge_while_in_a_swarm(
     ):
         answer = await client.post("/networks/prune", params={"filters": '{"label!": ["x"]}'})
         assert (await answer.json())["NetworksDeleted"] == gone
+
+
+@pytest.mark.parametrize(
+    ("port", "protocol"), [(2377, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp")]
+)
+async def test_ports_that_the_cluster_itself_needs_are_not_published(
+    manager: TestClient, port: int, protocol: str
+) -> None:
+    published = {"Ports": [{"Protocol": protocol, "TargetPort": 80, "PublishedPort": port}]}
+    answer = await manager.post("/services/create", json=service(EndpointSpec=published))
+    assert answer.status == 400
+    assert f"port {port}/{protocol} is the cluster's own" in (await answer.json())["message"]

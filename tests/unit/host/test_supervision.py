@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.host import supervision
+from meshnet_control.host import supervision, supervisor
 from meshnet_control.host.supervision import (
     ABORTS_S,
     LONGEST_PAUSE_S,
@@ -105,3 +106,9 @@ def test_no_message_is_a_fault(datagram):
 
 def test_messages_are_lines_of_assignments():
     assert parsed(b"FDSTORE=1\nFDNAME=a=b\nnonsense\n") == {"FDSTORE": "1", "FDNAME": "a=b"}
+
+
+def test_a_log_on_a_full_disk_ends_no_supervisor(monkeypatch):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        supervisor.say("meshnetd died")

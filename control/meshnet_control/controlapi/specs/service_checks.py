@@ -29,6 +29,8 @@ _MIN_NANO_CPUS: Final = 1_000_000
 _MIN_MEMORY_BYTES: Final = 4 * 1024 * 1024
 _MAX_SWAPPINESS: Final = 100
 _MAX_PORT: Final = 65535
+OWN_PORTS: Final = frozenset({(2377, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp")})
+"""What nodes speak to each other on; a service there would cut them off from one another."""
 MOST_REPLICAS: Final = 10_000
 """Tasks of one service; more than any overlay of usual size has addresses for."""
 _MOST_ALIASES: Final = 64
@@ -136,6 +138,12 @@ def _endpoint(endpoint: EndpointSpec) -> None:
         _one_of("PublishMode", port.publish_mode, ("ingress", "host"))
         if not 0 < port.target_port <= _MAX_PORT or port.published_port > _MAX_PORT:
             raise invalid("EndpointSpec: ports must be between 1 and 65535")
+        protocol = port.protocol or "tcp"
+        if (port.published_port, protocol) in OWN_PORTS:
+            raise invalid(
+                f"EndpointSpec: port {port.published_port}/{protocol} is the cluster's own on every"
+                " node: publish another one"
+            )
         key = (port.published_port, port.protocol)
         if port.published_port and key in seen:
             raise invalid("EndpointSpec: duplicate published ports provided")
