@@ -13,6 +13,8 @@ from meshnet_control.agent import process_watch
 from meshnet_control.api import control_pb2 as pb
 
 CONTAINER = "c" * 64
+FIRST = f"{1:064x}"
+"""ID of the first container that the engine in memory makes."""
 
 
 @pytest.fixture
@@ -68,17 +70,18 @@ async def test_a_backend_is_withdrawn_when_its_process_is_gone_without_the_engin
     await node.begin()
     try:
         one = make_task()
+        in_container(node.proc, program.pid, FIRST)
         node.assign(one)
         task_id = TaskId(one.id)
-        await node.until(lambda: node.engine.kept)
-        in_container(node.proc, program.pid, node.kept(one).id)
         await node.reaches(one, pb.TASK_STATE_RUNNING)
+        assert node.kept(one).id == FIRST
         await node.until(lambda: node.wires.endpoints[task_id].ready)
         node.engine.go(ending=False)
         asked = len(node.calls("inspect"))
         node.engine.resync()
         await node.until(lambda: len(node.calls("inspect")) > asked)  # its worker waits now
         program.kill()
+        program.wait()  # the node's time is not that of the process
         await node.until(lambda: task_id not in node.wires.endpoints, at_most_s=5.0)
         assert task_id not in node.wires.sandboxes
         assert node.last(one).state == pb.TASK_STATE_RUNNING
