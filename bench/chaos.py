@@ -2,7 +2,7 @@
 
 Three hosts, a published service of six replicas, 120 requests/s from outside through all hosts and
 20/s by name and VIP from inside each host. One fault after the other; each request is accounted for
-by where it entered and, if it was lost, by which host its backend was on (conntrack at the entry).
+by where it entered and, if it was lost, by which hosts it was led to (conntrack at the entry).
 What entered or was led to a host that was itself off or cut cannot be saved and is counted apart.
 
 ``python -m bench chaos`` plays all faults; ``play(seed, faults)`` a choice of them.
@@ -13,11 +13,15 @@ Be aware: the machine is shared; a request is lost when it got no answer in five
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +31,6 @@ from bench.bed import run
 from bench.create20 import Api
 from bench.engines import Engines, engines, until
 from bench.rounds import BenchError, Goal, Line
-from meshnet.errors import MeshnetError
 from meshnet_control.lab.layout import Layout
 
 NAME = "mbchaos"
@@ -137,21 +140,21 @@ class Account:
 # ---- faults ----
 
 
-def process(name: str, signal: str, away_s: float) -> Fault:
+def process(name: str, how: str, away_s: float) -> Fault:
     """meshnetd or meshnet-resolver of h2 ends; nobody starts it again for ``away_s``."""
 
     def begin(cluster: Cluster) -> None:
         for keeper in cluster.lab.pids("h2", "meshnet-supervisor") if away_s else []:
             subprocess.run(["kill", "-STOP", str(keeper)], check=True)
         for pid in cluster.lab.pids("h2", name):
-            subprocess.run(["kill", f"-{signal}", str(pid)], check=True)
+            subprocess.run(["kill", f"-{how}", str(pid)], check=True)
 
     def end(cluster: Cluster) -> None:
         for keeper in cluster.lab.pids("h2", "meshnet-supervisor") if away_s else []:
             subprocess.run(["kill", "-CONT", str(keeper)], check=True)
         cluster.on("h2", "meshnet up --no-context")
 
-    what = {"KILL": "killed (-9)", "TERM": "stopped (SIGTERM)"}[signal]
+    what = {"KILL": "killed (-9)", "TERM": "stopped (SIGTERM)"}[how]
     return Fault(f"{name} {what}, away {away_s:g} s", begin, end, away_s)
 
 
@@ -221,9 +224,9 @@ def disk_full(away_s: float) -> Fault:
 
 FAULTS: tuple[Fault, ...] = (
     *(
-        process(name, signal, away)
+        process(name, how, away)
         for name in ("meshnetd", "meshnet-resolver")
-        for signal in ("KILL", "TERM")
+        for how in ("KILL", "TERM")
         for away in (0.0, 2.0, 12.0)
     ),
     engine_restart("h2"),
@@ -293,6 +296,7 @@ def play_one(cluster: Cluster, fault: Fault) -> Account:
     until("the cluster to be whole", cluster.ready, 120, every=0.2)
     places = cluster.places()
     cluster.find_clients()
+    choices = Choices(cluster)
     load = Load(cluster)
     try:
         time.sleep(BEFORE_S)
@@ -305,13 +309,14 @@ def play_one(cluster: Cluster, fault: Fault) -> Account:
         rows = load.end()
     finally:
         load.kill()
+        choices.end()
     with contextlib.suppress(BenchError, OSError):
         places = places | cluster.places()
     excused, lost = 0, dict[str, int]()
     for label, _, _, outcome, port, _ in rows:
         if outcome == "ok":
             continue
-        if fault.excuses(label, backend_host(cluster, label, port, places)):
+        if any(fault.excuses(label, places.get(to, "")) for to in choices.of(label, port) or [""]):
             excused += 1
         else:
             why = f"{label}: {outcome}"
@@ -322,18 +327,54 @@ def play_one(cluster: Cluster, fault: Fault) -> Account:
     return Account(fault.what, len(rows), excused, lost, slowest)
 
 
-def backend_host(cluster: Cluster, label: str, port: int, places: dict[str, str]) -> str:
-    """The host of the task that a request was led to, by the conntrack entry where it entered."""
-    host = label.removeprefix("in ")
-    argv = ["conntrack", "-L", "-p", "tcp", "--sport", str(port)]
-    if label.startswith("in "):
-        argv = ["nsenter", f"--net=/proc/{cluster.clients[host]}/ns/net", *argv]
-    else:
-        with contextlib.suppress(MeshnetError):  # the host is off: nobody to ask
-            argv = cluster.lab.lab.command(host, argv)
-    listed = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-    sources = re.findall(r"src=(\S+)", listed)
-    return places.get(sources[1], "") if len(sources) > 1 else ""
+class Choices:
+    """Which backends each request was led to: what conntrack said where it entered, as it happened.
+
+    A look afterwards is not enough: an entry whose client gave up may be gone by then.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._made: dict[tuple[str, int], list[str]] = {}
+        ways = {host: cluster.lab.lab.command(host, _watch(PORT)) for host in HOSTS} | {
+            f"in {host}": ["nsenter", f"--net=/proc/{inside}/ns/net", *_watch(80)]
+            for host, inside in cluster.clients.items()
+        }
+        self._heard = [self._listen(label, argv) for label, argv in ways.items()]
+
+    def of(self, label: str, port: int) -> list[str]:
+        """Addresses that the request from ``port`` was led to, the last one last."""
+        return self._made.get((label, port), [])
+
+    def end(self) -> None:
+        for process, reader in self._heard:
+            os.killpg(process.pid, signal.SIGTERM)  # nsenter has a child
+            process.wait()
+            reader.join()
+
+    def _listen(
+        self, label: str, argv: list[str]
+    ) -> tuple[subprocess.Popen[str], threading.Thread]:
+        process = subprocess.Popen(
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        reader = threading.Thread(target=self._read, args=(label, process))
+        reader.start()
+        return process, reader
+
+    def _read(self, label: str, process: subprocess.Popen[str]) -> None:
+        with contextlib.closing(process.stdout or io.StringIO()) as said:
+            for line in said:
+                sources, ports = re.findall(r"src=(\S+)", line), re.findall(r"sport=(\d+)", line)
+                if len(sources) > 1 and ports:
+                    self._made.setdefault((label, int(ports[0])), []).append(sources[1])
+
+
+def _watch(port: int) -> list[str]:
+    return ["conntrack", "-E", "-e", "NEW", "-p", "tcp", "--dport", str(port)]
 
 
 # ---- the cluster ----
