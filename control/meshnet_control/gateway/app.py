@@ -25,6 +25,7 @@ from meshnet.errors import ControlError, MeshnetError
 from meshnet_control.api.control_pb2 import Config, Secret
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway import responses, routing
+from meshnet_control.gateway.connection import connections, in_json
 from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.http_head import split_version
 from meshnet_control.gateway.node_control import NodeControl
@@ -95,10 +96,8 @@ def _engine_form(engine: EngineHttp) -> Callable[..., Awaitable[web.StreamRespon
         except MeshnetError as error:
             _log.warning("%s %s: %s", request.method, request.path, error)
             return responses.error(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-        except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-            return responses.error(HTTPStatus.NOT_FOUND, "page not found")
-        except web.HTTPRequestEntityTooLarge:
-            return responses.error(HTTPStatus.BAD_REQUEST, "http: request body too large")
+        except web.HTTPException as error:
+            return in_json(error)
 
     return middleware
 
@@ -135,9 +134,7 @@ class Gateway:
     ) -> None:
         self._path = path
         self._engine_path = Path(engine.url.removeprefix("unix://"))
-        self._runner = web.AppRunner(
-            application(node, EngineHttp(engine), conflicting_route), access_log=None
-        )
+        self._runner = web.AppRunner(application(node, EngineHttp(engine), conflicting_route))
         self._proxy: Proxy | None = None
         self._server: asyncio.Server | None = None
 
@@ -151,7 +148,7 @@ class Gateway:
         server = self._runner.server
         if server is None:
             raise RuntimeError("aiohttp made no server")
-        self._proxy = Proxy(server, self._engine_path)
+        self._proxy = Proxy(connections(server), self._engine_path)
         self._server = await listen(self._proxy, self._path, group=_gid(_GROUP))
 
     async def stop(self) -> None:

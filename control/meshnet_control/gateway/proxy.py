@@ -108,15 +108,15 @@ class Proxy:
             async with asyncio.timeout(self._bounds.head_s):
                 raw = await reader.readuntil(END)
             head = parse(raw)
-        except asyncio.IncompleteReadError:
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                await _refuse(client, "unexpected EOF")
             return
         except TimeoutError:
             drops.count("gateway: request head took too long")
             return
         except (asyncio.LimitOverrunError, WireError) as error:
-            drops.count("gateway: malformed request head")
-            writer.write(responses.raw_error(HTTPStatus.BAD_REQUEST, f"malformed request: {error}"))
-            await _linger(client)
+            await _refuse(client, str(error))
             return
         ours = is_ours(head)
         try:
@@ -169,8 +169,10 @@ async def splice(client: Pipe, server: Pipe, unread_s: float | None) -> None:
         await asyncio.gather(upload, return_exceptions=True)
 
 
-async def _linger(client: Pipe) -> None:
-    """Let a client that still sends read why it was refused, instead of a reset."""
+async def _refuse(client: Pipe, why: str) -> None:
+    """Tell a client what is wrong with its head; one that still sends reads it, too."""
+    drops.count("gateway: malformed request head")
+    client[1].write(responses.raw_error(HTTPStatus.BAD_REQUEST, f"malformed request: {why}"))
     client[1].write_eof()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_S):
