@@ -221,7 +221,7 @@ class Cluster:
         ours = self.engines[opener].open_stream(acceptor)
         theirs = self.engines[acceptor].accept_stream(opener)
         try:
-            frames = ours.begin()
+            frames = ours.begin(self.now)
             while frames:
                 self.frames += len(frames)
                 back = [f for frame in frames for f in theirs.receive_frame(frame, self.now)]

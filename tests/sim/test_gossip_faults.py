@@ -232,14 +232,63 @@ def test_a_clock_that_went_back_does_not_silence_a_member(cluster):
 
 def test_the_forgotten_stay_forgotten(cluster):
     """A dead member is not told around among those that forgot it and those that did not yet."""
-    c = _formed(cluster, 4)
+    c = _formed(cluster, 4, config=replace(GossipConfig.lan(), forget_dead_s=120.0))
     c.kill(3)
+    c.run(60)
+    assert c.states_of(3) == {State.DEAD}
+    c.start(4)
     c.run(30)
-    for number in range(3):
-        for id_ in c.engine(number)._membership.forget(c.now):
-            c.engine(number)._entropy.forget(id_)
-        c.run(20)
+    assert c.engine(4).members()[c.id_of(3)].state is State.DEAD
+    c.run(120)
     assert all(c.id_of(3) not in e.members() for e in c.engines.values())
+    assert not any(owner == c.id_of(3) for e in c.engines.values() for owner, _ in e.all_records())
+    c.start(5)
+    c.run(120)
+    assert all(c.id_of(3) not in e.members() for e in c.engines.values())
+
+
+def test_what_the_dead_last_said_reaches_who_starts_afterwards(cluster):
+    c = _formed(cluster, 5)
+    for number in (2, 3):
+        c.engine(number).set_record("ep/1", b"last", c.now)
+    c.run(5)
+    c.kill(2)
+    c.engine(3).leave(c.now)
+    c.run(0.2)
+    c.kill(3)
+    c.run(10)
+    c.kill(1)
+    engine = c.start(1)
+
+    def told() -> bool:
+        return all(engine.all_records().get((c.id_of(n), "ep/1")) == b"last" for n in (2, 3))
+
+    assert c.run(60, until=told) < 2
+    assert engine.members()[c.id_of(2)].state is State.DEAD
+    assert engine.members()[c.id_of(3)].state is State.LEFT
+    assert not any(owner == c.id_of(2) for owner, _ in engine.records()), "it does not count"
+    begun = c.packets
+    c.run(20)
+    before = c.packets
+    c.run(20)
+    assert c.packets - before == pytest.approx(before - begun, rel=0.1), "nobody goes on asking"
+    c.start(2).set_record("ep/1", b"back", c.now)
+    assert c.run(20, until=lambda: engine.records().get((c.id_of(2), "ep/1")) == b"back") < 5
+
+
+def test_what_was_said_beyond_a_cut_is_told_after_its_death(cluster):
+    c = _formed(cluster, 5)
+    c.partition([0, 1], [2, 3, 4])
+    c.run(15)
+    c.engine(2).set_record("ep/1", b"last", c.now)
+    c.run(2)
+    c.kill(2)
+    c.run(10)
+    c.heal()
+    key = (c.id_of(2), "ep/1")
+    told = c.run(60, until=lambda: all(key in e.all_records() for e in c.engines.values()))
+    assert told < 10
+    assert c.states_of(2) == {State.DEAD}
 
 
 # ---- records ----

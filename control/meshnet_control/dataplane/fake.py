@@ -64,6 +64,10 @@ class FakeGossip:
         counted = {node for node, member in self._room.members.items() if member.counted}
         return {place: v for place, v in self._room.records.items() if place[0] in counted}
 
+    def all_records(self) -> Mapping[tuple[NodeId, str], bytes]:
+        """Records of every member known."""
+        return dict(self._room.records)
+
     def set_record(self, key: str, value: bytes | None) -> None:
         """Changes one of our records."""
         self.writes.append(key)

@@ -52,6 +52,10 @@ class Gossip(Protocol):
         """Records of the members that take part."""
         ...
 
+    def all_records(self) -> Mapping[tuple[NodeId, str], bytes]:
+        """Records of every member known: what each last said."""
+        ...
+
     def set_record(self, key: str, value: bytes | None) -> None:
         """Changes one of our records."""
         ...
@@ -265,7 +269,7 @@ class DataPlane:
         nodes = {NodeId(node.id): node.addr for node in self._assignments.nodes if node.addr}
         down = {NodeId(node.id) for node in self._assignments.nodes if node.down}
         others = nodes.keys() - {self._self_id}
-        self._known = known_records.remembered(self._known, self._gossip.records(), nodes)
+        self._known = known_records.remembered(self._known, self._gossip.all_records(), nodes)
         self._probe.watch(
             {node: IPv4Address(nodes[node]) for node in liveness.doubtful(others - down, members)}
         )

@@ -1,8 +1,8 @@
 """What each node last said of itself, kept for as long as the managers know the node. Pure.
 
-Gossip hides what a member said when it takes the member for dead, and a member whose process starts
-anew says nothing of its tasks until it has found them again: until then it says no epoch. Its
-containers run on meanwhile, and the way to them must stay.
+A member whose process starts anew says nothing of its tasks until it has found them again: until
+then it says no epoch. Its containers run on meanwhile, and the way to them must stay. What a dead
+member last said gossip still has, and gives to a process that starts meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def remembered(before: Records, told: Records, nodes: Iterable[NodeId]) -> Recor
 
     Args:
         before: the answer of the last time.
-        told: what gossip has now, of members that take part and, if it still has them, of others.
+        told: what gossip has now, of all members that it remembers.
         nodes: every node that the managers know.
     """
     whole = {owner for owner, key in told if key == EPOCH_KEY}

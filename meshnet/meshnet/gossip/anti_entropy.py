@@ -6,8 +6,9 @@
    records differ ──> digest back ──> deltas; lacks something itself: its own digest
    members differ, or too much is lacking for datagrams ──> a stream
 ```
-Only owners that take part are spoken of. What a peer is known to have is remembered, so that a push
-carries what is new and nothing else.
+Every owner that is remembered is spoken of, the dead and those that left too: who takes part is for
+the receiver to decide, and a process that starts beside a dead one learns what that one last said.
+What a peer is known to have is remembered, so that a push carries what is new and nothing else.
 """
 
 from __future__ import annotations
@@ -85,12 +86,11 @@ class AntiEntropy:
 
     def records(self) -> dict[tuple[NodeId, str], bytes]:
         """Records of all that take part; those that are not well formed are not shown."""
-        return {
-            (owner, key): value
-            for owner in self._membership.counted()
-            for key, value in self.table.values(owner).items()
-            if (owner, key) not in self._unread
-        }
+        return self._records(self._membership.counted())
+
+    def all_records(self) -> dict[tuple[NodeId, str], bytes]:
+        """Also of those that do not take part (any more): what each last said."""
+        return self._records(self._membership.all)
 
     # ---- what we say ----
 
@@ -123,10 +123,10 @@ class AntiEntropy:
             self._outbox.append((member.address, summary))
 
     def fingerprint(self) -> int:
-        """Of the records of everybody who takes part."""
+        """Of everybody's records."""
         state = (self._membership.changes, self.table.changes)
         if self._fingerprint is None or self._fingerprint[0] != state:
-            self._fingerprint = (state, self.table.fingerprint(self._membership.counted()))
+            self._fingerprint = (state, self.table.fingerprint(self._membership.all))
         return self._fingerprint[1]
 
     # ---- what others say ----
@@ -139,15 +139,14 @@ class AntiEntropy:
         if summary.records != self.fingerprint():
             self._send_digest(peer)
         elif (sender := self._membership.at(peer)) is not None:
-            self._known[sender.id] = self.table.versions(self._membership.counted())
+            self._known[sender.id] = self.table.versions(self._membership.all)
 
     def heard_digest(
         self, digest: Mapping[NodeId, tuple[int, int]], peer: Address, now: float
     ) -> None:
         """What a peer knows of some owners: it gets what it lacks, and we ask for what we lack."""
         self._renew(digest.get(self._self_id, (0, 0)))
-        counted = set(self._membership.counted())
-        about = [owner for owner in digest if owner in counted]
+        about = [owner for owner in digest if owner in self._membership.all]
         sender = self._membership.at(peer)
         if sender is not None:
             self._known.setdefault(sender.id, {}).update({o: digest[o] for o in about})
@@ -192,7 +191,7 @@ class AntiEntropy:
     def lacking(self, digest: Mapping[NodeId, tuple[int, int]]) -> Iterable[Delta]:
         """Every record that a peer lacks, in pieces that fit into a frame of a stream each."""
         room = self._config.frame_bytes - wire.OVERHEAD - wire.LIST_HEAD - _DELTA_HEAD_BYTES
-        for delta in self.table.lacking(digest, self._membership.counted()):
+        for delta in self.table.lacking(digest, list(self._membership.all)):
             yield from cut(delta, room)
 
     def forget(self, member: NodeId) -> None:
@@ -203,6 +202,14 @@ class AntiEntropy:
         self._unread = {place for place in self._unread if place[0] != member}
 
     # ---- inside ----
+
+    def _records(self, owners: Iterable[NodeId]) -> dict[tuple[NodeId, str], bytes]:
+        return {
+            (owner, key): value
+            for owner in owners
+            for key, value in self.table.values(owner).items()
+            if (owner, key) not in self._unread
+        }
 
     def _read(self, delta: Delta, owner: Member) -> None:
         for key, _, _ in delta.entries:
@@ -229,7 +236,7 @@ class AntiEntropy:
             self._streams.append(peer)
 
     def _send_digest(self, peer: Address) -> None:
-        owners = self._membership.counted()
+        owners = list(self._membership.all)
         pair = 2 + 1 + 2 * _NUMBER_BYTES
         room = self._config.packet_bytes - wire.OVERHEAD - wire.LIST_HEAD - 8
         start = int(self._rng.random() * len(owners))

@@ -191,6 +191,10 @@ class GossipEngine:
         """Records of ourselves and of all that take part; those of the dead are hidden."""
         return self._entropy.records()
 
+    def all_records(self) -> dict[tuple[NodeId, str], bytes]:
+        """Records of every member we know of, the dead and those that left included."""
+        return self._entropy.all_records()
+
     # ---- the five verbs ----
 
     def receive_datagram(self, data: bytes, peer: Address, now: float) -> None:

@@ -76,13 +76,13 @@ class Exchange:
         self.done = False
         """Nothing more is to come from the peer."""
 
-    def begin(self) -> list[bytes]:
+    def begin(self, now: float) -> list[bytes]:
         """The opener's first turn.
 
         Raises:
             WireError: there is no key yet.
         """
-        return self._turn(self._state())
+        return self._turn(self._state(now))
 
     def receive_frame(self, data: bytes, now: float) -> list[bytes]:
         """Takes a frame in; returns the frames of our turn when the peer's is over.
@@ -132,18 +132,17 @@ class Exchange:
             self._entropy.synced_with(self._sender, self._digest, now)
         deltas = self._entropy.lacking(self._digest)
         if not self._opener:
-            return self._turn(chain(self._state(), deltas))
+            return self._turn(chain(self._state(now), deltas))
         self.done = True
         self._finished(more)
         return self._turn(deltas)
 
-    def _state(self) -> Iterator[Message]:
+    def _state(self, now: float) -> Iterator[Message]:
         me = self._membership.me.id
-        rows = self._membership.rows()
+        rows = self._membership.rows(now)
         for start in range(0, len(rows), _ROWS):
             some = tuple(rows[start : start + _ROWS])
-            owners = [row.id for row in some if self._membership.all[row.id].counted]
-            yield Sync(me, some, self._entropy.table.versions(owners))
+            yield Sync(me, some, self._entropy.table.versions(row.id for row in some))
 
     def _turn(self, messages: Iterable[Message]) -> list[bytes]:
         room = self._config.frame_bytes - wire.OVERHEAD - wire.LIST_HEAD - 2

@@ -107,9 +107,12 @@ class Membership:
             self._fingerprint = zlib.crc32("\n".join(rows).encode())
         return self._fingerprint
 
-    def rows(self) -> list[Row]:
+    def rows(self, now: float) -> list[Row]:
         """Every member as the row of a sync message."""
-        return [Row(m.id, m.address, m.incarnation, m.state) for m in self.all.values()]
+        return [
+            Row(m.id, m.address, m.incarnation, m.state, int(max(0.0, now - m.since)) + 1)
+            for m in self.all.values()
+        ]
 
     # ---- what others say ----
 
@@ -156,10 +159,15 @@ class Membership:
         self._became(swim.restarting(self.all.get(id_), incarnation, now), now)
 
     def heard_rows(self, rows: Iterable[Row], sender: NodeId, now: float) -> None:
-        """Members as a peer believes them; a dead one that we do not know is none."""
+        """Members as a peer believes them.
+
+        A dead one that we do not know is remembered as dead, so that its last records have an
+        owner; for no longer than it would have been had we been there, or it were never forgotten.
+        """
         for row in rows:
             if row.state is State.DEAD or row.state is State.LEFT:
                 if row.id not in self.all:
+                    self._heard_of_dead(row, now)
                     continue
             else:
                 self.heard_alive(row.id, row.address, row.incarnation, now)
@@ -258,6 +266,16 @@ class Membership:
         return taken
 
     # ---- inside ----
+
+    def _heard_of_dead(self, row: Row, now: float) -> None:
+        if row.age_s >= self._config.forget_dead_s:
+            return
+        if len(self.all) >= self._config.members_max:
+            self._refusals.count("too many members")
+            return
+        member = Member(row.id, row.address, row.incarnation, row.state, now - row.age_s)
+        self._set(member)
+        self._events.append(MemberChanged(member))
 
     def unwell(self) -> None:
         """One more sign that it is us who are slow."""

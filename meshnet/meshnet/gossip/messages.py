@@ -126,6 +126,9 @@ class Row:
     address: Address
     incarnation: int
     state: State
+    age_s: int = 0
+    """How long it has been in that state, for the sender, seconds, rounded up: told on and on, a
+    death only gets older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ def fields(message: Message) -> list[Any]:  # noqa: PLR0911, PLR0912 - one case 
             head = [message.owner, message.generation, message.base, message.upto, message.floor]
             return [_DELTA, *head, [list(entry) for entry in message.entries]]
         case Sync(sender, rows, versions):
-            told = [[r.id, *r.address, r.incarnation, r.state.value] for r in rows]
+            told = [[r.id, *r.address, r.incarnation, r.state.value, r.age_s] for r in rows]
             return [_SYNC, sender, told, dict(versions)]
         case End(more):
             return [_END, more]
@@ -311,11 +314,12 @@ def _rows(told: object) -> tuple[Row, ...]:
     found = []
     for row in told:
         match row:
-            case [id_, host, port, incarnation, str() as state]:
+            case [id_, host, port, incarnation, str() as state, age_s]:
                 if state not in {known.value for known in State}:
                     raise _MalformedError("unknown state of a member")
                 address = _address(host, port)
-                found.append(Row(_id(id_), address, _number(incarnation), State(state)))
+                numbers = _number(incarnation), State(state), _number(age_s, _U32)
+                found.append(Row(_id(id_), address, *numbers))
             case _:
                 raise _MalformedError("malformed member list")
     return tuple(found)

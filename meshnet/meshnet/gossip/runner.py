@@ -129,6 +129,10 @@ class GossipRunner:
         """Records of all members that take part."""
         return self._engine.records()
 
+    def all_records(self) -> Mapping[tuple[NodeId, str], bytes]:
+        """Records of every member known: what each last said."""
+        return self._engine.all_records()
+
     @property
     def synced(self) -> bool:
         """A whole-state exchange with some peer is done."""

@@ -137,7 +137,8 @@ class Streams:
             return
         exchange = self._engine.open_stream(address)
         async with self._bounded(address, writer):
-            await self._converse(exchange, exchange.begin(), address, reader, writer)
+            frames = exchange.begin(self._loop.time())
+            await self._converse(exchange, frames, address, reader, writer)
 
     @contextlib.asynccontextmanager
     async def _bounded(self, peer: Address, writer: asyncio.StreamWriter) -> AsyncIterator[None]:

@@ -286,6 +286,33 @@ def test_what_runs_beside_a_dead_daemon_is_chosen_while_its_host_answers():
     cluster(2, scene)
 
 
+def test_a_daemon_that_starts_beside_a_dead_one_keeps_the_way_to_what_runs_there():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        a.task("a")
+        b.task("a")
+        await turn()
+        both, rows = a.leads_to("a"), a.plane.snapshot.remote_macs(NET)
+        await b.end()
+        room.judge(node(1), State.DEAD)
+        await a.end()
+        a.start(adopted=False)
+        a.task("a")
+        a.plane.adopted()
+        a.probe.answer(node(1), answering=True)
+        await asyncio.sleep(2 * PATIENCE_S)
+        assert a.plane.snapshot.complete
+        assert a.leads_to("a") == both
+        assert a.plane.snapshot.remote_macs(NET) == rows
+        a.probe.answer(node(1), answering=False)
+        await turn()
+        assert len(a.leads_to("a")) == 1
+        assert a.plane.snapshot.remote_macs(NET) == rows
+
+    cluster(2, scene)
+
+
 def test_what_is_beyond_a_cut_is_reachable_and_not_chosen_from_here():
     async def scene(room: GossipRoom, a: Host, b: Host) -> None:
         a.start()

@@ -623,7 +623,7 @@ def test_a_turn_on_a_stream_has_an_end_and_says_that_there_is_more():
     assert max(map(len, frames)) <= CONFIG.frame_bytes
     assert RING.open(frames[-1], "us")[-1] == End(more=True)
     opened = lone.engine.open_stream(AT[A])
-    opened.begin()
+    opened.begin(lone.now)
     opened.receive_frame(_packet(Sync(A, (), {}), End(more=True)), lone.now)
     assert opened.done
     assert not lone.engine.synced

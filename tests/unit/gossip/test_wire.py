@@ -54,7 +54,7 @@ SAID: list[Message] = [
     Summary(0, (1 << 32) - 1),
     DigestMessage({A: (1, 2), B: (0, 0)}),
     Delta(A, 5, 1, 4, 0, (("k", 2, b"v"), ("gone", 4, None))),
-    Sync(A, (Row(B, HERE, 3, State.RESTARTING), Row(A, HERE, 1, State.LEFT)), {A: (1, 0)}),
+    Sync(A, (Row(B, HERE, 3, State.RESTARTING), Row(A, HERE, 1, State.LEFT, 77)), {A: (1, 0)}),
     End(more=True),
 ]
 
@@ -138,10 +138,10 @@ BAD: list[tuple[object, str]] = [
     ([9, "a", 1, 0, 1, 0, [["", 1, b""]]], "malformed record key"),
     ([9, "a", 1, 0, 1, 0, [["k" * 129, 1, b""]]], "malformed record key"),
     ([10, "a", [["b", "10.0.0.1", 7946, 1]], {}], "malformed member list"),
-    ([10, "a", [["b", "10.0.0.1", 7946, 1, "undead"]], {}], "unknown state of a member"),
-    ([10, "a", [["b", "10.0.0.1", 7946, 1, 2]], {}], "malformed member list"),
+    ([10, "a", [["b", "10.0.0.1", 7946, 1, "undead", 0]], {}], "unknown state of a member"),
+    ([10, "a", [["b", "10.0.0.1", 7946, 1, 2, 0]], {}], "malformed member list"),
     ([10, "a", {}, {}], "malformed member list"),
-    ([10, "a", [["b", "10.0.0.1", 70000, 1, "alive"]], {}], "malformed port"),
+    ([10, "a", [["b", "10.0.0.1", 70000, 1, "alive", 0]], {}], "malformed port"),
 ]
 
 
