@@ -62,12 +62,11 @@ def _add(reply: pb.StatusReply, membership: ClusterMember) -> None:
     reply.node_id, reply.cluster_id, reply.role = who.node_id, who.cluster_id, who.role
     reply.addr = who.advertise_addr
     reply.error = reply.error or membership.session.error
-    name = {node.id: node.hostname for node in membership.assignments.nodes}
     for member in membership.gossip.members().values():
         if member.id != who.node_id:
             reply.peers.add(
                 node_id=member.id,
-                hostname=name.get(member.id, ""),
+                hostname=membership.hostnames.get(member.id, ""),
                 addr=member.address[0],
                 state=member.state.value if member.direct else f"{member.state.value}, {NO_WAY}",
             )

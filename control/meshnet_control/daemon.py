@@ -98,11 +98,14 @@ class Daemon:
             stack.callback(living.cancel)
             engine = EngineClient(engine_url())
             stack.push_async_callback(engine.close)
+            self._starting("asking the Docker Engine what it is")
             name = hostname()
             described = await engine.describe(name)
             node = Node(self._places, engine, name, self._spawn)
             stack.push_async_callback(node.stop)
+            self._starting("taking up this node's place in its cluster")
             await node.resume()
+            self._starting("opening its sockets")
             admin = AdminServer(
                 Admin(node, described.engine.engine_version, name), self._places.run_dir
             )
@@ -122,6 +125,10 @@ class Daemon:
             self._notifier.ready()
             _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")
             await self._ended
+
+    def _starting(self, doing: str) -> None:
+        self._notifier.starting(doing)
+        _log.info("%s", doing)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

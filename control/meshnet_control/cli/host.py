@@ -1,9 +1,10 @@
-"""``meshnet up``, ``down``, ``status`` and ``env``: meshnet on this very host.
+"""``meshnet up``, ``down``, ``restart``, ``status`` and ``env``: meshnet on this very host.
 
 Two processes make a host: ``meshnet-resolver`` and ``meshnetd``; a third, ``meshnet-supervisor``,
 keeps them alive where systemd does not. ``up`` starts them (or has systemd start them) and returns
-when the Engine API is served; running already is success. ``down`` stops them, then ``meshnetd
---cleanup`` removes every kernel object of ours.
+when the Engine API is served, however long that takes; running already is success. ``down`` stops
+them, then ``meshnetd --cleanup`` removes every kernel object of ours. ``restart`` is for a new
+version.
 
 Be aware: without ``--install`` nothing starts them after a boot; logs are in the state directory.
 """
@@ -27,6 +28,7 @@ from meshnet_control.api import control_pb2
 from meshnet_control.cli.lab import wide_console
 from meshnet_control.host import processes
 from meshnet_control.host.processes import HostError
+from meshnet_control.host.supervision import WATCHDOG_S
 from meshnet_control.identity import identity
 from meshnet_dns import operations
 from meshnet_dns.control import NAME
@@ -35,6 +37,8 @@ __all__ = ["COMMANDS", "HostError", "docker_host"]
 
 CONTEXT = "meshnet"
 """The docker context that ``up`` registers."""
+_ANSWERS_S = WATCHDOG_S
+"""A meshnetd that is silent for longer is hung, and ended by who keeps it."""
 
 
 def docker_host() -> str:
@@ -49,35 +53,44 @@ def docker_host() -> str:
 def up(*, foreground: bool, install: bool, context: bool) -> None:
     """Start meshnet on this host."""
     processes.need_root()
-    if processes.serving() and not install:
-        _say_up()
-        return
-    processes.need_engine()
-    if foreground:
-        raise SystemExit(processes.run_in_foreground())
-    if install:
-        processes.install()
-    else:
-        processes.start()
+    serving = processes.serving() and not install
+    if not serving:
+        processes.need_engine()
     if context:
         _register_context()
-    _say_up()
+    if foreground and not serving:
+        raise SystemExit(processes.run_in_foreground())
+    if install:
+        processes.install(_say)
+    elif not serving:
+        processes.start(_say)
+    click.echo(f"meshnet is up: {docker_host()}")
+    if os.environ.get("DOCKER_HOST") != docker_host():
+        click.echo('Point docker at it: eval "$(meshnet env)"', err=True)
 
 
 @click.command()
 def down() -> None:
     """Stop meshnet and remove every kernel object of it."""
     processes.need_root()
+    if _context() == docker_host() and _docker("context", "rm", "-f", CONTEXT) is not None:
+        click.echo(f"removed docker context: {CONTEXT}")
     for line in processes.stop():
         click.echo(line)
-    if _docker("context", "inspect", CONTEXT) and _docker("context", "rm", "-f", CONTEXT):
-        click.echo(f"removed docker context: {CONTEXT}")
     click.echo("meshnet is down")
     if identity.exists(processes.state_dir()):
         click.echo(
             f"This node's place in its cluster stays in {processes.state_dir()}: meshnet up takes "
             "it again (docker swarm leave --force, before meshnet down, gives it up)."
         )
+
+
+@click.command()
+def restart() -> None:
+    """Have what runs here run anew, by the version that is installed now; nothing is lost."""
+    processes.need_root()
+    done = processes.restart(_say)
+    click.echo(f"restarted: {', '.join(done)}" if done else "meshnet does not run here")
 
 
 @click.command()
@@ -104,11 +117,11 @@ def status(style: str) -> None:
     for table in status_tables(reply, time.time(), ends, counted):
         console.print(table)
         console.print()
-    for sentence in filter(None, (reply.error, *reply.warnings)):
+    for sentence in dict.fromkeys(filter(None, (reply.error, *reply.warnings))):
         click.echo(f"meshnet: {sentence}", err=True)
 
 
-COMMANDS = (up, down, env, status)
+COMMANDS = (up, down, restart, env, status)
 
 
 def status_tables(
@@ -184,10 +197,12 @@ def _ask_status() -> control_pb2.StatusReply:
                 request_serializer=control_pb2.StatusRequest.SerializeToString,
                 response_deserializer=control_pb2.StatusReply.FromString,
             )
-            reply: control_pb2.StatusReply = ask(control_pb2.StatusRequest(), timeout=5)
+            reply: control_pb2.StatusReply = ask(control_pb2.StatusRequest(), timeout=_ANSWERS_S)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 raise HostError(_no_meshnetd(socket)) from None
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise HostError(f"meshnetd gives no answer within {_ANSWERS_S:.0f} s") from None
             raise HostError(f"meshnetd: {error.details()}") from None
     return reply
 
@@ -198,23 +213,28 @@ def _no_meshnetd(socket: Path) -> str:
     return f"no meshnetd answers on {socket}{last} (meshnet up starts it)"
 
 
-def _say_up() -> None:
-    click.echo(f"meshnet is up: {docker_host()}")
-    if os.environ.get("DOCKER_HOST") != docker_host():
-        click.echo('Point docker at it: eval "$(meshnet env)"', err=True)
+def _say(sentence: str) -> None:
+    click.echo(f"meshnet: {sentence}", err=True)
 
 
 def _register_context() -> None:
-    if _docker("context", "inspect", CONTEXT):
-        return
-    _docker("context", "create", CONTEXT, "--docker", f"host={docker_host()}")
+    there = _context()
+    if there != docker_host():
+        verb = "create" if there is None else "update"
+        _docker("context", verb, CONTEXT, "--docker", f"host={docker_host()}")
 
 
-def _docker(*arguments: str) -> bool:
-    """Whether the docker CLI did it; an old CLI, or none, is no reason to fail."""
+def _context() -> str | None:
+    """Where the docker context leads; None: there is none."""
+    return _docker("context", "inspect", CONTEXT, "--format", "{{.Endpoints.docker.Host}}")
+
+
+def _docker(*arguments: str) -> str | None:
+    """What the docker CLI printed; an old CLI, or none, is no reason to fail."""
     environ = {key: value for key, value in os.environ.items() if key != "DOCKER_HOST"}
+    argv = ["docker", *arguments]
     try:
-        done = subprocess.run(["docker", *arguments], capture_output=True, check=False, env=environ)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environ)
     except FileNotFoundError:
-        return False
-    return done.returncode == 0
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -8,8 +8,12 @@ Be aware: the supervisor imports this; it stays small.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
+import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -36,10 +40,32 @@ def make_dirs() -> None:
     state_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def command(name: str) -> list[str]:
-    """How the process ``name`` is started."""
-    found = [str(Path(sys.executable).with_name(name)), "--run-dir", str(run_dir())]
+def command(name: str, programs: Path | None = None) -> list[str]:
+    """How the process ``name`` is started, from ``programs`` or where our own programs are."""
+    where = programs if programs is not None else Path(sys.executable).parent
+    found = [str(where / name), "--run-dir", str(run_dir())]
     return found if name == RESOLVER else [*found, "--state-dir", str(state_dir())]
+
+
+def changeable(paths: Iterable[Path]) -> tuple[Path, str] | None:
+    """The first of ``paths``, or of what they are in, that another user than root may change.
+
+    Returns:
+        It and the user's name; None: root's alone. What a sticky directory holds is its owner's.
+    """
+    for path in paths:
+        for each in (path.resolve(), *path.resolve().parents):
+            try:
+                found = each.stat()
+            except OSError:
+                continue
+            if found.st_uid != 0:
+                with contextlib.suppress(KeyError):
+                    return each, pwd.getpwuid(found.st_uid).pw_name
+                return each, str(found.st_uid)
+            if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+                return each, "everybody"
+    return None
 
 
 def pid_of(name: str) -> int | None:

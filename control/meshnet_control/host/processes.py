@@ -18,15 +18,20 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import meshnet
 from meshnet.errors import MeshnetError
-from meshnet_control.host import units
+from meshnet_control.host import readiness, units
 from meshnet_control.host.paths import (
     DAEMON,
     ENDS,
     RESOLVER,
     SUPERVISOR,
+    changeable,
     command,
     last_line,
     log_file,
@@ -36,10 +41,13 @@ from meshnet_control.host.paths import (
     run_dir,
     state_dir,
 )
+from meshnet_control.host.readiness import Look, Seen
 
 __all__ = ["run_dir", "state_dir"]
 
-_STARTS_S = 60.0
+Say = Callable[[str], None]
+"""Told, sentence by sentence, what is waited for."""
+
 _STOPS_S = 20.0
 _DIES_S = 0.5
 """A process that was killed is gone by then."""
@@ -79,36 +87,71 @@ def need_engine() -> None:
 def serving() -> bool:
     """Whether meshnetd serves the Engine API, and the resolver and who keeps both live."""
     kept = units.installed() or all(pid_of(name) is not None for name in (SUPERVISOR, RESOLVER))
-    return kept and _listens(run_dir() / "docker.sock")
+    return kept and _serves()
 
 
-def start() -> None:
-    """Start what is not running yet and wait until the Engine API is served.
+def start(say: Say) -> None:
+    """Start what is not running yet and wait until the Engine API is served, however long it takes.
 
-    Units that ``install`` wrote are started by systemd.
+    Units that ``install`` or a package wrote are started by systemd.
 
     Raises:
         HostError: a process could not be started; its last words. What was started is stopped.
     """
     if units.installed():
-        units.start(str(run_dir() / "docker.sock"), _STARTS_S)
+        before = units.look()
+        units.start()
+        _wait(before, _units, say, units.last_words)
         return
     make_dirs()
+    before = _supervised(None)
     started: subprocess.Popen[bytes] | None = None
     supervisor = pid_of(SUPERVISOR)
     if supervisor is None:
         started = _spawn_supervisor()
     else:
         os.kill(supervisor, signal.SIGHUP)
-    deadline = time.monotonic() + _STARTS_S
-    while not serving():
-        if started is not None and started.poll() is not None and pid_of(SUPERVISOR) is None:
-            raise HostError(last_line(SUPERVISOR))
-        if time.monotonic() > deadline:
-            if started is not None:
-                _stop(SUPERVISOR)
-            raise HostError(f"{DAEMON} is not ready after {_STARTS_S:.0f} s: {last_line(DAEMON)}")
-        time.sleep(0.03)
+    try:
+        _wait(before, lambda: _supervised(started), say, _last_words)
+    except HostError:
+        if started is not None:
+            _stop(SUPERVISOR)
+        raise
+
+
+def restart(say: Say) -> list[str]:
+    """Have what runs be run anew by the code that is on disk now, one after the other.
+
+    The resolver goes first: what keeps it holds its sockets, and meshnetd is there for it. A
+    process that does not come up ends it there: the others go on as they are.
+
+    Returns:
+        What was started anew; ``[]``: nothing runs here.
+
+    Raises:
+        MeshnetError: one could not be started again; its last words.
+    """
+    if units.installed():
+        run = [name for name in (RESOLVER, DAEMON) if units.runs(name)]
+        for name in run:
+            before = units.look()
+            units.restart(name)
+            _wait(before, partial(_unit, name), say, units.last_words)
+        return run
+    supervisor = pid_of(SUPERVISOR)
+    if supervisor is None:
+        return []
+    for name in (RESOLVER, DAEMON):
+        _end_supervised(name)
+        before = _supervised(None)
+        os.kill(supervisor, signal.SIGHUP)
+        _wait(before, lambda: _supervised(None), say, _last_words)
+    os.kill(supervisor, signal.SIGKILL)  # asked to end, it would end both
+    while pid_of(SUPERVISOR) == supervisor:
+        time.sleep(0.01)
+    started = _spawn_supervisor()
+    _wait(_supervised(None), lambda: _supervised(started), say, _last_words)
+    return [RESOLVER, DAEMON, SUPERVISOR]
 
 
 def revive_supervisor() -> bool:
@@ -166,44 +209,52 @@ def stop() -> list[str]:
         What was stopped and removed, a line for each kind; ``[]``: there was nothing.
 
     Raises:
-        HostError: the clean-up failed; its last words.
+        MeshnetError: a step failed, in its own words; the steps after it were done all the same.
     """
     said: list[str] = []
+    errors: list[MeshnetError] = []
     if units.installed():
-        said.append(f"stopped and removed units: {', '.join(units.remove())}")
+        with _later(errors):
+            if removed := units.remove():
+                said.append(f"stopped units: {', '.join(removed)}")
     lived = [name for name in (SUPERVISOR, DAEMON, RESOLVER) if pid_of(name) is not None]
     while lived and [name for name in (SUPERVISOR, DAEMON, RESOLVER) if _stop(name)]:
         pass  # meshnetd may have started a supervisor, and that a process
     if lived:
         said.append(f"stopped processes: {', '.join(lived)}")
-    done = subprocess.run(
-        [*command(DAEMON), "--cleanup"], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        words = done.stderr.strip().splitlines()
-        raise HostError(f"{DAEMON} --cleanup: {words[-1] if words else f'exit {done.returncode}'}")
+    with _later(errors):
+        said += _clean_up()
     left = ["docker.sock", "admin.sock", "resolver.sock", f"{SUPERVISOR}.lock", ENDS]
     for name in [*left, f"{DAEMON}.notify", f"{RESOLVER}.notify"]:
         (run_dir() / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir() / "control", ignore_errors=True)  # a manager that was killed left it
     with contextlib.suppress(OSError):  # not there, or it holds what is not ours
         run_dir().rmdir()
-    return said + done.stdout.splitlines()
+    if errors:
+        raise HostError("; ".join(map(str, errors)))
+    return said
 
 
-def install() -> None:
-    """Write systemd units for both, enable and start them, and wait until the Engine API is served.
+def install(say: Say) -> None:
+    """Have systemd start both, now and after each boot, and wait until the Engine API is served.
 
     Raises:
         MeshnetError: no systemd here, or it refused; its words.
     """
     if not units.systemd_runs():
         raise HostError("systemd does not run here: use meshnet up without --install")
+    code = [Path(command(DAEMON)[0]).parent, Path(meshnet.__file__), Path(__file__)]
+    if (found := changeable(code)) is not None:
+        path, who = found
+        say(
+            f"root is to run what {who} may change: {path}; install meshnet where only root writes"
+            " (the package, or pipx with PIPX_HOME=/opt/pipx)"
+        )
     for name in (SUPERVISOR, DAEMON, RESOLVER):
         _stop(name)
     make_dirs()
     units.install()
-    units.start(str(run_dir() / "docker.sock"), _STARTS_S)
+    start(say)
 
 
 def last_ends(now: float) -> dict[str, str]:
@@ -220,6 +271,103 @@ def last_ends(now: float) -> dict[str, str]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _wait(before: Look, look: Callable[[], Look], say: Say, words: Callable[[str], str]) -> None:
+    """Wait until all are ready; one that ended meanwhile, or that nobody starts, is an error."""
+    began = told = time.monotonic()
+    said = ""
+    while not readiness.is_ready(now := look()):
+        before = readiness.least(before, now)
+        name = readiness.failed(before, now)
+        if name is not None:
+            raise HostError(f"{name} does not start: {words(name)}")
+        waits, clock = readiness.waiting_for(now), time.monotonic()
+        patience = readiness.QUIET_S if waits != said else readiness.AGAIN_S
+        if clock - told > patience:
+            say(f"waiting for {waits}, {clock - began:.0f} s so far")
+            said, told = waits, clock
+        time.sleep(0.05)
+
+
+def _units() -> Look:
+    found = dict(units.look())
+    found[DAEMON] = replace(found[DAEMON], ready=found[DAEMON].ready and _serves())
+    return found
+
+
+def _unit(name: str) -> Look:
+    return {name: _units()[name]}
+
+
+def _supervised(started: subprocess.Popen[bytes] | None) -> Look:
+    """Both processes as their supervisor keeps them; ``started``: the supervisor, if by us."""
+    kept, ends = pid_of(SUPERVISOR) is not None, _ends()
+    lost = started is not None and started.poll() is not None and not kept
+    ready = {RESOLVER: _listens(run_dir() / "resolver.sock"), DAEMON: _serves()}
+    return {
+        name: Seen(
+            ready=kept and pid_of(name) is not None and ready[name],
+            ends=ends.get(name, 0),
+            lost=lost,
+            doing=_doing(name),
+        )
+        for name in (RESOLVER, DAEMON)
+    }
+
+
+def _doing(name: str) -> str:
+    """What it said last in its log in this life, without time and logger."""
+    with contextlib.suppress(OSError):
+        if log_file(name).stat().st_mtime > pid_file(name).stat().st_mtime:
+            return last_line(name).split(" ", 4)[-1]
+    return ""
+
+
+def _ends() -> dict[str, int]:
+    try:
+        found = json.loads((run_dir() / ENDS).read_text())
+        return {name: int(end["ends"]) for name, end in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _last_words(name: str) -> str:
+    return last_line(SUPERVISOR if pid_of(SUPERVISOR) is None else name)
+
+
+def _end_supervised(name: str) -> None:
+    """Ask it to end, and wait until its supervisor has noticed it."""
+    pid = pid_of(name)
+    if pid is None:
+        return
+    noted = pid_file(name).read_text()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(FileNotFoundError):
+        while pid_file(name).read_text() == noted:
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _later(errors: list[MeshnetError]) -> Iterator[None]:
+    try:
+        yield
+    except MeshnetError as error:
+        errors.append(error)
+
+
+def _clean_up() -> list[str]:
+    argv = [*command(DAEMON), "--cleanup"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines()
+        raise HostError(f"{DAEMON} --cleanup: {words[-1] if words else f'exit {done.returncode}'}")
+    return done.stdout.splitlines()
+
+
+def _serves() -> bool:
+    return _listens(run_dir() / "docker.sock")
 
 
 def _spawn_supervisor() -> subprocess.Popen[bytes]:

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from meshnet.errors import MeshnetError
 from meshnet_control.host.paths import DAEMON, RESOLVER, command, run_dir
+from meshnet_control.host.readiness import Seen
 from meshnet_control.host.supervision import WATCHDOG_S
 
 UNITS: Final = Path("/etc/systemd/system")
+"""Where ``install`` writes; what is here goes before what is in ``PACKAGED``."""
+PACKAGED: Final = Path("/usr/lib/systemd/system")
+"""Where a package has its units; it brings and removes them, not we."""
 CAPABILITIES: Final = (
     "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE",
     "CAP_DAC_OVERRIDE", "CAP_CHOWN", "CAP_FOWNER",
@@ -93,15 +97,19 @@ class UnitError(MeshnetError):
     """systemd refused; its words."""
 
 
-def texts() -> dict[str, str]:
-    """Name of each process -> its unit."""
+def texts(programs: Path | None = None) -> dict[str, str]:
+    """Name of each process -> its unit.
+
+    Args:
+        programs: the directory they will be in; None: the one they are in now.
+    """
     settings = "".join(
         f"Environment={key}={value}\n" for key in _SETTINGS if (value := os.environ.get(key))
     )
     if run_dir().is_relative_to("/run"):  # empty after a boot
         name = run_dir().relative_to("/run")
         settings += f"RuntimeDirectory={name}\nRuntimeDirectoryPreserve=yes\n"
-    run = {name: " ".join(command(name)) for name in (RESOLVER, DAEMON)}
+    run = {name: " ".join(command(name, programs)) for name in (RESOLVER, DAEMON)}
     inside_home = run[RESOLVER].startswith(("/root/", "/home/"))
     return {
         RESOLVER: _UNIT.format(
@@ -138,48 +146,146 @@ def systemd_runs() -> bool:
 
 def installed() -> bool:
     """Whether systemd runs meshnet here."""
-    return systemd_runs() and (UNITS / f"{DAEMON}.service").exists()
+    return systemd_runs() and any((where / _DAEMON).exists() for where in (UNITS, PACKAGED))
 
 
 def install() -> None:
-    """Write both units.
+    """Have both units there: those of the package if they say the same, else written by us.
 
     Raises:
         UnitError: systemd refused.
     """
     for name, text in texts().items():
-        (UNITS / f"{name}.service").write_text(text)
+        unit = f"{name}.service"
+        if _text(PACKAGED / unit) == text:
+            (UNITS / unit).unlink(missing_ok=True)
+        else:
+            (UNITS / unit).write_text(text)
     _systemctl("daemon-reload")
+    _systemctl("enable", *_BOTH_UNITS)
 
 
-def start(ready: str, within_s: float) -> None:
-    """Have both run now and after each boot, and wait until they have said that they are ready.
+def start() -> None:
+    """Ask systemd to start both; returns at once.
 
     Raises:
-        UnitError: systemd refused, or one is not ready in time.
+        UnitError: systemd refused.
     """
-    _systemctl("enable", *(f"{name}.service" for name in (RESOLVER, DAEMON)))
-    _systemctl("start", "--no-block", *(f"{name}.service" for name in (RESOLVER, DAEMON)))
-    deadline = time.monotonic() + within_s
-    while not Path(ready).exists() or not _active():
-        if time.monotonic() > deadline:
-            raise UnitError(f"{DAEMON} is not ready: journalctl -u {DAEMON}")
-        time.sleep(0.1)
+    _systemctl("start", "--no-block", *_BOTH_UNITS)
+
+
+def runs(name: str) -> bool:
+    """Whether systemd has started it, or is about to."""
+    return installed() and properties(_show()).get(name, {}).get("ActiveState") in _RUNS
+
+
+def restart(name: str) -> None:
+    """End it and start it with what is on disk now; returns when it has been asked for.
+
+    systemd holds the resolver's sockets meanwhile (FileDescriptorStoreMax= in systemd.service(5)).
+
+    Raises:
+        UnitError: systemd refused.
+    """
+    _systemctl("daemon-reload")
+    _systemctl("restart", "--no-block", f"{name}.service")
+
+
+def look() -> Mapping[str, Seen]:
+    """Both processes as systemd sees them.
+
+    Raises:
+        UnitError: systemd does not say.
+    """
+    found = seen(properties(_show()))
+    if found.keys() != {RESOLVER, DAEMON}:
+        raise UnitError("systemctl show: systemd does not answer")
+    return found
+
+
+def properties(shown: str) -> dict[str, dict[str, str]]:
+    """Name of each process -> its properties, from what ``systemctl show`` prints. Pure."""
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in shown.split("\n\n")
+    ]
+    return {block["Id"].removesuffix(".service"): block for block in blocks if "Id" in block}
+
+
+def seen(shown: Mapping[str, Mapping[str, str]]) -> dict[str, Seen]:
+    """The same as it matters to who waits. Pure.
+
+    Be aware: a unit that waits for others (``After=``) is inactive and has a job.
+    """
+    found = {}
+    for name, unit in shown.items():
+        state, due = unit.get("ActiveState", ""), unit.get("Job", "") not in {"", "0"}
+        waits = "waits for other units" if due and state == "inactive" else ""
+        found[name] = Seen(
+            ready=state == "active" and not due,
+            ends=int(unit.get("NRestarts") or 0),
+            lost=state in {"inactive", "failed"} and not due,
+            doing=unit.get("StatusText") or waits,
+        )
+    return found
+
+
+def last_words(name: str) -> str:
+    """The last line of it in the journal."""
+    asked = subprocess.run(
+        ["journalctl", "-u", name, f"SYSLOG_IDENTIFIER={name}", "-n", "1", "-o", "cat",
+         "--no-pager", "-q"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return asked.stdout.strip().removeprefix(f"{name}: ") or "it said nothing"
 
 
 def remove() -> list[str]:
-    """Stop both and take the units away; their names."""
-    units = [f"{name}.service" for name in (DAEMON, RESOLVER)]
-    _systemctl("disable", "--now", *units)
-    for unit in units:
-        (UNITS / unit).unlink(missing_ok=True)
-    _systemctl("daemon-reload")
+    """Stop both and take away what ``install`` did; the units' names, ``[]``: there was nothing.
+
+    Raises:
+        UnitError: systemd refused something; all that could be done is done.
+    """
+    shown = properties(_show())
+    units = [
+        unit
+        for unit in reversed(_BOTH_UNITS)
+        if (UNITS / unit).exists()
+        or _is_enabled(unit)
+        or shown.get(unit.removesuffix(".service"), {}).get("ActiveState") in _RUNS
+    ]
+    if not units:
+        return []
+    try:
+        _systemctl("disable", "--now", *units)
+    finally:
+        for unit in units:
+            (UNITS / unit).unlink(missing_ok=True)
+        _systemctl("daemon-reload")
     return units
 
 
-def _active() -> bool:
-    asked = subprocess.run(["systemctl", "is-active", "--quiet", DAEMON, RESOLVER], check=False)
+_DAEMON: Final = f"{DAEMON}.service"
+_BOTH_UNITS: Final = (f"{RESOLVER}.service", _DAEMON)
+_RUNS: Final = frozenset({"active", "activating", "reloading", "deactivating"})
+
+
+def _show() -> str:
+    wanted = "Id,ActiveState,NRestarts,StatusText,Job"
+    asked = ["systemctl", "show", f"--property={wanted}", *_BOTH_UNITS]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+
+
+def _is_enabled(unit: str) -> bool:
+    asked = subprocess.run(["systemctl", "is-enabled", "--quiet", unit], check=False)
     return asked.returncode == 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _systemctl(*arguments: str) -> None:

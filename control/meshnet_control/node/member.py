@@ -111,6 +111,8 @@ class ClusterMember:
         self._unsaved = asyncio.Event()
         self._save_trouble = ""
         self.assignments = pb.Assignments()
+        self.hostnames: dict[str, str] = {}
+        """Of every node that is known or still heard of; a removed one is heard of for a while."""
         self.gossip: GossipRunner
         self.kernel: NodeReconcilers
         self.session: dispatcher_client.DispatcherClient
@@ -285,6 +287,11 @@ class ClusterMember:
         if self._leaving:
             return
         self.assignments = assignments
+        heard = {str(node) for node in self.gossip.members()}
+        self.hostnames = {
+            **{node: name for node, name in self.hostnames.items() if node in heard},
+            **{node.id: node.hostname for node in assignments.nodes},
+        }
         self.gossip.set_keys(list(assignments.gossip_keys))
         seeds = frozenset(
             node.addr

@@ -1,7 +1,7 @@
 """What a process and its supervisor tell each other, in systemd's words (sd_notify(3)).
 
 ```
- process ── READY=1, WATCHDOG=1, STOPPING=1 ──────────────────> datagrams to $NOTIFY_SOCKET
+ process ── STATUS=…, READY=1, WATCHDOG=1, STOPPING=1 ────────> datagrams to $NOTIFY_SOCKET
          ── FDSTORE=1, FDNAME=… + descriptors; FDSTOREREMOVE=1 ─┘
  process <── LISTEN_FDS descriptors, 3 and up, LISTEN_FDNAMES ── at its next start
 ```
@@ -39,6 +39,7 @@ class Notifier:
         self._held: dict[str, tuple[int, ...]] = {}
         self._told = self._listener()
         self._watchdog_us = environ.get("WATCHDOG_USEC", "")
+        self._is_ready = False
 
     @property
     def period_s(self) -> float | None:
@@ -47,14 +48,25 @@ class Notifier:
             return None
         return int(self._watchdog_us) / 1e6 / PINGS
 
+    def starting(self, doing: str) -> None:
+        """What the process does before it is ready, for who waits for it."""
+        self._tell(f"STATUS={doing}")
+
     def ready(self) -> None:
         """The process serves."""
-        self._tell("READY=1")
+        self._is_ready = True
+        self._tell("READY=1\nSTATUS=serving")
 
     def alive(self) -> None:
-        """The process is not hung. To another supervisor than before: what it is to hold."""
+        """The process is not hung. To another supervisor than before: what it is to hold.
+
+        One that is not ready yet has, by this, another watchdog period to become so: however long a
+        start takes, it is not ended while it goes on.
+        """
         listener = self._listener()
-        if self._tell("WATCHDOG=1") and listener != self._told:
+        waits = not self._is_ready and self._watchdog_us
+        more = f"\nEXTEND_TIMEOUT_USEC={self._watchdog_us}" if waits else ""
+        if self._tell(f"WATCHDOG=1{more}") and listener != self._told:
             held = self._held.items()
             if all(self._hand_over(name, descriptors) for name, descriptors in held):
                 self._told = listener

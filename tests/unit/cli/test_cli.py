@@ -38,7 +38,15 @@ def host(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "command",
-    [("up",), ("down",), ("status",), ("lab", "up"), ("lab", "down"), ("lab", "exec", "h1", "id")],
+    [
+        ("up",),
+        ("down",),
+        ("restart",),
+        ("status",),
+        ("lab", "up"),
+        ("lab", "down"),
+        ("lab", "exec", "h1", "id"),
+    ],
 )
 def test_an_ordinary_user_is_told_to_be_root(monkeypatch, capsys, command):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -134,3 +142,62 @@ def test_status_is_readable():
     assert ["overlay", "7", "10", "s", "ago", "0", "3"] in rows
     assert ["lb", "0", "never", "0", "0", "Operation", "not", "permitted"] in rows
     assert ["gossip:", "datagram", "too", "short", "3"] in rows
+
+
+@pytest.fixture
+def docker(host, monkeypatch):
+    """
+    Name: docker; Scope: function; Depends: host.
+
+    A docker CLI that has contexts, as files; and a host on which nothing runs.
+    """
+    (host / "bin").mkdir()
+    (host / "contexts").mkdir()
+    program = host / "bin" / "docker"
+    program.write_text(DOCKER)
+    program.chmod(0o755)
+    monkeypatch.setenv("CONTEXTS", str(host / "contexts"))
+    monkeypatch.setenv("PATH", f"{host / 'bin'}:/usr/bin:/bin")
+    return host / "contexts" / "meshnet"
+
+
+DOCKER = """#!/bin/sh
+at=$CONTEXTS/$3
+case "$1 $2" in
+  "context inspect") cat "$at" ;;
+  "context create") [ ! -e "$at" ] && echo "${5#host=}" > "$at" ;;
+  "context update") [ -e "$at" ] && echo "${5#host=}" > "$at" ;;
+  "context rm") rm "$CONTEXTS/$4" ;;
+esac
+"""
+
+
+def test_the_context_is_there_even_if_meshnetd_does_not_start(monkeypatch, host, docker):
+    monkeypatch.setattr(processes, "need_engine", lambda: None)
+    monkeypatch.setattr(processes, "command", lambda _: ["/bin/false"])
+    assert run(monkeypatch, "up") == 1
+    assert docker.read_text() == f"unix://{host}/run/docker.sock\n"
+
+
+def test_a_context_that_leads_elsewhere_is_set_right_by_up_and_left_alone_by_down(
+    monkeypatch, host, docker
+):
+    docker.write_text("unix:///somewhere/else\n")
+    monkeypatch.setattr(processes, "stop", list)
+    monkeypatch.setattr("sys.argv", ["meshnet", "down"])
+    main.main()
+    assert docker.exists()
+    monkeypatch.setattr(processes, "serving", lambda: True)
+    monkeypatch.setattr("sys.argv", ["meshnet", "up"])
+    main.main()
+    assert docker.read_text() == f"unix://{host}/run/docker.sock\n"
+
+
+def test_down_removes_the_context_even_if_something_cannot_be_removed(monkeypatch, host, docker):
+    docker.write_text(f"unix://{host}/run/docker.sock\n")
+    processes.run_dir().mkdir()
+    (processes.run_dir() / "admin.sock").touch()
+    monkeypatch.setattr(processes, "command", lambda _: ["/bin/false"])
+    assert run(monkeypatch, "down") == 1
+    assert not docker.exists()
+    assert not processes.run_dir().exists()

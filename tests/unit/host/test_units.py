@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from meshnet_control.host import units
 from meshnet_control.host.paths import DAEMON, RESOLVER
+from meshnet_control.host.readiness import Seen
 
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze here")
@@ -89,3 +91,79 @@ def test_a_run_directory_below_run_is_made_at_each_boot(monkeypatch):
     monkeypatch.setenv("MESHNET_RUN_DIR", "/srv/run")
     for text in units.texts().values():
         assert "RuntimeDirectory" not in text
+
+
+SHOWN = """Id=meshnet-resolver.service
+NRestarts=0
+StatusText=serving
+ActiveState={resolver}
+
+Id=meshnetd.service
+NRestarts={ends}
+StatusText={doing}
+ActiveState={daemon}
+Job={job}
+"""
+
+
+def daemon(**said):
+    text = SHOWN.format(**{"resolver": "active", "ends": 0, "doing": "", "job": ""} | said)
+    return units.seen(units.properties(text))[DAEMON]
+
+
+def test_a_slow_start_is_seen_with_what_it_does():
+    found = daemon(daemon="activating", doing="asking the Docker Engine what it is", job=17)
+    assert found == Seen(ready=False, doing="asking the Docker Engine what it is")
+
+
+def test_one_that_failed_and_is_to_be_tried_again_has_ended():
+    assert daemon(daemon="activating", ends=2) == Seen(ready=False, ends=2)
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed"])
+def test_one_that_nobody_starts_is_lost_and_one_that_waits_for_its_turn_is_not(state):
+    assert daemon(daemon=state, job="0").lost
+    assert not daemon(daemon=state, job=17).lost
+
+
+def test_one_that_is_about_to_be_restarted_is_not_ready():
+    assert daemon(daemon="active").ready
+    assert not daemon(daemon="active", job=18).ready
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    """
+    Name: systemd; Scope: function; Depends: tmp_path.
+
+    Directories of units, and a systemctl that does nothing.
+    """
+    for name in ("UNITS", "PACKAGED"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(units, name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/systemctl").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return tmp_path
+
+
+def test_what_a_package_brought_is_not_written_again(systemd):
+    for name, text in units.texts().items():
+        (systemd / "PACKAGED" / f"{name}.service").write_text(text)
+    (systemd / "UNITS" / "meshnetd.service").write_text("of an earlier installation")
+    units.install()
+    assert list((systemd / "UNITS").iterdir()) == []
+
+
+def test_settings_that_the_package_does_not_have_are_written_over_it(systemd, monkeypatch):
+    for name, text in units.texts().items():
+        (systemd / "PACKAGED" / f"{name}.service").write_text(text)
+    monkeypatch.setenv("MESHNET_ENGINE", "unix:///run/other.sock")
+    units.install()
+    written = (systemd / "UNITS" / "meshnetd.service").read_text()
+    assert "Environment=MESHNET_ENGINE=unix:///run/other.sock" in written
+
+
+def test_a_packages_units_name_its_programs_wherever_they_are_built():
+    for name, text in units.texts(Path("/usr/lib/meshnet/bin")).items():
+        assert f"ExecStart=/usr/lib/meshnet/bin/{name} " in text

@@ -86,7 +86,7 @@ def test_it_says_what_sd_notify_knows(path, supervisor, pair):
     notifier.release("netns-4-1")
     notifier.stopping()
     assert supervisor.heard() == [
-        ("READY=1", 0),
+        ("READY=1\nSTATUS=serving", 0),
         ("FDSTORE=1\nFDPOLL=0\nFDNAME=netns-4-1", 2),
         ("WATCHDOG=1", 0),
         ("FDSTOREREMOVE=1\nFDNAME=netns-4-1", 0),
@@ -140,3 +140,16 @@ def test_nothing_is_inherited_without_a_word_of_it(environ):
     before = dict(environ)
     assert inherited(environ) == {}
     assert not {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} & environ.keys(), before
+
+
+def test_a_start_that_goes_on_has_more_time_with_each_sign_of_life(path, supervisor):
+    telling = Notifier({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "20000000"})
+    telling.starting("asking the engine")
+    telling.alive()
+    telling.ready()
+    telling.alive()
+    said = [text for text, _ in supervisor.heard()]
+    assert said[0] == "STATUS=asking the engine"
+    assert "EXTEND_TIMEOUT_USEC=20000000" in said[1].splitlines()
+    assert "READY=1" in said[2].splitlines()
+    assert said[3] == "WATCHDOG=1"
