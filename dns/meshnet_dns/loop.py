@@ -43,9 +43,14 @@ class Timer:
 
 
 class Loop:
-    """Descriptors, timers and signals, until ``stop``."""
+    """Descriptors, timers and signals, until ``stop``.
 
-    def __init__(self) -> None:
+    Args:
+        now: a clock of seconds that never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -69,7 +74,7 @@ class Loop:
     def after(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Make ``call`` once, ``delay_s`` seconds from now."""
         timer = Timer(call)
-        heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._turn), timer))
+        heapq.heappush(self._timers, (self._now() + delay_s, next(self._turn), timer))
         return timer
 
     def every(self, period_s: float, call: Callable[[], None]) -> None:
@@ -131,10 +136,10 @@ class Loop:
         if not self._timers:
             return None
         # epoll rounds down to milliseconds; waking early would spin until the time has come.
-        return max(0.0, self._timers[0][0] - time.monotonic()) + 0.001
+        return max(0.0, self._timers[0][0] - self._now()) + 0.001
 
     def _run_timers(self) -> None:
-        now = time.monotonic()
+        now = self._now()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
