@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from meshnet.model.snapshot import Snapshot
+from meshnet.model.wellknown import RESOLVER_ADDRESS
 from meshnet.nft.objects import Chain, Ruleset
 from meshnet_dns.ports import RESOLVER_PORT
-
-RESOLVER_ADDRESS: Final = "127.0.0.11"
 
 _RULESET: Final = Ruleset(
     "ip",

@@ -18,6 +18,7 @@ from typing import Final
 
 from meshnet.errors import KernelError, NotFoundError, WireError
 from meshnet.kernel import netns
+from meshnet.model.wellknown import RESOLVER_ADDRESS
 from meshnet_dns.bounds import Bound, Share
 from meshnet_dns.forward import Done, Forwarder
 from meshnet_dns.held import HeldSockets, Pair
@@ -28,7 +29,6 @@ from meshnet_dns.state import SandboxDns
 from meshnet_dns.streams import Streams, connection_bound
 from meshnet_dns.views import View
 
-ADDRESS: Final = "127.0.0.11"
 _SO_RCVBUFFORCE: Final = 33
 _RECEIVE_BUFFER: Final = 1 << 20
 """Bytes of queries the kernel keeps while we are busy; used only then."""
@@ -149,7 +149,7 @@ def _sockets(path: str, held: HeldSockets) -> tuple[Pair, netns.Identity]:
     """Those that were left in the namespace, or new ones."""
     identity = netns.identity_of(path)
     if identity is None:
-        raise NotFoundError(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, errno.ENOENT)
+        raise NotFoundError(f"answer at {RESOLVER_ADDRESS}:{RESOLVER_PORT} in", path, errno.ENOENT)
     pair = held.claim(identity)
     if pair is None:
         pair, identity = _open(path)
@@ -168,7 +168,7 @@ def _open(path: str) -> tuple[Pair, netns.Identity]:
                 opened.append(made)
                 if kind == socket.SOCK_STREAM:
                     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                made.bind((ADDRESS, RESOLVER_PORT))
+                made.bind((RESOLVER_ADDRESS, RESOLVER_PORT))
         udp, listener = opened
         udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         listener.listen(128)
@@ -176,7 +176,7 @@ def _open(path: str) -> tuple[Pair, netns.Identity]:
         for made in opened:
             made.close()
         code = error.errno or errno.EIO
-        raise KernelError(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, code) from error
+        raise KernelError(f"answer at {RESOLVER_ADDRESS}:{RESOLVER_PORT} in", path, code) from error
     if identity is None:
-        raise NotFoundError(f"answer at {ADDRESS}:{RESOLVER_PORT} in", path, errno.ENOENT)
+        raise NotFoundError(f"answer at {RESOLVER_ADDRESS}:{RESOLVER_PORT} in", path, errno.ENOENT)
     return Pair(udp, listener), identity

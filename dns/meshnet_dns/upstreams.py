@@ -15,8 +15,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from meshnet.model.wellknown import RESOLVER_ADDRESS
+
 HOST_FILE: Final = Path("/etc/resolv.conf")
-OURS: Final = "127.0.0.11"
 
 _Identity = tuple[int, int, int, int]
 
@@ -29,7 +30,9 @@ def nameservers(text: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for line in text.splitlines():
         keyword, *words = line.split()[:2] or [""]
-        if keyword == "nameserver" and words and words[0] != OURS and _is_address(words[0]):
+        if keyword != "nameserver" or not words:
+            continue
+        if words[0] != RESOLVER_ADDRESS and _is_address(words[0]):
             found[words[0]] = None
     return tuple(found)
 

@@ -23,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshnet.model.mesh import INGRESS_LINK
-from meshnet.model.snapshot import VXLAN_PORT, Gwbridge, Protocol, Snapshot
+from meshnet.model.snapshot import Gwbridge, Protocol, Snapshot
+from meshnet.model.wellknown import VXLAN_PORT
 from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet_lb.service import REFUSE, TO_REFUSE, Backends, round_robin
 

@@ -20,12 +20,12 @@ from typing import Any, Final
 from meshnet.errors import ControlError, PoolExhaustedError
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, PublishedPort, Sandbox
+from meshnet.model.wellknown import RESOLVER_ADDRESS
 from meshnet.patterns import Pattern
 from meshnet_control.agent import gate
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.published_ports import ports_of
 
-NAME_SERVER: Final = "127.0.0.11"
 GATEWAY_LABEL: Final = "meshnet.gateway_address"
 TASK_LABEL: Final = "meshnet.task"
 _ENGINE_DRIVERS: Final = frozenset({"bridge", "host", "null", "macvlan", "ipvlan"})
@@ -344,7 +344,7 @@ def _host_config(task: pb.Task, words: _Words, directory: Path, *, wired: bool) 
         options = list(dns.options)
         if not any(option.startswith("ndots") for option in options):
             options.append("ndots:0")
-        config |= {"NetworkMode": "none", "Dns": [NAME_SERVER], "DnsOptions": options}
+        config |= {"NetworkMode": "none", "Dns": [RESOLVER_ADDRESS], "DnsOptions": options}
     else:
         config |= {"Dns": list(dns.nameservers), "DnsOptions": list(dns.options)}
         config |= _engine_network(task)

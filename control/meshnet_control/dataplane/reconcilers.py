@@ -17,13 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.kernel.events import Watchers
 from meshnet.kernel.host_probe import HostProbe
 from meshnet.kernel.netns import NETNS_DIR
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NodeId
+from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet.overlay.desired import netns_name
 from meshnet.overlay.operations import OverlayOperations
 from meshnet.reconcile import Operations, Reconciler, ReconcilerStatus

@@ -27,14 +27,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from meshnet.errors import ControlError
+from meshnet.model.wellknown import CONTROL_PORT, LARGEST_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.channel import CallEndedError, call_ends, channel
 from meshnet_control.identity.identity import Certificates, Identity
 
-PORT: Final = 2377
-_LARGEST_PORT: Final = 65535
 JOIN_S: Final = 20.0
 """Time for all of it (moby cluster/cluster.go swarmConnectTimeout)."""
 INVALID_TOKEN: Final = "A valid join token is necessary to join this cluster"  # noqa: S105 - a sentence
@@ -123,8 +122,8 @@ def _with_port(remote: str) -> str:
     """
     host, _, port = remote.rpartition(":")
     if not host:
-        return f"{remote}:{PORT}"
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _LARGEST_PORT):
+        return f"{remote}:{CONTROL_PORT}"
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= LARGEST_PORT):
         raise ControlError(f"dial tcp: address {remote}: invalid port")
     return remote
 

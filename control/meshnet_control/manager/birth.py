@@ -14,7 +14,7 @@ from typing import Final
 
 from meshnet.errors import ControlError
 from meshnet.model.ids import Rng, new_id
-from meshnet.model.snapshot import VXLAN_PORT
+from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.identity import Certificates, Identity

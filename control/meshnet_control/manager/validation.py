@@ -14,6 +14,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from meshnet.errors import MeshnetError
+from meshnet.model.wellknown import LARGEST_PORT
 from meshnet_control.api import control_pb2 as pb
 
 HOSTNAME: Final = 255
@@ -25,7 +26,6 @@ ROUTES: Final = 4096
 TEXT: Final = 4096
 """Characters of a status's message or error; agents shorten to it."""
 PORTS: Final = 1024
-_LARGEST_PORT: Final = 65535
 _MTU: Final = range(576, 65536)
 """RFC 791; 0: not said."""
 _AVAILABILITIES: Final = frozenset({"", "active", "pause", "drain"})
@@ -107,7 +107,7 @@ def status(said: pb.TaskStatus) -> None:
     if max(len(said.message), len(said.err)) > TEXT:
         raise InvalidError(f"a text of more than {TEXT} characters")
     ports = said.port_status.ports
-    if len(ports) > PORTS or any(port.published_port > _LARGEST_PORT for port in ports):
+    if len(ports) > PORTS or any(port.published_port > LARGEST_PORT for port in ports):
         raise InvalidError("ports that cannot be")
     _bounded(said, DESCRIPTION_BYTES, "status of a task")
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface
-from typing import Final
 
 from meshnet.errors import ControlError
-
-PORT: Final = 2377
-_LARGEST_PORT: Final = 65535
+from meshnet.model.wellknown import CONTROL_PORT, LARGEST_PORT
 
 Addresses = Sequence[tuple[str, IPv4Interface]]
 """(link, address) of this host, as ``meshnet.kernel.host.local_addresses`` gives them."""
@@ -83,8 +80,8 @@ def data_path_address(asked: str, advertise: str, local: Addresses) -> IPv4Addre
 def _split(asked: str, what: str) -> tuple[str, int]:
     host, colon, port = asked.rpartition(":")
     if not colon:
-        return asked, PORT
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) <= _LARGEST_PORT:
+        return asked, CONTROL_PORT
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) <= LARGEST_PORT:
         raise ControlError(f"invalid {what} address {asked!r}: the port must be 1 to 65535")
     return host, int(port)
 

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Final
 
 from meshnet.errors import ConfigError, ControlError, KernelError, MeshnetError
-from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.members import State
@@ -37,6 +36,7 @@ from meshnet.kernel import host
 from meshnet.kernel.host_probe import HostProbe
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.ids import NodeId
+from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet_control.agent.agent import Agent, remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records

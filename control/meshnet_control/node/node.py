@@ -22,10 +22,9 @@ from ipaddress import IPv4Network
 from typing import Final, Literal
 
 from meshnet.errors import ControlError, MeshnetError
-from meshnet.gossip.config import PORT as GOSSIP_PORT
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
-from meshnet.model.snapshot import VXLAN_PORT
+from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT, VXLAN_PORT
 from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.reconcilers import Spawn
@@ -314,7 +313,7 @@ def _way_to(remote: str) -> str:
     address = remote.rpartition(":")[0] or remote
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((address, advertise.PORT))  # sends nothing
+            probe.connect((address, CONTROL_PORT))  # sends nothing
         except OSError:
             return ""
         found: str = probe.getsockname()[0]

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PORT = 7946
-"""UDP for probes and deltas, TCP for whole-state exchange; Swarm's port."""
-
 
 @dataclass(frozen=True, slots=True)
 class GossipConfig:

@@ -16,6 +16,7 @@ from meshnet.errors import WireError
 from meshnet.gossip.members import Address, State
 from meshnet.gossip.table import KEY_LENGTH, VALUE_BYTES, Delta
 from meshnet.model.ids import NodeId
+from meshnet.model.wellknown import LARGEST_PORT
 
 NUMBER_MAX: Final = (1 << 62) - 1
 """Greatest incarnation, generation and version."""
@@ -23,7 +24,6 @@ ID_LENGTH: Final = 64
 """Longest id of a member, characters."""
 ROWS: Final = 512
 """Most members in one sync message, and pairs in one digest."""
-_PORT_MAX: Final = 65535
 _U32: Final = (1 << 32) - 1
 
 _PING, _PING_REQ, _ACK, _NACK, _ALIVE, _SUSPECT, _DEAD = range(1, 8)
@@ -290,7 +290,7 @@ def _address(host: object, port: object) -> Address:
         address = None
     if address is None or address.is_unspecified or address.is_multicast or address.is_reserved:
         raise _MalformedError("malformed address")
-    if type(port) is not int or not 0 < port <= _PORT_MAX:
+    if type(port) is not int or not 0 < port <= LARGEST_PORT:
         raise _MalformedError("malformed port")
     return str(address), port
 

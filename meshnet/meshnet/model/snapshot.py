@@ -16,14 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
-from typing import Final, Literal
+from typing import Literal
 
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 
 Protocol = Literal["tcp", "udp", "sctp"]
 EndpointMode = Literal["vip", "dnsrr"]
 
-VXLAN_PORT: Final = 4789
 """UDP port of every VTEP (RFC 7348 section 5)."""
 
 

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from meshnet.model.ids import MacAddress
-from meshnet.model.snapshot import VXLAN_PORT
+from meshnet.model.wellknown import VXLAN_PORT
 
 MAIN_TABLE: Final = 254
 """The routing table that is used when no rule says another (``ip route show table main``)."""

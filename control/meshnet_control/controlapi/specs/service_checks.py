@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT, LARGEST_PORT, VXLAN_PORT
 from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
     EndpointSpec,
@@ -28,8 +29,9 @@ from meshnet_control.controlapi.specs.names import check_dns_name
 _MIN_NANO_CPUS: Final = 1_000_000
 _MIN_MEMORY_BYTES: Final = 4 * 1024 * 1024
 _MAX_SWAPPINESS: Final = 100
-_MAX_PORT: Final = 65535
-OWN_PORTS: Final = frozenset({(2377, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp")})
+OWN_PORTS: Final = frozenset(
+    {(CONTROL_PORT, "tcp"), (GOSSIP_PORT, "tcp"), (GOSSIP_PORT, "udp"), (VXLAN_PORT, "udp")}
+)
 """What nodes speak to each other on; a service there would cut them off from one another."""
 MOST_REPLICAS: Final = 10_000
 """Tasks of one service; more than any overlay of usual size has addresses for."""
@@ -136,7 +138,7 @@ def _endpoint(endpoint: EndpointSpec) -> None:
             )
         _one_of("Protocol", port.protocol, ("tcp", "udp", "sctp"))
         _one_of("PublishMode", port.publish_mode, ("ingress", "host"))
-        if not 0 < port.target_port <= _MAX_PORT or port.published_port > _MAX_PORT:
+        if not 0 < port.target_port <= LARGEST_PORT or port.published_port > LARGEST_PORT:
             raise invalid("EndpointSpec: ports must be between 1 and 65535")
         protocol = port.protocol or "tcp"
         if (port.published_port, protocol) in OWN_PORTS:
