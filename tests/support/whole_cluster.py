@@ -262,12 +262,12 @@ class WholeCluster:
 
     def events(self) -> None:
         """Every change so far as clients of ``/events`` read it."""
-        known: dict[Key, Object] = {}
+        known: dict[Key, swarm_events.Known] = {}
         for change in self.store.changes:
             key = (change.kind, change.id)
             said = swarm_events.event(known.get(key), change, 0)
             if change.message is not None:
-                known[key] = change.message
+                known[key] = swarm_events.known(change.message)
             if said is not None:
                 assert swarm_events.line(said).count(b"\n") == 1
 

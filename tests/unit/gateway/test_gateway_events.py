@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, cast
 
 import pytest
-from aiohttp.test_utils import TestClient, make_mocked_request
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
+from tests.unit.gateway.conftest import Host
 
 from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.gateway import cluster_events
+from meshnet_control.gateway.app import application
+from meshnet_control.gateway.cluster_events import ClusterEvents
+from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.routes import events, swarm_events
-from meshnet_control.store.store import Change
+from meshnet_control.gateway.routes.swarm_events import known
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Change, Put, Store
 
 STARTED = {"Type": "container", "Action": "start"}
 
@@ -25,7 +36,7 @@ def service(replicas: int, at: int) -> pb.Service:
 
 
 def test_what_changed_is_said_with_its_old_and_new_value():
-    said = swarm_events.event(service(1, 4), Change(pb.Service, "s1", service(3, 5), 9), 0)
+    said = swarm_events.event(known(service(1, 4)), Change(pb.Service, "s1", service(3, 5), 9), 0)
     assert said == {
         "Type": "service",
         "Action": "update",
@@ -44,7 +55,8 @@ def test_create_remove_and_what_is_no_event():
     made = swarm_events.event(None, Change(pb.Service, "s1", service(1, 5), 9), 0)
     assert made is not None
     assert made["Action"] == "create"
-    gone = swarm_events.event(service(1, 5), Change(pb.Service, "s1", None, 9), 7_000_000_001)
+    removed = Change(pb.Service, "s1", None, 9)
+    gone = swarm_events.event(known(service(1, 5)), removed, 7_000_000_001)
     assert gone is not None
     assert (gone["Action"], gone["time"], gone["timeNano"]) == ("remove", 7, 7_000_000_001)
     assert swarm_events.event(None, Change(pb.Task, "t1", pb.Task(id="t1"), 9), 0) is None
@@ -101,6 +113,14 @@ async def test_a_client_is_dropped_for_which_an_event_of_the_cluster_waits_too_l
             yield line
 
     monkeypatch.setattr(events, "_UNREAD_S", 0.01)
+    cuts: list[str] = []
+    lines: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+    async with asyncio.timeout(10):
+        await events._copy_or_drop(source(), lines, lambda: cuts.append("cut"))
+    assert (cuts, lines.qsize(), lines.get_nowait()) == (["cut"], 1, b"first")
+
+
+def test_a_client_that_is_cut_off_is_counted():
     aborted: list[bool] = []
 
     class Cut(asyncio.Transport):
@@ -110,10 +130,94 @@ async def test_a_client_is_dropped_for_which_an_event_of_the_cluster_waits_too_l
         def get_extra_info(self, name: str, default: object = None) -> object:
             return default
 
-    request = make_mocked_request("GET", "/events", transport=Cut())
-    lines: asyncio.Queue[bytes | None] = asyncio.Queue(1)
     before = drops.snapshot().get("gateway: client of events does not read", 0)
-    async with asyncio.timeout(10):
-        await events._copy_or_drop(source(), lines, request)
-    assert (aborted, lines.qsize(), lines.get_nowait()) == ([True], 1, b"first")
+    events._cut(make_mocked_request("GET", "/events", transport=Cut()))
+    assert aborted == [True]
     assert drops.snapshot()["gateway: client of events does not read"] == before + 1
+
+
+class Counting:
+    """A store that counts who reads it whole, and who watches it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.lists: Counter[str] = Counter()
+        self.watches = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def list(self, kind: type[pb.Service]) -> list[pb.Service]:
+        self.lists[kind.__name__] += 1
+        return await self._store.list(kind)
+
+    def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
+        self.watches += 1
+        return self._store.watch(from_revision)
+
+
+async def test_any_number_of_clients_costs_one_reading_and_one_watch(
+    host: Host, engine: EngineHttp, store: Store
+):
+    counting = Counting(store)
+    host._store = cast("Store", counting)
+    async with (
+        asyncio.timeout(30),
+        TestClient(TestServer(application(host, engine))) as client,
+        AsyncExitStack() as stack,
+    ):
+        answers = [await stack.enter_async_context(client.get("/events")) for _ in range(20)]
+        for answer in answers:
+            assert json.loads(await answer.content.readline()) == STARTED
+        assert (set(counting.lists.values()), counting.watches) == ({1}, 1)
+        await store.commit([Put(service(1, 0))])
+        for answer in answers:
+            assert json.loads(await answer.content.readline())["Actor"]["ID"] == "s1"
+
+
+async def test_a_client_hears_what_is_committed_while_it_listens_and_no_other(store: Store):
+    cluster = ClusterEvents()
+    await store.commit([Put(service(1, 0))])
+    async with asyncio.timeout(10):
+        async with cluster.listen(store, no_cut) as first:
+            await store.commit([Put(service(2, 0))])
+            async with cluster.listen(store, no_cut) as second:
+                await store.commit([Put(service(3, 0))])
+                heard = [await anext(aiter(first)) for _ in range(2)]
+                assert [e.said["Actor"]["Attributes"]["replicas.new"] for e in heard] == ["2", "3"]
+                *_, last = [second.queue.get_nowait() for _ in range(second.queue.qsize())]
+                assert last is heard[-1], "one text for all"
+        await store.commit([Put(service(4, 0))])
+        async with cluster.listen(store, no_cut) as third:
+            await store.commit([Put(service(5, 0))])
+            said = (await anext(aiter(third))).said["Actor"]["Attributes"]
+            assert (said["replicas.old"], said["replicas.new"]) == ("4", "5")
+
+
+async def test_a_client_that_falls_behind_is_cut_off_and_the_others_are_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cluster_events, "_MOST_EVENTS", 2)
+    cluster, cuts = ClusterEvents(), list[str]()
+    async with (
+        asyncio.timeout(10),
+        cluster.listen(store, lambda: cuts.append("slow")) as slow,
+        cluster.listen(store, lambda: cuts.append("fast")) as fast,
+    ):
+        reading = aiter(fast)
+        for replicas in range(1, 5):
+            await store.commit([Put(service(replicas, 0))])
+            await anext(reading)
+        assert cuts == ["slow"]
+        assert slow.queue.qsize() == 2
+
+
+async def test_clients_are_told_that_the_store_closed(tmp_path):
+    store = SqliteStore.open(tmp_path / "other.db", tmp_path / "other.key")
+    async with asyncio.timeout(10), ClusterEvents().listen(store, no_cut) as heard:
+        await store.close()
+        assert [event async for event in heard] == []
+
+
+def no_cut() -> None:
+    raise AssertionError("nobody falls behind")

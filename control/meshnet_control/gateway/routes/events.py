@@ -7,8 +7,9 @@ request is not told: ``since`` reaches back for the engine's events alone.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -19,9 +20,9 @@ from meshnet_control.controlapi import filters
 from meshnet_control.engine.client import EngineError
 from meshnet_control.engine.connection import Answer, Request
 from meshnet_control.gateway import responses
+from meshnet_control.gateway.cluster_events import ClusterEvents, Listener
 from meshnet_control.gateway.request import HandlerContext
 from meshnet_control.gateway.routes import swarm_events
-from meshnet_control.store.store import Key, Object, Store
 
 _LOOK_S: Final = 1.0
 """How often an idle stream looks whether its client is still there."""
@@ -40,6 +41,7 @@ class EventRoutes:
 
     def __init__(self, context: HandlerContext) -> None:
         self._context = context
+        self._cluster = ClusterEvents()
 
     def routes(self) -> responses.Routes:
         """Method, path and handler."""
@@ -57,16 +59,26 @@ class EventRoutes:
             wanted = filters.parse(request.query.get("filters"), _FILTERS)
             store = self._context.node.store()
             lines: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_LINES)
-            sources = [asyncio.create_task(_copy(_lines(engine), lines, last=True))]
-            if store is not None:
-                ours = _ours(store, wanted)
-                sources.append(asyncio.create_task(_copy_or_drop(ours, lines, request)))
-            try:
-                return await _answer(request, lines)
-            finally:
-                for source in sources:
-                    source.cancel()
-                await asyncio.gather(*sources, return_exceptions=True)
+            async with AsyncExitStack() as stack:
+                sources = [_copy(_lines(engine), lines, last=True)]
+                if store is not None:
+                    cut = partial(_cut, request)
+                    heard = await stack.enter_async_context(self._cluster.listen(store, cut))
+                    sources.append(_copy_or_drop(_ours(heard, wanted), lines, cut))
+                tasks = [asyncio.create_task(source) for source in sources]
+                try:
+                    return await _answer(request, lines)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _cut(request: web.Request) -> None:
+    """End the connection of a client that does not read."""
+    drops.count("gateway: client of events does not read")
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def _answer(request: web.Request, lines: asyncio.Queue[bytes | None]) -> web.StreamResponse:
@@ -97,20 +109,15 @@ async def _copy(
 
 
 async def _copy_or_drop(
-    source: AsyncIterator[bytes], lines: asyncio.Queue[bytes | None], request: web.Request
+    source: AsyncIterator[bytes], lines: asyncio.Queue[bytes | None], cut: Callable[[], None]
 ) -> None:
-    """Copy; a client for which no room came in time is dropped.
-
-    The store keeps every commit that somebody who watches it has still to see.
-    """
+    """Copy; a client for which no room came in time is cut off."""
     async for line in source:
         try:
             async with asyncio.timeout(_UNREAD_S):
                 await lines.put(line)
         except TimeoutError:
-            drops.count("gateway: client of events does not read")
-            if request.transport is not None:
-                request.transport.abort()
+            cut()
             return
 
 
@@ -123,19 +130,7 @@ async def _lines(engine: Answer) -> AsyncIterator[bytes]:
         return
 
 
-async def _ours(store: Store, wanted: filters.Filters) -> AsyncIterator[bytes]:
-    revision = store.revision
-    known: dict[Key, Object] = {}
-    for kind in swarm_events.KINDS:
-        known.update({(kind, message.id): message for message in await store.list(kind)})
-    async for batch in store.watch(revision):
-        for change in batch:
-            key = (change.kind, change.id)
-            before = known.pop(key, None)
-            if change.message is not None and change.kind in swarm_events.KINDS:
-                known[key] = change.message
-                if before is not None and before.version.index >= change.revision:
-                    continue  # in the list already
-            said = swarm_events.event(before, change, time.time_ns())
-            if said is not None and swarm_events.matches(said, wanted):
-                yield swarm_events.line(said)
+async def _ours(heard: Listener, wanted: filters.Filters) -> AsyncIterator[bytes]:
+    async for event in heard:
+        if swarm_events.matches(event.said, wanted):
+            yield event.line

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from meshnet_control.api import control_pb2 as pb
@@ -27,7 +28,22 @@ _OTHERS: Final = frozenset({"container", "image", "volume", "plugin", "daemon"})
 _SECOND_NS: Final = 1_000_000_000
 
 
-def event(before: Object | None, change: Change, now_ns: int) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """As much of an object as its next event tells."""
+
+    revision: int
+    name: str
+    watched: Mapping[str, str]
+    """Fields whose old and new value are told."""
+
+
+def known(message: Object) -> Known:
+    """An object as it is now."""
+    return Known(message.version.index, _name(message), dict(_fields(message)))
+
+
+def event(before: Known | None, change: Change, now_ns: int) -> dict[str, Any] | None:
     """One change as Engine JSON; None: Docker says nothing of it.
 
     Args:
@@ -35,21 +51,22 @@ def event(before: Object | None, change: Change, now_ns: int) -> dict[str, Any] 
         change: what a commit made of it.
         now_ns: Unix nanoseconds, for an object that is gone.
     """
-    kind, after = KINDS.get(change.kind), change.message
+    kind = KINDS.get(change.kind)
+    after = None if kind is None or change.message is None else known(change.message)
     shown = after or before
     if kind is None or shown is None:
         return None
     action = "remove" if after is None else "update" if before is not None else "create"
-    attributes = {"name": _name(shown)}
+    attributes = {"name": shown.name}
     if before is not None and after is not None:
-        old, new = _watched(before), _watched(after)
+        old, new = before.watched, after.watched
         for key in sorted(old.keys() | new.keys()):
             if old.get(key, "") != new.get(key, ""):
                 attributes[f"{key}.old"], attributes[f"{key}.new"] = (
                     old.get(key, ""),
                     new.get(key, ""),
                 )
-    at = after.updated_at.ToNanoseconds() if after is not None else now_ns
+    at = now_ns if change.message is None else change.message.updated_at.ToNanoseconds()
     return {
         "Type": kind,
         "Action": action,
@@ -85,10 +102,6 @@ def _name(message: Object) -> str:
     if isinstance(message, pb.Node):
         return message.description.hostname or message.spec.name
     return message.spec.name if not isinstance(message, pb.Task) else message.name
-
-
-def _watched(message: Object) -> dict[str, str]:
-    return dict(_fields(message))
 
 
 def _fields(message: Object) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,135 @@
+"""The cluster's events, from one watch of the store to every client of ``/events``.
+
+```
+ store ── watch ──> what was said of each object last ──> event, as text ─┬─> queue of a client
+                    (name and a few fields, once for all)                 ├─> queue of a client
+```
+Starts with the first client, ends with the last. A client that falls behind further than its queue
+is long is cut off; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from meshnet_control.gateway.routes import swarm_events
+from meshnet_control.store.store import Change, Key, Store
+
+_log = logging.getLogger(__name__)
+_MOST_EVENTS: Final = 1024
+"""Kept for one client; clients share the text of an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the cluster."""
+
+    said: dict[str, Any]
+    """Engine JSON; shared: not to be changed."""
+    line: bytes
+    """The same as it is written into the stream."""
+
+
+@dataclass(eq=False, slots=True)
+class Listener:
+    """One client's events, as they happen; iterate once."""
+
+    cut: Callable[[], None]
+    queue: asyncio.Queue[Event | None] = field(default_factory=lambda: asyncio.Queue(_MOST_EVENTS))
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while (event := await self.queue.get()) is not None:
+            yield event
+
+
+class ClusterEvents:
+    """Where clients listen."""
+
+    def __init__(self) -> None:
+        self._feed: _Feed | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def listen(self, store: Store, cut: Callable[[], None]) -> AsyncIterator[Listener]:
+        """Everything committed from now on.
+
+        Args:
+            store: of this moment.
+            cut: called once the client has fallen behind too far; nothing more will come.
+        """
+        listener = Listener(cut)
+        async with self._opening:
+            feed = self._feed
+            if feed is None or not feed.follows(store):
+                feed = self._feed = await _Feed.open(store)
+            feed.listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            feed.listeners.discard(listener)
+            if not feed.listeners:
+                feed.stop()
+
+
+class _Feed:
+    """One store, watched for all who listen."""
+
+    def __init__(self, store: Store, revision: int, known: dict[Key, swarm_events.Known]) -> None:
+        self.listeners: set[Listener] = set()
+        self._store, self._known = store, known
+        self._task = asyncio.create_task(self._run(store.watch(revision)), name="events")
+
+    @classmethod
+    async def open(cls, store: Store) -> _Feed:
+        """What there is now is known; every later commit is told."""
+        revision = store.revision
+        known = {
+            (kind, message.id): swarm_events.known(message)
+            for kind in swarm_events.KINDS
+            for message in await store.list(kind)
+        }
+        return cls(store, revision, known)
+
+    def follows(self, store: Store) -> bool:
+        return self._store is store and not self._task.done() and not self._task.cancelling()
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+    async def _run(self, commits: AsyncIterator[Sequence[Change]]) -> None:
+        try:
+            async for changes in commits:
+                for event in filter(None, map(self._event, changes)):
+                    for listener in tuple(self.listeners):
+                        self._tell(listener, event)
+        except Exception:  # noqa: BLE001 - a mistake of ours ends no gateway
+            _log.exception("the cluster's events are not told any more")
+        for listener in tuple(self.listeners):
+            self._tell(listener, None)
+
+    def _event(self, change: Change) -> Event | None:
+        if change.kind not in swarm_events.KINDS:
+            return None
+        key = (change.kind, change.id)
+        before = self._known.get(key)
+        if change.message is None:
+            self._known.pop(key, None)
+        elif before is not None and before.revision >= change.revision:
+            return None  # in the list already
+        else:
+            self._known[key] = swarm_events.known(change.message)
+        said = swarm_events.event(before, change, time.time_ns())
+        return None if said is None else Event(said, swarm_events.line(said))
+
+    def _tell(self, listener: Listener, event: Event | None) -> None:
+        try:
+            listener.queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self.listeners.discard(listener)
+            listener.cut()
