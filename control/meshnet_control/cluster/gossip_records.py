@@ -14,19 +14,24 @@ from typing import Any, Final
 import msgpack
 
 from meshnet.gossip.engine import UNREACHED_KEY
+from meshnet.gossip.table import VALUE_BYTES
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint
 
 NODE_KEY: Final = "node"
 EPOCH_KEY: Final = "epoch"
-APPLIED_KEY: Final = "applied"
 _ENDPOINT_PREFIX: Final = "ep/"
+_APPLIED_PREFIX: Final = "applied/"
 _NAME_LENGTH: Final = 255
 _CONTAINER_LENGTH: Final = 64
 _SMALLEST_MTU: Final = 576  # RFC 791
 _LARGEST_MTU: Final = 65535
 _USUAL_MTU: Final = 1500
 _NUMBER_MAX: Final = (1 << 62) - 1
+_ALIAS_BYTES: Final = VALUE_BYTES // 2
+"""Most that the aliases of one endpoint take in its record."""
+_TEXT_HEAD_BYTES: Final = 5
+"""Most that msgpack puts before a text."""
 
 Records = Mapping[tuple[NodeId, str], bytes]
 """(owner, key) -> value, as gossip gives them."""
@@ -44,7 +49,7 @@ def is_well_formed(key: str, value: bytes) -> bool:
             _mtu(told)
         elif key == EPOCH_KEY:
             _number(told)
-        elif key == APPLIED_KEY:
+        elif is_applied_key(key):
             _epochs(told)
         elif key == UNREACHED_KEY:
             _ids(told)
@@ -58,6 +63,32 @@ def is_well_formed(key: str, value: bytes) -> bool:
 def endpoint_key(task: TaskId) -> str:
     """The gossip key of a task's endpoint."""
     return _ENDPOINT_PREFIX + task
+
+
+def applied_key(peer: NodeId) -> str:
+    """The gossip key under which a node says the epoch of ``peer``'s endpoints that it applied.
+
+    All peers in one value would not fit into a datagram from some thirty nodes on, and would be
+    told anew for each: those whose ids end alike share one.
+    """
+    return _APPLIED_PREFIX + peer[-1:]
+
+
+def is_applied_key(key: str) -> bool:
+    """Whether a record says what its node applied."""
+    return key.startswith(_APPLIED_PREFIX)
+
+
+def encode_applied(epochs: Mapping[NodeId, int]) -> dict[str, bytes]:
+    """The ``applied/…`` records: key -> value.
+
+    Args:
+        epochs: node -> the epoch of its endpoints that our kernel holds.
+    """
+    parts: dict[str, dict[NodeId, int]] = {}
+    for peer, epoch in sorted(epochs.items()):
+        parts.setdefault(applied_key(peer), {})[peer] = epoch
+    return {key: bytes(msgpack.packb(part)) for key, part in parts.items()}
 
 
 def encode_node(underlay_mtu: int) -> bytes:
@@ -86,7 +117,7 @@ def decode_epoch(value: bytes) -> int | None:
 
 
 def decode_applied(value: bytes) -> Mapping[NodeId, int] | None:
-    """The epoch of each node that a node's kernel holds (record ``applied``), or None."""
+    """The epochs of some nodes that a node's kernel holds (record ``applied/…``), or None."""
     try:
         return _epochs(_unpacked(value))
     except _MalformedError:
@@ -109,7 +140,19 @@ def unreached(records: Records) -> dict[NodeId, frozenset[NodeId]]:
 
 
 def encode_endpoint(endpoint: Endpoint) -> bytes:
-    """The ``ep/…`` record of one of our endpoints; what no resolver could serve is left out."""
+    """The ``ep/…`` record of one of our endpoints.
+
+    What no resolver could serve is left out, and the last aliases if the record would be larger
+    than one may be: the endpoint itself is always told.
+    """
+    left = _ALIAS_BYTES
+    aliases: dict[NetworkId, list[str]] = {}
+    for net, names in endpoint.aliases.items():
+        aliases[net] = []
+        for name in filter(_is_name, names):
+            left -= len(name.encode()) + _TEXT_HEAD_BYTES
+            if left >= 0:
+                aliases[net].append(name)
     return bytes(
         msgpack.packb(
             {
@@ -118,10 +161,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
                 "addr": {net: int(address) for net, address in endpoint.addresses.items()},
                 "ctr": endpoint.container,
                 "host": endpoint.hostname if _is_name(endpoint.hostname) else "",
-                "alias": {
-                    net: [name for name in names if _is_name(name)]
-                    for net, names in endpoint.aliases.items()
-                },
+                "alias": aliases,
                 "ready": endpoint.ready,
             }
         )

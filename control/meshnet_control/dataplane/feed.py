@@ -224,7 +224,7 @@ class DataPlane:
         return sorted(
             node
             for node in self.snapshot.nodes
-            if node not in gone and known_records.applied(told, node).get(self._self_id, 0) < epoch
+            if node not in gone and known_records.applied(told, node, self._self_id) < epoch
         )
 
     async def settled(self) -> None:
@@ -343,8 +343,12 @@ class DataPlane:
         all_said = sorted({**self._acknowledged, **fresh}.items())
         said = {peer: epoch for peer, epoch in all_said if peer in self.snapshot.nodes}
         if said != self._acknowledged:
+            before = gossip_records.encode_applied(self._acknowledged)
+            now = gossip_records.encode_applied(said)
             self._acknowledged = said
-            self._gossip.set_record(gossip_records.APPLIED_KEY, msgpack.packb(said))
+            for key in sorted(before.keys() | now.keys()):
+                if before.get(key) != now.get(key):
+                    self._gossip.set_record(key, now.get(key))
 
     def _tell_epoch(self) -> None:
         if self._gossip is not None:

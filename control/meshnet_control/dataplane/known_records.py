@@ -7,11 +7,11 @@ member last said gossip still has, and gives to a process that starts meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from meshnet.model.ids import NodeId
 from meshnet_control.cluster import gossip_records
-from meshnet_control.cluster.gossip_records import APPLIED_KEY, EPOCH_KEY, Records
+from meshnet_control.cluster.gossip_records import EPOCH_KEY, Records
 
 
 def remembered(before: Records, told: Records, nodes: Iterable[NodeId]) -> Records:
@@ -27,7 +27,10 @@ def remembered(before: Records, told: Records, nodes: Iterable[NodeId]) -> Recor
     kept = {
         (owner, key): value
         for (owner, key), value in before.items()
-        if owner in known and owner not in whole and key not in {EPOCH_KEY, APPLIED_KEY}
+        if owner in known
+        and owner not in whole
+        and key != EPOCH_KEY
+        and not gossip_records.is_applied_key(key)
     }
     return {**kept, **{place: value for place, value in told.items() if place[0] in known}}
 
@@ -41,6 +44,7 @@ def epochs(records: Records) -> dict[NodeId, int]:
     }
 
 
-def applied(records: Records, node: NodeId) -> Mapping[NodeId, int]:
-    """The epochs that ``node`` chooses from, as it says."""
-    return gossip_records.decode_applied(records.get((node, APPLIED_KEY), b"")) or {}
+def applied(records: Records, node: NodeId, peer: NodeId) -> int:
+    """The epoch of ``peer``'s endpoints that ``node`` chooses from, as it says; 0: it does not."""
+    told = records.get((node, gossip_records.applied_key(peer)), b"")
+    return (gossip_records.decode_applied(told) or {}).get(peer, 0)

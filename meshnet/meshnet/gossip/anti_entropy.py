@@ -254,13 +254,20 @@ class AntiEntropy:
         known: Mapping[NodeId, tuple[int, int]],
         owners: Iterable[NodeId],
     ) -> bool:
-        """Sends what fits into a few datagrams; False: there is more."""
+        """Sends what fits into a few datagrams; False: there is more.
+
+        A record that fits into none holds up what its owner said after it, and no other owner's.
+        """
         left = self._config.burst_packets * self._room
+        whole = True
         for delta in self.table.lacking(known, owners):
             for piece in cut(delta, self._room):
                 used = sum(weight(entry) for entry in piece.entries)
-                if used > self._room or used > left:
+                if used > left:
                     return False
+                if used > self._room:
+                    whole = False
+                    break
                 left -= used + _DELTA_HEAD_BYTES
                 self._outbox.append((peer, piece))
-        return True
+        return whole
