@@ -21,6 +21,7 @@ import os
 import signal
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
@@ -28,13 +29,13 @@ from typing import Any, Final
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
-from meshnet.process import limits, logs
+from meshnet.process import limits, logs, revival
 from meshnet.process.notify import Notifier
 from meshnet_control.admin import Admin, AdminServer
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import Gateway
 from meshnet_control.host.processes import engine as engine_url
-from meshnet_control.host.processes import revive_supervisor, run_dir, state_dir
+from meshnet_control.host.processes import run_dir, state_dir
 from meshnet_control.host.supervisor_keeper import keep, live
 from meshnet_control.node.cleanup import clean_up
 from meshnet_control.node.member import Places
@@ -119,8 +120,9 @@ class Daemon:
             )
             await gateway.start()
             stack.push_async_callback(gateway.stop)
-            if self._places.run_dir == run_dir():
-                keeping = self._spawn(keep(revive_supervisor), "keep supervisor")
+            supervisor = revival.told()
+            if supervisor is not None:
+                keeping = self._spawn(keep(partial(revival.revive, supervisor)), "keep supervisor")
                 stack.callback(keeping.cancel)
             self._notifier.ready()
             _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")

@@ -16,20 +16,23 @@ supervisor that holds its sockets (``meshnet.process.notify``) they come late in
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
 from meshnet.errors import ControlError
-from meshnet.process import limits, logs
+from meshnet.process import limits, logs, revival
 from meshnet.process.notify import Notifier, inherited
 from meshnet_dns.control import NAME, ControlSocket
 from meshnet_dns.held import HeldSockets
 from meshnet_dns.loop import Loop
 from meshnet_dns.resolver import STATE, Resolver
 
+_log = logging.getLogger(__name__)
 RUN_DIR: Final = Path("/run/meshnet")
 END_S: Final = 1.5
 """Seconds that an end may take once it was asked for; there is little to do."""
@@ -77,8 +80,29 @@ def serve(run_dir: Path) -> None:
         notifier.ready()
         if notifier.period_s is not None:
             loop.every(notifier.period_s, notifier.alive)
+        _keep_supervisor(loop)
         loop.run()
     finally:
         notifier.stopping()
         control.close()
         resolver.close()
+
+
+def _keep_supervisor(loop: Loop) -> None:
+    """Look after the supervisor, if we have one that can die."""
+    found = revival.told()
+    if found is None:
+        return
+    pace = revival.Pace(time.monotonic())
+
+    def look() -> None:
+        try:
+            if revival.revive(found):
+                _log.warning("%s had died and was started again", found.name)
+                pace.started(time.monotonic())
+        except OSError as error:
+            _log.warning("%s cannot be started: %s", found.name, error)
+            pace.started(time.monotonic())
+        loop.after(pace.pause_s(time.monotonic()), look)
+
+    look()

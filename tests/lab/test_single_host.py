@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from meshnet.process.revival import LOOK_S
 from meshnet_control.host import units
 from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab
@@ -309,6 +310,28 @@ def test_a_killed_process_is_started_again_within_two_seconds_by_somebody(
     assert host.do("meshnet", "up").startswith("meshnet is up")
     assert {other: host.pid(other) for other in others} == kept
     host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+@pytest.mark.parametrize("survivor", PROCESSES)
+def test_any_one_survivor_brings_back_the_other_two_within_two_seconds_but_not_after_down(
+    host: Host, survivor: str
+) -> None:
+    before = host.traces()
+    host.do("meshnet", "up")
+    kept = host.pid(survivor)
+    killed = {name: host.pid(name) for name in PROCESSES if name != survivor}
+    host.kill(*killed)
+    for name, pid in killed.items():
+        adapter.wait_for(name, lambda n=name, p=pid: host.pid(n) not in {p, ""}, timeout_s=2.0)
+    for name, pid in killed.items():
+        returned(host, name, pid, STARTS_S)
+    assert host.pid(survivor) == kept
+    running = host.do("sh", "-c", f"ps -eo args | grep -cE '{'|'.join(PROCESSES)}' || true")
+    assert int(running) == len(PROCESSES) + 1, "none of them twice (and this grep)"
+    host.kill(*killed)
+    host.do("meshnet", "down")
+    time.sleep(2 * LOOK_S + 1)
     assert host.traces() == before
 
 

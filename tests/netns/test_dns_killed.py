@@ -27,6 +27,7 @@ from dnslib import DNSRecord
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Network, Node, Sandbox, Service, Snapshot
+from meshnet.process.revival import living
 from meshnet.reconcile import Operations
 from meshnet_control.host.supervision import STEADY_S
 from meshnet_dns.operations import ResolverError, ResolverOperations, status
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.netns
 
 NET, NODE, WEB = NetworkId("f" * 25), NodeId("n1"), ServiceId("s1")
 SUBNET = IPv4Network("10.0.1.0/24")
+NAME = "meshnet-supervisor"
 RATE, RUNS_S = 2000, 3.0
 SO_RCVBUFFORCE = 33
 WATCHDOG_S = 2.0
@@ -65,12 +67,13 @@ class Host:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
+        self.pid_file = run_dir / f"{NAME}.pid"
         self._nft = NftOperations([rulesets])
         self._told = ResolverOperations(run_dir)
         self.supervisor = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
-        program = Path(sys.executable).with_name("meshnet-supervisor")
+        program = Path(sys.executable).with_name(NAME)
         places = ["--run-dir", str(self.run_dir), "--state-dir", str(self.run_dir / "state")]
         started = subprocess.Popen(
             [str(program), *places, "--foreground", "meshnet-resolver"],
@@ -104,8 +107,11 @@ class Host:
         return sum(int(link.name) >= 10_000 for link in links)
 
     def close(self) -> None:
-        self.supervisor.terminate()
+        pid = living(self.pid_file, NAME)
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
         self.supervisor.wait(10)
+        until("the supervisor ended", lambda: not self.pid_file.exists())
         self._nft.close()
 
 
@@ -212,11 +218,13 @@ def test_asked_to_end_it_ends_within_two_seconds_and_stays_away(bed, host, c1):
     assert not lost_and_gap(bed, c1, meanwhile).missing, "its sockets were held all the time"
 
 
-def test_another_supervisor_goes_on_with_the_resolver_and_its_sockets(bed, host, c1):
+def test_the_resolver_starts_another_supervisor_which_goes_on_with_it_and_its_sockets(
+    bed, host, c1
+):
     pid = host.pid()
     host.supervisor.kill()
     host.supervisor.wait()
-    host.supervisor = host.start()
+    until("another supervisor", lambda: living(host.pid_file, NAME) is not None, 2)
     assert host.pid() == pid
     time.sleep(WATCHDOG_S)  # a sign of life, and with it the sockets
     seen = lost_and_gap(bed, c1, lambda: host.kill(signal.SIGKILL))

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from meshnet.process.revival import living
+
 RESOLVER: Final = "meshnet-resolver"
 DAEMON: Final = "meshnetd"
 SUPERVISOR: Final = "meshnet-supervisor"
@@ -70,12 +72,7 @@ def changeable(paths: Iterable[Path]) -> tuple[Path, str] | None:
 
 def pid_of(name: str) -> int | None:
     """The process id of ``name`` while it lives; a zombie does not."""
-    try:
-        pid = int(pid_file(name).read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return None
-    return pid if name.encode() in words else None
+    return living(pid_file(name), name)
 
 
 def pid_file(name: str) -> Path:

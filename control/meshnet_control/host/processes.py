@@ -10,6 +10,7 @@ last step.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -49,8 +50,6 @@ Say = Callable[[str], None]
 """Told, sentence by sentence, what is waited for."""
 
 _STOPS_S = 20.0
-_DIES_S = 0.5
-"""A process that was killed is gone by then."""
 
 
 class HostError(MeshnetError):
@@ -154,37 +153,6 @@ def restart(say: Say) -> list[str]:
     return [RESOLVER, DAEMON, SUPERVISOR]
 
 
-def revive_supervisor() -> bool:
-    """Start the supervisor again if one was started, not ended, and is dead; whether it was so.
-
-    One that is frozen (SIGSTOP) while the resolver is dead is as good as dead, and is killed first.
-
-    Raises:
-        OSError: it cannot be started.
-    """
-    if not pid_file(SUPERVISOR).exists():
-        return False
-    pid = pid_of(SUPERVISOR)
-    if pid is not None:
-        if not (is_frozen(pid) and pid_file(RESOLVER).exists() and pid_of(RESOLVER) is None):
-            return False
-        os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + _DIES_S
-        while pid_of(SUPERVISOR) is not None and time.monotonic() < deadline:
-            time.sleep(0.01)
-    _spawn_supervisor()
-    return True
-
-
-def is_frozen(pid: int) -> bool:
-    """Whether a process was stopped by a signal and not continued (proc_pid_stat(5), ``T``)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state == "T"
-
-
 def run_in_foreground() -> int:
     """Supervise both until a signal arrives, logging to standard error; the exit status.
 
@@ -218,21 +186,52 @@ def stop() -> list[str]:
             if removed := units.remove():
                 said.append(f"stopped units: {', '.join(removed)}")
     lived = [name for name in (SUPERVISOR, DAEMON, RESOLVER) if pid_of(name) is not None]
-    while lived and [name for name in (SUPERVISOR, DAEMON, RESOLVER) if _stop(name)]:
-        pass  # meshnetd may have started a supervisor, and that a process
-    if lived:
-        said.append(f"stopped processes: {', '.join(lived)}")
-    with _later(errors):
-        said += _clean_up()
+    with contextlib.ExitStack() as stack:
+        with _later(errors):
+            _stop_all(stack)
+        if lived:
+            said.append(f"stopped processes: {', '.join(lived)}")
+        with _later(errors):
+            said += _clean_up()
+        _tidy()
+    if errors:
+        raise HostError("; ".join(map(str, errors)))
+    return said
+
+
+def _stop_all(stack: contextlib.ExitStack) -> None:
+    """Stop all three; none can be started again until ``stack`` lets go of the supervisor's lock.
+
+    Raises:
+        HostError: another supervisor goes on being started.
+    """
+    deadline = time.monotonic() + _STOPS_S
+    locked = not run_dir().is_dir()
+    while True:
+        stopped = [name for name in (SUPERVISOR, DAEMON, RESOLVER) if _stop(name)]
+        if locked and not stopped:
+            return
+        if time.monotonic() > deadline:
+            raise HostError(f"another {SUPERVISOR} goes on being started: meshnet down again")
+        if not locked:
+            lock = pid_file(SUPERVISOR).with_suffix(".lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = True
+                stack.enter_context(lock)
+            except BlockingIOError:  # one that a survivor has started and that has no id yet
+                lock.close()
+                time.sleep(0.02)
+
+
+def _tidy() -> None:
+    """Remove what ended processes leave in the run directory, and that if it is empty."""
     left = ["docker.sock", "admin.sock", "resolver.sock", f"{SUPERVISOR}.lock", ENDS]
     for name in [*left, f"{DAEMON}.notify", f"{RESOLVER}.notify"]:
         (run_dir() / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir() / "control", ignore_errors=True)  # a manager that was killed left it
     with contextlib.suppress(OSError):  # not there, or it holds what is not ours
         run_dir().rmdir()
-    if errors:
-        raise HostError("; ".join(map(str, errors)))
-    return said
 
 
 def install(say: Say) -> None:
@@ -385,6 +384,7 @@ def _stop(name: str) -> bool:
         deadline = time.monotonic() + _STOPS_S
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)  # a frozen one would not hear it
             while pid_of(name) == pid:
                 if time.monotonic() > deadline:
                     os.kill(pid, signal.SIGKILL)

@@ -12,7 +12,7 @@ and ``FileDescriptorStoreMax=`` does, so that both processes need to know nothin
 
 Be aware: a process that was asked to end (SIGTERM) stays away until SIGHUP (``meshnet up``). One
 that fails before it was ever ready ends the supervisor too: ``meshnet up`` says why. Its own death
-ends nothing: meshnetd starts another, which goes on with the processes that are there.
+ends nothing: one of the two starts another, which goes on with the processes that are there.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Final
 
 from meshnet.process import limits
+from meshnet.process.revival import Revival
 from meshnet_control.host import supervision
 from meshnet_control.host.paths import (
     DAEMON,
@@ -45,6 +46,7 @@ from meshnet_control.host.paths import (
     make_dirs,
     pid_file,
     pid_of,
+    run_dir,
 )
 from meshnet_control.host.supervision import Life
 
@@ -68,8 +70,9 @@ def say(text: str) -> None:
 class Process:
     """One supervised process and what it had us hold."""
 
-    def __init__(self, name: str, watchdog_s: float, *, foreground: bool) -> None:
+    def __init__(self, name: str, watchdog_s: float, revival: Revival, *, foreground: bool) -> None:
         self.name = name
+        self._revival = revival
         self.life: Life | None = None
         self.ever_ready = False
         self.start_at: float | None = None
@@ -125,6 +128,7 @@ class Process:
         environ = dict(os.environ)
         environ["NOTIFY_SOCKET"] = self._address
         environ["WATCHDOG_USEC"] = str(round(self._watchdog_s * 1e6))
+        environ |= self._revival.environ()
         environ["LISTEN_FDS"], environ["LISTEN_FDNAMES"] = str(len(held)), ":".join(names)
         actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
@@ -229,10 +233,20 @@ class Supervisor:
         names: of the processes; started in this order, ended in the other.
         watchdog_s: seconds without a sign of life, then a process is hung.
         foreground: log where we do.
+        revived: a survivor started us: who was asked to end before stays away.
     """
 
-    def __init__(self, names: Sequence[str], watchdog_s: float, *, foreground: bool) -> None:
-        self._processes = [Process(name, watchdog_s, foreground=foreground) for name in names]
+    def __init__(
+        self, names: Sequence[str], watchdog_s: float, *, foreground: bool, revived: bool
+    ) -> None:
+        again = Revival(
+            (*command(SUPERVISOR), *names), str(run_dir()), str(log_file(SUPERVISOR)), SUPERVISOR,
+            tuple(names),
+        )  # fmt: skip
+        self._processes = [
+            Process(name, watchdog_s, again, foreground=foreground) for name in names
+        ]
+        self._revived = revived
         self._path = pid_file(SUPERVISOR).with_name(ENDS)
         self.failed = ""
         self._ends: dict[str, dict[str, str | float | int]] = _read(self._path)
@@ -251,7 +265,9 @@ class Supervisor:
             OSError: a process cannot be started at all.
         """
         for process in self._processes:
-            if not process.adopt(time.monotonic()):
+            process.ever_ready = self._revived
+            missed = not self._revived or pid_file(process.name).exists()
+            if not process.adopt(time.monotonic()) and missed:
                 process.start(time.monotonic())
         try:
             while not self._asked_to_end():
@@ -357,6 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run-dir", type=Path, help="sockets and process ids")
     parser.add_argument("--state-dir", type=Path, help="logs")
     parser.add_argument("--foreground", action="store_true", help="log to standard error")
+    parser.add_argument("--lock", type=int, help="descriptor of our lock, if it is taken already")
     parser.add_argument("names", nargs="*", metavar="process", help="meshnetd, meshnet-resolver")
     asked = parser.parse_args(arguments)
     names = asked.names or [RESOLVER, DAEMON]
@@ -366,20 +383,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if value is not None:
             os.environ[f"MESHNET_{key}_DIR"] = str(value)
     make_dirs()
-    with pid_file(SUPERVISOR).with_suffix(".lock").open("w") as lock:
+    revived = asked.lock is not None
+    path = pid_file(SUPERVISOR).with_suffix(".lock")
+    with os.fdopen(asked.lock, "w") if revived else path.open("w") as lock:
+        os.set_inheritable(lock.fileno(), False)  # noqa: FBT003 - its only form
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             parser.exit(1, f"{SUPERVISOR}: another one runs\n")
-        raise SystemExit(_supervise(names, foreground=asked.foreground))
+        raise SystemExit(_supervise(names, foreground=asked.foreground, revived=revived))
 
 
-def _supervise(names: Sequence[str], *, foreground: bool) -> int:
+def _supervise(names: Sequence[str], *, foreground: bool, revived: bool) -> int:
     limits.raise_descriptors()
     os.chdir("/")
     pid_file(SUPERVISOR).write_text(f"{os.getpid()}\n")
     watchdog_s = float(os.environ.get("MESHNET_WATCHDOG_S", supervision.WATCHDOG_S))
-    supervisor = Supervisor(names, watchdog_s, foreground=foreground)
+    supervisor = Supervisor(names, watchdog_s, foreground=foreground, revived=revived)
     try:
         status = supervisor.run()
     except OSError as error:
