@@ -26,7 +26,7 @@ from pathlib import Path
 
 import meshnet
 from meshnet.errors import MeshnetError
-from meshnet_control.host import readiness, units
+from meshnet_control.host import readiness, unit_ends, units
 from meshnet_control.host.paths import (
     DAEMON,
     ENDS,
@@ -257,11 +257,17 @@ def install(say: Say) -> None:
 
 
 def last_ends(now: float) -> dict[str, str]:
-    """Process -> how it ended last and when; empty where none did, or where systemd knows.
+    """Process -> how it ended last and when; empty where none did.
 
     Args:
         now: unix seconds.
     """
+    if units.installed():
+        found = {
+            name: unit_ends.last_end(unit_ends.read(f"{name}.service"), now)
+            for name in (DAEMON, RESOLVER)
+        }
+        return {name: how for name, how in found.items() if how is not None}
     try:
         ends = json.loads((run_dir() / ENDS).read_text())
         return {
