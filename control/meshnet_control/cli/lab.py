@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab, Report, need_root
-from meshnet_control.lab.layout import DEFAULT_NAME, MAX_HOSTS
+from meshnet_control.lab.layout import DEFAULT_NAME, MAX_HOSTS, Layout
 from meshnet_control.lab.play import Play, Show, StepError
 from meshnet_control.lab.scenario import DEMO_STEPS
+
+_VMS = 2
+"""Virtual machines, where nobody says how many: as many as two cores carry."""
 
 
 @click.group()
@@ -28,13 +30,16 @@ def lab() -> None:
 
 
 @lab.command()
-@click.option("--hosts", type=int, default=None, help="How many hosts (3 unless said).")
+@click.option("-n", "--hosts", type=int, default=None, help="How many hosts (3 unless said).")
 @click.option("--engine-only", is_flag=True, help="Docker Engines only, no meshnetd.")
-def up(*, hosts: int | None, engine_only: bool) -> None:
+@click.option("--vms", is_flag=True, help="Virtual machines that boot Debian (2 unless said).")
+def up(*, hosts: int | None, engine_only: bool, vms: bool) -> None:
     """Make the lab, or repair it."""
     current = Lab.current()
-    size = hosts if hosts is not None else current.layout.size
-    wanted = Lab(replace(current.layout, size=size), engine_only=engine_only)
+    vms = vms or current.has_vms
+    usual = current.layout.size if current.has_vms or not vms else _VMS
+    layout = replace(current.layout, size=hosts if hosts is not None else usual)
+    wanted = (Lab.of_vms if vms else Lab)(layout, engine_only=engine_only)
     began = time.monotonic()
     with _progress() as report:
         wanted.up(report)
@@ -113,7 +118,7 @@ def status() -> None:
     """Show the lab's machines."""
     need_root()
     current = Lab.current()
-    observed = adapter.observe(current.layout)
+    observed = current.observe()
     if not observed.members:
         click.echo("the lab is not up")
         return
@@ -122,7 +127,7 @@ def status() -> None:
         table.add_column(title)
     for machine in current.layout.machines:
         state = "up" if observed.is_whole(machine.name) else "down"
-        socket = current.socket(machine.name) if machine.is_host else ""
+        socket = current.socket(machine.name) if machine.is_host and not current.has_vms else ""
         table.add_row(machine.name, str(machine.address.ip), state, socket)
     wide_console().print(table)
 
@@ -160,8 +165,8 @@ def demo(*, hosts: int) -> None:
     need_root()
     console = Console(highlight=False, soft_wrap=True)
     current = Lab.current()
-    play = Play(Lab(replace(current.layout, size=hosts)), show=_audience(console))
-    if adapter.observe(current.layout).members:
+    play = Play(Lab(Layout(current.layout.name, hosts)), show=_audience(console))
+    if current.observe().members:
         console.print("A lab is up: it is taken down first, the scenario begins with nothing.")
         current.down(lambda *_: None)
     began = time.monotonic()

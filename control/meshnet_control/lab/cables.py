@@ -85,6 +85,24 @@ def connect(layout: Layout, machine: Machine) -> None:
         ip.link("set", index=port, master=bridge, state="up")
 
 
+def lan_path(layout: Layout) -> str:
+    """Path of the LAN's namespace."""
+    return path_of(layout, LAN)
+
+
+def plug_tap(layout: Layout, machine: Machine) -> None:
+    """Make the machine's port a tap, the cable of a virtual machine.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    # pyroute2 makes a tap where its thread is, whatever namespace its socket is in.
+    with netns.inside(path_of(layout, LAN)), iproute() as ip:
+        ip.link("add", ifname=machine.name, kind="tuntap", mode="tap")
+        (port,), (bridge,) = (ip.link_lookup(ifname=name) for name in (machine.name, BRIDGE))
+        ip.link("set", index=port, master=bridge, state="up")
+
+
 def disconnect(layout: Layout, member: str) -> None:
     """Remove a member's namespace, and its port of the LAN, which is usually gone with its peer."""
     netns.delete(netns.NETNS_DIR / layout.netns(member))

@@ -9,6 +9,7 @@ Be aware: not locked against a second ``up`` of the same lab at the same time.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -16,13 +17,15 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from meshnet_control.lab import adapter, cables, images, services
+from meshnet_control.lab import adapter, cables, services
 from meshnet_control.lab.errors import LabError
-from meshnet_control.lab.lab_plan import Desired, Make, MakeLan, Unmake, UnmakeLan, plan
-from meshnet_control.lab.layout import DEFAULT_NAME, Layout
+from meshnet_control.lab.hosts import Hosts, Namespaces
+from meshnet_control.lab.lab_plan import Desired, Make, MakeLan, Observed, Unmake, UnmakeLan, plan
+from meshnet_control.lab.layout import DEFAULT_NAME, VM_SUBNET, Layout
+from meshnet_control.lab.vms import hosts as vms
 
 Report = Callable[[str, str], None]
 """Told (machine, what it does now) as ``up`` goes on."""
@@ -34,16 +37,38 @@ class Lab:
 
     layout: Layout
     engine_only: bool = False
+    hosts: Hosts = field(default_factory=Namespaces)
 
     @classmethod
     def current(cls, environ: Mapping[str, str] = os.environ) -> Lab:
         """The lab ``MESHNET_LAB`` names (``mnlab`` unless set), as its last ``up`` left it."""
-        layout = Layout(environ.get("MESHNET_LAB", DEFAULT_NAME))
+        return cls.known(Layout(environ.get("MESHNET_LAB", DEFAULT_NAME)))
+
+    @classmethod
+    def known(cls, layout: Layout) -> Lab:
+        """The lab of that name as its last ``up`` left it; namespaces where there is none."""
         try:
             saved = json.loads(_settings(layout).read_text())
         except FileNotFoundError:
-            return cls(layout)
-        return cls(replace(layout, size=saved["hosts"]), engine_only=saved["engine_only"])
+            return cls.of_vms(layout) if vms.processes(layout) else cls(layout)
+        layout = replace(layout, size=saved["hosts"])
+        if saved.get("vms"):
+            return cls.of_vms(layout, engine_only=saved["engine_only"])
+        return cls(layout, engine_only=saved["engine_only"])
+
+    @classmethod
+    def of_vms(cls, layout: Layout, *, engine_only: bool = False) -> Lab:
+        """A lab whose hosts are virtual machines, at the addresses Vagrant's have."""
+        return cls(replace(layout, subnet=VM_SUBNET), engine_only=engine_only, hosts=vms.Vms())
+
+    @property
+    def has_vms(self) -> bool:
+        """Whether its hosts are virtual machines."""
+        return isinstance(self.hosts, vms.Vms)
+
+    def observe(self) -> Observed:
+        """What is there of it."""
+        return self.hosts.observe(self.layout)
 
     def up(self, report: Report) -> None:
         """Make the lab, or what is missing of it.
@@ -52,18 +77,17 @@ class Lab:
             LabError: why not; what this call made is gone again.
         """
         need_root()
-        preserved = adapter.observe(self.layout)
-        archive = images.build()
+        preserved = self.observe()
         try:
+            self._settle(preserved)
+            self.hosts.prepare(self.layout, lambda what: report("lab", what))
             desired = Desired(tuple(machine.name for machine in self.layout.machines))
             self._converge(desired, report)
             stale = self._known_by_files() - set(desired.members)
             self._each(sorted(stale), lambda name: self._remove(name, report))
-            self._each(desired.members, lambda name: self._serve(name, archive, report))
-            settings = {"hosts": self.layout.size, "engine_only": self.engine_only}
-            _settings(self.layout).write_text(json.dumps(settings))
+            self._each(desired.members, lambda name: self._serve(name, report))
         except BaseException:
-            made = adapter.observe(self.layout).members - preserved.members
+            made = self.observe().members - preserved.members
             if not preserved.members:
                 self.down(report)
             else:
@@ -73,7 +97,7 @@ class Lab:
     def down(self, report: Report) -> None:
         """Remove the lab and every file of it; nothing there is success."""
         need_root()
-        everything = adapter.observe(self.layout).members | self._known_by_files()
+        everything = self.observe().members | self._known_by_files()
         self._each(sorted(everything), lambda name: self._remove(name, report))
         self._converge(Desired(), report)
         adapter.remove_cgroups(f"/{self.layout.name}")
@@ -86,22 +110,22 @@ class Lab:
         """Power a host off: all its processes die at once, its namespace goes, its disk stays."""
         need_root()
         self.layout.machine(name)
-        if name not in adapter.observe(self.layout).members:
+        if name not in self.observe().members:
             raise LabError(f"{name} is not running")
-        adapter.unmake(self.layout, name)
+        self.hosts.unmake(self.layout, name)
 
     def start(self, name: str, report: Report) -> None:
         """Power a killed host on again, with the disk it had."""
         need_root()
         machine = self.layout.machine(name)
-        observed = adapter.observe(self.layout)
+        observed = self.observe()
         if not observed.bridge:
             raise LabError("the lab is not up: meshnet lab up")
         if observed.is_whole(name):
             raise LabError(f"{name} is running already")
-        adapter.unmake(self.layout, name)
-        adapter.make(self.layout, machine)
-        self._serve(name, images.build(), report)
+        self.hosts.unmake(self.layout, name)
+        self.hosts.make(self.layout, machine)
+        self._serve(name, report)
 
     def partition(self, one: str, other: str) -> None:
         """Cut the cable between two machines; both still reach all others."""
@@ -118,10 +142,10 @@ class Lab:
             content = Path(source).read_bytes()
         else:
             content = services.saved_image(source)
-        up = adapter.observe(self.layout)
+        up = self.observe()
         for host in self.layout.hosts:
             if up.is_whole(host.name):
-                tags = images.load(content, self.engine_socket(host.name))
+                tags = self.hosts.load(self.layout, host.name, content)
                 report(host.name, f"loaded {', '.join(tags)}")
 
     def command(self, name: str, argv: Sequence[str], *, cwd: str | None = None) -> list[str]:
@@ -132,55 +156,44 @@ class Lab:
         """
         need_root()
         self.layout.machine(name)
-        pid = adapter.inits(self.layout).get(name)
-        if pid is None:
+        if name not in self.observe().inits:
             hint = "meshnet lab start " + name if self._known_by_files() else "meshnet lab up"
             raise LabError(f"{name} is not running ({hint})")
-        where = (
-            cwd if cwd is not None and Path(cwd).is_dir() and not cwd.startswith("/run") else "/"
-        )
-        return adapter.enter(pid, argv, self.environment(name), cwd=where)
-
-    def environment(self, name: str) -> dict[str, str]:
-        """What commands on a machine find in their environment, besides the caller's."""
-        scripts = str(Path(sys.executable).parent)
-        path = os.environ.get("PATH", os.defpath)
-        found = {"PATH": path if scripts in path.split(":") else f"{scripts}:{path}"}
-        if self.layout.machine(name).is_host:
-            socket = "/run/docker.sock" if self.engine_only else "/run/meshnet/docker.sock"
-            found["DOCKER_HOST"] = f"unix://{socket}"
-            found["MESHNET_STATE_DIR"] = str(self.layout.state_dir(name) / "meshnet")
-        return found
+        socket = "/run/docker.sock" if self.engine_only else "/run/meshnet/docker.sock"
+        return self.hosts.enter(self.layout, name, argv, cwd, f"unix://{socket}")
 
     def socket(self, name: str) -> str:
         """DOCKER_HOST of a host for a command outside of the lab."""
         if not self.layout.machine(name).is_host:
             raise LabError(f"{name} runs no engine")
         socket = "docker.sock" if self.engine_only else "meshnet/docker.sock"
-        return f"unix://{self.layout.run_dir(name) / socket}"
+        return self.hosts.socket(self.layout, name, socket)
 
-    def engine_socket(self, name: str) -> str:
-        """The engine's own socket, seen from outside of the lab."""
-        return f"unix://{self.layout.run_dir(name) / 'docker.sock'}"
+    def _serve(self, name: str, report: Report) -> None:
+        if self.layout.machine(name).is_host:
+            say = functools.partial(report, name)
+            self.hosts.serve(self.layout, name, say, engine_only=self.engine_only)
+            say("ready")
 
-    def _serve(self, name: str, archive: bytes, report: Report) -> None:
-        machine = self.layout.machine(name)
-        if not machine.is_host:
-            return
-        pid = adapter.inits(self.layout)[name]
-        report(name, "engine")
-        services.ensure_engine(self.layout, name, pid)
-        report(name, "images")
-        images.load(archive, self.engine_socket(name))
-        if not self.engine_only:
-            report(name, "meshnetd")
-            services.ensure_meshnet(self.layout, name, self.command(name, services.MESHNET_UP))
-        report(name, "ready")
+    def _settle(self, found: Observed) -> None:
+        """Write down what kind of lab this is, before anything of it is made.
+
+        Raises:
+            LabError: one of another kind is up.
+        """
+        if found.members and Lab.known(self.layout).has_vms != self.has_vms:
+            raise LabError("a lab of another kind is up: meshnet lab down")
+        settings = _settings(self.layout)
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        values = {
+            "hosts": self.layout.size, "engine_only": self.engine_only, "vms": self.has_vms,
+        }  # fmt: skip
+        settings.write_text(json.dumps(values))
 
     def _converge(self, desired: Desired, report: Report) -> None:
-        changes = plan(desired, adapter.observe(self.layout))
+        changes = plan(desired, self.observe())
         unmade = [change.member for change in changes if isinstance(change, Unmake)]
-        self._each(unmade, lambda name: adapter.unmake(self.layout, name))
+        self._each(unmade, lambda name: self.hosts.unmake(self.layout, name))
         for change in changes:
             if isinstance(change, UnmakeLan):
                 cables.remove_lan(self.layout)
@@ -189,15 +202,15 @@ class Lab:
         made = [change.member for change in changes if isinstance(change, Make)]
 
         def make(name: str) -> None:
-            report(name, "namespace")
-            adapter.make(self.layout, self.layout.machine(name))
-            if name not in {host.name for host in self.layout.hosts}:
+            report(name, "making")
+            self.hosts.make(self.layout, self.layout.machine(name))
+            if not self.layout.machine(name).is_host:
                 report(name, "ready")
 
         self._each(made, make)
 
     def _remove(self, name: str, report: Report) -> None:
-        adapter.unmake(self.layout, name)
+        self.hosts.unmake(self.layout, name)
         for directory in (self.layout.run_dir(name), self.layout.state_dir(name)):
             adapter.remove_tree(directory)
         report(name, "gone")

@@ -27,6 +27,8 @@ from meshnet_control.lab.errors import LabError
 DEFAULT_NAME = "mnlab"
 CLIENT = "client"
 LAN = "lan"
+VM_SUBNET = IPv4Network("192.168.56.0/24")
+"""Of a lab of virtual machines: where Vagrant's are."""
 MAX_HOSTS = 80
 """Host addresses end in 11 … 90; the client has 100, the bridge 254."""
 
