@@ -26,6 +26,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
+from meshnet import ends
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
@@ -98,7 +99,7 @@ class Daemon:
             living = self._spawn(live(self._notifier), "signs of life")
             stack.callback(living.cancel)
             engine = EngineClient(engine_url())
-            stack.push_async_callback(engine.close)
+            stack.push_async_callback(ends.closed, engine.close)
             self._starting("asking the Docker Engine what it is")
             name = hostname()
             described = await engine.describe(name)
@@ -111,7 +112,7 @@ class Daemon:
                 Admin(node, described.engine.engine_version, name), self._places.run_dir
             )
             await admin.start()
-            stack.push_async_callback(admin.stop)
+            stack.push_async_callback(ends.closed, admin.stop)
             gateway = Gateway(
                 node,
                 self._places.run_dir / "docker.sock",
@@ -119,7 +120,7 @@ class Daemon:
                 conflicting_route,
             )
             await gateway.start()
-            stack.push_async_callback(gateway.stop)
+            stack.push_async_callback(ends.closed, gateway.stop)
             supervisor = revival.told()
             if supervisor is not None:
                 keeping = self._spawn(keep(partial(revival.revive, supervisor)), "keep supervisor")

@@ -25,6 +25,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Final
 
+from meshnet import ends
 from meshnet.errors import MeshnetError
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.agent import container, host_ports, inspected
@@ -159,10 +160,7 @@ class Agent:
 
     async def close(self) -> None:
         """Stops looking after the tasks; their containers run on."""
-        tasks = [running for _, running in self._workers.values()]
-        for running in tasks:
-            running.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ends.ended(*(running for _, running in self._workers.values()))
 
     # ---- inside ----
 

@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from meshnet import ends
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.kernel.events import Watchers
 from meshnet.kernel.host_probe import HostProbe
@@ -55,16 +56,26 @@ class NodeReconcilers:
     Args:
         run_dir: where the resolver's socket is.
         spawn: starts a task whose failure ends the process.
+        operations: of each kind of kernel state; None: ``kernel_operations``.
     """
 
-    def __init__(self, node_id: NodeId, run_dir: Path, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        node_id: NodeId,
+        run_dir: Path,
+        spawn: Spawn,
+        operations: Sequence[Operations[Any, Any, Any]] | None = None,
+    ) -> None:
         self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._dns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resolver")
-        self._in_kernel = [Reconciler(each, self._kernel) for each in kernel_operations()]
+        every = kernel_operations() if operations is None else operations
+        self._in_kernel = [Reconciler(each, self._kernel) for each in every]
         self._resolver = Reconciler(ResolverOperations(run_dir), self._dns)
         self._reconcilers = (*self._in_kernel, self._resolver)
         self._watchers = Watchers(self._changed)
         self._watching = asyncio.Event()
+        self.idle = False
+        """Closed, and nothing of ours works on the kernel any more."""
         self.dataplane = DataPlane(
             node_id,
             self._reconcilers,
@@ -88,18 +99,19 @@ class NodeReconcilers:
             return False
         return True
 
-    async def close(self) -> None:
-        """Stop; the kernel stays as it is."""
-        for task in self._tasks:
-            task.cancel()
-        await self.dataplane.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def close(self, step_s: float = ends.STEP_S) -> None:
+        """Stop; the kernel stays as it is. Each step takes ``step_s`` at most."""
+        await ends.ended(*self._tasks, seconds=step_s)
+        await ends.closed(self.dataplane.close, step_s)
         self._watchers.close()
-        loop = asyncio.get_running_loop()
+        self.idle, _ = await asyncio.gather(
+            ends.executed(self._kernel, self._let_go, "the kernel does not answer", step_s),
+            ends.executed(self._dns, lambda: None, "meshnet-resolver does not answer", step_s),
+        )
+
+    def _let_go(self) -> None:
         for reconciler in self._in_kernel:
-            await loop.run_in_executor(self._kernel, reconciler.operations.close)
-        self._kernel.shutdown(wait=True)
-        self._dns.shutdown(wait=True)
+            reconciler.operations.close()
 
     async def _watch(self) -> None:
         """Watch the namespaces of the newest Snapshot, whether it is applied yet or cannot be.

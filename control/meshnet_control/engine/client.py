@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
-from meshnet import drops
+from meshnet import drops, ends
 from meshnet.errors import WireError
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.api import control_pb2 as pb
@@ -258,8 +258,7 @@ class EngineClient:
             while True:
                 yield await inbox.get()
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await ends.ended(following)
 
     async def _follow(self, inbox: Inbox) -> None:
         asked = urlencode({"filters": json.dumps({"type": ["container"]})})

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from meshnet import drops
+from meshnet import drops, ends
 from meshnet.errors import WireError
 from meshnet_control.engine.errors import unanswered
 from meshnet_control.gateway import responses
@@ -98,9 +98,7 @@ class Proxy:
 
     async def close(self) -> None:
         """Cut every connection."""
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await ends.ended(*self._connections)
 
     async def _serve(self, client: Pipe) -> None:
         reader, writer = client
@@ -165,8 +163,7 @@ async def splice(client: Pipe, server: Pipe, unread_s: float | None) -> None:
             async with asyncio.timeout(_LINGER_S):
                 await _drain(upload, client[0])
     finally:
-        upload.cancel()
-        await asyncio.gather(upload, return_exceptions=True)
+        await ends.ended(upload)
 
 
 async def _refuse(client: Pipe, why: str) -> None:

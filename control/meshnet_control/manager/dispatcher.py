@@ -23,7 +23,7 @@ from typing import Final
 
 import grpc
 
-from meshnet import drops
+from meshnet import drops, ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
@@ -184,9 +184,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             _log.warning("session of node %s: %s", node_id, error)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
+            await ends.ended(*jobs)
             if self._sessions.get(node_id) is session:
                 del self._sessions[node_id]
                 self._liveness.closed(node_id, self._clock())

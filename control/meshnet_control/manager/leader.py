@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from meshnet import ends
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.pipeline import converge, find, key_of
@@ -72,8 +73,7 @@ class Manager:
             except StoreError as error:
                 _log.warning("decisions are not written, deciding again: %s", error)
             finally:
-                watcher.cancel()
-                await asyncio.gather(watcher, return_exceptions=True)
+                await ends.ended(watcher)
             await asyncio.sleep(next(self._delays))
 
     async def _read(self) -> AsyncIterator[Sequence[Change]]:

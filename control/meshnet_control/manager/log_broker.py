@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from meshnet import ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
@@ -213,9 +214,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         try:
             await asyncio.wait({copying, ending}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for job in (copying, ending):
-                job.cancel()
-            await asyncio.gather(copying, ending, return_exceptions=True)
+            await ends.ended(copying, ending)
             feed.end(_unavailable(feed.task), lost=True)  # it has said no last word
         return pb.PublishReply()
 

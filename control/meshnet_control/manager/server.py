@@ -19,6 +19,7 @@ from typing import Final
 
 import grpc.aio
 
+from meshnet import ends
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import ca
@@ -107,9 +108,7 @@ class ControlServer:
             shutil.rmtree(self._private, ignore_errors=True)
         await self._listener.close()
         jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        await ends.ended(*jobs)
 
     def hosts(self, hosts: Hosts) -> None:
         """What gossip and questions to hosts say of them; the whole, each time it changes."""

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from meshnet import drops
+from meshnet import drops, ends
 from meshnet.errors import ControlError
 from meshnet_control.identity import ca
 from meshnet_control.manager.admission import Admission
@@ -157,9 +157,7 @@ class TlsListener:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
-        for task in self._opening:
-            task.cancel()
-        await asyncio.gather(*self._opening, return_exceptions=True)
+        await ends.ended(*self._opening)
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)  # asyncio closes sockets in the next turn of its loop

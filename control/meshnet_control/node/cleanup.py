@@ -12,10 +12,11 @@ kernel meanwhile. The node's identity and the cluster's state are not touched.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from meshnet.errors import ControlError, MeshnetError, single
@@ -24,6 +25,7 @@ from meshnet.kernel.nft import NftChange
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate.changes import DelLink, DelNetns
+from meshnet.reconcile import Operations
 from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.dataplane.reconcilers import kernel_operations
@@ -51,7 +53,11 @@ async def clean_up(run_dir: Path, engine: EngineClient) -> list[str]:
             said.append(f"removed containers of tasks: {removed}")
     except EngineError as error:
         said.append(f"containers of tasks are left to the Docker Engine: {error}")
-    said += describe(await asyncio.to_thread(_empty_kernel))
+    given_up = Event()
+    try:
+        said += describe(await asyncio.to_thread(_empty_kernel, kernel_operations(), given_up))
+    finally:
+        given_up.set()
     with suppress(EngineError):  # said above: it does not answer
         if await engine.remove_gwbridge():
             said.append("removed network docker_gwbridge")
@@ -79,12 +85,15 @@ def describe(changes: Iterable[Any]) -> Iterator[str]:
         yield f"removed {kind}: {', '.join(sorted(names))}"
 
 
-def _empty_kernel() -> list[Any]:
+def _empty_kernel(every: Sequence[Operations[Any, Any, Any]], given_up: Event) -> list[Any]:
+    """Remove every kind of state, until nobody waits for it any more."""
     nothing = Snapshot(revision=1, self_id=NodeId(""), complete=True)
     made: list[Any] = []
     failed: list[str] = []
-    for operations in kernel_operations():
+    for operations in every:
         try:
+            if given_up.is_set():
+                continue
             desired = operations.desired(nothing)
             changes = operations.plan(desired, operations.observe(desired), prune=True)
             operations.apply(changes)

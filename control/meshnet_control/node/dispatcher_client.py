@@ -24,6 +24,7 @@ from typing import Final
 
 import grpc.aio
 
+from meshnet import ends
 from meshnet.errors import ControlError, WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
@@ -144,10 +145,8 @@ class DispatcherClient:
                 done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
                 return any([_result(job) for job in done])  # noqa: C419 - every error is to be seen
             finally:
-                for job in jobs:
-                    job.cancel()
                 call.cancel()
-                await asyncio.gather(*jobs, return_exceptions=True)
+                await ends.ended(*jobs)
 
     async def _send(
         self, call: grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import grpc.aio
 
+from meshnet import ends
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
@@ -82,10 +83,7 @@ class LogSource:
         task.add_done_callback(lambda _: self._running.pop(wanted.id, None))
 
     async def _end(self) -> None:
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await ends.ended(*self._running.values())
 
     async def _publish(
         self, stub: control_pb2_grpc.LogBrokerStub, wanted: pb.LogSubscription

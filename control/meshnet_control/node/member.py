@@ -20,14 +20,15 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from meshnet.errors import ConfigError, ControlError, KernelError, MeshnetError
+from meshnet import ends
+from meshnet.errors import ConfigError, ControlError, KernelError
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.members import State
@@ -65,8 +66,8 @@ STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 GOODBYE_S: Final = 5.0
 TASKS_S: Final = 30.0
 """For all tasks of a node that leaves to stop; their grace periods run side by side."""
-STOP_S: Final = 5.0
-"""For one part of a node to end."""
+CLEAN_S: Final = 10.0
+"""For what could not be removed in order to be removed once more."""
 _ANY: Final = "0.0.0.0"  # noqa: S104 - gossip comes in on every address, as in Swarm
 
 
@@ -142,24 +143,26 @@ class ClusterMember:
         Who could put something back is ended before it is removed: the session (assignments), the
         agent (sandboxes), gossip (records), and only then the kernel is emptied.
         """
-        await _ended(self.session_task)
+        await ends.ended(self.session_task)
         if self.identity.role == "worker":
             goodbye = dispatcher_client.leave(self.session.identity)
-            await _within(GOODBYE_S, goodbye, "no manager heard that this node leaves")
-        await _within(TASKS_S, self.agent.stop_all(), "tasks did not stop in time")
-        await _ended(self.agent_task)
+            await ends.within(GOODBYE_S, goodbye, "no manager heard that this node leaves")
+        await ends.within(TASKS_S, self.agent.stop_all(), "tasks did not stop in time")
+        await ends.ended(self.agent_task)
         left = remove_task_containers(self._engine)
-        await _within(TASKS_S, left, "containers of tasks are left to the Docker Engine")
+        await ends.within(TASKS_S, left, "containers of tasks are left to the Docker Engine")
         with contextlib.suppress(OSError):
             self.gossip.leave()
         self._leaving = True
-        await self.gossip.close()
+        await ends.closed(self.gossip.close)
         await asyncio.sleep(0)  # a Snapshot that was due is made now, before the empty one
         emptied = await self.kernel.empty()
         await self.stop()
-        if not emptied:
+        if not emptied and self.kernel.idle:
             cleaning = clean_up(self._places.run_dir, self._engine)
-            await _within(TASKS_S, cleaning, "not everything of this node could be removed")
+            await ends.within(CLEAN_S, cleaning, "not everything of this node could be removed")
+        elif not emptied:
+            _log.warning("the kernel keeps state of this node: meshnet down removes it")
         (self._places.run_dir / GWBRIDGE_MEMORY).unlink(missing_ok=True)
 
     @property
@@ -187,15 +190,15 @@ class ClusterMember:
             listen=self.identity.listen_addr,
             run_dir=self._places.run_dir,
         )
-        stack.push_async_callback(_closed, server.close)
+        stack.push_async_callback(ends.closed, server.close)
         await server.start()
         self.store, self._server = store, server
         self._probe = HostProbe(GOSSIP_PORT, self._tell_hosts)
-        stack.push_async_callback(_closed, self._probe.close)
+        stack.push_async_callback(ends.closed, self._probe.close)
         manager = Manager(store, secrets.SystemRandom(), time.time)
         for work, name in ((manager.run(), "manager"), (server.wait(), "control server")):
             task = self._spawn(work, name)
-            stack.push_async_callback(_ended, task)
+            stack.push_async_callback(ends.ended, task)
 
     async def _open_store(self, stack: AsyncExitStack, first: tuple[Object, ...]) -> SqliteStore:
         """The store of this cluster, and of no other one.
@@ -208,7 +211,7 @@ class ClusterMember:
             if first:  # what is there has no identity: an init that a crash cut short
                 put_aside(state)
             store = SqliteStore.open(state / STORE, state / STORE_KEY)
-            stack.push_async_callback(store.close)
+            stack.push_async_callback(ends.closed, store.close)
             if first:
                 await store.commit([Put(each) for each in first])
         except (StoreError, OSError) as error:
@@ -244,7 +247,7 @@ class ClusterMember:
         self.gossip = GossipRunner(gossip_engine, _ANY, GOSSIP_PORT, self._gossip_changed)
         self.kernel = NodeReconcilers(node_id, self._places.run_dir, self._spawn)
         stack.push_async_callback(self.kernel.close)
-        stack.push_async_callback(self.gossip.close)
+        stack.push_async_callback(ends.closed, self.gossip.close)
         try:
             await self.gossip.start()
         except ConfigError as error:
@@ -252,7 +255,7 @@ class ClusterMember:
                 f"listen udp and tcp {_ANY}:{GOSSIP_PORT}: {error.why}", 500
             ) from error
         gossiping = self._spawn(self.gossip.run(), "gossip")
-        stack.push_async_callback(_ended, gossiping)
+        stack.push_async_callback(ends.ended, gossiping)
         self.kernel.dataplane.attach(self.gossip, gwbridge, mtu)
         self.agent = Agent(
             self._engine,
@@ -264,7 +267,7 @@ class ClusterMember:
             state_dir=self._places.state_dir,
             gwbridge=gwbridge,
         )
-        stack.push_async_callback(_closed, self.agent.close)
+        stack.push_async_callback(ends.closed, self.agent.close)
         self.session = dispatcher_client.DispatcherClient(
             self.identity,
             description,
@@ -275,13 +278,13 @@ class ClusterMember:
             alongside=LogSource(self._engine).run,
         )
         saving = self._spawn(self._keep_identity(), "keep identity")
-        stack.push_async_callback(_ended, saving)
+        stack.push_async_callback(ends.ended, saving)
         keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
-        stack.push_async_callback(_ended, keeping)
+        stack.push_async_callback(ends.ended, keeping)
         self.agent_task = self._spawn(self.agent.run(), "agent")
-        stack.push_async_callback(_ended, self.agent_task)
+        stack.push_async_callback(ends.ended, self.agent_task)
         self.session_task = self._spawn(self.session.run(), "session")
-        stack.push_async_callback(_ended, self.session_task)
+        stack.push_async_callback(ends.ended, self.session_task)
 
     def _assigned(self, assignments: pb.Assignments) -> None:
         if self._leaving:
@@ -378,29 +381,6 @@ def put_aside(state_dir: Path) -> None:
 
 def _clusters(held: list[str]) -> str:
     return f"cluster {', '.join(held)}" if held else "no cluster"
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """End a task of ours; one that does not heed it is left to the end of the process."""
-    task.cancel()
-    _, late = await asyncio.wait({task}, timeout=STOP_S)
-    if late:
-        _log.warning("%s does not end", task.get_name())
-
-
-async def _closed(close: Callable[[], Awaitable[None]]) -> None:
-    await _within(STOP_S, close(), "does not close")
-
-
-async def _within(seconds: float, work: Awaitable[object], otherwise: str) -> None:
-    """Do it, but not for longer; what goes wrong is logged, and the next step follows."""
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        _log.warning("%s: gave up after %.0f s", otherwise, seconds)
-    except (MeshnetError, OSError) as error:
-        _log.warning("%s: %s", otherwise, error)
 
 
 def _underlay_mtu(vtep: IPv4Address) -> int:

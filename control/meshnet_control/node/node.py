@@ -21,6 +21,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Final, Literal
 
+from meshnet import ends
 from meshnet.errors import ControlError, MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
@@ -161,9 +162,9 @@ class Node:
     async def stop(self) -> None:
         """End with the process; kernel and containers stay."""
         await self._give_up_resuming()
-        async with self._changing:
-            if self.membership is not None:
-                await self.membership.stop()
+        changed = await ends.within(ends.STEP_S, self._changing.acquire(), "a leave goes on")
+        if changed and self.membership is not None:
+            await self.membership.stop()
 
     def swarm_info(self) -> pb.SwarmInfo:
         """The Swarm part of ``docker info``, without ``cluster`` on a worker."""
@@ -223,8 +224,7 @@ class Node:
     async def _give_up_resuming(self) -> None:
         again, self._again = self._again, None
         if again is not None:
-            again.cancel()
-            await asyncio.gather(again, return_exceptions=True)
+            await ends.ended(again)
 
     async def _leave_unresumed(self, who: Identity) -> None:
         """Leave a cluster this process never got into; an earlier one left its traces."""

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from meshnet import ends
 from meshnet.errors import WireError
 from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.exchange import Exchange
@@ -70,10 +71,7 @@ class Streams:
         """Ends every exchange."""
         if self._server is not None:
             self._server.close()
-        tasks = [*self._guests, *self._opened.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ends.ended(*self._guests, *self._opened.values())
 
     def open(self, address: Address) -> None:
         """Begins an exchange with a peer, unless one is under way."""

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address
 from typing import Final
 
+from meshnet import ends
 from meshnet.model.ids import NodeId
 
 INTERVAL_S: Final = 0.3
@@ -106,7 +107,7 @@ class HostProbe:
         """Stop asking."""
         tasks = [task for _, task in self._asked.values()]
         self.watch({})
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ends.ended(*tasks)
 
     async def _ask(self, node: NodeId, address: IPv4Address) -> None:
         loop = asyncio.get_running_loop()

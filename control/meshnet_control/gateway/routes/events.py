@@ -15,7 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
-from meshnet import drops
+from meshnet import drops, ends
 from meshnet_control.controlapi import filters
 from meshnet_control.engine.client import EngineError
 from meshnet_control.engine.connection import Answer, Request
@@ -69,9 +69,7 @@ class EventRoutes:
                 try:
                     return await _answer(request, lines)
                 finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                    await ends.ended(*tasks)
 
 
 def _cut(request: web.Request) -> None:

@@ -1,0 +1,92 @@
+"""Ends that come in time: whatever hangs, the next step follows.
+
+One law for every wait at an end: it has a bound, what did not come is logged by its name, and
+nobody waits for it again. What hangs is left to the end of the process, which has a bound, too
+(``meshnet.process.limits.end_within``).
+
+Be aware: cancelled is not ended. A task may take as long as it likes to heed it, a thread heeds
+nothing; neither is waited for longer than its bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, Final
+
+from meshnet.errors import MeshnetError
+
+_log = logging.getLogger(__name__)
+
+STEP_S: Final = 5.0
+"""For one part of a process to end."""
+
+
+async def within(seconds: float, work: Awaitable[object], otherwise: str) -> bool:
+    """Do it, but not for longer; what goes wrong is logged, and the next step follows.
+
+    Args:
+        seconds: the bound.
+        work: one step of an end.
+        otherwise: what a person is told of it if it does not come, or fails.
+
+    Returns:
+        Whether it was done.
+    """
+    step = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({step}, timeout=seconds)
+        if not step.done():
+            _log.warning("%s: gave up after %.0f s", otherwise, seconds)
+            return False
+        step.result()
+    except (MeshnetError, OSError) as error:
+        _log.warning("%s: %s", otherwise, error)
+        return False
+    finally:
+        step.cancel()
+    return True
+
+
+async def closed(close: Callable[[], Awaitable[object]], seconds: float = STEP_S) -> bool:
+    """Close a part; whether it did."""
+    return await within(seconds, close(), f"{_name(close)} does not close")
+
+
+async def ended(*tasks: asyncio.Future[Any], seconds: float = STEP_S) -> bool:
+    """Cancel tasks and wait for their ends; whether all came. How they ended is theirs."""
+    if not tasks:
+        return True
+    for task in tasks:
+        task.cancel()
+    done, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in done:
+        if not task.cancelled():
+            task.exception()  # asked for, so that nobody complains of it
+    for task in late:
+        name = task.get_name() if isinstance(task, asyncio.Task) else "a task"
+        _log.warning("%s does not end: gave up after %.0f s", name, seconds)
+    return not late
+
+
+async def executed(
+    executor: Executor, last: Callable[[], object], otherwise: str, seconds: float = STEP_S
+) -> bool:
+    """Do something last in an executor of one thread, then give the thread up; whether it came.
+
+    Args:
+        executor: what it has begun is waited for, what it has not is dropped.
+        last: done by its thread.
+        otherwise: what a person is told if the thread hangs.
+        seconds: the bound.
+    """
+    running = asyncio.get_running_loop().run_in_executor(executor, last)
+    done = await within(seconds, running, otherwise)
+    executor.shutdown(wait=False, cancel_futures=True)
+    return done
+
+
+def _name(close: Callable[[], Awaitable[object]]) -> str:
+    return getattr(close, "__qualname__", "it").removesuffix(".close").removesuffix(".stop")

@@ -1,0 +1,114 @@
+"""Nothing that hangs at an end keeps the steps after it from being done."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from meshnet import ends
+
+SHORT_S = 0.02
+LONG_S = 2.0
+"""Far more than any bound here takes."""
+
+
+class Deaf:
+    """A task that does not heed a cancel until it is let go."""
+
+    def __init__(self) -> None:
+        self._go = asyncio.Event()
+        self.heard = 0
+
+    async def run(self) -> None:
+        while not self._go.is_set():
+            try:
+                await self._go.wait()
+            except asyncio.CancelledError:
+                self.heard += 1
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest.fixture
+async def deaf():
+    """Name: deaf; Scope: function. What hangs, until the test is over."""
+    made = Deaf()
+    yield made
+    made.let_go()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def stuck() -> Iterator[threading.Event]:
+    """Name: stuck; Scope: function. What a thread hangs at, until the test is over."""
+    made = threading.Event()
+    yield made
+    made.set()
+
+
+async def test_a_task_that_does_not_heed_its_end_is_left(deaf: Deaf, caplog):
+    async with asyncio.timeout(LONG_S):
+        hangs = asyncio.create_task(deaf.run(), name="the deaf")
+        ends_well = asyncio.create_task(asyncio.sleep(3600))
+        await asyncio.sleep(0)
+        assert not await ends.ended(hangs, ends_well, seconds=SHORT_S)
+    assert ends_well.cancelled()
+    assert "the deaf does not end" in caplog.text
+
+
+async def test_a_step_that_hangs_is_given_up_and_told(deaf: Deaf, caplog):
+    async with asyncio.timeout(LONG_S):
+        assert not await ends.within(SHORT_S, deaf.run(), "the deaf are not done")
+    assert "the deaf are not done: gave up" in caplog.text
+
+
+async def test_a_step_that_fails_is_told_and_the_next_one_follows(caplog):
+    async def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    assert not await ends.closed(full)
+    assert "No space left on device" in caplog.text
+
+
+async def test_a_mistake_of_ours_comes_out():
+    async def wrong() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await ends.closed(wrong)
+
+
+async def test_how_tasks_ended_is_their_own(caplog):
+    async def fails() -> None:
+        raise ValueError
+
+    task = asyncio.create_task(fails())
+    await asyncio.wait({task})
+    assert await ends.ended(task)
+    assert await ends.ended()
+    assert caplog.records == []
+
+
+async def test_a_thread_that_hangs_is_left_and_does_not_begin_what_waits(stuck: threading.Event):
+    executor = ThreadPoolExecutor(max_workers=1)
+    executor.submit(stuck.wait)
+    last: list[str] = []
+    began = time.monotonic()
+    assert not await ends.executed(executor, lambda: last.append("done"), "it hangs", SHORT_S)
+    assert time.monotonic() - began < LONG_S
+    stuck.set()
+    executor.shutdown(wait=True)
+    assert last == []
+
+
+async def test_a_thread_that_works_does_its_last_and_ends():
+    executor = ThreadPoolExecutor(max_workers=1)
+    last: list[str] = []
+    assert await ends.executed(executor, lambda: last.append("done"), "it hangs")
+    assert last == ["done"]
