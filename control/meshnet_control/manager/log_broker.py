@@ -7,7 +7,8 @@
 
 Nodes connect to the manager, never the other way round: a node listens for subscriptions for as
 long as it lives, and opens one stream per log it was asked for. A reader that is slow fills its
-queues; then the streams are not read, and gRPC's flow control stops the nodes.
+queues; then the streams are not read, and gRPC's flow control stops the nodes. A node that does not
+take what it is asked for is asked for nothing more until it listens anew.
 
 Be aware: a Feed always ends: with the stream, with the node's connection, or when the node is set
 Down. A follower begins again, where it was, with a task whose node comes back.
@@ -21,9 +22,9 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, TypeAlias
 
-from meshnet import ends
+from meshnet import drops, ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
@@ -34,6 +35,10 @@ QUEUED: Final = 2
 """Batches of one log that wait for a slow reader; a batch is what the engine gave at once."""
 ANSWER_S: Final = 10.0
 """A node that has not begun to send by then is not available."""
+MOST_UNTAKEN: Final = 4096
+"""Messages that wait for one node; with one more it has to listen anew, and its logs end."""
+_Said: TypeAlias = asyncio.Queue[pb.LogSubscription | None]
+"""What is said to a node that listens; None: nothing more."""
 
 
 class Feed:
@@ -99,7 +104,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
 
     def __init__(self, authority: Authority, objects: Callable[[], assignments.Objects]) -> None:
         self._authority, self._objects = authority, objects
-        self._listeners: dict[str, asyncio.Queue[pb.LogSubscription | None]] = {}
+        self._listeners: dict[str, _Said] = {}
         self._feeds: dict[str, Feed] = {}
         self._watchers: set[asyncio.Event] = set()
 
@@ -150,13 +155,14 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
             feed.end(_unavailable(task), lost=True)
             return feed
         self._feeds[feed.id] = feed
-        self._listeners[task.node_id].put_nowait(
+        self._tell(
+            task.node_id,
             pb.LogSubscription(
                 id=feed.id,
                 container_id=task.status.container_status.container_id,
                 tty=task.spec.container_spec.tty,
                 options=options,
-            )
+            ),
         )
         asyncio.get_running_loop().call_later(ANSWER_S, _expect, feed)
         return feed
@@ -165,9 +171,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         """Nobody reads this feed any more; its node is told."""
         if self._feeds.pop(feed.id, None) is None:
             return
-        listener = self._listeners.get(feed.task.node_id)
-        if listener is not None:
-            listener.put_nowait(pb.LogSubscription(id=feed.id, close=True))
+        self._tell(feed.task.node_id, pb.LogSubscription(id=feed.id, close=True))
         feed.end()
 
     # ---- from nodes ----
@@ -179,8 +183,8 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         node_id = await self._authority.node(context)
         older = self._listeners.get(node_id)
         if older is not None:
-            older.put_nowait(None)
-        queue: asyncio.Queue[pb.LogSubscription | None] = asyncio.Queue()
+            _end(older)
+        queue: _Said = asyncio.Queue(MOST_UNTAKEN)
         self._listeners[node_id] = queue
         try:
             self.follow()
@@ -218,6 +222,19 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
             feed.end(_unavailable(feed.task), lost=True)  # it has said no last word
         return pb.PublishReply()
 
+    def _tell(self, node_id: str, message: pb.LogSubscription) -> None:
+        """Say something to a node that listens; one that does not take it has to listen anew."""
+        listener = self._listeners.get(node_id)
+        if listener is None:
+            return
+        try:
+            listener.put_nowait(message)
+        except asyncio.QueueFull:
+            drops.count("manager: node does not take requests for logs", listener.qsize() + 1)
+            del self._listeners[node_id]
+            _end(listener)
+            self._lose(node_id)
+
     def _alive(self, node_id: str) -> bool:
         node = self._objects().nodes.get(node_id)
         return node is not None and node.status.state != "down"
@@ -226,6 +243,13 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         for feed in list(self._feeds.values()):
             if feed.task.node_id == node_id:
                 feed.end(_unavailable(feed.task), lost=True)
+
+
+def _end(listener: _Said) -> None:
+    """Say nothing more to a node, not even what waits."""
+    while not listener.empty():
+        listener.get_nowait()
+    listener.put_nowait(None)
 
 
 async def _copy(first: pb.LogBatch, requests: AsyncIterator[pb.LogBatch], feed: Feed) -> None:

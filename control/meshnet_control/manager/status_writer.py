@@ -13,14 +13,17 @@ import asyncio
 import logging
 from typing import Final
 
+from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.store import store as st
 
 _log = logging.getLogger(__name__)
 
 BATCH_S: Final = 0.005
-_Reports = dict[str, list[tuple[str, pb.TaskStatus]]]
-"""Task -> who reported what, oldest first."""
+MOST_TASKS: Final = 50_000
+"""Tasks whose statuses wait while the disk does not take them; each is some 200 bytes."""
+_Reports = dict[str, dict[str, pb.TaskStatus]]
+"""Task -> who reported -> the newest of its furthest state."""
 
 
 def advanced(task: pb.Task, node_id: str, status: pb.TaskStatus, manager: str) -> pb.Task | None:
@@ -61,7 +64,10 @@ class StatusWriter:
 
     def add(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
         """Take a report; written within a few milliseconds."""
-        self._pending.setdefault(update.task_id, []).append((node_id, update.status))
+        if update.task_id not in self._pending and len(self._pending) >= MOST_TASKS:
+            drops.count("manager: status that could not be written in time")
+            return
+        _note(self._pending.setdefault(update.task_id, {}), node_id, update.status)
         self._some.set()
 
     async def run(self) -> None:
@@ -84,10 +90,11 @@ class StatusWriter:
                 delays = st.retry_delays()
 
     def _keep(self, batch: _Reports) -> None:
-        """Back to what waits, before what has come meanwhile; of each node the newest suffices."""
+        """Back to what waits, before what has come meanwhile."""
         for task_id, reports in batch.items():
-            newest = dict([*reports, *self._pending.get(task_id, ())])
-            self._pending[task_id] = list(newest.items())
+            for node_id, status in self._pending.pop(task_id, {}).items():
+                _note(reports, node_id, status)
+        self._pending = batch | self._pending
         self._some.set()
 
     async def _write(self, batch: _Reports) -> None:
@@ -96,7 +103,7 @@ class StatusWriter:
             expect: dict[st.Key, int] = {}
             for task_id, reports in batch.items():
                 stored = task = await self._store.get(pb.Task, task_id)
-                for node_id, status in reports:
+                for node_id, status in reports.items():
                     if task is not None:
                         task = advanced(task, node_id, status, self._manager) or task
                 if task is not None and stored is not None and task is not stored:
@@ -107,3 +114,16 @@ class StatusWriter:
             except st.OutOfSequenceError:
                 continue  # somebody else wrote one of them: read again
             return
+
+
+def _note(reports: dict[str, pb.TaskStatus], node_id: str, status: pb.TaskStatus) -> None:
+    """Keep a report, unless its node reported a further state; a state keeps its first time."""
+    known = reports.get(node_id)
+    if known is None:
+        reports[node_id] = status
+    elif status.state >= known.state:
+        kept = pb.TaskStatus()
+        kept.CopyFrom(status)
+        if status.state == known.state and known.HasField("timestamp"):
+            kept.timestamp.CopyFrom(known.timestamp)
+        reports[node_id] = kept

@@ -1,8 +1,13 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.manager.status_writer import advanced
+from meshnet_control.manager import status_writer
+from meshnet_control.manager.status_writer import StatusWriter, advanced
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Put
 
 STATES = st.sampled_from(pb.TaskState.values())
 
@@ -47,3 +52,36 @@ def test_a_state_keeps_the_time_it_was_reached():
     corrected = advanced(failed, "n1", again, "m1")
     assert corrected is not None
     assert corrected.status.timestamp.ToSeconds() == 100
+
+
+def update(task_id, state):
+    return pb.TaskStatusUpdate(task_id=task_id, status=pb.TaskStatus(state=state))
+
+
+@given(STATES, st.lists(st.tuples(st.sampled_from(["n1", "n2"]), STATES), max_size=8))
+def test_what_waits_folds_to_what_all_reports_in_their_order_make(first, reported):
+    writer = StatusWriter(None, "m1")  # type: ignore[arg-type] # it is not written to
+    one_by_one = folded = task(first)
+    for node, state in reported:
+        status = pb.TaskStatus(state=state)
+        one_by_one = advanced(one_by_one, node, status, "m1") or one_by_one
+        writer.add(node, pb.TaskStatusUpdate(task_id="t1", status=status))
+    waiting = writer._pending.get("t1", {})
+    assert len(waiting) <= 2, "one for each node, however many came"
+    for node, status in waiting.items():
+        folded = advanced(folded, node, status, "m1") or folded
+    assert folded.status == one_by_one.status
+
+
+async def test_statuses_that_wait_for_a_disk_are_bounded(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(status_writer, "MOST_TASKS", 2)
+    store = SqliteStore.open(tmp_path / "s", tmp_path / "k")
+    await store.commit([Put(pb.Task(id=name, node_id="n1")) for name in "abc"])
+    writer = StatusWriter(store, "m1")
+    reason = "manager: status that could not be written in time"
+    before = drops.snapshot().get(reason, 0)
+    for name in "abca":
+        writer.add("n1", update(name, pb.TASK_STATE_RUNNING))
+    assert set(writer._pending) == {"a", "b"}
+    assert drops.snapshot()[reason] == before + 1
+    await store.close()
