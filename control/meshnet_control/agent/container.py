@@ -21,16 +21,15 @@ from meshnet.errors import ControlError, PoolExhaustedError
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, PublishedPort, Sandbox
 from meshnet.model.wellknown import RESOLVER_ADDRESS
-from meshnet.patterns import Pattern
 from meshnet_control.agent import gate
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.published_ports import ports_of
+from meshnet_control.cluster.templates import Where, expanded
 
 GATEWAY_LABEL: Final = "meshnet.gateway_address"
 TASK_LABEL: Final = "meshnet.task"
 _ENGINE_DRIVERS: Final = frozenset({"bridge", "host", "null", "macvlan", "ipvlan"})
 _FIRST_GATEWAY_HOST: Final = 3
-_INDEX: Final = Pattern(r'index\s+(\.\w+\.Labels)\s+"([^"]*)"', longest=1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +162,9 @@ def create_arguments(
     Raises:
         ControlError: the task cannot run; ``message`` is the engine's sentence for it.
     """
-    spec = task.spec.container_spec
-    words = _Words(task, place)
+    spec = expanded(
+        task, Where(name_of(task), place.node_id, place.hostname, place.architecture, place.os)
+    )
     wired = bool(overlays_of(task))
     if wired:
         sandbox_of(task, "", gateway)  # what cannot be wired is not made either
@@ -173,20 +173,20 @@ def create_arguments(
     config: dict[str, Any] = {
         "Image": spec.image,
         "Cmd": command,
-        "Env": [words.expand(entry, "env") for entry in spec.env],
+        "Env": list(spec.env),
         "Labels": _labels(task, place, gateway),
         "User": spec.user,
         "WorkingDir": spec.dir,
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
-        "HostConfig": _host_config(task, words, directory, wired=wired),
+        "HostConfig": _host_config(task, spec, directory, wired=wired),
     }
     if not wired:
         config["ExposedPorts"] = {f"{port.target}/{port.protocol}": {} for port in _ports(task)}
     if entrypoint:
         config["Entrypoint"] = entrypoint
     if spec.hostname:
-        config["Hostname"] = words.expand(spec.hostname, "hostname")
+        config["Hostname"] = spec.hostname
     if spec.stop_signal:
         config["StopSignal"] = spec.stop_signal
     if spec.HasField("healthcheck"):
@@ -210,51 +210,6 @@ def file_targets(task: pb.Task) -> list[tuple[str, str, pb.FileTarget, str]]:
 
 
 # ---- inside ----
-
-
-class _Words:
-    """``{{.Service.Name}}`` and friends (swarmkit template/context.go)."""
-
-    def __init__(self, task: pb.Task, place: Place) -> None:
-        self._labels = {
-            ".Service.Labels": dict(task.service_labels),
-            ".Node.Labels": {},
-        }
-        self._values = {
-            ".Service.ID": task.service_id,
-            ".Service.Name": task.service_name,
-            ".Node.ID": place.node_id,
-            ".Node.Hostname": place.hostname,
-            ".Node.Platform.Architecture": place.architecture,
-            ".Node.Platform.OS": place.os,
-            ".Task.ID": task.id,
-            ".Task.Name": name_of(task),
-            ".Task.Slot": str(task.slot or task.node_id),
-        }
-
-    def expand(self, text: str, what: str) -> str:
-        """``text`` with its templates replaced.
-
-        Args:
-            text: with or without templates.
-            what: what it is, for the error.
-        """
-        done, *templates = text.split("{{")
-        for template in templates:
-            inside, closed, rest = template.partition("}}")
-            if not closed:
-                raise ControlError(f"expanding {what} failed: {text!r}: unclosed action")
-            done += self._value(inside.removeprefix("-").removesuffix("-").strip(), text, what)
-            done += rest
-        return done
-
-    def _value(self, asked: str, text: str, what: str) -> str:
-        if asked in self._values:
-            return self._values[asked]
-        index = _INDEX.match(asked)
-        if index is not None:
-            return self._labels.get(index[1], {}).get(index[2], "")
-        raise ControlError(f"expanding {what} failed: {text!r}: can't evaluate {asked}")
 
 
 def _driver(net: pb.NetworkAttachment) -> str:
@@ -317,9 +272,11 @@ def _inside(parent: str, name: str) -> str:
     return name if name.startswith("/") else f"{parent.rstrip('/')}/{name}"
 
 
-def _host_config(task: pb.Task, words: _Words, directory: Path, *, wired: bool) -> dict[str, Any]:
-    spec, dns = task.spec.container_spec, task.spec.container_spec.dns_config
-    mounts = [_mount(mount, words) for mount in spec.mounts]
+def _host_config(
+    task: pb.Task, spec: pb.ContainerSpec, directory: Path, *, wired: bool
+) -> dict[str, Any]:
+    dns = spec.dns_config
+    mounts = [_mount(mount) for mount in spec.mounts]
     mounts += [
         _bind(directory / "files" / str(number), inside, read_only=True)
         for number, (_, _, _, inside) in enumerate(file_targets(task))
@@ -416,11 +373,11 @@ def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
     return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": read_only}
 
 
-def _mount(mount: pb.Mount, words: _Words) -> dict[str, Any]:
+def _mount(mount: pb.Mount) -> dict[str, Any]:
     config: dict[str, Any] = {
         "Type": mount.type or "volume",
-        "Source": words.expand(mount.source, "mount source"),
-        "Target": words.expand(mount.target, "mount target"),
+        "Source": mount.source,
+        "Target": mount.target,
         "ReadOnly": mount.read_only,
     }
     if mount.HasField("bind_options"):
@@ -434,7 +391,7 @@ def _mount(mount: pb.Mount, words: _Words) -> dict[str, Any]:
         volume, driver = mount.volume_options, mount.volume_options.driver_config
         config["VolumeOptions"] = {
             "NoCopy": volume.no_copy,
-            "Labels": {k: words.expand(v, "mount label") for k, v in volume.labels.items()},
+            "Labels": dict(volume.labels),
             "DriverConfig": {"Name": driver.name, "Options": dict(driver.options)},
         }
     if mount.HasField("tmpfs_options"):

@@ -1,8 +1,8 @@
 """What a service's container specification must not say.
 
 PURE. Swarm lets most of this in and its nodes refuse the task, each time anew; here it is refused
-once, in the words the engine would have. A value with a template in it (``{{.Task.Slot}}``) is
-looked at only once it is expanded, on the node.
+once, in the words the engine would have. Templates (``{{.Task.Slot}}``) have been expanded already,
+for a task made up.
 
 Source: swarmkit manager/controlapi/service.go; moby daemon/cluster/executor/container/validate.go,
 opts (hosts, env, dns), go-units ulimit.go, moby/sys/signal, oci/caps.
@@ -80,11 +80,6 @@ def check(container: ContainerSpec) -> None:
     _references("config", ((c.config_id, c.config_name, c.file) for c in container.configs))
 
 
-def is_template(text: str) -> bool:
-    """Something in it is put in on the node."""
-    return "{{" in text
-
-
 def _process(container: ContainerSpec) -> None:
     for entry in container.env:
         if not entry.partition("=")[0]:
@@ -131,7 +126,7 @@ def _mounts(mounts: Iterable[Mount]) -> None:
         if mount.target in targets:
             raise invalid(f"ContainerSpec: duplicate mount point: {mount.target}")
         targets.add(mount.target)
-        if not mount.target.startswith("/") and not is_template(mount.target):
+        if not mount.target.startswith("/"):
             raise invalid(
                 "ContainerSpec: invalid mount target, must be an absolute path: " + mount.target
             )
@@ -142,7 +137,7 @@ def _source(mount: Mount) -> None:
     absolute = mount.source.startswith("/")
     match mount.type:
         case "bind":
-            if not absolute and not is_template(mount.source):
+            if not absolute:
                 raise invalid(
                     "ContainerSpec: invalid bind mount source, must be an absolute path: "
                     + mount.source
@@ -166,7 +161,7 @@ def _source(mount: Mount) -> None:
 
 def _names(container: ContainerSpec) -> None:
     hostname = container.hostname
-    if not is_template(hostname) and (len(hostname) > _LONGEST_HOSTNAME or _spaced(hostname)):
+    if len(hostname) > _LONGEST_HOSTNAME or _spaced(hostname):
         raise invalid(f"ContainerSpec: invalid hostname format: {hostname}")
     for entry in container.hosts:
         address, *names = entry.split()[:2] or [""]

@@ -10,18 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from meshnet.errors import ControlError
 from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT, LARGEST_PORT, VXLAN_PORT
 from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
+    ContainerSpec,
     EndpointSpec,
     Placement,
     ResourceRequirements,
     RestartPolicy,
     ServiceSpec,
+    Task,
     TaskSpec,
     UpdateConfig,
 )
 from meshnet_control.cluster.constraint import parse
+from meshnet_control.cluster.templates import Where, expanded
 from meshnet_control.controlapi.refusals import invalid
 from meshnet_control.controlapi.specs import container_checks
 from meshnet_control.controlapi.specs.names import check_dns_name
@@ -35,6 +39,8 @@ OWN_PORTS: Final = frozenset(
 """What nodes speak to each other on; a service there would cut them off from one another."""
 MOST_REPLICAS: Final = 10_000
 """Tasks of one service; more than any overlay of usual size has addresses for."""
+_ID: Final = 25
+"""Characters of an id."""
 _MOST_ALIASES: Final = 64
 _ALIAS: Final = Pattern(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?", longest=253)
 
@@ -51,12 +57,28 @@ def check(spec: ServiceSpec) -> None:
     if task.HasField("restart_policy"):
         _restart(task.restart_policy)
     _placement(task.placement)
-    container_checks.check(task.container_spec)
+    container_checks.check(_expanded(spec))
     _networks(task)
     _mode(spec)
     for config, manual in ((spec.update_config, True), (spec.rollback_config, False)):
         _update(config, rollback_allowed=manual)
     _endpoint(spec.endpoint_spec)
+
+
+def _expanded(spec: ServiceSpec) -> ContainerSpec:
+    """The container of a task made up, as a node would have it.
+
+    Raises:
+        ControlError: a template is wrong.
+    """
+    task = Task(id="t" * _ID, service_id="s" * _ID, service_name=spec.name, slot=1)
+    task.service_labels.update(spec.labels)
+    task.spec.CopyFrom(spec.task_template)
+    name = f"{spec.name}.1.{task.id}"
+    try:
+        return expanded(task, Where(name, "n" * _ID, "nodeHostname", "architecture", "os"))
+    except ControlError as error:
+        raise invalid(error.message) from None
 
 
 def _one_of(what: str, value: str, allowed: Iterable[str]) -> None:

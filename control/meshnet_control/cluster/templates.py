@@ -1,0 +1,142 @@
+"""Templates in a container's specification: ``{{.Service.Name}}`` and friends. PURE.
+
+Go's text/template as far as Swarm's documents go: a field of the task's context, or ``index`` of
+labels; in environment values, mounts and the hostname. A manager expands them with a task made up,
+to refuse what no node could expand; a node with its task.
+
+Source: swarmkit template/context.go, expand.go; Go text/template/parse for the words of errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Final
+
+from meshnet.errors import ControlError
+from meshnet.patterns import Pattern
+from meshnet_control.api import control_pb2 as pb
+
+_INDEX: Final = Pattern(r'index\s+(\.\w+\.Labels)\s+"([^"]*)"', longest=1024)
+_FIELD: Final = Pattern(r"\.\w+(?:\.\w+)*", longest=1024)
+_WORD: Final = Pattern(r"\w+", longest=1024)
+_OPENING: Final = frozenset({"block", "define", "if", "range", "template", "with"})
+_INNER: Final = frozenset({"break", "continue", "else", "end"})
+_FUNCTIONS: Final = frozenset(
+    """
+    and call eq ge gt html index js le len lt ne not or print printf println slice urlquery
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The node a container runs on, and the task's name there."""
+
+    task_name: str
+    node_id: str
+    hostname: str
+    architecture: str
+    os: str
+
+
+def expanded(task: pb.Task, where: Where) -> pb.ContainerSpec:
+    """A copy of a task's container specification with its templates replaced.
+
+    Raises:
+        ControlError: a template that cannot be, in Swarm's words (400).
+    """
+    words = _Words(task, where)
+    spec = pb.ContainerSpec()
+    spec.CopyFrom(task.spec.container_spec)
+    for at, entry in enumerate(spec.env):
+        name, given, value = entry.partition("=")
+        said = f"expanding env failed: expanding env {_quoted(entry)}"
+        spec.env[at] = name + given + words.expand(value, said)
+    for mount in spec.mounts:
+        for field in ("source", "target"):
+            text = getattr(mount, field)
+            said = f"expanding mounts failed: expanding mount {field} {_quoted(text)}"
+            setattr(mount, field, words.expand(text, said))
+        if mount.HasField("volume_options"):
+            volume, failed = mount.volume_options, "expanding mounts failed: expanding volume"
+            _map(volume.labels, words.expand, f"{failed} labels")
+            _map(volume.driver_config.options, words.expand, f"{failed} driver config")
+    spec.hostname = words.expand(spec.hostname, "expanding hostname failed")
+    return spec
+
+
+def _map(values: MutableMapping[str, str], expand: Callable[[str, str], str], said: str) -> None:
+    for key, value in list(values.items()):
+        entry = f"{_quoted(key)}={_quoted(value)}"
+        values[key] = expand(value, f"{said}: expanding map entry {entry}")
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+class _Words:
+    """What a template may name."""
+
+    def __init__(self, task: pb.Task, where: Where) -> None:
+        self._labels = {
+            ".Service.Labels": dict(task.service_labels),
+            ".Node.Labels": dict[str, str](),
+        }
+        self._values = {
+            ".Service.ID": task.service_id,
+            ".Service.Name": task.service_name,
+            ".Node.ID": where.node_id,
+            ".Node.Hostname": where.hostname,
+            ".Node.Platform.Architecture": where.architecture,
+            ".Node.Platform.OS": where.os,
+            ".Task.ID": task.id,
+            ".Task.Name": where.task_name,
+            ".Task.Slot": str(task.slot or task.node_id),
+        }
+
+    def expand(self, text: str, said: str) -> str:
+        """``text`` with its templates replaced; ``said``: what leads an error."""
+        done, *templates = text.split("{{")
+        line = 1 + done.count("\n")
+        for template in templates:
+            inside, closed, rest = template.partition("}}")
+            if not closed:
+                raise ControlError(f"{said}: template: expansion:{line}: unclosed action")
+            asked = inside.removeprefix("-").removesuffix("-").strip()
+            value = self._value(asked)
+            if value is None:
+                raise ControlError(f"{said}: template: expansion:{line}: {_wrong(asked)}")
+            done += value + rest
+            line += template.count("\n")
+        return done
+
+    def _value(self, asked: str) -> str | None:
+        if asked in self._values:
+            return self._values[asked]
+        index = _INDEX.match(asked)
+        if index is None or index[1] not in self._labels:
+            return None
+        return self._labels[index[1]].get(index[2], "")
+
+
+def _wrong(asked: str) -> str:
+    """Why an action cannot be replaced, in Go's words where Go would not do it either."""
+    first = asked.split(maxsplit=1)[0] if asked else ""
+    if not asked:
+        return "missing value for command"
+    if asked in _OPENING:
+        return f"missing value for {asked}"
+    if first in _INNER:
+        return f"unexpected {{{{{first}}}}}"
+    if _FIELD.fits(asked):
+        field = asked.rpartition(".")[2]
+        return f'executing "expansion" at <{asked}>: can\'t evaluate field {field}'
+    if _WORD.fits(first) and first not in _FUNCTIONS | _OPENING and not first[0].isdigit():
+        return f'function "{first}" not defined'
+    return (
+        f"{{{{{asked}}}}} is not supported by this version of meshnet: name a field as in "
+        '{{.Task.Slot}} or a label as in {{index .Service.Labels "key"}}'
+    )
