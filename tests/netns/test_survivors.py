@@ -1,0 +1,164 @@
+"""Any one of the three processes brings back the other two, on a host without systemd.
+
+The real processes over a stand-in for the engine: no cluster, nothing in the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+
+import pytest
+
+from meshnet.process.revival import LOOK_S, living
+from meshnet_control.host import processes
+from meshnet_control.host.paths import DAEMON, RESOLVER, SUPERVISOR, pid_file
+
+pytestmark = pytest.mark.netns
+
+NAMES = (SUPERVISOR, DAEMON, RESOLVER)
+BACK_S = 2.0
+SERVES_S = 20.0
+"""Until a meshnetd that was started serves, on a machine with two busy cores."""
+
+
+class Engine(ThreadingMixIn, UnixStreamServer):
+    """Answers ``GET /version`` and ``/info`` as an engine without containers."""
+
+    daemon_threads = True
+
+
+class Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        said = b'{"ApiVersion": "1.41", "Version": "20.10.24", "Name": "h1"}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Host:
+    """Where the three run."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def pid(self, name: str) -> int | None:
+        return living(self._run_dir / f"{name}.pid", name)
+
+    def pids(self) -> dict[str, int | None]:
+        return {name: self.pid(name) for name in NAMES}
+
+    def kill(self, *names: str) -> dict[str, int]:
+        """All in one go; who they were."""
+        killed = {name: self.pid(name) or 0 for name in names}
+        assert all(killed.values())
+        for pid in killed.values():
+            os.kill(pid, signal.SIGKILL)
+        return killed
+
+    def replaced(self, killed: dict[str, int]) -> bool:
+        return all(self.pid(name) not in {None, pid} for name, pid in killed.items())
+
+    def running(self) -> int:
+        """Processes of ours that work in this directory, known by an id or not."""
+        listed = subprocess.run(
+            ["pgrep", "-fc", f"meshnet.* --run-dir {self._run_dir}"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return int(listed.stdout)
+
+
+def until(what: str, condition: Callable[[], bool], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {within_s} s"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """Name: host; Scope: function. All three run; they are ended after the test."""
+    engine = Engine(str(tmp_path / "engine.sock"), Answers)
+    threading.Thread(target=engine.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MESHNET_ENGINE", f"unix://{tmp_path}/engine.sock")
+    monkeypatch.setenv("MESHNET_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("MESHNET_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "state").mkdir()
+    program = [str(Path(sys.executable).with_name(SUPERVISOR)), "--run-dir", str(tmp_path / "run")]
+    subprocess.Popen(
+        [*program, "--state-dir", str(tmp_path / "state")],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    made = Host(tmp_path / "run")
+    try:
+        until("meshnet serves", processes.serving, SERVES_S)
+        yield made
+    finally:
+        down()
+        engine.shutdown()
+        engine.server_close()
+
+
+def down() -> None:
+    """``meshnet down`` but for the kernel, in which there is nothing."""
+    with contextlib.ExitStack() as stack:
+        processes._stop_all(stack)
+
+
+@pytest.mark.parametrize("survivor", NAMES)
+def test_a_survivor_brings_back_the_other_two_and_none_of_them_twice(host: Host, survivor: str):
+    kept = host.pid(survivor)
+    killed = host.kill(*(name for name in NAMES if name != survivor))
+    until("the other two", lambda: host.replaced(killed), BACK_S)
+    until("meshnet serves", processes.serving, SERVES_S)
+    assert host.pid(survivor) == kept
+    assert host.running() == len(NAMES)
+
+
+@pytest.mark.parametrize("killed", [DAEMON, RESOLVER])
+def test_a_frozen_supervisor_goes_on_when_one_it_keeps_has_died(host: Host, killed: str):
+    supervisor = host.pid(SUPERVISOR)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGSTOP)
+    before = host.kill(killed)
+    until("another one", lambda: host.replaced(before), BACK_S)
+    assert host.pid(SUPERVISOR) == supervisor, "it holds the sockets"
+
+
+def test_who_was_asked_to_end_stays_away_when_the_supervisor_is_revived(host: Host):
+    daemon = host.pid(DAEMON)
+    assert daemon is not None
+    os.kill(daemon, signal.SIGTERM)
+    until("meshnetd ended", lambda: not pid_file(DAEMON).exists(), SERVES_S)
+    killed = host.kill(SUPERVISOR)
+    until("another supervisor", lambda: host.replaced(killed), BACK_S)
+    time.sleep(1)
+    assert host.pid(DAEMON) is None
+
+
+@pytest.mark.parametrize("survivor", NAMES)
+def test_nobody_comes_back_after_down(host: Host, survivor: str):
+    host.kill(*(name for name in NAMES if name != survivor))
+    down()
+    time.sleep(2 * LOOK_S + 1)
+    assert host.running() == 0
+    assert host.pids() == dict.fromkeys(NAMES)
