@@ -132,6 +132,7 @@ def endpoint_of(
         hostname=hostname,
         aliases={NetworkId(n.network.id): tuple(n.aliases) for n in nets if n.aliases},
         ready=ready,
+        made=max(0, task.created_at.ToNanoseconds()),
     )
 
 

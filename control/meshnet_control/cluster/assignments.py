@@ -224,7 +224,7 @@ def _told(task: pb.Task) -> pb.TaskState:
 def _task(task: pb.Task) -> pb.Task:
     view = pb.Task()
     view.CopyFrom(task)
-    for name in ("version", "created_at", "updated_at", "status"):
+    for name in ("version", "updated_at", "status"):
         view.ClearField(name)
     view.status.state = _told(task)
     return view

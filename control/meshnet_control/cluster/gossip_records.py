@@ -163,6 +163,7 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
                 "host": endpoint.hostname if _is_name(endpoint.hostname) else "",
                 "alias": aliases,
                 "ready": endpoint.ready,
+                "made": endpoint.made,
             }
         )
     )
@@ -219,6 +220,7 @@ def _endpoint(owner: NodeId, task: TaskId, told: object) -> Endpoint:
         hostname=_text(fields.get("host", ""), _NAME_LENGTH),
         aliases={NetworkId(n): _names(a) for n, a in _map(fields.get("alias", {})).items()},
         ready=ready,
+        made=_number(fields.get("made", 0)),
     )
 
 

@@ -36,7 +36,7 @@ from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
-from meshnet_control.dataplane import concerns, known_records, liveness, snapshot
+from meshnet_control.dataplane import claims, concerns, known_records, liveness, snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class DataPlane:
         self._closed = False
         self._changed = asyncio.Event()
         self._acknowledged: dict[NodeId, int] = {}
+        self._lost: dict[TaskId, frozenset[claims.Place]] = {}
         self.snapshot = Snapshot(revision=0, self_id=self_id, complete=False)
         for reconciler in self._reconcilers:
             reconciler.on_round = self._round_made
@@ -197,7 +198,8 @@ class DataPlane:
             return ""
         needs = concerns.of_sandbox(sandbox, self._netns_dir)
         errors = [error for r in self._reconcilers for error in r.troubles(needs)]
-        return "; ".join(dict.fromkeys(map(str, errors)))
+        lost = _not_ours(self._lost.get(task, frozenset()))
+        return "; ".join(dict.fromkeys([*map(str, errors), *lost]))
 
     async def drained(self, task: TaskId, within_s: float) -> None:
         """Returns when no node chooses what we withdrew any more.
@@ -284,12 +286,19 @@ class DataPlane:
             complete=self.snapshot.complete or self._is_complete(others - down, members),
             before=self.snapshot.networks,
         )
+        self._tell_lost(claims.lost(self._endpoints, fresh.endpoints))
         if fresh != self.snapshot:
             self.snapshot = snapshot.numbered(fresh, self.snapshot.revision + 1)
             self._on_snapshot(self.snapshot)
             for reconciler in self._reconcilers:
                 reconciler.submit(self.snapshot)
         self._notify()
+
+    def _tell_lost(self, lost: dict[TaskId, frozenset[claims.Place]]) -> None:
+        for task, places in sorted(lost.items()):
+            for why in _not_ours(places - self._lost.get(task, frozenset())):
+                _log.warning("task %s: %s", task, why)
+        self._lost = lost
 
     def _is_complete(self, others: Set[NodeId], members: Mapping[NodeId, Member]) -> bool:
         """Whether we know as much as the process before us did."""
@@ -365,3 +374,11 @@ class DataPlane:
 
     async def _next_change(self) -> None:
         await self._changed.wait()
+
+
+def _not_ours(places: Set[claims.Place]) -> list[str]:
+    return [
+        f"{address} on network {network} is not this task's any more: the managers gave it to "
+        "another one since, which gets what is sent there"
+        for network, address in sorted(places)
+    ]

@@ -26,7 +26,7 @@ from meshnet.model.snapshot import (
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.published_ports import ports_of
-from meshnet_control.dataplane import known_records
+from meshnet_control.dataplane import claims, known_records
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 
@@ -117,13 +117,16 @@ def build(
         for task, endpoint in gossip_records.decode_endpoints(records).items()
         if endpoint.node in nodes
     }
+    services = {ServiceId(service.id): service_of(service) for service in assignments.services}
     return Snapshot(
         revision=revision,
         self_id=self_id,
         nodes=nodes,
         networks=networks,
-        services={ServiceId(service.id): service_of(service) for service in assignments.services},
-        endpoints=endpoints,
+        services=services,
+        endpoints=claims.settled(
+            endpoints, claims.taken(services.values(), nodes.values(), networks)
+        ),
         sandboxes=dict(sandboxes),
         gwbridge=gwbridge,
         complete=complete,

@@ -250,6 +250,30 @@ def test_a_daemon_speaks_for_its_node_when_it_has_found_all_its_tasks():
     cluster(2, scene)
 
 
+def test_a_task_whose_address_was_given_to_another_since_is_not_chosen_and_says_so(caplog):
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        mine = a.task("a")
+        at = a.plane.snapshot.endpoints.get(mine) or a.plane._endpoints[mine]
+        b.task("a")
+        other = TaskId("later".ljust(25, "0"))
+        b.plane.endpoint(other, replace(at, task=other, node=node(1), made=5))
+        await turn()
+        for host in (a, b):
+            assert host.plane.snapshot.endpoints[mine].addresses == {}
+            assert host.plane.snapshot.endpoints[other].addresses == at.addresses
+        assert len(a.leads_to("a")) == 2, "the one that has it now, and the third"
+        assert "is not this task's any more" in a.plane.trouble(mine)
+        assert caplog.text.count("is not this task's any more") == 1
+        b.plane.endpoint(other, None)
+        await turn()
+        assert a.plane.snapshot.endpoints[mine].addresses == at.addresses
+        assert a.plane.trouble(mine) == ""
+
+    cluster(2, scene)
+
+
 # ---- a silent daemon is not a dead host ----
 
 

@@ -98,11 +98,11 @@ def test_what_a_node_said_goes_when_the_managers_remove_the_node():
     assert {e.node for e in snapshot.endpoints.values()} == {"n0", "n1"}
 
 
-def test_an_address_that_two_claim_leads_to_the_one_that_is_there():
+def test_an_address_that_two_claim_leads_to_the_task_made_last_whoever_is_gone():
     a, b = _endpoint(1), _endpoint(2)
     same = {NET: IPv4Address("10.0.1.99")}
-    both = [replace(a, addresses=same), replace(b, addresses=same)]
-    for gone, vtep in (("n1", "192.168.0.3"), ("n2", "192.168.0.2")):
+    both = [replace(a, addresses=same, made=2), replace(b, addresses=same, made=1)]
+    for gone, vtep in (("n1", "192.168.0.2"), ("n2", "192.168.0.2")):
         for order in (both, both[::-1]):
             found = _build(3, order, gone={NodeId(gone)}).remote_macs(NET)
             assert [str(at) for _, at in found.values()] == [vtep]

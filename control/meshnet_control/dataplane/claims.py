@@ -1,0 +1,70 @@
+"""Whose an address is when more than one says that it has it. Pure.
+
+A node that was cut off from the managers goes on with tasks that they have given up, and may come
+back beside the task that got the address since. Records arrive in any order, and nodes see each
+other's liveness differently: neither may decide, or two nodes send to different owners. The
+managers' latest word does: what they say themselves (virtual IPs, ingress addresses of nodes)
+before any record, and among records the task that they made last.
+
+Law: whoever holds the same word of the managers and the same records finds the same owners, in
+whatever order they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from meshnet.model.ids import NetworkId, NodeId, TaskId
+from meshnet.model.snapshot import Endpoint, Network, Node, Service
+
+Place = tuple[NetworkId, IPv4Address]
+
+
+def settled(endpoints: Mapping[TaskId, Endpoint], taken: Iterable[Place]) -> dict[TaskId, Endpoint]:
+    """``endpoints`` without the addresses that are somebody else's.
+
+    Args:
+        endpoints: what nodes say of their tasks.
+        taken: addresses that the managers gave to no task.
+    """
+    owners: dict[Place, TaskId | None] = {}
+    for task, endpoint in sorted(endpoints.items(), key=lambda item: _word(item[1])):
+        owners |= dict.fromkeys(endpoint.addresses.items(), task)
+    owners |= dict.fromkeys(taken)
+    return {
+        task: endpoint
+        if all(owners[place] == task for place in endpoint.addresses.items())
+        else replace(
+            endpoint,
+            addresses={n: a for n, a in endpoint.addresses.items() if owners[n, a] == task},
+        )
+        for task, endpoint in endpoints.items()
+    }
+
+
+def taken(
+    services: Iterable[Service], nodes: Iterable[Node], networks: Mapping[NetworkId, Network]
+) -> list[Place]:
+    """Addresses that the managers gave to services and to nodes."""
+    ingress = [network.id for network in networks.values() if network.ingress]
+    vips = [vip for service in services for vip in service.vips.items()]
+    addresses = [node.ingress_address for node in nodes if node.ingress_address is not None]
+    return [*vips, *((network, address) for network in ingress for address in addresses)]
+
+
+def lost(
+    said: Mapping[TaskId, Endpoint], settled: Mapping[TaskId, Endpoint]
+) -> dict[TaskId, frozenset[Place]]:
+    """What of our own tasks is somebody else's: task -> (network, address)."""
+    found = {
+        task: frozenset(endpoint.addresses.items() - settled[task].addresses.items())
+        for task, endpoint in said.items()
+        if task in settled
+    }
+    return {task: places for task, places in found.items() if places}
+
+
+def _word(endpoint: Endpoint) -> tuple[int, TaskId, NodeId]:
+    return endpoint.made, endpoint.task, endpoint.node
