@@ -31,6 +31,12 @@ def main_table(path):
         return [route.get("dst") for route in ip.get_routes(table=254, family=AF_INET)]
 
 
+def lookups(name):
+    """All rules and routes of a namespace as ip prints them, but for broadcasts."""
+    shown = sh(f"ip -n {name} rule; ip -n {name} -4 route show table all")
+    return sorted(line.strip() for line in shown.splitlines() if "broadcast" not in line)
+
+
 @pytest.fixture
 def bed(tmp_path: Path) -> Iterator[OverlayBed]:
     with two_hosts(tmp_path) as made:
@@ -96,6 +102,7 @@ def test_what_somebody_broke_is_repaired(bed, overlays):
         sh(f"nsenter --net={path} sh -c '{damage}'")
         assert settle(overlays[1], wanted[1]) > 0, damage
         assert bed.pings("c11", "10.0.1.21"), damage
+    before = lookups(f"{PREFIX}-c11")
     for damage in (
         "ip addr flush dev eth1",
         "ip link set eth1 down",
@@ -107,6 +114,11 @@ def test_what_somebody_broke_is_repaired(bed, overlays):
         "ip route flush table main",
         "ip route del 10.0.1.0/24 dev eth1",
         "ip rule flush; ip rule add priority 32766 lookup 253",
+        "ip rule flush",
+        "ip rule del priority 0",
+        "ip route flush table local",
+        "ip route flush table main; ip route flush table local; ip rule flush",
+        "ip route replace 10.0.1.0/24 dev eth1 src 10.0.0.11",
         "ip link set eth1 mtu 1280",
         "ip link set lo down",
         "ip addr flush dev lo",
@@ -120,6 +132,8 @@ def test_what_somebody_broke_is_repaired(bed, overlays):
         assert bed.pings("c11", "10.0.0.21"), damage
         assert bed.pings("c11", "127.0.0.11"), damage
         assert mtu_of(bed.container("11"), "eth1") == 1450, damage
+        if "253" not in damage:
+            assert lookups(f"{PREFIX}-c11") == before, damage
 
 
 def test_a_container_s_main_table_that_was_flushed_is_whole_again(bed, overlays):

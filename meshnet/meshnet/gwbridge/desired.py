@@ -22,7 +22,7 @@ from meshnet.model.ids import TaskId, mac_of
 from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.netstate.changes import Netns
-from meshnet.netstate.objects import MAIN_RULE, MAIN_TABLE
+from meshnet.netstate.objects import MAIN_TABLE, STANDARD_RULES
 from meshnet.netstate.values import Desired, NetnsSpec, RouteSpec, Veth
 
 _PORTS: Final = r"g[0-9a-z]{12}"
@@ -47,7 +47,7 @@ def desired(snapshot: Snapshot) -> Desired:
         specs[sandbox.netns] = NetnsSpec(
             addresses=frozenset({(name, sandbox.gateway_address)}),
             routes=frozenset({RouteSpec(name, MAIN_TABLE, _DEFAULT, bridge.gateway)}),
-            rules=frozenset({MAIN_RULE}),
+            rules=STANDARD_RULES,
             # What comes in through the mesh goes out elsewhere.
             sysctls={"ipv4/conf/all/rp_filter": "0", f"ipv4/conf/{name}/rp_filter": "0"},
             exact=frozenset({name}),

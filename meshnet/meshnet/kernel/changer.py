@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 from meshnet.errors import KernelObject, MeshnetError, NotFoundError, about, kernel_error
 from meshnet.kernel import encode, netns, sysctl
 from meshnet.kernel.encode import Message
+from meshnet.kernel.rtnetlink import KERNEL_PROTOCOL
 from meshnet.kernel.rtnl import RouteSocket, RtnlClient
 from meshnet.netstate.changes import (
     AddAddress,
@@ -265,7 +266,9 @@ def _message(change: _OnLink, numbers: _Numbers) -> Message:  # noqa: PLR0911
                 destination=change.destination,
                 gateway=change.gateway,
                 index=numbers[change.name],
-                protocol=encode.OUR_PROTOCOL,
+                protocol=KERNEL_PROTOCOL if change.source else encode.OUR_PROTOCOL,
+                source=change.source,
+                local=change.local,
             )
             return encode.new_route(route, onlink=change.onlink)
         case AddRule(mark=mark, mask=mask, table=table, priority=priority):

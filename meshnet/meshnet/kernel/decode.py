@@ -58,6 +58,7 @@ _ADDRESS, _IFNAME, _MTU = int(Ifla.ADDRESS), int(Ifla.IFNAME), int(Ifla.MTU)
 _MASTER, _LINKINFO, _UP = int(Ifla.MASTER), int(Ifla.LINKINFO), int(Iff.UP)
 _KIND, _DATA = int(IflaInfo.KIND), int(IflaInfo.DATA)
 _ID, _LOCAL, _PORT = int(IflaVxlan.ID), int(IflaVxlan.LOCAL), int(IflaVxlan.PORT)
+_UNICAST, _LOCAL_TYPE = int(Rtn.UNICAST), int(Rtn.LOCAL)
 _DST, _LLADDR, _OF_MASTER = int(Nda.DST), int(Nda.LLADDR), int(Nda.MASTER)
 
 
@@ -111,18 +112,20 @@ def address(body: bytes) -> tuple[int, IPv4Interface]:
 
 @_checked
 def route(body: bytes) -> Route | None:
-    """A NEWROUTE's body; None for what is not a unicast route through one link."""
+    """A NEWROUTE's body; None for what is no unicast or local route through one link."""
     _, prefix, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(body)
     found = attributes(body, RTMSG.size)
-    if kind != Rtn.UNICAST or Rta.OIF not in found:
+    if kind not in (_UNICAST, _LOCAL_TYPE) or Rta.OIF not in found:
         return None
-    gateway = found.get(Rta.GATEWAY)
+    gateway, source = found.get(Rta.GATEWAY), found.get(Rta.PREFSRC)
     return Route(
         table=as_u32(found[Rta.TABLE]) if Rta.TABLE in found else table,
         destination=IPv4Network((found.get(Rta.DST, _ZERO), prefix)),
         gateway=IPv4Address(gateway) if gateway else None,
         index=as_u32(found[Rta.OIF]),
         protocol=protocol,
+        source=IPv4Address(source) if source else None,
+        local=kind == _LOCAL_TYPE,
     )
 
 

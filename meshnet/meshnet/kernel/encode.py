@@ -16,6 +16,7 @@ from meshnet.kernel.nlmsg import NlmF, attribute, inet, lladdr, text, u8, u32
 from meshnet.kernel.rtnetlink import (
     IFADDRMSG,
     IFINFOMSG,
+    KERNEL_PROTOCOL,
     NDMSG,
     RTMSG,
     Af,
@@ -39,7 +40,7 @@ from meshnet.kernel.rtnetlink import (
     VethInfo,
 )
 from meshnet.model.ids import MacAddress
-from meshnet.netstate.objects import Route, Rule, Vxlan
+from meshnet.netstate.objects import STANDARD_RULES, Route, Rule, Vxlan
 
 OUR_PROTOCOL: Final = 77
 """Origin that we put on our routes and rules (iproute2 rt_protos)."""
@@ -199,8 +200,8 @@ def new_route(route: Route, *, onlink: bool = False) -> Message:
         0,
         route.table if route.table <= _BYTE else 0,
         route.protocol,
-        RtScope.UNIVERSE if route.gateway is not None else RtScope.LINK,
-        Rtn.UNICAST,
+        _scope(route),
+        Rtn.LOCAL if route.local else Rtn.UNICAST,
         RtnhF.ONLINK if onlink else 0,
     )
     body = header + u32(Rta.TABLE, route.table) + u32(Rta.OIF, route.index)
@@ -208,7 +209,15 @@ def new_route(route: Route, *, onlink: bool = False) -> Message:
         body += inet(Rta.DST, route.destination.network_address)
     if route.gateway is not None:
         body += inet(Rta.GATEWAY, route.gateway)
+    if route.source is not None:
+        body += inet(Rta.PREFSRC, route.source)
     return Message(Rtm.NEWROUTE, _CREATE_OR_REPLACE, body)
+
+
+def _scope(route: Route) -> RtScope:
+    if route.local:
+        return RtScope.HOST
+    return RtScope.UNIVERSE if route.gateway is not None else RtScope.LINK
 
 
 def get_routes() -> Message:
@@ -224,7 +233,7 @@ def new_rule(rule: Rule) -> Message:
         + u32(Fra.FWMARK, rule.mark)
         + u32(Fra.FWMASK, rule.mask)
         + u32(Fra.TABLE, rule.table)
-        + u8(Fra.PROTOCOL, OUR_PROTOCOL)
+        + u8(Fra.PROTOCOL, KERNEL_PROTOCOL if rule in STANDARD_RULES else OUR_PROTOCOL)
     )
     return Message(Rtm.NEWRULE, _CREATE, body)
 

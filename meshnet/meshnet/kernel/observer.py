@@ -67,7 +67,9 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
             if row.index in name and _is_ours(row)
         ),
         routes=frozenset(
-            RouteSpec(name[r.index], r.table, r.destination, r.gateway)
+            RouteSpec(
+                name[r.index], r.table, r.destination, r.gateway, source=r.source, local=r.local
+            )
             for r in routes
             if r.index in name
         ),

@@ -136,6 +136,7 @@ class Rta(IntEnum):
     DST = 1
     OIF = 4
     GATEWAY = 5
+    PREFSRC = 7
     TABLE = 15
 
 
@@ -143,6 +144,7 @@ class Rtn(IntEnum):
     """Types of routes."""
 
     UNICAST = 1
+    LOCAL = 2
 
 
 class RtScope(IntEnum):
@@ -150,6 +152,11 @@ class RtScope(IntEnum):
 
     UNIVERSE = 0
     LINK = 253
+    HOST = 254
+
+
+KERNEL_PROTOCOL: Final = 2
+"""RTPROT_KERNEL: of the routes that the kernel makes with an address."""
 
 
 class RtnhF(IntFlag):

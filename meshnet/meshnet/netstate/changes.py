@@ -149,7 +149,10 @@ class DelFdb:
 
 @dataclass(frozen=True, slots=True)
 class AddRoute:
-    """A route of ours; ``onlink``: the gateway needs no route of its own."""
+    """A route of ours, or with a ``source`` one as the kernel makes it with an address.
+
+    ``onlink``: the gateway needs no route of its own. ``local``: to an address of the namespace.
+    """
 
     netns: Netns
     name: str
@@ -157,6 +160,8 @@ class AddRoute:
     destination: IPv4Network
     gateway: IPv4Address | None
     onlink: bool = False
+    source: IPv4Address | None = None
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ ended: nothing is planned for it, and for one that cannot be read only that it i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Network
 
 from meshnet.netstate.changes import (
     AddAddress,
@@ -32,7 +34,7 @@ from meshnet.netstate.changes import (
     SetSysctl,
     Unreadable,
 )
-from meshnet.netstate.objects import MAIN_TABLE, Link
+from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, Link
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
 from meshnet.patterns import Pattern
 
@@ -266,11 +268,18 @@ def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change
     for rule in sorted(spec.rules - state.rules, key=str):
         yield AddRule(path, rule.mark, rule.mask, rule.table, rule.priority)
     # A dump does not say onlink; without its address a link has no route.
-    there = {(r.name, r.table, r.destination, r.gateway) for r in state.routes}
+    there = {replace(route, source=None) for route in state.routes} | state.routes
     for route in sorted([*spec.routes, *_connected(spec, state)], key=_route_order):
-        if (route.name, route.table, route.destination, route.gateway) not in there:
+        if replace(route, onlink=False) not in there:
             yield AddRoute(
-                path, route.name, route.table, route.destination, route.gateway, route.onlink
+                path,
+                route.name,
+                route.table,
+                route.destination,
+                route.gateway,
+                route.onlink,
+                route.source,
+                route.local,
             )
     for key, value in sorted(spec.sysctls.items()):
         if state.sysctls.get(key) != value:
@@ -278,17 +287,24 @@ def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change
 
 
 def _connected(spec: NetnsSpec, state: NetnsState) -> Iterator[RouteSpec]:
-    """Routes to the networks of addresses that are there: somebody may have taken only the route.
+    """Routes of addresses that are there: somebody may have taken only the routes.
 
-    The kernel makes them when it gets the address and when it brings the link up.
+    The kernel makes them when it gets the address and when it brings the link up: to the address
+    itself, and to its network, which for a loopback address is all its own
+    (net/ipv4/fib_frontend.c, fib_add_ifaddr).
     """
     for name, address in spec.addresses & state.addresses:
-        link, network = state.links.get(name), address.network
-        alone = network.prefixlen == network.max_prefixlen or address.is_loopback
-        if link is not None and link.up and not alone:
-            yield RouteSpec(name, MAIN_TABLE, network, None)
+        link, network, ip = state.links.get(name), address.network, address.ip
+        if link is None or not link.up:
+            continue
+        yield RouteSpec(name, LOCAL_TABLE, IPv4Network(ip), None, source=ip, local=True)
+        if network.prefixlen < network.max_prefixlen:
+            table = LOCAL_TABLE if ip.is_loopback else MAIN_TABLE
+            yield RouteSpec(name, table, network, None, source=ip, local=ip.is_loopback)
 
 
-def _route_order(route: RouteSpec) -> tuple[bool, bool, str]:
-    """A gateway is reached by a route that is there."""
-    return route.table != MAIN_TABLE, route.gateway is not None, str(route)
+def _route_order(route: RouteSpec) -> tuple[bool, bool, bool, str]:
+    """A gateway is reached by a route that is there, and a source is an address that is."""
+    on_link = route.table in {LOCAL_TABLE, MAIN_TABLE}
+    address = route.local and route.destination.prefixlen == route.destination.max_prefixlen
+    return not address, not on_link, route.gateway is not None, str(route)

@@ -12,6 +12,9 @@ from typing import Final
 from meshnet.model.ids import MacAddress
 from meshnet.model.wellknown import VXLAN_PORT
 
+LOCAL_TABLE: Final = 255
+"""What is for this namespace itself (``ip route show table local``)."""
+DEFAULT_TABLE: Final = 253
 MAIN_TABLE: Final = 254
 """The routing table that is used when no rule says another (``ip route show table main``)."""
 
@@ -56,13 +59,16 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An IPv4 unicast route."""
+    """An IPv4 route to what is elsewhere (unicast), or to an address of this namespace (local)."""
 
     table: int
     destination: IPv4Network
     gateway: IPv4Address | None
     index: int
     protocol: int
+    source: IPv4Address | None = None
+    """The address that what is sent this way comes from, unless the sender chose one."""
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +81,8 @@ class Rule:
     priority: int
 
 
-MAIN_RULE: Final = Rule(mark=0, mask=0, table=MAIN_TABLE, priority=32766)
-"""What every namespace begins with: look in the main table (ip-rule(8))."""
+STANDARD_RULES: Final = frozenset(
+    Rule(mark=0, mask=0, table=table, priority=priority)
+    for table, priority in ((LOCAL_TABLE, 0), (MAIN_TABLE, 32766), (DEFAULT_TABLE, 32767))
+)
+"""What every namespace begins with: look in these tables in turn (ip-rule(8))."""

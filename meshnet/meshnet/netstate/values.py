@@ -34,13 +34,16 @@ class VxlanSpec:
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """A route through a gateway, or (None) to what is on the link itself."""
+    """A route through a gateway, or (None) to what is on the link itself, or to an own address."""
 
     name: str
     table: int
     destination: IPv4Network
     gateway: IPv4Address | None
     onlink: bool = False
+    source: IPv4Address | None = None
+    """None: whichever."""
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class NetnsSpec:
     """Name -> MTU."""
     vxlans: Mapping[str, VxlanSpec] = field(default_factory=dict)
     addresses: frozenset[AddressOn] = frozenset()
-    """Each with the route to its network, which the kernel makes with it."""
+    """Each with the routes to its network and to itself, which the kernel makes with it."""
     neighbours: frozenset[NeighbourOn] = frozenset()
     fdb: frozenset[FdbRow] = frozenset()
     routes: frozenset[RouteSpec] = frozenset()

@@ -29,7 +29,7 @@ from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
 from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.netstate.changes import Netns
-from meshnet.netstate.objects import MAIN_RULE, Rule, Vxlan
+from meshnet.netstate.objects import STANDARD_RULES, Rule, Vxlan
 from meshnet.netstate.values import (
     AddressOn,
     Desired,
@@ -112,7 +112,7 @@ def _overlay(snapshot: Snapshot, network: Network) -> NetnsSpec:
 def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
     addresses: set[AddressOn] = set()
     routes: set[RouteSpec] = set()
-    rules = {MAIN_RULE}
+    rules = set(STANDARD_RULES)
     neighbours: set[NeighbourOn] = set()
     sysctls: dict[str, str] = {}
     for number, (network, address) in enumerate(sandbox.networks):

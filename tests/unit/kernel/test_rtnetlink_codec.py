@@ -132,15 +132,27 @@ def test_an_address(index, address, prefix):
 
 
 @settings(max_examples=30)
-@given(st.builds(Route, U32, NETWORK, st.none() | ADDRESS, INDEX, BYTE), st.booleans())
+@given(
+    st.builds(
+        Route,
+        U32,
+        NETWORK,
+        st.none() | ADDRESS,
+        INDEX,
+        BYTE,
+        st.none() | ADDRESS,
+        st.booleans(),
+    ),
+    st.booleans(),
+)
 def test_a_route(route, onlink):
     fields = {
         "family": Af.INET,
         "dst_len": route.destination.prefixlen,
         "table": route.table if route.table < 256 else 0,
         "proto": route.protocol,
-        "scope": 253 if route.gateway is None else 0,
-        "type": 1,
+        "scope": 254 if route.local else 253 if route.gateway is None else 0,
+        "type": 2 if route.local else 1,
         "flags": 4 if onlink else 0,
     }
     attrs = [("RTA_TABLE", route.table), ("RTA_OIF", route.index)]
@@ -148,6 +160,8 @@ def test_a_route(route, onlink):
         attrs.append(("RTA_DST", str(route.destination.network_address)))
     if route.gateway is not None:
         attrs.append(("RTA_GATEWAY", str(route.gateway)))
+    if route.source is not None:
+        attrs.append(("RTA_PREFSRC", str(route.source)))
     body = theirs(rtmsg, fields, attrs)
     assert encode.new_route(route, onlink=onlink).body == body
     assert decode.route(body) == route

@@ -18,7 +18,7 @@ from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, 
 from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
-from meshnet.netstate.objects import MAIN_RULE, MAIN_TABLE, Link, Rule
+from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, STANDARD_RULES, Link, Rule
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec
 from meshnet.overlay import desired as overlay
 
@@ -35,7 +35,8 @@ class Kernel:
             self.netns[path] = NetnsState()
             self._add(path, "lo", "", 65536)
             loopback = ("lo", IPv4Interface("127.0.0.1/8"))
-            self._set(path, addresses=frozenset({loopback}), rules=frozenset({MAIN_RULE}))
+            self._set(path, addresses=frozenset({loopback}), rules=STANDARD_RULES)
+            self._connect(path, *loopback)
         self.peers: dict[tuple[str | None, str], tuple[str | None, str]] = {}
         self._add(None, BRIDGE.name, "bridge", 1500)
 
@@ -135,17 +136,15 @@ class Kernel:
     def _connect(self, path: str | None, name: str, address: IPv4Interface) -> None:
         """The route that the kernel makes with an address, on a link that is up."""
         state = self.netns[path]
-        if state.links[name].up and not address.is_loopback:
-            route = RouteSpec(name, MAIN_TABLE, address.network, None)
-            self._set(path, routes=state.routes | {route})
+        if state.links[name].up:
+            self._set(path, routes=state.routes | _kernels(name, address))
 
     def _DelAddress(self, change: ch.DelAddress) -> None:  # noqa: N802
         state = self.netns[change.netns]
-        lost = RouteSpec(change.name, MAIN_TABLE, change.address.network, None)
         self._set(
             change.netns,
             addresses=state.addresses - {(change.name, change.address)},
-            routes=state.routes - {lost},
+            routes=state.routes - _kernels(change.name, change.address),
         )
 
     def _AddNeighbour(self, change: ch.AddNeighbour) -> None:  # noqa: N802
@@ -182,9 +181,18 @@ class Kernel:
         if change.gateway is not None and not change.onlink:
             near = [r.destination for r in state.routes if r.gateway is None]
             assert any(change.gateway in each for each in near), "network is unreachable"
-            assert change.netns is None or MAIN_RULE in state.rules, "nothing is looked up"
-        spec = RouteSpec(change.name, change.table, change.destination, change.gateway)
-        self._set(change.netns, routes=state.routes | {spec})
+            assert change.netns is None or state.rules >= STANDARD_RULES, "nothing is looked up"
+        spec = RouteSpec(
+            change.name,
+            change.table,
+            change.destination,
+            change.gateway,
+            source=change.source,
+            local=change.local,
+        )
+        same = (spec.table, spec.destination)
+        kept = {r for r in state.routes if (r.table, r.destination) != same}
+        self._set(change.netns, routes=frozenset(kept | {spec}))
 
     def _AddRule(self, change: ch.AddRule) -> None:  # noqa: N802
         state = self.netns[change.netns]
@@ -194,6 +202,18 @@ class Kernel:
     def _SetSysctl(self, change: ch.SetSysctl) -> None:  # noqa: N802
         state = self.netns[change.netns]
         self._set(change.netns, sysctls={**state.sysctls, change.key: change.value})
+
+
+def _kernels(name: str, address: IPv4Interface) -> frozenset[RouteSpec]:
+    """The routes that the kernel makes with an address."""
+    ip, own = address.ip, address.is_loopback
+    table = LOCAL_TABLE if own else MAIN_TABLE
+    return frozenset(
+        {
+            RouteSpec(name, LOCAL_TABLE, IPv4Network(ip), None, source=ip, local=True),
+            RouteSpec(name, table, address.network, None, source=ip, local=own),
+        }
+    )
 
 
 def _address(network: int, host: int) -> IPv4Address:
