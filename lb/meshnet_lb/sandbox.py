@@ -1,8 +1,9 @@
 """The tables in a container's network namespace: pure.
 
 ``table ip meshnet`` balances the VIPs of the container's networks where its connections begin, so
-the backend sees the container's own address and nothing stands between. In a container on the
-ingress network it also holds the task's side of the routing mesh, with ``table netdev meshnet``:
+the backend sees the container's own address and nothing stands between; for a moment it is silent
+where it would refuse (``meshnet_lb.guard``). In a container on the ingress network it also holds
+the task's side of the routing mesh, with ``table netdev meshnet``:
 
 1. The entry node sends a client's packet on through VXLAN, which is layer 2, without changing its
    source. The packet's Ethernet source is the entry node's gateway and names the way back.
@@ -33,6 +34,7 @@ from meshnet.model.ids import NetworkId, mac_of
 from meshnet.model.mesh import MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
+from meshnet_lb.guard import guard
 from meshnet_lb.service import REFUSE, NetworkVips
 
 _MESH_MARKED = f"ct mark & {MESH_MARK:#010x} == {MESH_MARK:#010x}"
@@ -45,7 +47,9 @@ def rulesets(
 ) -> tuple[Ruleset, ...]:
     """What one container's namespace holds; ``vips`` is ``service.vips(snapshot, ...)``."""
     networks = [vips.get(network, _NOTHING) for network, _ in sandbox.networks]
-    chains, sets = _balancing(networks)
+    balancing, vip_sets = _balancing(networks)
+    guarding, guard_sets = guard([f"eth{number}" for number in range(len(sandbox.networks))])
+    chains, sets = (*balancing, *guarding), (*vip_sets, *guard_sets)
     backends = frozenset[str]().union(*(network.backends for network in networks))
     interface = _ingress_interface(sandbox, snapshot.ingress)
     if interface is None or snapshot.ingress is None:

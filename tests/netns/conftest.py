@@ -118,6 +118,9 @@ class Server:
         self._thread.start()
 
     def close(self):
+        """End it; again: nothing."""
+        if not self._thread.is_alive():
+            return
         self._stop.send(b".")
         self._thread.join(5)
         for key in list(self._selector.get_map().values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import time
@@ -17,6 +18,7 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
 from meshnet_dns import redirect
 from meshnet_dns.ports import RESOLVER_PORT
+from meshnet_lb.guard import SILENCE_S
 from meshnet_lb.rules import rulesets
 
 pytestmark = pytest.mark.netns
@@ -48,8 +50,7 @@ class Town:
             bed.veth(name, "eth0", switch, f"v{label}")
             bed.run(f"ip -n {switch} link set v{label} master br0")
             bed.run(f"ip -n {name} addr add {address}/24 dev eth0")
-        for label in BACKENDS:
-            bed.server(self.names[label], 9000, label)
+        self.servers = {label: bed.server(self.names[label], 9000, label) for label in BACKENDS}
         self.snapshot = Snapshot(
             1,
             NODE,
@@ -233,3 +234,97 @@ def test_a_connection_that_a_dead_backend_never_answered_is_led_to_another(town)
         asking.settimeout(5)
         asking.sendall(b"?")
         assert asking.recv(200).decode().split()[0] == "b2"
+
+
+def connecting(town, address, port):
+    """A connection that was begun and not waited for."""
+    with netns.inside(town.bed.path(town.names["caller"])):
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.settimeout(0)
+    made.connect_ex((str(address), port))
+    return made
+
+
+def outcome(asking, within_s):
+    """0, or why not (errno); None: nothing was heard yet."""
+    if not select.select([], [asking], [], within_s)[1]:
+        return None
+    return asking.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def grow_up(town):
+    """Let the first seconds of every sandbox be over."""
+    for name in town.names.values():
+        town.bed.run(f"ip netns exec {name} nft flush set ip meshnet young")
+
+
+def test_a_call_to_a_program_that_just_died_is_led_to_another(town):
+    grow_up(town)
+    town.apply(town.without("b2", "b3", "b4"))
+    assert town.ask()[0] == "b1"
+    town.servers["b1"].close()
+    with connecting(town, VIP, 9000) as asking:
+        assert outcome(asking, 0.5) is None, "refused before anybody knew"
+        town.apply(town.without("b1", "b3", "b4"))
+        assert outcome(asking, 3) == 0
+        asking.settimeout(5)
+        asking.sendall(b"?")
+        assert asking.recv(200).decode().split()[0] == "b2"
+
+
+def test_a_call_to_the_last_program_that_just_died_is_refused_when_that_is_known(town):
+    grow_up(town)
+    town.apply(town.without("b2", "b3", "b4"))
+    town.ask()
+    town.servers["b1"].close()
+    with connecting(town, VIP, 9000) as asking:
+        town.apply(town.without(*BACKENDS))
+        assert outcome(asking, 3) == errno.ECONNREFUSED
+
+
+def test_a_program_that_stays_away_is_refused_after_some_seconds(town):
+    grow_up(town)
+    backend = BACKENDS["b1"]
+    town.bed.ask(town.names["caller"], str(backend), 9000)
+    town.servers["b1"].close()
+    began = time.monotonic()
+    with connecting(town, backend, 9000) as asking:
+        assert outcome(asking, SILENCE_S + 8) == errno.ECONNREFUSED
+    assert time.monotonic() - began > SILENCE_S - 1
+    with connecting(town, backend, 9000) as asking:
+        assert outcome(asking, 0.5) == errno.ECONNREFUSED
+
+
+def test_a_port_that_never_served_is_refused_at_once_and_another_one_served_on(town):
+    grow_up(town)
+    with connecting(town, BACKENDS["b1"], 9001) as asking:
+        assert outcome(asking, 0.5) == errno.ECONNREFUSED
+    town.ask()
+    with connecting(town, BACKENDS["b1"], 9001) as asking:
+        assert outcome(asking, 0.5) == errno.ECONNREFUSED
+
+
+def test_in_its_first_seconds_a_sandbox_waits_for_its_program(town):
+    with connecting(town, BACKENDS["b1"], 9001) as asking:
+        assert outcome(asking, 0.5) is None, "refused before the program could listen"
+        town.bed.server(town.names["b1"], 9001, "late")
+        assert outcome(asking, 3) == 0
+
+
+def test_a_restart_does_not_begin_the_first_seconds_again(town):
+    grow_up(town)
+    again = town.open()
+    try:
+        assert town.apply(operations=again) == []
+        with connecting(town, BACKENDS["b1"], 9001) as asking:
+            assert outcome(asking, 0.5) == errno.ECONNREFUSED
+    finally:
+        again.close()
+
+
+def test_a_health_check_inside_is_refused_at_once(town):
+    backend = town.names["b1"]
+    town.bed.ask(backend, "127.0.0.1", 9000)
+    town.servers["b1"].close()
+    with pytest.raises(ConnectionRefusedError):
+        town.bed.ask(backend, "127.0.0.1", 9000)

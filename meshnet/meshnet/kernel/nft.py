@@ -43,7 +43,7 @@ from meshnet.kernel.netns import Identity, identity_of
 from meshnet.kernel.nfnetlink import NfnetlinkSocket
 from meshnet.model.snapshot import Snapshot
 from meshnet.nft import canonical
-from meshnet.nft.objects import Ruleset
+from meshnet.nft.objects import DYNAMIC, Ruleset
 from meshnet.nft.ruleset_plan import (
     OURS,
     Observed,
@@ -229,7 +229,8 @@ def table_of(listing: canonical.Json, hook_lines: Mapping[str, str] | None = Non
             elements = dict(canonical.json_element(type_, item) for item in body.get("elem", ()))
             flags = body.get("flags", ())
             flags = [flags] if isinstance(flags, str) else flags
-            sets[body["name"]] = ObservedSet(type_, elements, frozenset(flags))
+            seen = frozenset(flags) - {DYNAMIC}
+            sets[body["name"]] = ObservedSet(type_, elements, seen, int(body.get("timeout", 0)))
     chains = {}
     for name, hook in hooks.items():
         said = comments.get(name, [])

@@ -2,15 +2,18 @@
 
 Rules are nft text: they are written by pure functions in ``meshnet_lb`` and ``meshnet_dns`` and are
 compared by a fingerprint of their chain, never by the text that the kernel gives back (nft prints
-rules in its own words). Sets and maps are compared element by element.
+rules in its own words). Sets and maps are compared element by element, but for those whose elements
+come and go in the kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
+DYNAMIC: Final = "dynamic"
+"""Flag of a set that rules change; libnftables 1.0.6 does not list it."""
 Family = Literal["ip", "netdev", "inet", "ip6"]
 
 
@@ -40,13 +43,20 @@ class Set:
         elements: key text -> value text, "" in a plain set. Keys and values are in nft's canonical
             form as given by ``meshnet.nft.canonical``: ``10.0.1.2``, ``tcp . 8080``,
             ``goto svc-web``, ``0x10000001``.
-        flags: such as ``interval``.
+        flags: such as ``interval``. With ``dynamic`` rules add elements, too.
+        timeout_s: an element is forgotten so many seconds after it was added; 0: never.
     """
 
     name: str
     type: str
     elements: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    timeout_s: int = 0
+
+    @property
+    def is_volatile(self) -> bool:
+        """True when rules or time change its elements: ours are there when it is made."""
+        return bool(self.timeout_s) or DYNAMIC in self.flags
 
     @property
     def is_map(self) -> bool:

@@ -2,7 +2,8 @@
 
 The model: a chain is equal when its hook is, when it has as many rules as wanted, and when every
 rule carries the comment ``mn:<digest>`` of what was rendered; rule text is never compared, as nft
-gives rules back in its own words. Sets and maps are compared element by element. One table's
+gives rules back in its own words. Sets and maps are compared element by element; those that rules
+or time change (``Set.is_volatile``) are given their elements once, when they are made. One table's
 changes are one transaction, so a packet meets the old table or the new one and nothing between; a
 chain that is equal is not in it, so its counters and its turn (``numgen inc``) go on.
 
@@ -21,11 +22,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from meshnet.nft import canonical
-from meshnet.nft.objects import Chain, Family, Ruleset, Set
+from meshnet.nft.objects import DYNAMIC, Chain, Family, Ruleset, Set
 
 TableKey = tuple[Family, str]
 OURS: tuple[TableKey, ...] = (("ip", "meshnet"), ("netdev", "meshnet"), ("ip", "meshnet_dns"))
@@ -49,11 +50,12 @@ class ObservedChain:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSet:
-    """A set or map in the kernel; texts as in ``meshnet.nft.canonical``."""
+    """A set or map in the kernel; texts as in ``meshnet.nft.canonical``, flags without DYNAMIC."""
 
     type: str
     elements: Mapping[str, str] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
+    timeout_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,12 @@ def _table(ruleset: Ruleset, have: ObservedTable | None, *, prune: bool) -> Tabl
     return TableChange(key, tuple(commands), table.result())
 
 
+def _empty(set_: Set) -> ObservedSet:
+    """What the kernel shows of a set that has no elements yet."""
+    flags = frozenset(set_.flags) - {DYNAMIC}
+    return ObservedSet(canonical.type_text(set_.type), {}, flags, set_.timeout_s)
+
+
 def _fits(chains: Mapping[str, Chain], sets: Mapping[str, Set], have: ObservedTable) -> bool:
     """Whether everything wanted can be reached without writing the whole table anew."""
     if have.strange:
@@ -155,10 +163,7 @@ def _fits(chains: Mapping[str, Chain], sets: Mapping[str, Set], have: ObservedTa
             return False
     for name in sets.keys() & have.sets.keys():
         there = have.sets[name]
-        if (canonical.type_text(sets[name].type), frozenset(sets[name].flags)) != (
-            there.type,
-            there.flags,
-        ):
+        if replace(_empty(sets[name]), elements=there.elements) != there:
             return False
     return True
 
@@ -184,7 +189,7 @@ class _Table:
 
     def _wanted(self, set_: Set) -> Mapping[str, str]:
         there = self._have.sets.get(set_.name)
-        if there and there.elements == set_.elements:
+        if there and (set_.is_volatile or there.elements == set_.elements):
             return there.elements
         return dict(canonical.element(set_.type, *pair) for pair in set_.elements.items())
 
@@ -219,8 +224,7 @@ class _Table:
             elements = self._elements[name]
             if not self._prune and self._there(name).keys() - elements.keys():
                 elements = {**self._there(name), **elements}
-            type_ = canonical.type_text(set_.type)
-            sets[name] = ObservedSet(type_, elements, frozenset(set_.flags))
+            sets[name] = replace(_empty(set_), elements=elements)
         if self._prune:
             return ObservedTable(chains, sets)
         return ObservedTable({**self._have.chains, **chains}, {**self._have.sets, **sets})
@@ -256,8 +260,9 @@ class _Table:
 
     def _add_set(self, set_: Set) -> str:
         flags = f" flags {','.join(sorted(set_.flags))};" if set_.flags else ""
+        timeout = f" timeout {set_.timeout_s}s;" if set_.timeout_s else ""
         kind = "map" if set_.is_map else "set"
-        return f"add {kind} {self._name} {set_.name} {{ type {set_.type};{flags} }}"
+        return f"add {kind} {self._name} {set_.name} {{ type {set_.type};{flags}{timeout} }}"
 
     def _stale_elements(self) -> Iterator[str]:
         for name in sorted(self._have.sets):

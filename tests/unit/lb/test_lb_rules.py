@@ -281,6 +281,21 @@ def test_elements_are_in_the_form_that_the_kernel_gives_back(snapshot: Snapshot)
         assert plan(both, held, prune=True) == []
 
 
+@given(snapshots())
+def test_what_is_silent_for_a_moment_is_on_overlays_alone(snapshot: Snapshot) -> None:
+    for sandbox in snapshot.sandboxes.values():
+        held = rulesets(snapshot)[sandbox.netns][0]
+        overlays = {f'"eth{number}"' for number in range(len(sandbox.networks))}
+        if not overlays:
+            assert "guard" not in chains_of(held)
+            continue
+        first = chains_of(held)["guard"].rules[0]
+        assert set(re.findall('"eth[0-9]+"', first)) == overlays
+        assert first.startswith("iifname != ")
+        assert first.endswith(" accept")
+        assert elements_of(held, "young").keys() == overlays
+
+
 def test_the_turn_of_four() -> None:
     assert service.round_robin(["10.0.1.2", "10.0.1.3"]) == (
         "dnat to numgen inc mod 2 map { 0 : 10.0.1.2, 1 : 10.0.1.3 }"

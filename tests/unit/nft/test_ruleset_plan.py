@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,11 @@ HOOKS = (
 NAMES = ("svc-a", "svc-b", "svc-c")
 VIPS = "ipv4_addr : verdict"
 
+VOLATILE = (
+    Set("served", "inet_service", flags=("dynamic",)),
+    Set("young", "ifname", {'"eth0"': ""}, flags=("timeout",), timeout_s=5),
+)
+
 
 class RefusedError(Exception):
     """The kernel would say no."""
@@ -41,7 +47,10 @@ class Model:
         for key, table in observed.items():
             self.tables[key] = (
                 {n: [c.hook, [("?", c.fingerprint)] * c.rules] for n, c in table.chains.items()},
-                {n: [s.type, s.flags, dict(s.elements)] for n, s in table.sets.items()},
+                {
+                    n: [s.type, s.flags, s.timeout_s, dict(s.elements)]
+                    for n, s in table.sets.items()
+                },
             )
 
     def observed(self):
@@ -52,7 +61,9 @@ class Model:
         for name, (hook, rules) in chains.items():
             said = {comment for _, comment in rules}
             seen[name] = ObservedChain(hook, said.pop() if len(said) == 1 else "", len(rules))
-        return ObservedTable(seen, {n: ObservedSet(t, dict(e), f) for n, (t, f, e) in sets.items()})
+        return ObservedTable(
+            seen, {n: ObservedSet(t, dict(e), f, s) for n, (t, f, s, e) in sets.items()}
+        )
 
     def run(self, change):
         for command in change.commands:
@@ -86,14 +97,16 @@ class Model:
                 chains[name][1].append((rule, comment))
             case "add", ("set" | "map"):
                 assert name not in sets
-                sets[name] = [inner.removeprefix("type ").partition(";")[0], frozenset(), {}]
+                said = dict(part.split(" ", 1) for part in inner.rstrip(";").split("; "))
+                flags = frozenset(filter(None, said.get("flags", "").split(","))) - {"dynamic"}
+                sets[name] = [said["type"], flags, int(said.get("timeout", "0s")[:-1]), {}]
             case "delete", ("set" | "map"):
                 if any(f"@{name}" in rule for _, rules in chains.values() for rule, _ in rules):
                     raise RefusedError(text)
                 del sets[name]
             case "add" | "delete", "element":
                 for item in inner.split(", "):
-                    self.element(text, verb, item.partition(" : "), chains, sets[name][2])
+                    self.element(text, verb, item.partition(" : "), chains, sets[name][3])
 
     def element(self, text, verb, item, chains, elements):
         item, _, value = item
@@ -117,7 +130,7 @@ class Model:
 
     def targets(self, chains, sets):
         texts = [rule for _, rules in chains.values() for rule, _ in rules]
-        texts += [value for _, _, elements in sets.values() for value in elements.values()]
+        texts += [value for *_, elements in sets.values() for value in elements.values()]
         return {name for text in texts for name in re.findall(r"(?:goto|jump) (\S+)", text)}
 
 
@@ -141,6 +154,7 @@ def rulesets(draw, key: TableKey = OURS[0]):
     sets = [Set("vips", VIPS, elements)]
     if draw(st.booleans()):
         sets.append(Set("empty", "ipv4_addr", dict.fromkeys(draw(st.sets(addresses)), "")))
+    sets += draw(st.lists(st.sampled_from(VOLATILE), unique_by=lambda set_: set_.name))
     base = Chain("output", rules, draw(st.sampled_from(HOOKS)))
     return Ruleset(key[0], key[1], (base, *services), tuple(sets))
 
@@ -193,7 +207,7 @@ def test_the_order_of_inputs_does_not_matter(before, after, turn: random.Random)
             r.name,
             tuple(shuffled(r.chains)),
             tuple(
-                Set(s.name, s.type, dict(shuffled(s.elements.items()))) for s in shuffled(r.sets)
+                replace(s, elements=dict(shuffled(s.elements.items()))) for s in shuffled(r.sets)
             ),
         )
         for r in shuffled(after)
@@ -255,6 +269,23 @@ def test_a_set_of_another_type_is_written_anew_only_when_pruning():
     assert plan([second], there, prune=False) == []
     (change,) = plan([second], there, prune=True)
     assert change.commands[:2] == ("delete table ip meshnet", "add table ip meshnet")
+
+
+@pytest.mark.parametrize("wanted", VOLATILE, ids=lambda set_: set_.name)
+@given(ports=st.dictionaries(st.integers(1, 9).map(str), st.just("")), prune=st.booleans())
+def test_what_rules_and_time_do_to_a_set_is_no_difference(wanted, ports, prune):
+    ruleset = Ruleset(*OURS[0], (), (wanted,))
+    there = applied([ruleset], {})[OURS[0]]
+    assert there.sets[wanted.name].elements == wanted.elements
+    later = replace(there.sets[wanted.name], elements=ports)
+    assert plan([ruleset], {OURS[0]: ObservedTable({}, {wanted.name: later})}, prune=prune) == []
+
+
+def test_another_timeout_is_written_anew():
+    young = VOLATILE[1]
+    there = applied([Ruleset(*OURS[0], (), (replace(young, timeout_s=3),))], {})
+    after = applied([Ruleset(*OURS[0], (), (young,))], there)
+    assert after[OURS[0]].sets["young"].timeout_s == young.timeout_s
 
 
 def test_two_rulesets_for_one_table_are_refused():
