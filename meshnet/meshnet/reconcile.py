@@ -137,6 +137,7 @@ class Reconciler(Generic[D, O, C]):
         self._snapshot: Snapshot | None = None
         self._wake = asyncio.Event()
         self._poked: asyncio.TimerHandle | None = None
+        self._looked = -POKE_DELAY_S
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self.tried: Snapshot | None = None
         """The Snapshot of the last round, whatever came of it."""
@@ -151,11 +152,18 @@ class Reconciler(Generic[D, O, C]):
         self._snapshot = snapshot
         self._wake.set()
 
-    def poke(self, reason: str) -> None:
-        """Somebody may have changed our state: look soon."""
+    def poke(self, reason: str, *, at_once: bool = False) -> None:
+        """Somebody may have changed our state: look soon.
+
+        Args:
+            reason: for the log.
+            at_once: what was changed was changed whole; wait only when one was just looked for.
+        """
         if self._poked is None:
             _log.debug("%s: look again: %s", self.operations.name, reason)
-            self._poked = asyncio.get_running_loop().call_later(POKE_DELAY_S, self._look)
+            loop = asyncio.get_running_loop()
+            rested = loop.time() - self._looked >= POKE_DELAY_S
+            self._poked = loop.call_later(0 if at_once and rested else POKE_DELAY_S, self._look)
 
     async def applied(self, revision: int) -> None:
         """Returns when a Snapshot of at least ``revision`` is applied without error."""
@@ -201,6 +209,7 @@ class Reconciler(Generic[D, O, C]):
 
     def _look(self) -> None:
         self._poked = None
+        self._looked = asyncio.get_running_loop().time()
         self._wake.set()
 
     async def _sleep(self, pause: float | None) -> None:

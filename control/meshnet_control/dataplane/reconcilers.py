@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from meshnet import ends
 from meshnet.gwbridge.operations import GwbridgeOperations
-from meshnet.kernel.events import Watchers
+from meshnet.kernel.events import NFT_CHANGED, Watchers
 from meshnet.kernel.host_probe import HostProbe
 from meshnet.kernel.netns import NETNS_DIR
 from meshnet.kernel.nft import NftOperations
@@ -132,5 +132,7 @@ class NodeReconcilers:
             self._watchers.look()
 
     def _changed(self, reason: str) -> None:
-        for reconciler in self._in_kernel:
-            reconciler.poke(reason)
+        """Whoever chooses goes first: without its table the host's own stack refuses."""
+        for reconciler in sorted(self._in_kernel, key=lambda each: not each.operations.chooses):
+            chooses = reconciler.operations.chooses
+            reconciler.poke(reason, at_once=chooses and reason == NFT_CHANGED)

@@ -30,6 +30,8 @@ _NFT_GROUP: Final = 1 << (7 - 1)
 """NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h)."""
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 _SMALL: Final = 1 << 16
+NFT_CHANGED: Final = "nftables changed"
+"""The reason that ``changed`` gets when somebody committed a transaction of nftables."""
 
 
 class Watcher:
@@ -76,7 +78,7 @@ class Watcher:
                     continue
                 relevant = relevant or is_nft or _is_relevant(data)
         if relevant:
-            self._changed("nftables changed" if is_nft else "links, routes or sysctls changed")
+            self._changed(NFT_CHANGED if is_nft else "links, routes or sysctls changed")
 
 
 class Watchers:

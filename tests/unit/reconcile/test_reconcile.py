@@ -12,7 +12,7 @@ from virtual_time import Inline, VirtualLoop
 from meshnet.errors import CapacityError, KernelError, about
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
-from meshnet.reconcile import Reconciler
+from meshnet.reconcile import POKE_DELAY_S, Reconciler
 
 
 class Numbers:
@@ -102,6 +102,22 @@ def test_what_somebody_broke_is_repaired_when_poked_and_at_the_latest_by_the_res
         numbers.world = {7}
         await asyncio.sleep(31)
         assert numbers.world == {1}
+
+    play(scene)
+
+
+def test_what_was_changed_whole_is_looked_at_at_once_and_a_flood_of_it_is_not():
+    async def scene(numbers: Numbers, reconciler: Reconciler[Any, Any, Any]) -> None:
+        reconciler.submit(snapshot(1))
+        await reconciler.applied(1)
+        numbers.world.clear()
+        reconciler.poke("a flush", at_once=True)
+        await asyncio.sleep(0.001)
+        assert numbers.world == {1}
+        for _ in range(100):
+            reconciler.poke("a flood", at_once=True)
+            await asyncio.sleep(0.001)
+        assert numbers.rounds <= 2 + 0.1 / POKE_DELAY_S
 
     play(scene)
 
