@@ -28,7 +28,9 @@ MARKER: Final = "MESHNET_LAB_VM"
 _BOOTS_S: Final = 300.0
 """Seconds of a processor that a boot may take; without KVM it takes some 90."""
 _WAITS_S: Final = 1800.0
-_STEP_S: Final = 300.0
+_CONNECTS_S: Final = 60.0
+_STEP_S: Final = 1800.0
+"""A bound and no guess at the speed of an emulated machine."""
 _LOADED: Final = "Loaded image: "
 
 
@@ -74,11 +76,9 @@ class Vms:
         if member == CLIENT:
             self._namespaces.unmake(layout, member)
             return
-        control = machine.control_socket(layout, member)
-        if control.exists():
-            hang_up = ["ssh", "-q", "-F", "none", "-o", f"ControlPath={control}", "-O", "exit", "-"]
-            subprocess.run(hang_up, capture_output=True, check=False)
-            control.unlink(missing_ok=True)
+        if machine.control_socket(layout, member).exists():
+            _quietly(machine.kept_connection(layout, layout.machine(member), "exit"))
+            machine.control_socket(layout, member).unlink(missing_ok=True)
         pid = processes(layout).get(member)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -94,7 +94,7 @@ class Vms:
             LabError: one of these failed or took too long.
         """
         say("booting")
-        self._wait_for_ssh(layout, name)
+        self.wait(layout, name)
         say("engine")
         ready = "systemctl start docker && docker version"
         adapter.run(self._shell(layout, name, ready), timeout_s=_STEP_S)
@@ -129,10 +129,13 @@ class Vms:
         Raises:
             LabError: the docker CLI's words.
         """
-        done = subprocess.run(
-            self._shell(layout, name, "docker load"),
-            input=archive, capture_output=True, check=False, timeout=_STEP_S,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                self._shell(layout, name, "docker load"),
+                input=archive, capture_output=True, check=False, timeout=_STEP_S,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{name}: docker load: no end after {_STEP_S:.0f} s") from None
         if done.returncode != 0:
             raise LabError(f"{name}: docker load: {done.stderr.decode().strip()}")
         lines = done.stdout.decode().splitlines()
@@ -187,26 +190,28 @@ class Vms:
         )  # fmt: skip
         unfinished.rename(files.disk)
 
-    def _wait_for_ssh(self, layout: Layout, name: str) -> None:
-        state = layout.state_dir(name)
+    def wait(self, layout: Layout, name: str) -> None:
+        """Wait until the machine answers ssh, and keep a connection to it.
+
+        Raises:
+            LabError: it went off, or does not answer.
+        """
+        console = layout.state_dir(name) / "console"
+        host = layout.machine(name)
 
         def answers() -> bool:
             pid = processes(layout).get(name)
             if pid is None:
-                raise LabError(f"{name} went off while it booted: see {state / 'console'}")
-            if processor_s(pid) > _BOOTS_S:
-                raise LabError(f"{name} does not answer ssh: see {state / 'console'}")
-            probe = self._shell(layout, name, "true")
-            try:
-                done = subprocess.run(
-                    probe, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL, check=False, timeout=40,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired:
-                return False
-            return done.returncode == 0
+                raise LabError(f"{name} went off while it booted: see {console}")
+            if processor_s(pid) - before > _BOOTS_S:
+                raise LabError(f"{name} does not answer ssh: see {console}")
+            if _quietly(machine.kept_connection(layout, host, "check")):
+                return True
+            machine.control_socket(layout, name).unlink(missing_ok=True)
+            return _quietly(machine.keep_connection(layout, host))
 
-        what = f"{name} to answer ssh (its console: {state / 'console'})"
+        before = processor_s(processes(layout).get(name, 0))
+        what = f"{name} to answer ssh (its console: {console})"
         adapter.wait_for(what, answers, timeout_s=_WAITS_S, interval_s=0.5)
 
 
@@ -226,6 +231,18 @@ def processes(layout: Layout) -> dict[str, int]:
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
+
+
+def _quietly(argv: Sequence[str]) -> bool:
+    """Whether a command did it; it may leave a process that holds its output."""
+    null = subprocess.DEVNULL
+    try:
+        done = subprocess.run(
+            argv, stdin=null, stdout=null, stderr=null, check=False, timeout=_CONNECTS_S
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def processor_s(pid: int) -> float:

@@ -95,29 +95,44 @@ def ssh(
     *,
     terminal: bool = False,
 ) -> list[str]:
-    """The command line that runs ``argv`` as root on the machine.
+    """The command line that runs ``argv`` as root on the machine, through the kept connection.
 
-    One connection is kept and used by all: a handshake takes an emulated machine a second or two.
+    Where that is broken or not there yet it makes one of its own.
     """
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    typed = shlex.join(["env", *settings, *argv])
+    return [*_ssh(layout, machine), "-t" if terminal else "-T", "root@127.0.0.1", typed]
+
+
+def keep_connection(layout: Layout, machine: Machine) -> list[str]:
+    """The command that makes a connection for all commands and returns when it is there.
+
+    A handshake takes an emulated machine a second or two.
+
+    Be aware: ssh stays in the background and holds what it was given as its output.
+    """
+    return [*_ssh(layout, machine), "-M", "-N", "-f", "root@127.0.0.1"]
+
+
+def kept_connection(layout: Layout, machine: Machine, what: str) -> list[str]:
+    """The command that does something to the kept connection: ``check`` or ``exit``."""
+    return [*_ssh(layout, machine), "-O", what, "root@127.0.0.1"]
+
+
+def _ssh(layout: Layout, machine: Machine) -> list[str]:
     options = {
         "IdentityFile": str(key(layout)),
         "Port": str(ssh_port(machine)),
-        "ControlMaster": "auto",
         "ControlPath": str(control_socket(layout, machine.name)),
-        "ControlPersist": "yes",
         "StrictHostKeyChecking": "no",
         "UserKnownHostsFile": "/dev/null",
         "ConnectTimeout": "20",
         "ServerAliveInterval": "5",
         "ServerAliveCountMax": "6",
     }
-    settings = [f"{name}={value}" for name, value in environment.items()]
-    typed = shlex.join(["env", *settings, *argv])
     return [
-        *("nsenter", f"--net=/run/netns/{layout.netns(LAN)}"),
-        *("ssh", "-q", "-F", "none", "-t" if terminal else "-T"),
+        *("nsenter", f"--net=/run/netns/{layout.netns(LAN)}", "ssh", "-q", "-F", "none"),
         *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
-        *("root@127.0.0.1", typed),
     ]
 
 
