@@ -160,3 +160,34 @@ def test_agents_beat_every_second_or_as_often_as_the_cluster_says():
 def test_a_difference_needs_a_state():
     with pytest.raises(WireError, match="incremental"):
         assignments.merge(None, pb.Assignments(version=2))
+
+
+def test_a_node_hears_of_a_task_when_it_was_given_to_it_and_not_while_it_is_planned():
+    tasks = {}
+    for state in (pb.TASK_STATE_NEW, pb.TASK_STATE_PENDING, pb.TASK_STATE_ASSIGNED):
+        task = pb.Task(id=f"t{state}", node_id="n1")
+        task.status.state = state
+        tasks[task.id] = task
+    told = assignments.node_assignments(assignments.Objects(pb.Cluster(), tasks=tasks), "n1")
+    assert [task.id for task in told.tasks] == [f"t{pb.TASK_STATE_ASSIGNED}"]
+
+
+def test_nodes_turn_to_managers_that_are_not_down():
+    nodes = {}
+    for name, said in (("m1", "ready"), ("m2", "down"), ("m3", "unknown"), ("w1", "ready")):
+        node = pb.Node(id=name)
+        node.status.state = said
+        node.manager_status.addr = "" if name == "w1" else f"{name}:2377"
+        nodes[name] = node
+    state = assignments.node_assignments(assignments.Objects(pb.Cluster(), nodes=nodes), "w1")
+    assert [manager.node_id for manager in state.managers] == ["m1", "m3"]
+
+
+def test_a_node_whose_address_no_host_can_have_is_told_to_nobody():
+    said = ["10.0.0.1", "", "0.0.0.0", "224.0.0.1", "255.255.255.255", "h1", "10.0.0.1/24"]  # noqa: S104
+    nodes = {}
+    for number, address in enumerate(said):
+        nodes[f"n{number}"] = node = pb.Node(id=f"n{number}")
+        node.status.addr = address
+    state = assignments.node_assignments(assignments.Objects(pb.Cluster(), nodes=nodes), "n0")
+    assert [node.id for node in state.nodes] == ["n0"]

@@ -54,6 +54,25 @@ def test_an_endpoint_that_is_said_is_read_back(endpoint):
     assert gossip_records.decode_endpoints({(OWNER, key): value}) == {TASK: endpoint}
 
 
+@pytest.mark.parametrize(
+    ("ready", "owner"),
+    [
+        ({"n1": True, "n2": False}, "n1"),
+        ({"n1": False, "n2": True}, "n2"),
+        ({"n1": True, "n2": True}, "n2"),
+        ({"n1": False, "n2": False}, "n2"),
+    ],
+)
+def test_a_task_that_two_nodes_say_is_one_nodes_for_all_who_hear_both(ready, owner):
+    key = gossip_records.endpoint_key(TASK)
+    said = [
+        ((NodeId(node), key), msgpack.packb({**GOOD, "ready": is_ready}))
+        for node, is_ready in ready.items()
+    ]
+    for heard in (said, said[::-1]):
+        assert gossip_records.decode_endpoints(dict(heard))[TASK].node == owner
+
+
 def test_a_name_that_no_resolver_could_serve_is_not_said_and_costs_nothing_else():
     endpoint = Endpoint(
         task=TASK,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.convert.engine_json import from_engine, to_engine
+from meshnet_control.convert.scalars import RefusedError, scalar_of
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "engine_objects.json").read_text())
 LIMITS = {
@@ -207,6 +208,21 @@ def test_refusals(body: Any, why: str):
         from_engine(pb.ServiceSpec, body)
     assert str(refused.value).startswith(why)
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(("kind", "bounds"), LIMITS.items())
+def test_a_number_beyond_its_type_is_refused_and_the_last_within_is_not(kind, bounds):
+    field = next(
+        field
+        for message in pb.DESCRIPTOR.message_types_by_name.values()
+        for field in message.fields
+        if field.cpp_type == kind
+    )
+    read = scalar_of(field).read
+    for bound, step in zip(bounds, (-1, 1), strict=True):
+        assert read(bound) == bound
+        with pytest.raises(RefusedError, match=f"number {bound + step} into Go value of type"):
+            read(bound + step)
 
 
 def test_data_that_is_no_base64_and_a_time_that_is_none():

@@ -620,7 +620,8 @@ def test_one_broken_namespace_keeps_only_its_own_task_waiting_and_says_why():
         a.kernel.broken = {(a.netns("a"), "eth0"), (None, "mn-ingress")}
         broken, whole = a.task("a"), a.task("b")
         waiting = asyncio.ensure_future(a.plane.ready(broken))
-        await a.plane.ready(whole)
+        async with asyncio.timeout(60):
+            await a.plane.ready(whole)
         assert a.plane.trouble(whole) == ""
         assert a.plane.trouble(broken) == f"change {a.netns('a')}: Input/output error"
         await asyncio.sleep(5)

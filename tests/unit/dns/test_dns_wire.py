@@ -136,6 +136,21 @@ def test_an_endless_name_does_not_make_an_endless_reply():
     assert len(view().datagram(packet)) <= SEND_SIZE
 
 
+def test_a_query_that_is_cut_anywhere_is_malformed():
+    whole = query("a.web", size=1232)
+    for end in range(12, len(whole)):
+        reply = view().datagram(whole[:end])
+        assert reply[3] & 15 == 1, end
+        assert len(reply) == 12, end
+
+
+def test_a_response_that_is_cut_anywhere_has_no_question():
+    whole = query("a.web")
+    assert wire.question_of(whole) == whole[12:]
+    for end in range(12, len(whole)):
+        assert wire.question_of(whole[:end]) == b"", end
+
+
 def no_fault(packet: bytes) -> None:
     through = view()
     for handle, limit in ((through.datagram, SEND_SIZE), (through.message, wire.TCP)):
@@ -240,6 +255,11 @@ RECORD = b"\0\1\0\1" + bytes(4) + b"\0\0"
 def test_no_pointer_behind_the_question_is_followed(name):
     packet = counted(query("web"), others=1) + name + RECORD
     assert wire.parse(packet).question.name == "web"
+
+
+def test_a_kind_of_label_that_does_not_exist_is_malformed():
+    with pytest.raises(wire.RefusedQueryError):
+        wire.parse(counted(query("web"), others=1) + b"\x40" + RECORD)
 
 
 def test_records_are_at_most_what_the_packet_has_room_for():

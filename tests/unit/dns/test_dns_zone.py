@@ -238,3 +238,30 @@ def test_a_better_claim_takes_a_name_and_equal_claims_share_it():
     assert names["web"] == (subnet[5],), "not the container whose hostname is web"
     assert names["api"] == (subnet[6],)
     assert names["shared"] == (subnet[5], subnet[6])
+
+
+def test_a_service_is_its_ready_tasks_and_a_container_finds_itself_ready_or_not():
+    subnet = IPv4Network("10.0.0.0/24")
+    network, balanced, listed = NETWORKS[0], ServiceId("a" * 25), ServiceId("b" * 25)
+    snapshot = Snapshot(
+        1,
+        NODE,
+        networks={network: Network(network, "n", Vni(1), subnet, subnet[1])},
+        services={
+            balanced: Service(balanced, "web", vips={network: subnet[5]}),
+            listed: Service(listed, "db", "dnsrr"),
+        },
+        endpoints={
+            TaskId(name): Endpoint(
+                TaskId(name), name, NODE, of, {network: subnet[host]}, ready=ready
+            )
+            for name, of, host, ready in (
+                ("web.1", balanced, 11, True), ("web.2", balanced, 12, False),
+                ("db.1", listed, 21, False), ("db.2", listed, 22, True),
+            )
+        },
+    )  # fmt: skip
+    names = zones(snapshot)[network].names
+    assert names["tasks.web"] == (subnet[11],)
+    assert names["db"] == names["tasks.db"] == (subnet[22],)
+    assert (names["web.2"], names["db.1"]) == ((subnet[12],), (subnet[21],))

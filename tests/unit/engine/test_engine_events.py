@@ -112,6 +112,21 @@ async def test_more_than_is_kept_becomes_one_look_at_everything():
     assert [await inbox.get(), await inbox.get()] == [Event(RESYNC), Event("start", "5")]
 
 
+async def test_who_waits_for_an_event_hears_that_the_source_failed():
+    async def source() -> None:
+        await asyncio.sleep(0)
+        raise OSError("no engine")
+
+    inbox = Inbox()
+    waiting = asyncio.create_task(inbox.get())
+    asyncio.create_task(source()).add_done_callback(inbox.close)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert waiting.done()
+    with pytest.raises(OSError, match="no engine"):
+        waiting.result()
+
+
 @pytest.mark.parametrize("said", BAD.values(), ids=BAD)
 async def test_no_event_ends_the_stream(stand_in, client: EngineClient, caplog, said):
     before = sum(drops.snapshot().values())

@@ -202,6 +202,10 @@ REFUSED = [
     (service(Mounts=[{"Type": "volume", "Target": "a"}]), "must be an absolute path: a"),
     (service(DNSConfig={"Search": ["a b"]}), '"a b" is not a valid domain'),
     (service(Hostname="a\nb"), "invalid hostname format"),
+    (
+        service(Privileges={"Seccomp": {"Mode": "custom", "Profile": "/w=="}}),
+        "the seccomp profile is not JSON",
+    ),
     (service(StopGracePeriod=2**63), "number 9223372036854775808 into Go struct field"),
     (service(OomScoreAdj=10**40), "into Go struct field"),
 ]

@@ -32,6 +32,17 @@ def test_suspicion_grows_with_the_logarithm_of_the_cluster():
     assert [retransmit_limit(n, 4) for n in (1, 9, 10, 99, 100)] == [4, 4, 8, 8, 12]
 
 
+@pytest.mark.parametrize(
+    ("confirmed", "wanted", "left_s"),
+    [(0, 0, 1.0), (0, 1, 6.0), (1, 1, 1.0), (0, 3, 6.0), (1, 3, 3.5), (3, 3, 1.0), (9, 3, 1.0)],
+)
+def test_a_suspicion_is_long_until_confirmed_and_short_when_enough_confirm(
+    confirmed, wanted, left_s
+):
+    assert remaining_suspicion_s(confirmed, wanted, 0.0, 1.0, 6.0) == pytest.approx(left_s)
+    assert remaining_suspicion_s(confirmed, wanted, 2.0, 1.0, 6.0) == pytest.approx(left_s - 2)
+
+
 def _member(state: State, incarnation: int) -> Member:
     accusers = frozenset({B}) if state is State.SUSPECT else frozenset()
     return Member(A, ADDRESS, incarnation, state, 0.0, accusers)

@@ -48,6 +48,11 @@ def test_renewal_is_in_the_second_half_and_steady(node_id):
 CERT = issued()
 
 
+def test_nodes_of_one_age_renew_over_a_month_and_not_all_at_once():
+    days = {int(ca.renew_at(CERT, f"n{number}") // 86400) for number in range(200)}
+    assert len(days) > 20
+
+
 def test_the_secret_alone_makes_the_anchor():
     leaf, _ = ca.join_leaf(SECRET, NOW)
     anchors: dict[ca.Role, bytes] = {
@@ -98,6 +103,13 @@ def test_nothing_but_the_key_is_taken_from_a_request():
 def test_a_bad_request_is_refused(csr):
     with pytest.raises(ControlError, match="not valid"):
         ca.issue(ROOT, ROOT_KEY, csr, "n1", "worker", CLUSTER, NOW)
+
+
+def test_a_request_that_its_key_did_not_sign_is_refused():
+    der = x509.load_pem_x509_csr(ca.new_csr()[1]).public_bytes(Encoding.DER)
+    forged = x509.load_der_x509_csr(der[:-1] + bytes([der[-1] ^ 1])).public_bytes(Encoding.PEM)
+    with pytest.raises(ControlError, match="not valid"):
+        ca.issue(ROOT, ROOT_KEY, forged, "n1", "worker", CLUSTER, NOW)
 
 
 def test_the_same_request_makes_the_same_node():

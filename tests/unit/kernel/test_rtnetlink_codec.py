@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -182,6 +183,25 @@ def test_a_rule(rule):
     assert decode.rule(body) == rule
 
 
+@pytest.mark.parametrize(
+    ("fields", "attrs"),
+    [
+        ({}, [("FRA_IIFNAME", "eth0")]),
+        ({}, [("FRA_SRC", "10.0.0.1")]),
+        ({"src_len": 8}, []),
+        ({"tos": 4}, []),
+        ({"flags": 2}, []),
+        ({"action": 7}, []),
+    ],
+    ids=["interface", "source", "source network", "tos", "inverted", "unreachable"],
+)
+def test_a_rule_that_selects_by_more_than_a_mark_is_none_of_ours(fields, attrs):
+    whole = {"family": Af.INET, "action": 1}
+    ours = [("FRA_PRIORITY", 7), ("FRA_FWMARK", 1), ("FRA_TABLE", 100)]
+    assert decode.rule(theirs(fibmsg, whole, ours)) == Rule(1, 2**32 - 1, 100, 7)
+    assert decode.rule(theirs(fibmsg, {**whole, **fields}, [*ours, *attrs])) is None
+
+
 @settings(max_examples=30)
 @given(INDEX, ADDRESS, MAC)
 def test_a_neighbour(index, address, mac):
@@ -191,6 +211,16 @@ def test_a_neighbour(index, address, mac):
     assert encode.new_neighbour(index, address, mac).body == body
     assert encode.del_neighbour(index, address).body == theirs(ndmsg, fields, attrs[:1])
     assert decode.neighbour(body) == Neighbour(index, mac, address, Nud.PERMANENT)
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [[("NDA_DST", "fe80::1"), ("NDA_LLADDR", "02:42:0a:00:00:01")], [("NDA_DST", "10.0.0.1")]],
+    ids=["IPv6", "no MAC"],
+)
+def test_a_neighbour_that_is_none_of_ours_is_passed_over(attrs):
+    family = socket.AF_INET6 if len(attrs) > 1 else socket.AF_INET
+    assert decode.neighbour(theirs(ndmsg, {"family": family, "ifindex": 3}, attrs)) is None
 
 
 @settings(max_examples=30)

@@ -132,6 +132,17 @@ def test_backends_are_those_of_the_snapshot(snapshot: Snapshot) -> None:
             assert index.get((sid, net), ()) == snapshot.backends(sid, net)
 
 
+def test_backends_stand_in_ascending_order_whatever_came_first() -> None:
+    net, of, here = NETWORKS[0], SERVICES[0], NODES[0]
+    hosts = {"first": 30, "second": 4, "third": 200}
+    endpoints = {
+        TaskId(task): Endpoint(TaskId(task), task, here, of, {net: address(0, host)})
+        for task, host in hosts.items()
+    }
+    index = service.backends(Snapshot(1, here, endpoints=endpoints))
+    assert index == {(of, net): (address(0, 4), address(0, 30), address(0, 200))}
+
+
 @given(snapshots(), st.data())
 def test_one_service_changes_only_its_chains_and_elements(
     snapshot: Snapshot, data: st.DataObject

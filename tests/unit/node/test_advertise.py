@@ -101,6 +101,8 @@ def test_vxlan_is_sent_from_an_address_of_this_host():
     assert data_path_address("eth1", "192.168.50.11", TWO_LINKS) == IPv4Address("10.1.0.1")
     with pytest.raises(ControlError, match="is not an address of this host"):
         data_path_address("", "203.0.113.7", ONE)
+    with pytest.raises(ControlError, match="is not an address of this host"):
+        data_path_address("127.0.0.1", "192.168.50.11", ONE)
 
 
 interfaces = st.builds(

@@ -196,6 +196,14 @@ def test_an_address_is_not_reused_at_once() -> None:
     assert Addresses(config, ["10.0.1.254/24"], ["10.0.1.2/24"]).take() == "10.0.1.3/24"
 
 
+def test_addresses_go_round_the_subnet_before_any_comes_again() -> None:
+    config = pb.IPAMConfig(subnet="10.0.1.0/29", gateway="10.0.1.1")
+    free = Addresses(config, ["10.0.1.4/29"])
+    assert [free.take() for _ in range(5)] == [
+        "10.0.1.5/29", "10.0.1.6/29", "10.0.1.2/29", "10.0.1.3/29", None,
+    ]  # fmt: skip
+
+
 def test_dynamic_ports_are_sticky_and_step_over_taken_ones() -> None:
     view = settle(
         network("i", ingress=True), service("a", published=[(80, 0), (81, 0), (82, 30001)])

@@ -27,6 +27,14 @@ def test_a_service_gets_its_replicas_in_slots_from_one() -> None:
     assert task.name == f"web.1.{task.id}"
 
 
+def test_a_service_that_does_not_say_how_many_gets_one() -> None:
+    silent = service(3)
+    silent.spec.mode.replicated.ClearField("replicas")
+    cluster = Cluster(node(1), silent)
+    cluster.settle()
+    assert _slots(cluster) == [1]
+
+
 def test_scale_down_takes_from_the_fullest_node_and_the_highest_slots() -> None:
     cluster = Cluster(node(1), node(2), service(0))
     for slot, where in enumerate(["n1", "n1", "n1", "n2", "n1"], start=1):

@@ -99,11 +99,17 @@ def test_the_port_of_a_predecessor_that_leaves_is_free() -> None:
     assert "host-mode port already in use on 1 node" in error(placed(node("a"), old, new))
 
 
-def test_reservations_of_running_tasks_count() -> None:
+@pytest.mark.parametrize(
+    ("kind", "taken", "more"),
+    [("nano_cpus", 1_500_000_000, 500_000_001), ("memory_bytes", 600 << 20, (424 << 20) + 1)],
+)
+def test_reservations_of_running_tasks_count(kind: str, taken: int, more: int) -> None:
     running = task("r", on="a", state=pb.TASK_STATE_RUNNING)
-    running.spec.resources.reservations.nano_cpus = 1_500_000_000
+    setattr(running.spec.resources.reservations, kind, taken)
     wanted = task("t")
-    wanted.spec.resources.reservations.nano_cpus = 1_000_000_000
+    setattr(wanted.spec.resources.reservations, kind, more - 1)
+    assert placed(node("a"), running, wanted).tasks["t"].node_id == "a"
+    setattr(wanted.spec.resources.reservations, kind, more)
     assert error(placed(node("a"), running, wanted)) == (
         "no suitable node (insufficient resources on 1 node)"
     )
