@@ -1,15 +1,17 @@
 """``./dev mutate``: deliberate faults, one at a time; the tests named beside each must catch it.
 
 ```
- faults.toml ──> for each fault: a copy of the tree with that one fault in it ──> pytest caught_by
-                                        failed tests: caught      all passed: a survivor
+ *.toml ──> for each fault: a copy of the tree with that one fault in it ──> pytest caught_by
+                                     a test fails: caught      all hold: a survivor
 ```
-A list by hand, not a generator: each entry is a mistake that somebody made or could make. The tree
-as it is has to pass the same tests first, or every fault would count as caught.
+Lists by hand, not a generator: each entry is a mistake that somebody made or could make. The tree
+as it is has to hold under the same tests, or every fault would count as caught.
 
-Be aware: a fault whose text is not in its file exactly once is stale, and one whose tree cannot be
-imported tests nothing; both fail the run as a survivor does. Faults for the unit and sim tiers run
-two at a time, those that need namespaces alone.
+Be aware: a fault whose text is not in its file exactly once is stale, one whose tree cannot be
+imported or whose tests are not there tests nothing, and one whose process others kill twice says
+nothing; each fails the run as a survivor does. Tests that have no end are taken down:
+caught. Faults for the unit and sim tiers run one more at a time than there are processors, then
+those that need namespaces, alone.
 
 Exit status: 0 when every fault is caught.
 """
@@ -17,26 +19,26 @@ Exit status: 0 when every fault is caught.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
+import py_compile
 import queue
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-LIST = Path(__file__).with_name("faults.toml")
-SOURCES = ("meshnet", "control", "dns", "lb", "tests", "pyproject.toml")
-FAILED, INTERRUPTED = 1, 2
-"""Exit statuses of pytest: tests failed; a module could not be collected."""
+from tests.faults.trial import FAILED, PACKAGES, ROOT, Outcome, Trials
+
+LISTS = Path(__file__).parent
+SOURCES = (*PACKAGES, "tests", "pyproject.toml")
 LIMIT_S = 300.0
-_ALONE = threading.Lock()
+"""For one fault. Pytest's limit for one test and that of processor time (``trial``) come before."""
 
 
 @dataclass(frozen=True)
@@ -48,65 +50,152 @@ class Fault:
     old: str
     new: str
     caught_by: tuple[str, ...]
-    """Paths of tests, as pytest takes them."""
+    """Tests, as pytest takes them: paths or node ids."""
 
     @property
     def alone(self) -> bool:
-        return any(not path.startswith(("tests/unit", "tests/sim")) for path in self.caught_by)
+        return not all(_is_quick(test) for test in self.caught_by)
 
 
-def load(path: Path) -> list[Fault]:
-    entries = tomllib.loads(path.read_text())["fault"]
+def _is_quick(test: str) -> bool:
+    return test.startswith(("tests/unit", "tests/sim"))
+
+
+def load(folder: Path) -> list[Fault]:
+    """The faults of every list in the folder, lists by name."""
+    entries = [
+        entry
+        for path in sorted(folder.glob("*.toml"))
+        for entry in tomllib.loads(path.read_text())["fault"]
+    ]
     return [Fault(**{**entry, "caught_by": tuple(entry["caught_by"])}) for entry in entries]
 
 
-def run_tests(tree: Path, paths: tuple[str, ...]) -> tuple[int, str]:
-    """Exit status and output of pytest on ``paths`` in a tree; 0 only when all passed."""
-    argv = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
-    sources = os.pathsep.join(str(tree / each) for each in ("meshnet", "control", "dns", "lb"))
-    environ = {**os.environ, "PYTHONPATH": sources, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            [*argv, "--hypothesis-profile=steady", *paths],
-            cwd=tree, env=environ, capture_output=True, text=True, check=False, timeout=LIMIT_S,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return FAILED, f"no end after {LIMIT_S:.0f} s"
-    return done.returncode, done.stdout + done.stderr
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one fault."""
+
+    fault: Fault
+    wrong: str
+    """Why it is not caught; empty: it is."""
+    by: str
+    """The test that caught it."""
+    took_s: float
 
 
-def judge(fault: Fault, tree: Path) -> str:
-    """Put the fault in, run its tests, take it out: empty when it is caught, else what is wrong."""
+def wrong_with(outcome: Outcome) -> str:
+    """Empty when the tests failed, as they must; else what is wrong."""
+    if outcome.endless or outcome.status == FAILED:
+        return ""
+    if outcome.status == 0:
+        return "survived"
+    if outcome.status < 0:
+        return f"says nothing: the process was killed by signal {-outcome.status}"
+    said = outcome.output.strip().splitlines()[-1:]
+    return f"tests nothing: pytest ended with {outcome.status}: {' '.join(said)}"
+
+
+def judge(trials: Trials, fault: Fault, tree: Path) -> Verdict:
+    """Put the fault in, run its tests, take it out."""
+    began = time.monotonic()
     path = tree / fault.file
     text = path.read_text() if path.exists() else ""
     if text.count(fault.old) != 1:
-        return f"stale: its text stands {text.count(fault.old)} times in {fault.file}"
+        stale = f"stale: its text stands {text.count(fault.old)} times in {fault.file}"
+        return Verdict(fault, stale, "", 0.0)
     path.write_text(text.replace(fault.old, fault.new))
     try:
-        if fault.alone:
-            with _ALONE:
-                code, output = run_tests(tree, fault.caught_by)
-        else:
-            code, output = run_tests(tree, fault.caught_by)
+        outcome = trials.run(tree, fault.caught_by, bounded=not fault.alone)
+        if outcome.status < 0 and not outcome.endless:
+            outcome = trials.run(tree, fault.caught_by, bounded=not fault.alone)
     finally:
         path.write_text(text)
-    if code == 0:
-        return f"survived {' '.join(fault.caught_by)}"
-    if code != FAILED:
-        return f"tests nothing: pytest ended with {code}: {output.strip().splitlines()[-1:]}"
-    return ""
+    wrong = wrong_with(outcome)
+    by = "no end" if outcome.endless else outcome.by
+    return Verdict(fault, wrong, by, time.monotonic() - began)
 
 
-def copy(into: Path) -> Path:
+def copies(into: Path, number: int) -> Iterator[Path]:
+    """Copies of the tree, compiled; bytecode is checked by content: faults come and go fast."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    first = into / "0"
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(source, into / name, ignore=ignored, symlinks=True)
+            shutil.copytree(source, first / name, ignore=ignored, symlinks=True)
         else:
-            shutil.copy2(source, into / name)
-    return into
+            shutil.copy2(source, first / name)
+    mode = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(first, quiet=2, invalidation_mode=mode)
+    yield first
+    for each in range(1, number):
+        yield Path(shutil.copytree(first, into / str(each), symlinks=True))
+
+
+def shares(tests: Iterable[str], number: int) -> list[tuple[str, ...]]:
+    """The tests in so many shares, each file's in one; ids that a path covers are left out."""
+    wanted = sorted(set(tests))
+    wanted = [
+        each for each in wanted
+        if not any(each.startswith((f"{path}/", f"{path}::")) for path in wanted)
+    ]  # fmt: skip
+    files = sorted({test.partition("::")[0] for test in wanted})
+    turns = {file: turn % number for turn, file in enumerate(files)}
+    return [
+        tuple(test for test in wanted if turns[test.partition("::")[0]] == share)
+        for share in range(min(number, len(files)))
+    ]
+
+
+class Session:
+    """Trees and processes of one run."""
+
+    def __init__(self, place: Path, workers: int) -> None:
+        self._trials = Trials(LIMIT_S)
+        self._baseline = Trials(LIMIT_S * 4)
+        self._trees: queue.Queue[Path] = queue.Queue()
+        for tree in copies(place, workers):
+            self._trees.put(tree)
+
+    def as_it_is(self, tests: tuple[str, ...]) -> str:
+        """Empty when the tests hold without a fault; else what pytest says."""
+        tree = self._trees.get()
+        try:
+            outcome = self._baseline.run(tree, tests, bounded=False)
+        finally:
+            self._trees.put(tree)
+        return "" if outcome.status == 0 else outcome.output or f"ended with {outcome.status}"
+
+    def judge(self, fault: Fault) -> Verdict:
+        tree = self._trees.get()
+        try:
+            return judge(self._trials, fault, tree)
+        finally:
+            self._trees.put(tree)
+
+
+def _tried(session: Session, faults: list[Fault], workers: int) -> list[str] | None:
+    """What is wrong with the faults; None when the tree as it is fails too, which is printed."""
+    wrong: list[str] = []
+    with ThreadPoolExecutor(workers) as pool:
+        tests = shares((test for fault in faults for test in fault.caught_by), workers)
+        for said in pool.map(session.as_it_is, tests):
+            if said:
+                print(*(f"    {line}" for line in said.splitlines()), sep="\n")
+                print("the tree as it is fails these tests: nothing can be said of faults")
+                return None
+        try:
+            for each in pool.map(session.judge, faults):
+                word = "WRONG " if each.wrong else "caught"
+                print(f"{word} {each.took_s:5.1f} s  {each.fault.why}  [{each.by}]", flush=True)
+                if each.wrong:
+                    wrong.append(
+                        f"{each.fault.why}: {each.wrong} ({' '.join(each.fault.caught_by)})"
+                    )
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return wrong
 
 
 def main() -> int:
@@ -115,37 +204,19 @@ def main() -> int:
     asked = parser.parse_args()
     faults = [
         fault
-        for fault in load(LIST)
+        for fault in load(LISTS)
         if not asked.words or any(word in fault.file + fault.why for word in asked.words)
     ]
     began = time.monotonic()
     wrong: list[str] = []
-    workers = len(os.sched_getaffinity(0))
+    workers = len(os.sched_getaffinity(0)) + 1  # some wait for a time-out of the thing tested
     with tempfile.TemporaryDirectory(prefix="meshnet-faults-") as place:
-        trees: queue.Queue[Path] = queue.Queue()
-        for number in range(workers):
-            trees.put(copy(Path(place) / str(number)))
-        tree = trees.get()
-        needed = tuple(sorted({path for fault in faults for path in fault.caught_by}))
-        code, output = run_tests(tree, needed)
-        trees.put(tree)
-        if code != 0:
-            print(output)
-            print("the tree as it is fails these tests: nothing can be said of faults")
-            return 1
-
-        def work(fault: Fault) -> tuple[Fault, str]:
-            mine = trees.get()
-            try:
-                return fault, judge(fault, mine)
-            finally:
-                trees.put(mine)
-
-        with ThreadPoolExecutor(workers) as pool:
-            for fault, said in pool.map(work, faults):
-                print(f"{'caught' if not said else 'WRONG '}  {fault.why}", flush=True)
-                if said:
-                    wrong.append(f"{fault.why}: {said}")
+        session = Session(Path(place), workers)
+        for alone, at_once in ((False, workers), (True, 1)):
+            said = _tried(session, [each for each in faults if each.alone is alone], at_once)
+            if said is None:
+                return 1
+            wrong += said
     for line in wrong:
         print(line)
     caught = len(faults) - len(wrong)
