@@ -17,7 +17,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 from meshnet.errors import ControlError, MeshnetError, single
 from meshnet.gwbridge.operations import SetRules
@@ -32,6 +32,9 @@ from meshnet_control.dataplane.reconcilers import kernel_operations
 from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_dns.resolver import STATE as RESOLVER_STATE
+
+KERNEL_S: Final = 120.0
+"""For everything in the kernel; what hangs there, iptables say, has a limit of its own."""
 
 
 async def clean_up(run_dir: Path, engine: EngineClient) -> list[str]:
@@ -55,7 +58,12 @@ async def clean_up(run_dir: Path, engine: EngineClient) -> list[str]:
         said.append(f"containers of tasks are left to the Docker Engine: {error}")
     given_up = Event()
     try:
-        said += describe(await asyncio.to_thread(_empty_kernel, kernel_operations(), given_up))
+        async with asyncio.timeout(KERNEL_S):
+            done = await asyncio.to_thread(_empty_kernel, kernel_operations(), given_up)
+        said += describe(done)
+    except TimeoutError:
+        why = f"the kernel was not emptied within {KERNEL_S:.0f} s: meshnet down again"
+        raise ControlError(why, HTTPStatus.INTERNAL_SERVER_ERROR) from None
     finally:
         given_up.set()
     with suppress(EngineError):  # said above: it does not answer

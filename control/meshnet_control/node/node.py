@@ -37,7 +37,13 @@ from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.node import advertise, dispatcher_client
 from meshnet_control.node.advertise import Addresses
 from meshnet_control.node.cleanup import clean_up
-from meshnet_control.node.member import STORE_FILES, STORE_KEY, ClusterMember, Places
+from meshnet_control.node.member import (
+    GOODBYE_S,
+    STORE_FILES,
+    STORE_KEY,
+    ClusterMember,
+    Places,
+)
 from meshnet_control.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -141,7 +147,8 @@ class Node:
         try:
             await self._become(replace(joined, data_path_port=VXLAN_PORT))
         except ControlError:
-            await dispatcher_client.leave(joined)
+            goodbye = dispatcher_client.leave(joined)
+            await ends.within(GOODBYE_S, goodbye, "no manager heard that this node leaves")
             raise
 
     async def leave(self, *, force: bool) -> None:
@@ -229,7 +236,8 @@ class Node:
     async def _leave_unresumed(self, who: Identity) -> None:
         """Leave a cluster this process never got into; an earlier one left its traces."""
         if who.role == "worker":
-            await dispatcher_client.leave(who)
+            goodbye = dispatcher_client.leave(who)
+            await ends.within(GOODBYE_S, goodbye, "no manager heard that this node leaves")
         await clean_up(self._places.run_dir, self._engine)
 
     async def _clear_way(self, manager: tuple[str, int] | None = None) -> None:

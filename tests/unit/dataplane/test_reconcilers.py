@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from meshnet.errors import ControlError
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
 from meshnet_control.dataplane.reconcilers import NodeReconcilers
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.node import cleanup
 
 LONG_S = 2.0
@@ -90,3 +92,16 @@ async def test_a_clean_up_that_nobody_waits_for_any_more_goes_no_further(held: t
     assert (first.applied, second.applied) == (["change"], [])
     assert not second.reading.is_set()
     assert second.closed
+
+
+async def test_a_clean_up_of_a_kernel_that_hangs_is_given_up_in_a_sentence(
+    tmp_path: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cleanup, "KERNEL_S", STEP_S)
+    monkeypatch.setattr(cleanup, "kernel_operations", lambda: (Hanging(held),))
+    engine = EngineClient(f"unix://{tmp_path}/none.sock")
+    async with asyncio.timeout(LONG_S):
+        with pytest.raises(ControlError, match="the kernel was not emptied within"):
+            await cleanup.clean_up(tmp_path, engine)
+    held.set()
+    await engine.close()
