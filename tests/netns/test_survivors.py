@@ -103,7 +103,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     (tmp_path / "run").mkdir()
     (tmp_path / "state").mkdir()
     program = [str(Path(sys.executable).with_name(SUPERVISOR)), "--run-dir", str(tmp_path / "run")]
-    subprocess.Popen(
+    first = subprocess.Popen(
         [*program, "--state-dir", str(tmp_path / "state")],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -114,6 +114,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         yield made
     finally:
         down()
+        first.wait()
         engine.shutdown()
         engine.server_close()
 
