@@ -22,11 +22,12 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=True)  # ./dev fuzz
 settings.load_profile("searching")
 
-TIERS = ("unit", "sim", "netns", "docker", "lab")
+TIERS = ("unit", "sim", "netns", "docker", "lab", "vm")
 PROGRAMS = {
     "netns": ("ip", "nft"),
     "docker": ("dockerd", "docker"),
     "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
+    "vm": ("ip", "nft", "qemu-system-x86_64", "qemu-img", "mmdebstrap", "ssh", "busybox", "curl"),
 }
 
 
@@ -43,9 +44,15 @@ def lacking(tier: str) -> str:
     return "" if tried.returncode == 0 else f"no network namespaces: {tried.stderr.strip()}"
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     required = set(filter(None, os.environ.get("MESHNET_REQUIRE", "").split(",")))
+    asked = "vm" in required | set(config.option.markexpr.split()) or any(
+        "tests/vm" in argument for argument in config.args
+    )
     for item in items:
+        if item.get_closest_marker("vm") and not asked:
+            item.add_marker(pytest.mark.skip(reason="vm: when asked for: ./dev test vm"))
+            continue
         for tier in PROGRAMS:
             if item.get_closest_marker(tier) and (why := lacking(tier)):
                 if tier in required:
