@@ -1,8 +1,8 @@
 """Which tiers run here: a tier runs when what it needs can be done, tried and not guessed.
 
-A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=netns,docker,lab`` turns such a
-skip into an error, so that a machine for tests cannot go green by lacking something. Fast tiers run
-first.
+A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=package,netns,docker,lab``
+turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
+Fast tiers run first.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=True)  # ./dev fuzz
 settings.load_profile("searching")
 
-TIERS = ("unit", "sim", "netns", "docker", "lab", "vm")
+TIERS = ("unit", "sim", "package", "netns", "docker", "lab", "vm")
 PROGRAMS = {
+    "package": ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_virtualenv", "systemd-analyze"),
     "netns": ("ip", "nft"),
     "docker": ("dockerd", "docker"),
     "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
