@@ -308,7 +308,9 @@ def _unit(name: str) -> Look:
 def _supervised(started: subprocess.Popen[bytes] | None) -> Look:
     """Both processes as their supervisor keeps them; ``started``: the supervisor, if by us."""
     kept, ends = pid_of(SUPERVISOR) is not None, _ends()
-    lost = started is not None and started.poll() is not None and not kept
+    # Another one may be on its way that has no id yet: a survivor starts it.
+    ended = started is not None and started.poll() not in {None, os.EX_TEMPFAIL}
+    lost = ended and not kept
     ready = {RESOLVER: _listens(run_dir() / "resolver.sock"), DAEMON: _serves()}
     return {
         name: Seen(
