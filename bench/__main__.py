@@ -24,6 +24,7 @@ BENCHMARKS = {
     "lab_up": "seconds of meshnet lab up",
     "create20": "seconds of service create --replicas 20",
     "rest": "memory and CPU at rest with 20 tasks on the host",
+    "many": "500 containers on one host",
     "chaos": "requests lost while everything is taken away once",
 }
 
