@@ -16,7 +16,6 @@ from meshnet.errors import MeshnetError
 from meshnet.kernel import netns
 from meshnet.kernel.libnftables import MOST_OPEN
 from meshnet.kernel.nft import NftOperations
-from meshnet.kernel.nft_owner import TableOwner
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
@@ -411,81 +410,3 @@ def test_one_namespace_that_cannot_be_listed_holds_up_no_other(player, spaces, t
     assert isinstance(error, MeshnetError)
     assert error.about == {(str(loop), "")}
     assert "svc-10.0.1.2" in spaces[0].nft("list", "ruleset")
-
-
-class Owning(Player):
-    """Owns the host's table."""
-
-    def __init__(self, host, tables):
-        self.tables = tables
-        self.operations = NftOperations(
-            [lambda _: self.tables], host_netns=host.path, owns_host_table=True
-        )
-
-
-def outlives_its_owner(space):
-    """Whether this kernel's tables can (persist: Linux 6.9)."""
-    made = TableOwner(space.path, "probe").make()
-    if made:
-        space.nft("delete", "table", "ip", "probe")
-    return made
-
-
-@pytest.fixture
-def owning(spaces):
-    if not outlives_its_owner(spaces[0]):
-        pytest.skip("anybody can flush this kernel's tables")
-    made = Owning(spaces[0], {None: (table(SERVICES),)})
-    yield made
-    made.operations.close()
-
-
-def chains(space):
-    return space.nft("list", "chains")
-
-
-def test_a_strangers_flush_passes_our_table_by_and_he_keeps_his_own(owning, spaces):
-    owning.round()
-    spaces[0].nft("add", "table", "ip", "theirs")
-    spaces[0].nft("flush", "ruleset")
-    assert "theirs" not in spaces[0].nft("list", "tables")
-    assert "svc-10.0.1.2" in chains(spaces[0])
-    assert owning.plan() == []
-
-
-def test_an_owned_table_is_changed_and_removed_by_us(owning, spaces):
-    owning.round()
-    owning.tables = {None: (table({"10.0.1.2": ("10.0.1.9",)}),)}
-    assert owning.round()
-    assert owning.plan() == []
-    spaces[0].nft("flush", "ruleset")
-    assert "10.0.1.9" in spaces[0].nft("list", "ruleset")
-    owning.tables = {}
-    assert owning.round()
-    assert "meshnet" not in spaces[0].nft("list", "tables")
-
-
-def test_an_owned_table_outlives_us_and_is_adopted_by_whoever_comes(owning, spaces):
-    owning.round()
-    owning.operations.close()
-    assert "svc-10.0.1.2" in chains(spaces[0])
-    next_one = Owning(spaces[0], owning.tables)
-    try:
-        (adopts,) = next_one.round()
-        assert (adopts.tables, adopts.own) == ((), True)
-        assert next_one.plan() == []
-        spaces[0].nft("flush", "ruleset")
-        assert "svc-10.0.1.2" in chains(spaces[0])
-    finally:
-        next_one.operations.close()
-
-
-def test_a_table_that_cannot_be_owned_is_kept_as_ever(owning, spaces):
-    spaces[0].nft("add", "table", "ip", "meshnet")
-    owning.round()
-    owning.round()
-    assert owning.plan() == []
-    spaces[0].nft("flush", "ruleset")
-    assert owning.round()
-    spaces[0].nft("flush", "ruleset")
-    assert "svc-10.0.1.2" in chains(spaces[0]), "made anew by us, it can be owned"

@@ -46,7 +46,7 @@ def kernel_operations() -> tuple[Operations[Any, Any, Any], ...]:
     return (
         OverlayOperations(),
         GwbridgeOperations(),
-        NftOperations([rules.rulesets, redirect.rulesets], owns_host_table=True),
+        NftOperations([rules.rulesets, redirect.rulesets]),
     )
 
 

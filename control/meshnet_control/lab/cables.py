@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from meshnet.errors import NotFoundError
-from meshnet.kernel import netns, nft_context, sysctl
+from meshnet.kernel import netns, nft, sysctl
 from meshnet.kernel.iproute import iproute, link_names
 from meshnet_control.lab.layout import LAN, Layout, Machine
 
@@ -126,7 +126,7 @@ def cut(layout: Layout, one: Machine, other: Machine, *, heal: bool) -> None:
     text = _CUT.format(both=both)
     if heal:  # an element must be there to be deleted
         text += f"delete element bridge meshnet_lab cut {{ {both} }}\n"
-    nft_context.commit(path_of(layout, LAN), text)
+    nft.commit(path_of(layout, LAN), text)
 
 
 def _make_namespace(layout: Layout, member: str) -> str:

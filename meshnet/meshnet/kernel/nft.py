@@ -1,40 +1,242 @@
-"""Every nftables table of ours on this node, as a reconciler sees it (``meshnet.reconcile``).
+"""The client of nftables: lists our tables in each network namespace and runs transactions there.
 
 Touches nftables in the host's namespace and in our sandboxes' (only the tables of
 ``meshnet.nft.ruleset_plan.OURS``), and conntrack entries of backends that left: of UDP, and of TCP
 those that nobody answered.
 
-The model: an ``NftContext`` for each namespace. A namespace is told by (st_dev, st_ino), not by
-its path, as paths are used again. The host's ``table ip meshnet`` is owned, where the kernel can
-(``meshnet.kernel.nft_owner``), so that nobody else's flush leaves published ports to the host's own
-stack, which refuses.
+The model: a ``NftContext`` is one namespace: an nfnetlink socket that was opened inside it and is
+used from outside; libnftables is there when something is to be listed or changed. A namespace is
+told by (st_dev, st_ino), not by its path, as paths are used again. What a table holds is kept with
+the nftables generation at which it was true: while the kernel's generation is that one, nothing is
+read again; our own commits move both on by one; after a stranger's commit the tables are listed
+anew.
 
-Be aware: contexts are closed in ``observe`` when the snapshot no longer has them or their path
-leads elsewhere. A table's transaction stands alone, so an interface that is not there yet holds up
-``netdev meshnet`` and nothing else.
+Be aware: an open NftContext keeps its namespace alive; contexts are closed in ``observe`` when the
+snapshot no longer has them or their path leads elsewhere. Rules must say ``iifname``, not ``iif``:
+interface numbers would be looked up in the thread's namespace. A table's transaction stands alone,
+so an interface that is not there yet holds up ``netdev meshnet`` and nothing else.
 """
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
-from meshnet.errors import MeshnetError, NotFoundError, about
+from meshnet.errors import (
+    AlreadyExistsError,
+    KernelError,
+    MeshnetError,
+    NotFoundError,
+    NotSupportedError,
+    about,
+)
+from meshnet.kernel import netns
 from meshnet.kernel.libnftables import Libnftables
 from meshnet.kernel.netns import Identity, identity_of
-from meshnet.kernel.nft_context import NOWHERE, OWNED, NftContext
+from meshnet.kernel.nfnetlink import NfnetlinkSocket
 from meshnet.model.snapshot import Snapshot
-from meshnet.nft.objects import Ruleset
-from meshnet.nft.ruleset_plan import Observed, TableChange, plan
+from meshnet.nft import canonical
+from meshnet.nft.objects import DYNAMIC, Ruleset
+from meshnet.nft.ruleset_plan import (
+    OURS,
+    Observed,
+    ObservedChain,
+    ObservedSet,
+    ObservedTable,
+    TableChange,
+    TableKey,
+    plan,
+)
 
 HOST = "/proc/self/ns/net"
+LISTING_TRIES = 5
 ANSWER_S: Final = 0.02
 """How long a backend that was withdrawn may take to answer a connection; a round trip is less."""
+_NOWHERE: Final[Identity] = (0, 0)
 Source = Callable[[Snapshot], Mapping[str | None, Sequence[Ruleset]]]
 """Pure; the path of a network namespace, None for the host's -> tables it should hold."""
+
+_KINDS: Mapping[int, type[KernelError]] = {
+    errno.ENOENT: NotFoundError,
+    errno.ENODEV: NotFoundError,
+    errno.EEXIST: AlreadyExistsError,
+    errno.EOPNOTSUPP: NotSupportedError,
+}
+_ERRNOS = (*_KINDS, errno.EBUSY, errno.EPERM, errno.ENOMEM, errno.EINTR, errno.ENOBUFS)
+
+
+class NftContext:
+    """libnftables in one network namespace."""
+
+    def __init__(self, path: str, library: Libnftables) -> None:
+        """Open it there.
+
+        Raises:
+            NotFoundError: The path is no network namespace.
+            KernelError: It cannot be entered, or no descriptor is left.
+        """
+        self._path = path
+        self._library = library
+        with netns.inside(path) as entered:
+            self.identity: Identity = entered or _NOWHERE
+            self._netlink = NfnetlinkSocket()
+        self._tables: Observed = {}
+        self._generation: int | None = None
+        self._listed_backends: frozenset[str] = frozenset()
+
+    def close(self) -> None:
+        """Give the namespace free."""
+        self._netlink.close()
+        self._library.forget(self.identity)
+
+    def tables(self) -> Observed:
+        """Our tables as they are now; listed only when somebody else committed since.
+
+        Raises:
+            KernelError: nftables refused, or changed faster than it could be listed.
+        """
+        for _ in range(LISTING_TRIES):
+            generation = self._netlink.generation()
+            if generation == self._generation:
+                return self._tables
+            self._tables = self._listed()
+            self._generation = generation
+        raise KernelError("list", f"nftables of {self._path}", errno.EAGAIN)
+
+    def run(self, change: TableChange) -> None:
+        """Commit one transaction.
+
+        Raises:
+            KernelError: nftables refused it; nothing of it was done.
+        """
+        before = self._netlink.generation()
+        self._command(change.text, f"{change.table[0]} {change.table[1]}")
+        if self._generation == before and self._netlink.generation() == before + 1:
+            tables = dict(self._tables)
+            tables.pop(change.table, None)
+            if change.result is not None:
+                tables[change.table] = change.result
+            self._tables, self._generation = tables, before + 1
+        else:
+            self._generation = None
+
+    def listed_backends(self) -> frozenset[str]:
+        """Backends in the tables listed since the last call, whoever wrote these."""
+        found, self._listed_backends = self._listed_backends, frozenset()
+        return found
+
+    def forget(
+        self, backends: frozenset[str], waited: frozenset[bytes] = frozenset()
+    ) -> frozenset[bytes]:
+        """Forget flows to withdrawn backends (``NfnetlinkSocket.forget``)."""
+        return self._netlink.forget(backends, waited)
+
+    def _listed(self) -> Observed:
+        there = {
+            (entry["table"]["family"], entry["table"]["name"])
+            for entry in self._listing("list tables")
+            if "table" in entry
+        }
+        return {key: self._table(key) for key in OURS if key in there}
+
+    def _table(self, key: TableKey) -> ObservedTable:
+        command = f"list table {key[0]} {key[1]}"
+        listing = self._listing(command)
+        if key[0] != "netdev":
+            self._listed_backends |= canonical.turns(listing)
+            return _table_or_strange(listing)
+        # libnftables' JSON leaves out the device of a chain; its text has it.
+        text = self._command(command, command, json_output=False)
+        return _table_or_strange(listing, dict(_hook_lines(text)))
+
+    def _listing(self, command: str) -> canonical.Json:
+        return json.loads(self._command(command, command))["nftables"]
+
+    def _command(self, text: str, target: str, *, json_output: bool = True) -> str:
+        code, output, said = self._library.run(self.identity, self._path, text, json=json_output)
+        if code:
+            raise _refusal(target, self._path, said)
+        return output
+
+
+def _hook_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Chain and what is in its braces, for the base chains of a listing in nft's own words."""
+    for head, behind in pairwise(text.split("\n")):
+        if head.startswith("\tchain ") and head.endswith(" {") and behind.startswith("\t\ttype "):
+            yield head.removeprefix("\tchain ").removesuffix(" {"), behind.removeprefix("\t\t")
+
+
+def _refusal(target: str, path: str, said: str) -> KernelError:
+    first = said.strip().partition("\n")[0] or "no reason given"
+    number = next((code for code in _ERRNOS if os.strerror(code) in said), errno.EINVAL)
+    where, told, why = first.partition("Error: ")
+    told_at_once = told and not where[-1:].isspace() and len(where.split()) <= 1
+    reason = why.removeprefix("Could not process rule: ") if told_at_once else first
+    return _KINDS.get(number, KernelError)("nft", f"{target} in {path} ({reason})", number)
+
+
+def commit(path: str, text: str) -> None:
+    """Commit one transaction in nft(8)'s language in the namespace ``path``, once.
+
+    Raises:
+        NotFoundError: there is no such namespace.
+        KernelError: nftables refused it; nothing of it was done.
+    """
+    library = Libnftables()
+    try:
+        code, _, said = library.run(identity_of(path) or _NOWHERE, path, text)
+    finally:
+        library.close()
+    if code:
+        raise _refusal("ruleset", path, said)
+
+
+def _table_or_strange(
+    listing: canonical.Json, hook_lines: Mapping[str, str] | None = None
+) -> ObservedTable:
+    try:
+        return table_of(listing, hook_lines)
+    except (LookupError, TypeError, ValueError):
+        return ObservedTable(strange=True)
+
+
+def table_of(listing: canonical.Json, hook_lines: Mapping[str, str] | None = None) -> ObservedTable:
+    """What libnftables' JSON says of one table (libnftables-json(5)).
+
+    Args:
+        listing: the array behind ``nftables``.
+        hook_lines: chain -> its hook in nft's syntax, where that says more than the JSON.
+    """
+    hooks: dict[str, str] = {}
+    comments: dict[str, list[str]] = {}
+    sets: dict[str, ObservedSet] = {}
+    for entry in listing:
+        ((kind, body),) = entry.items()
+        if kind == "chain":
+            line = (hook_lines or {}).get(body["name"])
+            hooks[body["name"]] = canonical.hook(line) if line else canonical.json_hook(body)
+        elif kind == "rule":
+            comments.setdefault(body["chain"], []).append(body.get("comment", ""))
+        elif kind in {"set", "map"}:
+            type_ = canonical.json_type(body)
+            elements = dict(canonical.json_element(type_, item) for item in body.get("elem", ()))
+            flags = body.get("flags", ())
+            flags = [flags] if isinstance(flags, str) else flags
+            seen = frozenset(flags) - {DYNAMIC}
+            sets[body["name"]] = ObservedSet(type_, elements, seen, int(body.get("timeout", 0)))
+    chains = {}
+    for name, hook in hooks.items():
+        said = comments.get(name, [])
+        fingerprint = said[0] if len(set(said)) == 1 else ""
+        chains[name] = ObservedChain(hook, fingerprint, len(said))
+    return ObservedTable(chains, sets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +246,18 @@ class Namespace:
     Attributes:
         backends: addresses that our tables there sent flows to, as far as this process knows, from
             what it wanted there and from what it listed.
-        is_free: our table is there and others could flush it, which can be helped.
         error: why the tables could not be read.
     """
 
     identity: Identity
     tables: Observed
     backends: frozenset[str] = frozenset()
-    is_free: bool = False
     error: MeshnetError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NftChange:
-    """What to do in one namespace: transactions in turn, the table to own, then flows to forget.
+    """What to do in one namespace: transactions in turn, then flows to forget.
 
     With an ``error`` nothing but to say it.
     """
@@ -66,7 +266,6 @@ class NftChange:
     identity: Identity
     tables: tuple[TableChange, ...] = ()
     withdrawn: frozenset[str] = field(default=frozenset())
-    own: bool = False
     error: MeshnetError | None = None
 
 
@@ -80,23 +279,15 @@ class NftOperations:
     name = "lb"
     chooses = True
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        *,
-        host_netns: str | None = None,
-        owns_host_table: bool = False,
-    ) -> None:
+    def __init__(self, sources: Sequence[Source], *, host_netns: str | None = None) -> None:
         """Nothing is opened yet.
 
         Args:
             sources: each says some tables; two must not say the same table of a namespace.
             host_netns: path of the namespace that None stands for, when it is not this process's.
-            owns_host_table: others cannot flush ``table ip meshnet`` there, if the kernel can.
         """
         self._sources = tuple(sources)
         self._host = host_netns or HOST
-        self._owns_host_table = owns_host_table
         self._library = Libnftables()
         self._contexts: dict[str | None, NftContext] = {}
         self._backends: dict[Identity, frozenset[str]] = {}
@@ -117,19 +308,20 @@ class NftOperations:
         observed: dict[str | None, Namespace] = {}
         for path, rulesets in desired.items():
             try:
-                context = self._contexts.get(path) or self._opened(path)
+                context = self._contexts.get(path) or NftContext(path or self._host, self._library)
+                self._contexts[path] = context
                 tables = context.tables()
             except MeshnetError as error:
                 if path is None or not isinstance(error, NotFoundError):
                     unread = about(error, (path, ""))
-                    observed[path] = Namespace(NOWHERE, {}, error=unread)
+                    observed[path] = Namespace(_NOWHERE, {}, error=unread)
                 continue
             known = self._backends.get(context.identity, frozenset())
             known = known.union(
                 context.listed_backends(), *(ruleset.backends for ruleset in rulesets)
             )
             self._backends[context.identity] = known
-            observed[path] = Namespace(context.identity, tables, known, context.is_free)
+            observed[path] = Namespace(context.identity, tables, known)
         return observed
 
     def plan(
@@ -149,9 +341,8 @@ class NftOperations:
             tables = tuple(plan(rulesets, there.tables, prune=prune))
             wanted: frozenset[str] = frozenset().union(*(r.backends for r in rulesets))
             withdrawn = there.backends - wanted if prune else frozenset()
-            own = there.is_free and any((each.family, each.name) == OWNED for each in rulesets)
-            if tables or withdrawn or own:
-                changes.append(NftChange(path, there.identity, tables, withdrawn, own))
+            if tables or withdrawn:
+                changes.append(NftChange(path, there.identity, tables, withdrawn))
         return changes
 
     def apply(self, changes: Sequence[NftChange]) -> None:
@@ -199,11 +390,6 @@ class NftOperations:
                 context.run(table)
             except MeshnetError as error:
                 errors.append(error)
-        if change.own and context.is_free:
-            try:
-                context.own()
-            except MeshnetError as error:
-                errors.append(error)
         if errors or not change.withdrawn:
             return errors
         try:
@@ -214,11 +400,6 @@ class NftOperations:
             unanswered.append((context, change.withdrawn, waited))
         self._backends[context.identity] -= change.withdrawn
         return []
-
-    def _opened(self, path: str | None) -> NftContext:
-        owner = path is None and self._owns_host_table
-        self._contexts[path] = NftContext(path or self._host, self._library, owner=owner)
-        return self._contexts[path]
 
     def _close_left(self, desired: Mapping[str | None, Sequence[Ruleset]]) -> None:
         for path, context in list(self._contexts.items()):
