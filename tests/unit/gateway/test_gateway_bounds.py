@@ -183,7 +183,10 @@ async def test_closing_down_waits_for_no_client(start: Start):
             before = len(written)
             for _ in range(500):
                 await asyncio.sleep(0)
+        served = set(start.proxies[-1]._connections)
         await start.proxies[-1].close()
+    assert len(served) == 1
+    assert all(connection.done() for connection in served), "none is left behind, either"
     writer.close()
 
 

@@ -176,9 +176,10 @@ async def test_a_stranger_on_tcp_is_held_to_one_frame(pair):
 
 
 async def test_a_stranger_that_says_nothing_is_sent_away_in_time(listen):
-    here = await listen("here", config=replace(GossipConfig.lan(), first_frame_s=0.05))
+    bounds = replace(GossipConfig.lan(), first_frame_s=0.05, exchange_s=3600.0)
+    here = await listen("here", config=bounds)
     reader, writer = await asyncio.open_connection(LOOPBACK, here.port)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         assert await _end(reader) == b""
     writer.close()
     assert here.engine.dropped["stream too slow"] == 1
