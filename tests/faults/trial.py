@@ -108,10 +108,19 @@ def _pytest(tree: Path, tests: tuple[str, ...], said: Path, *, bounded: bool) ->
     os._exit(int(status))
 
 
+def _end_all_of(tree: Path) -> None:
+    """End what tests started in sessions of their own and, with a fault in, left behind."""
+    mark = f"{tree}/".encode()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if mark in environ.read_bytes():
+                os.kill(int(environ.parent.name), signal.SIGKILL)
+
+
 class Trials:
     """Runs pytest on copies of the tree; safe to use from several threads.
 
-    A run that has no end is taken down, with all that it started, after ``limit_s``.
+    A run that has no end is taken down after ``limit_s``; of no run anything is left behind.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -134,4 +143,5 @@ class Trials:
             os.killpg(process.pid or 0, signal.SIGKILL)
         process.kill()
         process.join()
+        _end_all_of(tree)
         return Outcome(int(process.exitcode or 0), said.read_text(errors="replace"), endless)
