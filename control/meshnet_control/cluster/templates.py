@@ -2,7 +2,8 @@
 
 Go's text/template as far as Swarm's documents go: a field of the task's context, or ``index`` of
 labels; in environment values, mounts and the hostname. A manager expands them with a task made up,
-to refuse what no node could expand; a node with its task.
+to refuse what no node could expand; a node with its task. What templates put in is bounded: a long
+label named often would be more than any host has memory.
 
 Source: swarmkit template/context.go, expand.go; Go text/template/parse for the words of errors.
 """
@@ -21,6 +22,8 @@ from meshnet_control.api import control_pb2 as pb
 _INDEX: Final = Pattern(r'index\s+(\.\w+\.Labels)\s+"([^"]*)"', longest=1024)
 _FIELD: Final = Pattern(r"\.\w+(?:\.\w+)*", longest=1024)
 _WORD: Final = Pattern(r"\w+", longest=1024)
+MOST_PUT_IN: Final = 1 << 20
+"""Characters that the templates of one container put in, all together."""
 _OPENING: Final = frozenset({"block", "define", "if", "range", "template", "with"})
 _INNER: Final = frozenset({"break", "continue", "else", "end"})
 _FUNCTIONS: Final = frozenset(
@@ -85,6 +88,7 @@ class _Words:
             ".Service.Labels": dict(task.service_labels),
             ".Node.Labels": dict[str, str](),
         }
+        self._left = MOST_PUT_IN
         self._values = {
             ".Service.ID": task.service_id,
             ".Service.Name": task.service_name,
@@ -109,6 +113,12 @@ class _Words:
             value = self._value(asked)
             if value is None:
                 raise ControlError(f"{said}: template: expansion:{line}: {_wrong(asked)}")
+            self._left -= len(value)
+            if self._left < 0:
+                raise ControlError(
+                    f"{said}: template: expansion:{line}: what templates of one container put in "
+                    f"must not be longer than {MOST_PUT_IN} characters"
+                )
             done += value + rest
             line += template.count("\n")
         return done

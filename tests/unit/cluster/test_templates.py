@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster.templates import Where, expanded
+from meshnet_control.cluster.templates import MOST_PUT_IN, Where, expanded
 from meshnet_control.controlapi.specs import service_checks
 
 WHERE = Where("web.2.t1", "n1", "h1", "x86_64", "linux")
@@ -103,3 +103,13 @@ def test_a_target_that_is_no_path_once_expanded_is_refused():
     spec.task_template.container_spec.mounts[0].target = "{{.Task.Slot}}"
     with pytest.raises(ControlError, match="must be an absolute path: 1"):
         service_checks.check(spec)
+
+
+def test_what_templates_put_in_is_bounded_over_all_of_a_container():
+    label = '{{index .Service.Labels "long"}}'
+    asked = task(env=[f"A={label}", f"B={label}"])
+    asked.service_labels["long"] = "x" * (MOST_PUT_IN // 2)
+    assert len(expanded(asked, WHERE).env[1]) == len("B=") + MOST_PUT_IN // 2
+    asked.spec.container_spec.hostname = "{{.Task.Slot}}"
+    with pytest.raises(ControlError, match=f"must not be longer than {MOST_PUT_IN} characters"):
+        expanded(asked, WHERE)
