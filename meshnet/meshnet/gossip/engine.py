@@ -342,8 +342,8 @@ class GossipEngine:
         members = self._membership.all.values()
         present = {m.address for m in members if m.present}
         self._streams.extend(sorted(self._seeds - present))
-        gone = [m.address for m in members if m.state in {State.DEAD, State.RESTARTING}]
-        if gone:
+        silent = {m.address for m in members if m.state in {State.DEAD, State.RESTARTING}}
+        if gone := sorted(silent - present - {self._membership.me.address}):
             self._streams.append(gone[int(self._rng.random() * len(gone))])
 
     def _say_unreached(self, now: float) -> None:

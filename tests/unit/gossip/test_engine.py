@@ -453,6 +453,23 @@ def test_the_dead_are_not_probed():
     assert not [m for to, m in said if to == AT[B]]
 
 
+def test_the_dead_are_not_looked_for_where_somebody_else_is_now():
+    """A host that was made anew has another id at its old address, also for itself."""
+    lone = Lone(A)
+    exchange = lone.engine.open_stream(AT[A])
+    exchange.begin(lone.now)
+    rows = (
+        Row(A, AT[A], 1, State.ALIVE),
+        Row(B, AT[A], 1, State.DEAD, 9),
+        Row(C, HERE, 1, State.DEAD, 9),
+    )
+    exchange.receive_frame(_packet(Sync(A, rows, {}), End(more=False)), lone.now)
+    assert (lone.state(B), lone.state(C)) == (State.DEAD, State.DEAD)
+    lone.engine.streams_to_open()
+    lone.wait(1.5)
+    assert lone.engine.streams_to_open() == []
+
+
 # ---- suspicion and refutation ----
 
 
