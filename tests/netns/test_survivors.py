@@ -6,6 +6,7 @@ The real processes over a stand-in for the engine: no cluster, nothing in the ke
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -21,7 +23,7 @@ import pytest
 
 from meshnet.process.revival import LOOK_S, living
 from meshnet_control.host import processes
-from meshnet_control.host.paths import DAEMON, RESOLVER, SUPERVISOR, pid_file
+from meshnet_control.host.paths import DAEMON, RESOLVER, SUPERVISOR, log_file, pid_file
 
 pytestmark = pytest.mark.netns
 
@@ -29,6 +31,9 @@ NAMES = (SUPERVISOR, DAEMON, RESOLVER)
 BACK_S = 2.0
 SERVES_S = 20.0
 """Until a meshnetd that was started serves, on a machine with two busy cores."""
+
+
+outlives_its_starter = pytest.mark.filterwarnings("ignore:subprocess .* still running")
 
 
 class Engine(ThreadingMixIn, UnixStreamServer):
@@ -163,3 +168,28 @@ def test_nobody_comes_back_after_down(host: Host, survivor: str):
     time.sleep(2 * LOOK_S + 1)
     assert host.running() == 0
     assert host.pids() == dict.fromkeys(NAMES)
+
+
+@outlives_its_starter
+def test_restart_leaves_one_of_each_all_of_them_new(host: Host):
+    before = host.pids()
+    assert processes.restart(print) == [RESOLVER, DAEMON, SUPERVISOR]
+    assert all(host.pids()[name] not in {None, before[name]} for name in NAMES)
+    until("one of each", lambda: host.running() == len(NAMES), BACK_S)
+
+
+@outlives_its_starter
+def test_who_starts_a_supervisor_while_a_survivor_does_waits_for_that_one(host: Host):
+    down()
+    lock = pid_file(SUPERVISOR).with_suffix(".lock")
+    with ThreadPoolExecutor(1) as pool, lock.open("w") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        said = log_file(SUPERVISOR)
+        said.touch()
+        starting = pool.submit(processes.start, print)
+        until("ours is second", lambda: "another one runs" in said.read_text(), SERVES_S)
+        time.sleep(0.2)
+        fcntl.flock(taken, fcntl.LOCK_UN)
+        starting.result(SERVES_S)
+    assert processes.serving()
+    until("one of each", lambda: host.running() == len(NAMES), BACK_S)

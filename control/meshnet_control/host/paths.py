@@ -24,6 +24,8 @@ DAEMON: Final = "meshnetd"
 SUPERVISOR: Final = "meshnet-supervisor"
 ENDS: Final = "supervisor.json"
 """In the run directory: how the processes ended last."""
+TAKEN: Final = 75
+"""Exit status of a supervisor that is second: another one runs or is being started."""
 
 
 def run_dir() -> Path:

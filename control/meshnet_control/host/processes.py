@@ -32,6 +32,7 @@ from meshnet_control.host.paths import (
     ENDS,
     RESOLVER,
     SUPERVISOR,
+    TAKEN,
     changeable,
     command,
     last_line,
@@ -103,18 +104,11 @@ def start(say: Say) -> None:
         _wait(before, _units, say, units.last_words)
         return
     make_dirs()
-    before = _supervised(None)
-    started: subprocess.Popen[bytes] | None = None
-    supervisor = pid_of(SUPERVISOR)
-    if supervisor is None:
-        started = _spawn_supervisor()
-    else:
-        os.kill(supervisor, signal.SIGHUP)
+    before, starting = _supervised(None), _Starting()
     try:
-        _wait(before, lambda: _supervised(started), say, _last_words)
+        _wait(before, starting.look, say, _last_words)
     except HostError:
-        if started is not None:
-            _stop(SUPERVISOR)
+        starting.give_up()
         raise
 
 
@@ -137,19 +131,18 @@ def restart(say: Say) -> list[str]:
             units.restart(name)
             _wait(before, partial(_unit, name), say, units.last_words)
         return run
-    supervisor = pid_of(SUPERVISOR)
-    if supervisor is None:
+    if all(pid_of(name) is None for name in (SUPERVISOR, DAEMON, RESOLVER)):
         return []
     for name in (RESOLVER, DAEMON):
         _end_supervised(name)
-        before = _supervised(None)
-        os.kill(supervisor, signal.SIGHUP)
-        _wait(before, lambda: _supervised(None), say, _last_words)
-    os.kill(supervisor, signal.SIGKILL)  # asked to end, it would end both
-    while pid_of(SUPERVISOR) == supervisor:
-        time.sleep(0.01)
-    started = _spawn_supervisor()
-    _wait(_supervised(None), lambda: _supervised(started), say, _last_words)
+        _wait(_supervised(None), _Starting().look, say, _last_words)
+    supervisor = pid_of(SUPERVISOR)
+    if supervisor is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisor, signal.SIGKILL)  # asked to end, it would end both
+        while pid_of(SUPERVISOR) == supervisor:
+            time.sleep(0.01)
+    _wait(_supervised(None), _Starting().look, say, _last_words)
     return [RESOLVER, DAEMON, SUPERVISOR]
 
 
@@ -305,12 +298,38 @@ def _unit(name: str) -> Look:
     return {name: _units()[name]}
 
 
+class _Starting:
+    """A supervisor that is to run and to start both.
+
+    Be aware: a survivor may be starting one, too. Ours is second then (``TAKEN``), and is followed
+    by another one only if that of the survivor does not come.
+    """
+
+    def __init__(self) -> None:
+        self._ours: subprocess.Popen[bytes] | None = None
+        self._asked: int | None = None
+
+    def look(self) -> Look:
+        """See to it that there is one, and that it was asked to start who stays away."""
+        supervisor = pid_of(SUPERVISOR)
+        if supervisor is None and (self._ours is None or self._ours.poll() == TAKEN):
+            self._ours = _spawn_supervisor()
+        elif supervisor is not None and supervisor != self._asked:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGHUP)
+            self._asked = supervisor
+        return _supervised(self._ours)
+
+    def give_up(self) -> None:
+        """Stop what we have started, nothing else."""
+        if self._ours is not None and self._ours.poll() is None:
+            _stop(SUPERVISOR)
+
+
 def _supervised(started: subprocess.Popen[bytes] | None) -> Look:
     """Both processes as their supervisor keeps them; ``started``: the supervisor, if by us."""
     kept, ends = pid_of(SUPERVISOR) is not None, _ends()
-    # Another one may be on its way that has no id yet: a survivor starts it.
-    ended = started is not None and started.poll() not in {None, os.EX_TEMPFAIL}
-    lost = ended and not kept
+    lost = started is not None and started.poll() not in {None, TAKEN} and not kept
     ready = {RESOLVER: _listens(run_dir() / "resolver.sock"), DAEMON: _serves()}
     return {
         name: Seen(
@@ -348,10 +367,10 @@ def _end_supervised(name: str) -> None:
     pid = pid_of(name)
     if pid is None:
         return
-    noted = pid_file(name).read_text()
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
     with contextlib.suppress(FileNotFoundError):
+        noted = pid_file(name).read_text()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         while pid_file(name).read_text() == noted:
             time.sleep(0.01)
 

@@ -40,6 +40,7 @@ from meshnet_control.host.paths import (
     ENDS,
     RESOLVER,
     SUPERVISOR,
+    TAKEN,
     command,
     last_line,
     log_file,
@@ -368,7 +369,7 @@ def _read(path: Path) -> dict[str, dict[str, str | float | int]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run until SIGTERM or SIGINT; exit status 1: one could not be started, 75: another runs."""
+    """Run until SIGTERM or SIGINT; exit status 1: a process could not be started; ``TAKEN``."""
     parser = argparse.ArgumentParser(prog=SUPERVISOR, description="Keeps meshnet's processes.")
     parser.add_argument("--run-dir", type=Path, help="sockets and process ids")
     parser.add_argument("--state-dir", type=Path, help="logs")
@@ -390,7 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            parser.exit(os.EX_TEMPFAIL, f"{SUPERVISOR}: another one runs\n")
+            parser.exit(TAKEN, f"{SUPERVISOR}: another one runs\n")
         raise SystemExit(_supervise(names, foreground=asked.foreground, revived=revived))
 
 
