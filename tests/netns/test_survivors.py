@@ -193,3 +193,23 @@ def test_who_starts_a_supervisor_while_a_survivor_does_waits_for_that_one(host: 
         starting.result(SERVES_S)
     assert processes.serving()
     until("one of each", lambda: host.running() == len(NAMES), BACK_S)
+
+
+STARTS_WITHOUT_MESHNETD = """
+import sys
+sys.executable = sys.argv.pop()
+from meshnet_control.host import supervisor
+supervisor.main()
+"""
+
+
+def test_a_supervisor_that_cannot_start_one_leaves_none_running(host: Host, tmp_path: Path):
+    down()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / RESOLVER).symlink_to(Path(sys.executable).with_name(RESOLVER))
+    argv = [sys.executable, "-c", STARTS_WITHOUT_MESHNETD, str(programs / "python")]
+    done = subprocess.run(argv, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert DAEMON in done.stderr
+    assert host.running() == 0

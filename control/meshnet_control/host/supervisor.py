@@ -265,12 +265,9 @@ class Supervisor:
         Raises:
             OSError: a process cannot be started at all.
         """
-        for process in self._processes:
-            process.ever_ready = self._revived
-            missed = not self._revived or pid_file(process.name).exists()
-            if not process.adopt(time.monotonic()) and missed:
-                process.start(time.monotonic())
         try:
+            for process in self._processes:
+                self._take_up(process)
             while not self._asked_to_end():
                 for process in self._processes:
                     process.hear(time.monotonic())
@@ -280,6 +277,16 @@ class Supervisor:
         finally:
             self._end()
         return 0
+
+    def _take_up(self, process: Process) -> None:
+        now = time.monotonic()
+        process.ever_ready = self._revived
+        if process.adopt(now):
+            return
+        if not self._revived:
+            process.start(now)
+        elif pid_file(process.name).exists():
+            process.start_at = now  # what cannot be started now is tried again
 
     def _wait(self) -> None:
         poll = select.poll()
