@@ -195,6 +195,25 @@ def test_who_starts_a_supervisor_while_a_survivor_does_waits_for_that_one(host: 
     until("one of each", lambda: host.running() == len(NAMES), BACK_S)
 
 
+def test_a_supervisor_hears_whoever_has_found_its_id(host: Host):
+    down()
+    os.mkfifo(pid_file(SUPERVISOR))  # its start stops here, at the id, until somebody reads
+    program = [str(Path(sys.executable).with_name(SUPERVISOR)), DAEMON]
+    with subprocess.Popen(program, stderr=subprocess.DEVNULL, start_new_session=True) as starting:
+        try:
+            until("it hears", lambda: catches(starting.pid, signal.SIGHUP), SERVES_S)
+        finally:
+            pid_file(SUPERVISOR).read_text()
+            starting.terminate()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal (proc_pid_status(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 STARTS_WITHOUT_MESHNETD = """
 import sys
 sys.executable = sys.argv.pop()

@@ -405,10 +405,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _supervise(names: Sequence[str], *, foreground: bool, revived: bool) -> int:
     limits.raise_descriptors()
     os.chdir("/")
-    pid_file(SUPERVISOR).write_text(f"{os.getpid()}\n")
     watchdog_s = float(os.environ.get("MESHNET_WATCHDOG_S", supervision.WATCHDOG_S))
     supervisor = Supervisor(names, watchdog_s, foreground=foreground, revived=revived)
     try:
+        pid_file(SUPERVISOR).write_text(f"{os.getpid()}\n")  # signals are heard from here on
         status = supervisor.run()
     except OSError as error:
         say(f"{error}")
