@@ -51,6 +51,8 @@ Say = Callable[[str], None]
 """Told, sentence by sentence, what is waited for."""
 
 _STOPS_S = 20.0
+_DIES_S = 10.0
+"""Of SIGKILL; who is inside of the kernel then dies later, or never."""
 
 
 class HostError(MeshnetError):
@@ -152,7 +154,7 @@ def run_in_foreground() -> int:
     ``down`` finds them as it finds started ones. What a process that was killed left makes room.
 
     Raises:
-        HostError: systemd runs meshnet on this host.
+        HostError: systemd runs meshnet on this host, or what runs does not end.
     """
     if units.installed():
         raise HostError(f"systemd runs meshnet here: systemctl start {DAEMON}, or meshnet down")
@@ -196,16 +198,18 @@ def _stop_all(stack: contextlib.ExitStack) -> None:
     """Stop all three; none can be started again until ``stack`` lets go of the supervisor's lock.
 
     Raises:
-        HostError: another supervisor goes on being started.
+        HostError: another supervisor goes on being started, or one does not end.
     """
-    deadline = time.monotonic() + _STOPS_S
+    deadline: float | None = None
     locked = not run_dir().is_dir()
     while True:
         stopped = [name for name in (SUPERVISOR, DAEMON, RESOLVER) if _stop(name)]
         if locked and not stopped:
             return
+        if deadline is None:  # what has been started since is ended within that time
+            deadline = time.monotonic() + _STOPS_S
         if time.monotonic() > deadline:
-            raise HostError(f"another {SUPERVISOR} goes on being started: meshnet down again")
+            raise HostError(f"another {SUPERVISOR} goes on being started: try again")
         if not locked:
             lock = pid_file(SUPERVISOR).with_suffix(".lock").open("w")
             try:
@@ -405,15 +409,22 @@ def _spawn_supervisor() -> subprocess.Popen[bytes]:
 
 
 def _stop(name: str) -> bool:
-    """Whether there was a process to stop."""
+    """Whether there was a process to stop.
+
+    Raises:
+        HostError: it does not end, killed or not.
+    """
     pid = pid_of(name)
     if pid is not None:
-        deadline = time.monotonic() + _STOPS_S
+        began = time.monotonic()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGCONT)  # a frozen one would not hear it
             while pid_of(name) == pid:
-                if time.monotonic() > deadline:
+                took = time.monotonic() - began
+                if took > _STOPS_S + _DIES_S:
+                    raise HostError(f"{name} (process {pid}) does not end: the kernel holds it")
+                if took > _STOPS_S:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.02)
     pid_file(name).unlink(missing_ok=True)
