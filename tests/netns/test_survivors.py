@@ -195,6 +195,24 @@ def test_who_starts_a_supervisor_while_a_survivor_does_waits_for_that_one(host: 
     until("one of each", lambda: host.running() == len(NAMES), BACK_S)
 
 
+def test_up_in_the_foreground_waits_until_the_one_that_a_survivor_starts_can_be_stopped(
+    host: Host,
+):
+    down()
+    script = "from meshnet_control.host import processes; processes.run_in_foreground()"
+    argv = [sys.executable, "-c", script]
+    with pid_file(SUPERVISOR).with_suffix(".lock").open("w") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        running = subprocess.Popen(argv, stderr=subprocess.DEVNULL, start_new_session=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(3)
+    try:
+        until("meshnet serves", processes.serving, SERVES_S)
+    finally:
+        running.terminate()
+        running.wait()
+
+
 def test_a_supervisor_hears_whoever_has_found_its_id(host: Host):
     down()
     os.mkfifo(pid_file(SUPERVISOR))  # its start stops here, at the id, until somebody reads

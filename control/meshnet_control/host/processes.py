@@ -159,8 +159,8 @@ def run_in_foreground() -> int:
     if units.installed():
         raise HostError(f"systemd runs meshnet here: systemctl start {DAEMON}, or meshnet down")
     make_dirs()
-    for name in (SUPERVISOR, DAEMON, RESOLVER):
-        _stop(name)
+    with contextlib.ExitStack() as stack:
+        _stop_all(stack)
     argv = [*command(SUPERVISOR), "--foreground"]
     os.execv(argv[0], argv)  # noqa: S606 - no shell is needed
 
@@ -246,8 +246,8 @@ def install(say: Say) -> None:
             f"root is to run what {who} may change: {path}; install meshnet where only root writes"
             " (the package, or pipx with PIPX_HOME=/opt/pipx)"
         )
-    for name in (SUPERVISOR, DAEMON, RESOLVER):
-        _stop(name)
+    with contextlib.ExitStack() as stack:
+        _stop_all(stack)
     make_dirs()
     units.install()
     start(say)
