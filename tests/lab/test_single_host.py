@@ -172,8 +172,8 @@ def test_up_twice_and_down_twice_leave_the_host_as_it_was(host: Host) -> None:
     shell = 'eval "$(meshnet env)" && docker info --format "{{.Swarm.LocalNodeState}}"'
     assert "inactive" in host.do("sh", "-c", shell)
     assert host.do("meshnet", "down").splitlines() == [
-        "stopped processes: meshnet-supervisor, meshnetd, meshnet-resolver",
         "removed docker context: meshnet",
+        "stopped processes: meshnet-supervisor, meshnetd, meshnet-resolver",
         "meshnet is down",
     ]
     assert host.traces() == before
