@@ -75,6 +75,8 @@ class ClusterEvents:
             feed.listeners.discard(listener)
             if not feed.listeners:
                 feed.stop()
+                if self._feed is feed:
+                    self._feed = None
 
 
 class _Feed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -217,6 +219,17 @@ async def test_clients_are_told_that_the_store_closed(tmp_path):
     async with asyncio.timeout(10), ClusterEvents().listen(store, no_cut) as heard:
         await store.close()
         assert [event async for event in heard] == []
+
+
+async def test_nothing_is_kept_of_the_cluster_when_the_last_client_has_gone(store: Store):
+    cluster = ClusterEvents()
+    async with cluster.listen(store, no_cut):
+        feed = weakref.ref(cluster._feed)
+        assert feed() is not None
+    await asyncio.sleep(0)  # its task is told to end
+    await asyncio.sleep(0)
+    gc.collect()
+    assert feed() is None
 
 
 def no_cut() -> None:
