@@ -110,6 +110,7 @@ class _Feed:
                 for event in filter(None, map(self._event, changes)):
                     for listener in tuple(self.listeners):
                         self._tell(listener, event)
+                    await asyncio.sleep(0)  # those who read at once have room for all of a commit
         except Exception:  # noqa: BLE001 - a mistake of ours ends no gateway
             _log.exception("the cluster's events are not told any more")
         for listener in tuple(self.listeners):

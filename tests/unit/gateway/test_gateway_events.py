@@ -214,6 +214,22 @@ async def test_a_client_that_falls_behind_is_cut_off_and_the_others_are_not(
         assert slow.queue.qsize() == 2
 
 
+async def test_one_who_reads_at_once_hears_all_of_a_commit_however_much_it_holds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cluster_events, "_MOST_EVENTS", 2)
+    names = [f"s{number}" for number in range(20)]
+    async with asyncio.timeout(10), ClusterEvents().listen(store, no_cut) as heard:
+        reading = aiter(heard)
+        first = asyncio.ensure_future(anext(reading))
+        await asyncio.sleep(0)
+        await store.commit([Put(pb.Service(id=name)) for name in names])
+        said = [(await first).said["Actor"]["ID"]]
+        while len(said) < len(names):
+            said.append((await anext(reading)).said["Actor"]["ID"])
+    assert said == names
+
+
 async def test_clients_are_told_that_the_store_closed(tmp_path):
     store = SqliteStore.open(tmp_path / "other.db", tmp_path / "other.key")
     async with asyncio.timeout(10), ClusterEvents().listen(store, no_cut) as heard:

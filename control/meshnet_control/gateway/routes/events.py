@@ -60,11 +60,12 @@ class EventRoutes:
             store = self._context.node.store()
             lines: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_LINES)
             async with AsyncExitStack() as stack:
-                sources = [_copy(_lines(engine), lines, last=True)]
+                sources = []
                 if store is not None:
                     cut = partial(_cut, request)
                     heard = await stack.enter_async_context(self._cluster.listen(store, cut))
                     sources.append(_copy_or_drop(_ours(heard, wanted), lines, cut))
+                sources.append(_copy(_lines(engine), lines, last=True))
                 tasks = [asyncio.create_task(source) for source in sources]
                 try:
                     return await _answer(request, lines)
