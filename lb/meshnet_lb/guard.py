@@ -17,6 +17,8 @@ docker_gwbridge has no other backend to be led to.
 
 Be aware: the chain hangs in a nat hook, which the first packet of a connection passes alone; a
 packet that is dropped there leaves no conntrack entry, so a SYN sent again is a first one too.
+SYNs are looked at by all processors at once, so a port is in ``@closing`` before it leaves
+``@served``: in between another one would be refused.
 ``socket`` (Linux 4.18) finds listening sockets; a task that is on no overlay has no guard.
 """
 
@@ -47,7 +49,7 @@ def guard(interfaces: Sequence[str]) -> tuple[tuple[Chain, ...], tuple[Set, ...]
             "tcp flags & (fin | syn | rst | ack) != syn accept",
             "socket transparent { 0, 1 } add @served { tcp dport } accept",
             "tcp dport @closing drop",
-            "tcp dport @served delete @served { tcp dport } add @closing { tcp dport } drop",
+            "tcp dport @served add @closing { tcp dport } delete @served { tcp dport } drop",
             "iifname @young meta l4proto tcp drop",
         ),
         "type nat hook input priority 100;",
