@@ -1,14 +1,16 @@
 """What each node last said of itself, kept for as long as the managers know the node. Pure.
 
 A member whose process starts anew says nothing of its tasks until it has found them again: until
-then it says no epoch. Its containers run on meanwhile, and the way to them must stay. What a dead
-member last said gossip still has, and gives to a process that starts meanwhile.
+then it says no epoch. Its containers run on meanwhile, and the way to them must stay; what its last
+process had applied and could not reach is no more. What a dead member last said gossip still has,
+and gives to a process that starts meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.model.ids import NodeId
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, Records
@@ -29,7 +31,7 @@ def remembered(before: Records, told: Records, nodes: Iterable[NodeId]) -> Recor
         for (owner, key), value in before.items()
         if owner in known
         and owner not in whole
-        and key != EPOCH_KEY
+        and key not in {EPOCH_KEY, UNREACHED_KEY}
         and not gossip_records.is_applied_key(key)
     }
     return {**kept, **{place: value for place, value in told.items() if place[0] in known}}

@@ -6,6 +6,7 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.members import Member, State
 from meshnet.model.ids import NodeId
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, applied_key
@@ -47,7 +48,7 @@ def test_all_spoke_only_grows_with_what_is_known(members, answering, spoke):
 RECORDS = st.dictionaries(
     st.tuples(
         st.sampled_from(NODES),
-        st.sampled_from([EPOCH_KEY, applied_key(NODES[0]), "ep/a", "ep/b"]),
+        st.sampled_from([EPOCH_KEY, applied_key(NODES[0]), UNREACHED_KEY, "ep/a", "ep/b"]),
     ),
     st.integers(1, 9).map(msgpack.packb),
 )
