@@ -27,6 +27,8 @@ from typing import Final
 VARIABLE: Final = "MESHNET_REVIVAL"
 LOOK_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 60.0
+_PROGRAM: Final = 3
+"""Words of a command line that may name the program: an interpreter and its option come before."""
 STEADY_S: Final = 60.0
 """One that has lived that long is as good as new."""
 
@@ -105,10 +107,10 @@ def living(path: Path, name: str) -> int | None:
     """The id in a file while its process lives and is called ``name``; a zombie does not."""
     try:
         pid = int(path.read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
-    return pid if name.encode() in words else None
+    return pid if name.encode() in map(os.path.basename, words[:_PROGRAM]) else None
 
 
 def is_frozen(pid: int) -> bool:

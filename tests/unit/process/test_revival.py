@@ -19,6 +19,7 @@ from meshnet.process.revival import (
     Pace,
     Revival,
     is_frozen,
+    living,
     pause_after,
     revive,
     told,
@@ -53,6 +54,17 @@ def test_what_a_supervisor_says_is_read_and_nothing_else():
     assert told(said.environ()) == said
     for odd in ({}, *({"MESHNET_REVIVAL": text} for text in ("", "[]", "{}", "7", "{", "null"))):
         assert told(odd) is None
+
+
+def test_a_process_that_only_speaks_of_another_is_not_that_one(tmp_path):
+    path = tmp_path / "kept.pid"
+    with subprocess.Popen(["cat", "-", "-u", "--", "/bin/kept"], stdin=subprocess.PIPE) as other:
+        path.write_text(str(other.pid))
+        assert living(path, "kept") is None
+        assert living(path, "cat") == other.pid
+        other.kill()
+    path.write_text(str(other.pid))
+    assert living(path, "cat") is None
 
 
 class Bed:
