@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias
 
 from meshnet import drops, ends
@@ -29,7 +29,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
 from meshnet_control.identity.channel import CallEndedError, call_ends
-from meshnet_control.manager.authority import AnyContext, Authority
+from meshnet_control.manager.authority import AnyContext
 
 QUEUED: Final = 2
 """Batches of one log that wait for a slow reader; a batch is what the engine gave at once."""
@@ -98,12 +98,16 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
     """Subscriptions of all readers, and the nodes that listen for them.
 
     Args:
-        authority: tells who calls.
+        caller: the id of the node that calls; ends the call of anybody else.
         objects: the mirror's present objects.
     """
 
-    def __init__(self, authority: Authority, objects: Callable[[], assignments.Objects]) -> None:
-        self._authority, self._objects = authority, objects
+    def __init__(
+        self,
+        caller: Callable[[AnyContext], Awaitable[str]],
+        objects: Callable[[], assignments.Objects],
+    ) -> None:
+        self._caller, self._objects = caller, objects
         self._listeners: dict[str, _Said] = {}
         self._feeds: dict[str, Feed] = {}
         self._watchers: set[asyncio.Event] = set()
@@ -180,7 +184,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         self, _request: pb.ListenRequest, context: AnyContext
     ) -> None:
         """A node's subscriptions, until it goes or listens anew."""
-        node_id = await self._authority.node(context)
+        node_id = await self._caller(context)
         older = self._listeners.get(node_id)
         if older is not None:
             _end(older)
@@ -202,7 +206,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         self, requests: AsyncIterator[pb.LogBatch], context: AnyContext
     ) -> pb.PublishReply:
         """One log of the calling node."""
-        node_id = await self._authority.node(context)
+        node_id = await self._caller(context)
         coming = aiter(requests)
         try:
             with call_ends():

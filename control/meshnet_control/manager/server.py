@@ -58,7 +58,7 @@ class ControlServer:
         self._dispatcher = Dispatcher(
             store, self._authority, identity, lambda: self._mirror.objects
         )
-        self.logs = LogBroker(self._authority, lambda: self._mirror.objects)
+        self.logs = LogBroker(self._authority.node, lambda: self._mirror.objects)
         self._server: grpc.aio.Server | None = None
         self._jobs: list[asyncio.Task[None]] = []
         self.port = 0
