@@ -11,7 +11,6 @@ is long is cut off; nobody waits for it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +20,6 @@ from typing import Any, Final
 from meshnet_control.gateway.routes import swarm_events
 from meshnet_control.store.store import Change, Key, Store
 
-_log = logging.getLogger(__name__)
 _MOST_EVENTS: Final = 1024
 """Kept for one client; clients share the text of an event."""
 
@@ -111,10 +109,9 @@ class _Feed:
                     for listener in tuple(self.listeners):
                         self._tell(listener, event)
                     await asyncio.sleep(0)  # those who read at once have room for all of a commit
-        except Exception:  # noqa: BLE001 - a mistake of ours ends no gateway
-            _log.exception("the cluster's events are not told any more")
-        for listener in tuple(self.listeners):
-            self._tell(listener, None)
+        finally:
+            for listener in tuple(self.listeners):
+                self._tell(listener, None)
 
     def _event(self, change: Change) -> Event | None:
         if change.kind not in swarm_events.KINDS:

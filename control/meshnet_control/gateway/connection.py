@@ -70,7 +70,11 @@ class Connection(web.RequestHandler):
 
 def connections(server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
     """Makes one ``Connection`` of a server's at each call."""
-    return lambda: Connection(server, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
+    return lambda: Connection(
+        server,
+        loop=asyncio.get_running_loop(),
+        access_log=None,  # type: ignore[arg-type] # none is kept: web.Server takes it, too
+    )
 
 
 def failed(request: web.BaseRequest, error: BaseException) -> web.Response:
