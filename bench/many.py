@@ -19,12 +19,11 @@ from typing import Any
 
 from bench.create20 import Api, spec
 from bench.engines import Engines, engines, until
-from bench.rest import PROCESSES, WINDOW_S, WINDOWS, cpu, memory
+from bench.rest import at_rest, running
 from bench.rounds import BenchError, Goal, Line
 
 CONTAINERS = int(os.environ.get("MESHNET_CONTAINERS", "500"))
 LIMIT_S = 1200.0
-SETTLE_S = 20.0
 DEATHS = 5
 REQUESTS = 50
 ENGINE = ("docker", "-H", "unix:///run/docker.sock")
@@ -44,14 +43,7 @@ def measure() -> list[Line]:
         until("all to run", lambda: running(api) == CONTAINERS + 1, LIMIT_S, every=1)
         started = time.monotonic() - began
         print(f"    {CONTAINERS} run after {started:.0f} s")
-        time.sleep(SETTLE_S)
-        pids = [pid for name in PROCESSES for pid in lab.pids("h1", name)]
-        sizes, loads = [], []
-        for _ in range(WINDOWS):
-            before = cpu(pids)
-            time.sleep(WINDOW_S)
-            loads.append((cpu(pids) - before) / WINDOW_S * 100)
-            sizes.append(memory(pids))
+        pids, sizes, loads = at_rest(lab)
         descriptors = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
         client = lab.run("h1", *ENGINE, "ps", "-q", "--filter", "name=client.")
         answered = requests(lab, client)
@@ -71,11 +63,6 @@ def measure() -> list[Line]:
 def _network() -> dict[str, Any]:
     pool = {"Config": [{"Subnet": "10.90.0.0/16"}]}
     return {"Name": "bench", "Driver": "overlay", "Attachable": True, "IPAM": pool}
-
-
-def running(api: Api) -> int:
-    tasks = api.call("GET", "/tasks") or []
-    return sum(task["Status"]["State"] == "running" for task in tasks)
 
 
 def requests(lab: Engines, client: str) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.create20 import LIMIT_S, REPLICAS, Api, spec
-from bench.engines import engines, until
+from bench.engines import Engines, engines, until
 from bench.rounds import BenchError, Goal, Line
 
 PROCESSES = ("meshnetd", "meshnet-resolver", "meshnet-supervisor")
@@ -40,6 +40,22 @@ def cpu(pids: Sequence[int]) -> float:
     return used / _TICK
 
 
+def at_rest(lab: Engines) -> tuple[list[int], list[float], list[float]]:
+    """meshnet's processes on h1, and of each window their memory (MB) and load (% of a core)."""
+    pids = [pid for name in PROCESSES for pid in lab.pids("h1", name)]
+    if len(pids) < len(PROCESSES):
+        raise BenchError(f"{len(pids)} of {', '.join(PROCESSES)} run")
+    time.sleep(SETTLE_S)
+    sizes, loads = [], []
+    for _ in range(WINDOWS):
+        before = cpu(pids)
+        time.sleep(WINDOW_S)
+        loads.append((cpu(pids) - before) / WINDOW_S * 100)
+        sizes.append(memory(pids))
+        print(f"    {sizes[-1]:.0f} MB   {loads[-1]:.2f} %")
+    return pids, sizes, loads
+
+
 def measure() -> list[Line]:
     with engines("mbrest", 1, engine_only=False) as lab:
         lab.swarm()
@@ -47,18 +63,8 @@ def measure() -> list[Line]:
         body = {"Name": "bench", "Driver": "overlay", "Attachable": True}
         network = api.call("POST", "/networks/create", body)["Id"]
         api.call("POST", "/services/create", spec("many", network, REPLICAS, 8080))
-        until("20 tasks RUNNING", lambda: _running(api) == REPLICAS, LIMIT_S, every=0.2)
-        pids = [pid for name in PROCESSES for pid in lab.pids("h1", name)]
-        if len(pids) < len(PROCESSES):
-            raise BenchError(f"{len(pids)} of {', '.join(PROCESSES)} run")
-        time.sleep(SETTLE_S)
-        sizes, loads = [], []
-        for _ in range(WINDOWS):
-            before = cpu(pids)
-            time.sleep(WINDOW_S)
-            loads.append((cpu(pids) - before) / WINDOW_S * 100)
-            sizes.append(memory(pids))
-            print(f"    {sizes[-1]:.0f} MB   {loads[-1]:.2f} %")
+        until("20 tasks RUNNING", lambda: running(api) == REPLICAS, LIMIT_S, every=0.2)
+        _, sizes, loads = at_rest(lab)
     return [
         Line(
             "memory of meshnetd, resolver and supervisor at rest, 20 tasks on the host",
@@ -75,6 +81,6 @@ def measure() -> list[Line]:
     ]
 
 
-def _running(api: Api) -> int:
+def running(api: Api) -> int:
     tasks = api.call("GET", "/tasks") or []
     return sum(task["Status"]["State"] == "running" for task in tasks)
