@@ -16,7 +16,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from meshnet_control.lab import cables
@@ -79,19 +80,24 @@ def inits(layout: Layout) -> dict[str, int]:
     Source: NSpid in proc_pid_status(5): a first process is the one with id 1 in the innermost of
     two.
     """
-    prefix = f"{MARKER}={layout.name}/".encode()
+    return marked(layout, MARKER, lambda entry: _namespace_ids(entry)[1:] == ["1"])
+
+
+def marked(layout: Layout, variable: str, wanted: Callable[[Path], bool]) -> dict[str, int]:
+    """Members of a lab, with the id of the process whose environment names them.
+
+    Args:
+        layout: the lab.
+        variable: says ``lab/member``.
+        wanted: whether a process's directory in /proc is one to look at.
+    """
+    prefix = f"{variable}={layout.name}/".encode()
     found: dict[str, int] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            marks = [
-                e for e in (entry / "environ").read_bytes().split(b"\0") if e.startswith(prefix)
-            ]
-            if marks and _namespace_ids(entry)[1:] == ["1"]:
-                found[marks[0][len(prefix) :].decode()] = int(entry.name)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            for setting in (entry / "environ").read_bytes().split(b"\0"):
+                if setting.startswith(prefix) and wanted(entry):
+                    found[setting[len(prefix) :].decode()] = int(entry.name)
     return found
 
 

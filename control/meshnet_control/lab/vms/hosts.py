@@ -217,20 +217,9 @@ class Vms:
 
 def processes(layout: Layout) -> dict[str, int]:
     """Machines that are powered on, with the process id of their QEMU."""
-    mark = f"{MARKER}={layout.name}/".encode()
-    found: dict[str, int] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if not (entry / "comm").read_text().startswith("qemu-system"):
-                continue
-            for setting in (entry / "environ").read_bytes().split(b"\0"):
-                if setting.startswith(mark):
-                    found[setting[len(mark) :].decode()] = int(entry.name)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
+    return adapter.marked(
+        layout, MARKER, lambda entry: (entry / "comm").read_text().startswith("qemu-system")
+    )
 
 
 def _quietly(argv: Sequence[str]) -> bool:
