@@ -6,7 +6,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ShareHook(BuildHookInterface):  # type: ignore[misc]
+class ShareHook(BuildHookInterface):  # type: ignore[misc] # hatchling is there for a build only
     """Adds manual pages and completions."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -27,10 +27,9 @@ MOST_PUT_IN: Final = 1 << 20
 _OPENING: Final = frozenset({"block", "define", "if", "range", "template", "with"})
 _INNER: Final = frozenset({"break", "continue", "else", "end"})
 _FUNCTIONS: Final = frozenset(
-    """
-    and call eq ge gt html index js le len lt ne not or print printf println slice urlquery
-    """.split()  # noqa: SIM905
-)
+    {"and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or",
+     "print", "printf", "println", "slice", "urlquery"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def test_nodes_turn_to_managers_that_are_not_down():
 
 
 def test_a_node_whose_address_no_host_can_have_is_told_to_nobody():
-    said = ["10.0.0.1", "", "0.0.0.0", "224.0.0.1", "255.255.255.255", "h1", "10.0.0.1/24"]  # noqa: S104
+    said = ["10.0.0.1", "", "0.0.0.0", "224.0.0.1", "255.255.255.255", "h1", "10.0.0.1/24"]  # noqa: S104 - values
     nodes = {}
     for number, address in enumerate(said):
         nodes[f"n{number}"] = node = pb.Node(id=f"n{number}")
