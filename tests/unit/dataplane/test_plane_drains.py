@@ -1,0 +1,154 @@
+"""Draining: a task is stopped when no kernel chooses it any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from plane_bed import (
+    OTHER,
+    Host,
+    cluster,
+    drain,
+    node,
+    serving,
+    turn,
+)
+
+from meshnet.errors import KernelError
+from meshnet.gossip.members import State
+from meshnet_control.cluster.gossip_records import is_applied_key
+from meshnet_control.dataplane.fake import GossipRoom
+
+
+def test_drained_when_every_kernel_has_let_go():
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        task = (await serving(a, b))[0]
+        b.kernel.unreadable = KernelError("dump", "host", 16)
+        draining = drain(a, task)
+        await asyncio.sleep(5)
+        assert len(b.leads_to("a")) == 2
+        assert not draining.done(), "told by gossip, not yet in the kernel"
+        b.kernel.unreadable = None
+        await asyncio.sleep(4)
+        assert len(b.leads_to("a")) == 1
+        assert draining.done()
+
+    cluster(2, scene)
+
+
+def test_a_round_that_is_not_complete_acknowledges_nothing():
+    async def scene(_: GossipRoom, a: Host, b: Host, c: Host) -> None:
+        a.start()
+        b.start()
+        c.start(adopted=False)
+        task = a.task("a")
+        await turn()
+        assert not b.plane.snapshot.complete
+        draining = drain(a, task)
+        await turn()
+        assert not any(map(is_applied_key, b.gossip.writes))
+        assert not draining.done()
+        c.plane.adopted()
+        await turn()
+        assert draining.done()
+
+    cluster(3, scene)
+
+
+@pytest.mark.parametrize("within_s", [0.5, 30.0])
+def test_the_wait_ends_with_the_time_that_the_task_has(within_s):
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        task = a.task("a")
+        await turn()
+        b.kernel.unreadable = KernelError("dump", "host", 16)
+        await drain(a, task, within_s)
+
+    assert cluster(2, scene) == pytest.approx(within_s)
+
+
+def test_only_hosts_that_are_there_are_waited_for():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        task = a.task("a")
+        await turn()
+        await b.end()
+        room.judge(node(1), State.DEAD)
+        await turn()
+        a.probe.answer(node(1), answering=True)
+        draining = drain(a, task)
+        await asyncio.sleep(5)
+        assert not draining.done(), "its kernel may still send"
+        a.probe.answer(node(1), answering=False)
+        await turn()
+        assert draining.done()
+
+    assert cluster(2, scene) == pytest.approx(5)
+
+
+def test_what_was_acknowledged_to_an_earlier_process_is_no_answer():
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        for ready in (True, False) * 5:
+            a.task("a", ready=ready)
+        await turn()
+        await a.end()
+        b.kernel.unreadable = KernelError("dump", "host", 16)
+        a.start(adopted=False)
+        task = a.task("a")
+        a.plane.adopted()
+        await turn()
+        draining = drain(a, task)
+        await asyncio.sleep(5)
+        assert not draining.done()
+        b.kernel.unreadable = None
+        await draining
+
+    cluster(2, scene)
+
+
+def test_what_fails_elsewhere_holds_no_acknowledgement():
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        task = a.task("a")
+        b.kernel.broken = {(b.netns("x"), "")}
+        b.task("a")
+        b.task("x", network=OTHER)
+        await turn()
+        assert b.reconciler.failures
+        draining = drain(a, task)
+        await turn()
+        assert draining.done(), "no container there can choose it"
+        again = a.task("b")
+        await turn()
+        b.kernel.broken = {(b.netns("a"), "")}
+        draining = drain(a, again)
+        await asyncio.sleep(1)
+        assert not draining.done(), "one that can could not be changed"
+        b.kernel.broken = set()
+        await draining
+
+    cluster(2, scene)
+
+
+def test_events_while_rounds_fail_pile_nothing_up():
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        await turn()
+        a.kernel.unreadable = KernelError("dump", "host", 16)
+        a.task("a")
+        await turn()
+        before = len(asyncio.all_tasks())
+        for each in range(500):
+            b.task("a", ready=bool(each % 2))
+            await turn(3)
+        assert len(asyncio.all_tasks()) <= before
+        a.kernel.unreadable = None
+
+    cluster(2, scene)
