@@ -1,4 +1,4 @@
-"""The engine alone: what a datagram may do to it, and what it may not."""
+"""What a datagram or a stream may do to an engine, and what it may not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import msgpack
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from lone_node import AT, CONFIG, HERE, KEY, ME, RING, A, B, C, Lone, packet
 
 from meshnet.errors import CapacityError, WireError
 from meshnet.gossip import table as tables
-from meshnet.gossip.config import GossipConfig
-from meshnet.gossip.engine import UNREACHED_KEY, GossipEngine
-from meshnet.gossip.events import MemberChanged, Refused
-from meshnet.gossip.members import Address, State
+from meshnet.gossip.engine import GossipEngine
+from meshnet.gossip.events import Refused
+from meshnet.gossip.members import State
 from meshnet.gossip.messages import (
     NUMBER_MAX,
     Ack,
@@ -23,7 +23,6 @@ from meshnet.gossip.messages import (
     Dead,
     DigestMessage,
     End,
-    Message,
     Nack,
     Ping,
     PingReq,
@@ -35,63 +34,7 @@ from meshnet.gossip.messages import (
     Sync,
 )
 from meshnet.gossip.table import Delta
-from meshnet.gossip.wire import KeyRing, encode
 from meshnet.model.ids import NodeId
-
-KEY = b"0123456789abcdef"
-RING = KeyRing((KEY,))
-ME, A, B, C = NodeId("me"), NodeId("a"), NodeId("b"), NodeId("c")
-HERE: Address = ("10.0.0.1", 7946)
-AT: dict[NodeId, Address] = {A: ("10.0.0.2", 7946), B: ("10.0.0.3", 7946), C: ("10.0.0.4", 7946)}
-CONFIG = GossipConfig.lan()
-
-
-def _packet(*messages: Message) -> bytes:
-    return RING.seal([encode(message) for message in messages], b"n" * 12)
-
-
-class Lone:
-    """An engine and everything it said, by message."""
-
-    def __init__(self, *known: NodeId, config: GossipConfig = CONFIG, **more) -> None:
-        self.now = 100.0
-        self.engine = GossipEngine(config, ME, HERE, 1, random.Random(1), self.now, **more)
-        self.engine.set_keys([KEY])
-        self.hear(*(Alive(each, AT[each], 1) for each in known), by=("10.9.9.9", 7946))
-        self.said()
-
-    def hear(self, *messages: Message, by: Address = AT[A]) -> None:
-        self.engine.receive_datagram(_packet(*messages), by, self.now)
-
-    def said(self) -> list[tuple[Address, Message]]:
-        return [
-            (to, message)
-            for packet, to in self.engine.datagrams_to_send(self.now)
-            for message in RING.open(packet, "us")
-        ]
-
-    def said_to(self, member: NodeId) -> list[Message]:
-        return [message for to, message in self.said() if to == AT[member]]
-
-    def wait(self, seconds: float) -> list[tuple[Address, Message]]:
-        """Every timer in time; what was said meanwhile."""
-        end, said = self.now + seconds, self.said()
-        while (when := self.engine.next_timer()) is not None and when <= end:
-            self.now = max(self.now, when)
-            self.engine.handle_timer(self.now)
-            said += self.said()
-        self.now = end
-        return said
-
-    def state(self, member: NodeId) -> State:
-        return self.engine.members()[member].state
-
-    def events(self) -> list[object]:
-        found: list[object] = []
-        while (event := self.engine.next_event()) is not None:
-            found.append(event)
-        return found
-
 
 # ---- what comes in ----
 
@@ -341,274 +284,6 @@ def test_a_malformed_record_is_shown_to_nobody_until_its_owner_repairs_it():
     assert lone.engine.records() == {(A, "j"): b"good", (A, "k"): b"fine"}
 
 
-# ---- probing ----
-
-
-def _probe(lone: Lone) -> tuple[NodeId, int]:
-    """Waits for the next probe: (target, sequence)."""
-    pings: list[Ping] = []
-    while not pings:
-        pings = [message for _, message in lone.wait(0.05) if isinstance(message, Ping)]
-    return pings[0].target, pings[0].sequence
-
-
-def test_nobody_answers_others_are_asked_then_it_is_suspect():
-    lone = Lone(A, B)
-    target, sequence = _probe(lone)
-    helper = B if target == A else A
-    said = lone.wait(0.25)
-    assert (AT[helper], PingReq(sequence, target, AT[target])) in said
-    assert (AT[target], Ping(sequence, target)) in said, "a lost datagram is no dead node"
-    lone.wait(0.3)
-    assert lone.state(target) is State.SUSPECT
-
-
-def test_a_relayed_ack_keeps_the_target_alive_and_four_make_the_way_cut():
-    lone = Lone(A, B)
-    seen: set[int] = set()
-    for _ in range(200):
-        for to, message in lone.wait(0.05):
-            if isinstance(message, Ping) and message.target == B:
-                lone.hear(Ack(message.sequence), by=AT[B])
-            elif isinstance(message, PingReq):
-                lone.hear(RelayedAck(message.sequence), by=to)
-                seen.add(message.sequence)
-        if not lone.engine.members()[A].direct:
-            break
-    assert len(seen) == CONFIG.direct_misses
-    assert lone.state(A) is State.ALIVE
-    lone.said()
-    assert msgpack.unpackb(lone.engine.records()[ME, UNREACHED_KEY]) == [A]
-    for _ in range(200):
-        for to, message in lone.wait(0.05):
-            if isinstance(message, Ping):
-                lone.hear(Ack(message.sequence), by=to)
-    assert lone.engine.records().get((ME, UNREACHED_KEY)) is None
-    assert lone.engine.members()[A].direct
-
-
-def test_a_way_that_something_came_over_is_not_cut():
-    """Loss makes probes fail now and then; a datagram from the member starts the count anew."""
-    lone = Lone(A, B)
-    helped = rounds = 0
-    while rounds < 5:
-        for to, message in lone.wait(0.05):
-            if isinstance(message, Ping) and message.target == B:
-                lone.hear(Ack(message.sequence), by=AT[B])
-            elif isinstance(message, Ping) and helped == CONFIG.direct_misses - 1:
-                lone.hear(Nack(0), by=AT[A])
-                helped, rounds = 0, rounds + 1
-            elif isinstance(message, PingReq):
-                lone.hear(RelayedAck(message.sequence), by=to)
-                helped += 1
-    assert lone.engine.members()[A].direct
-
-
-def test_a_relay_passes_the_ack_on_or_says_that_there_is_none():
-    lone = Lone(A, B)
-    lone.hear(PingReq(7, B, AT[B]))
-    (ping,) = [m for m in lone.said_to(B) if isinstance(m, Ping)]
-    lone.hear(Ack(ping.sequence), by=AT[B])
-    assert RelayedAck(7) in lone.said_to(A)
-    lone.hear(PingReq(8, B, AT[B]))
-    assert Nack(8) in [m for to, m in lone.wait(0.25) if to == AT[A]]
-
-
-def test_silent_helpers_make_us_doubt_ourselves_and_nacks_do_not():
-    silent = Lone(A, B, C)
-    _probe(silent)
-    silent.wait(0.6)
-    assert silent.engine._membership.health == 1
-    nacked = Lone(A, B, C)
-    _probe(nacked)
-    for to, message in nacked.wait(0.25):
-        if isinstance(message, PingReq):
-            nacked.hear(Nack(message.sequence), by=to)
-    nacked.wait(0.3)
-    assert nacked.engine._membership.health == 0
-
-
-def test_an_ack_after_we_gave_up_says_that_we_are_slow():
-    lone = Lone(A)
-    _, sequence = _probe(lone)
-    lone.wait(0.6)
-    assert lone.state(A) is State.SUSPECT
-    before = lone.engine._membership.health
-    lone.hear(Ack(sequence))
-    assert lone.engine._membership.health == before + 1
-
-
-def test_health_stretches_the_probes():
-    lone = Lone(A)
-    lone.engine._membership.health = 3
-    pings = [m for _, m in lone.wait(4.0) if isinstance(m, Ping)]
-    assert len({ping.sequence for ping in pings}) <= 3
-
-
-def test_the_dead_are_not_probed():
-    lone = Lone(A, B)
-    lone.hear(Dead(B, 1, A))
-    assert lone.state(B) is State.DEAD
-    said = lone.wait(5)
-    assert not [m for to, m in said if to == AT[B]]
-
-
-def test_the_dead_are_not_looked_for_where_somebody_else_is_now():
-    """A host that was made anew has another id at its old address, also for itself."""
-    lone = Lone(A)
-    exchange = lone.engine.open_stream(AT[A])
-    exchange.begin(lone.now)
-    rows = (
-        Row(A, AT[A], 1, State.ALIVE),
-        Row(B, AT[A], 1, State.DEAD, 9),
-        Row(C, HERE, 1, State.DEAD, 9),
-    )
-    exchange.receive_frame(_packet(Sync(A, rows, {}), End(more=False)), lone.now)
-    assert (lone.state(B), lone.state(C)) == (State.DEAD, State.DEAD)
-    lone.engine.streams_to_open()
-    lone.wait(1.5)
-    assert lone.engine.streams_to_open() == []
-
-
-# ---- suspicion and refutation ----
-
-
-def test_an_accusation_of_us_is_refuted_with_a_greater_incarnation():
-    lone = Lone(A, B)
-    lone.hear(Suspect(ME, 4, A))
-    assert Alive(ME, HERE, 5) in lone.said_to(B) + lone.said_to(A)
-    assert lone.engine.members()[ME].incarnation == 5
-
-
-def _lasts(lone: Lone, confirmed_by: tuple[NodeId, ...]) -> float:
-    """Seconds until A, accused by B alone and then by others, is dead; everybody answers us."""
-    lone.hear(Suspect(A, 1, B), *(Suspect(A, 1, each) for each in confirmed_by))
-    begun = lone.now
-    while lone.state(A) is State.SUSPECT:
-        for to, message in lone.wait(0.01):
-            if isinstance(message, Ping):
-                lone.hear(Ack(message.sequence), by=to)
-    return lone.now - begun
-
-
-def test_a_suspicion_lasts_the_longer_the_fewer_confirm_it():
-    """Six members: shortest 1.25 s, twice that while nobody but the first accuser says so."""
-    others = tuple(NodeId(f"n{i}") for i in range(3))
-
-    def six() -> Lone:
-        lone = Lone(A, B)
-        lone.hear(*(Alive(each, ("10.0.2.1", i + 1), 1) for i, each in enumerate(others)))
-        return lone
-
-    assert _lasts(six(), ()) == pytest.approx(2.5, abs=0.05)
-    assert _lasts(six(), (B, B)) == pytest.approx(2.5, abs=0.05)
-    assert 1.3 < _lasts(six(), others[:1]) < 2.4
-    assert _lasts(six(), others) == pytest.approx(1.25, abs=0.05)
-
-
-def test_a_suspect_is_told_so_with_the_probe():
-    lone = Lone(A)
-    said = lone.wait(2.0)
-    assert Suspect(A, 1, ME) in [m for to, m in said if to == AT[A]]
-
-
-def test_hearsay_of_a_death_on_a_stream_is_a_suspicion():
-    lone = Lone(A, B)
-    exchange = lone.engine.accept_stream(AT[A])
-    rows = (Row(A, AT[A], 1, State.ALIVE), Row(B, AT[B], 1, State.DEAD))
-    exchange.receive_frame(_packet(Sync(A, rows, {}), End(more=False)), lone.now)
-    assert lone.state(B) is State.SUSPECT
-
-
-# ---- lateness ----
-
-
-def test_a_late_timer_judges_nobody_before_what_came_in_is_heard():
-    lone = Lone(A)
-    _, sequence = _probe(lone)
-    lone.now += 5.0
-    lone.engine.handle_timer(lone.now)
-    assert lone.state(A) is State.ALIVE
-    lone.hear(Ack(sequence))
-    lone.wait(0.25)
-    assert lone.state(A) is State.ALIVE
-    assert lone.engine._membership.health > 0
-
-
-def test_the_time_we_slept_makes_no_suspect_older():
-    lone = Lone(A)
-    while lone.state(A) is State.ALIVE:
-        lone.wait(0.05)
-    lone.now += 60.0
-    lone.engine.handle_timer(lone.now)
-    lone.wait(0.5)
-    assert lone.state(A) is State.SUSPECT
-    lone.wait(5)
-    assert lone.state(A) is State.DEAD
-
-
-def test_a_timer_that_is_hardly_late_is_in_time():
-    lone = Lone(A)
-    for _ in range(400):
-        when = lone.engine.next_timer()
-        assert when is not None
-        lone.now = when + 0.05
-        lone.engine.handle_timer(lone.now)
-        for to, message in lone.said():
-            if isinstance(message, Ping):
-                lone.hear(Ack(message.sequence), by=to)
-    assert lone.engine._membership.health == 0
-    assert lone.state(A) is State.ALIVE
-
-
-# ---- restart ----
-
-
-def test_restarting_beats_every_accusation_of_its_incarnation():
-    lone = Lone(A, B)
-    lone.hear(Suspect(A, 1, B))
-    lone.hear(Restarting(A, 2))
-    lone.hear(Suspect(A, 2, B), Dead(A, 2, B), Alive(A, AT[A], 2))
-    assert lone.state(A) is State.RESTARTING
-    lone.said()
-    assert not [m for to, m in lone.wait(10) if to == AT[A]], "nobody listens there"
-    lone.hear(Alive(A, AT[A], 3))
-    assert lone.state(A) is State.ALIVE
-    lone.hear(Restarting(A, 3))
-    lone.hear(Dead(A, 3, A))
-    assert lone.state(A) is State.LEFT, "it may still leave"
-
-
-def test_who_announced_a_restart_does_not_refute_itself():
-    lone = Lone(A)
-    lone.engine.announce_restart(lone.now)
-    assert Restarting(ME, 2) in lone.said_to(A)
-    lone.hear(Suspect(ME, 5, A), Restarting(ME, 9))
-    assert lone.state(ME) is State.RESTARTING
-    left = Lone(A)
-    left.engine.leave(left.now)
-    left.said()
-    left.engine.announce_restart(left.now)
-    assert left.said() == []
-
-
-def test_what_our_last_process_said_is_refuted():
-    lone = Lone(A)
-    lone.hear(Restarting(ME, 9))
-    assert lone.engine.members()[ME].incarnation == 10
-
-
-def test_since_says_when_a_state_began():
-    lone = Lone(A)
-    lone.now += 7
-    lone.hear(Alive(A, AT[A], 2))
-    assert lone.engine.members()[A].since == 100.0
-    lone.hear(Restarting(A, 3))
-    member = lone.engine.members()[A]
-    assert (member.state, member.since) == (State.RESTARTING, 107.0)
-    assert MemberChanged(member) in lone.events()
-
-
 # ---- streams ----
 
 
@@ -625,7 +300,7 @@ def test_nothing_out_of_turn_is_taken_from_a_stream():
         [Ping(7, ME)],
     ):
         with pytest.raises(WireError, match="unexpected message on a stream"):
-            lone.engine.accept_stream(AT[A]).receive_frame(_packet(*frame), lone.now)
+            lone.engine.accept_stream(AT[A]).receive_frame(packet(*frame), lone.now)
     assert lone.engine.records() == {}
     assert B not in lone.engine.members()
 
@@ -635,14 +310,14 @@ def test_a_turn_on_a_stream_has_an_end_and_says_that_there_is_more():
     for i in range(10):
         lone.engine.set_record(f"k{i}", b"x" * 20_000, lone.now)
     exchange = lone.engine.accept_stream(AT[A])
-    hello = _packet(Sync(A, (Row(A, AT[A], 1, State.ALIVE),), {}), End(more=False))
+    hello = packet(Sync(A, (Row(A, AT[A], 1, State.ALIVE),), {}), End(more=False))
     frames = exchange.receive_frame(hello, lone.now)
     assert 60_000 < sum(map(len, frames)) < 131_000
     assert max(map(len, frames)) <= CONFIG.frame_bytes
     assert RING.open(frames[-1], "us")[-1] == End(more=True)
     opened = lone.engine.open_stream(AT[A])
     opened.begin(lone.now)
-    opened.receive_frame(_packet(Sync(A, (), {}), End(more=True)), lone.now)
+    opened.receive_frame(packet(Sync(A, (), {}), End(more=True)), lone.now)
     assert opened.done
     assert not lone.engine.synced
     assert lone.engine.streams_to_open() == [AT[A]]

@@ -1,0 +1,125 @@
+"""What is lost is a failed task: a task runs once, whatever its host goes through."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+from meshnet_control.agent.task_dir import TASKS
+from meshnet_control.api import control_pb2 as pb
+
+RUNNING, FAILED = pb.TASK_STATE_RUNNING, pb.TASK_STATE_FAILED
+
+
+def test_a_task_runs_once_whatever_the_host_goes_through(play, task):
+    async def scene(node):
+        one, two = task(1), task(2, wired=False)
+        await node.running(one, two)
+        await node.end()
+        node.power_cut()
+        await node.engine.remove(node.kept(two).id)
+        await node.begin()
+        node.assign(one, two)
+        assert (await node.reaches(one, FAILED)).err == "task: non-zero exit (137)"
+        lost = await node.reaches(two, FAILED)
+        assert lost.err == f"No such container: web.2.{two.id}"
+        assert len(node.calls("create")) == len(node.calls("start")) == 2
+        node.assign()
+        await node.until(lambda: not node.engine.kept)
+        await node.until(lambda: not list(node.state_dir.glob(f"{TASKS}/*")))
+
+    play(scene)
+
+
+def test_a_task_that_began_and_left_nothing_is_lost(play, task):
+    """A new disk: the managers know what the node does not."""
+
+    async def scene(node):
+        one = task()
+        one.status.state = pb.TASK_STATE_STARTING
+        node.assign(one)
+        assert (await node.reaches(one, FAILED)).err == f"No such container: web.1.{one.id}"
+        assert node.calls("create") == []
+
+    play(scene)
+
+
+def test_a_memory_that_cannot_be_read_now_is_read_later(play, task, monkeypatch):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        await node.end()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_bytes", starved)
+            await node.begin()
+            node.assign(one)
+            await asyncio.sleep(30.0)
+            assert node.wires.adoptions == 0
+        await node.reaches(one, RUNNING)
+        assert len(node.calls("start")) == 1
+
+    def starved(_path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    play(scene)
+
+
+def test_what_was_made_and_never_started_is_made_again_after_a_power_cut(play, task):
+    async def scene(node):
+        one = task()
+        one.desired_state = pb.TASK_STATE_READY
+        node.assign(one)
+        await node.reaches(one, pb.TASK_STATE_READY)
+        await node.end()
+        node.power_cut()
+        await node.begin()
+        one.desired_state = RUNNING
+        await node.running(one)
+        assert len(node.calls("create")) == 2
+        assert len(node.calls("start")) == 1
+
+    play(scene)
+
+
+def test_a_container_that_ran_and_that_nobody_remembers_runs_no_second_time(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        await node.end()
+        node.memory(one).remove()
+        await node.begin()
+        node.assign(one)
+        await node.reaches(one, FAILED)
+        assert len(node.calls("start")) == 1
+        assert not node.engine.kept
+
+    play(scene)
+
+
+def test_a_create_whose_answer_was_lost_is_cleared_away(play, task):
+    async def scene(node):
+        one = task()
+        made = await node.engine.create(
+            f"web.1.{one.id}",
+            {"Image": "polite:latest", "Labels": {"com.docker.swarm.task.id": one.id}},
+        )
+        await node.running(one)
+        assert node.kept(one).id != made
+
+    play(scene)
+
+
+def test_a_container_somebody_starts_again_is_ended(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        kept = node.kept(one)
+        node.engine.end(kept.id, 3)
+        await node.reaches(one, FAILED)
+        await node.engine.start(kept.id)
+        await node.until(lambda: not kept.running)
+        assert node.last(one).state == FAILED
+
+    play(scene)
