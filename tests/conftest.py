@@ -2,7 +2,7 @@
 
 A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=package,netns,docker,lab``
 turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
-Fast tiers run first.
+Fast tiers run first; machines that boot (vm) are there when they are asked for.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ def pytest_collection_modifyitems(config, items):
     asked = "vm" in required | set(config.option.markexpr.split()) or any(
         "tests/vm" in argument for argument in config.args
     )
+    if not asked:
+        left_out = [item for item in items if item.get_closest_marker("vm")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
-        if item.get_closest_marker("vm") and not asked:
-            item.add_marker(pytest.mark.skip(reason="vm: when asked for: ./dev test vm"))
-            continue
         for tier in PROGRAMS:
             if item.get_closest_marker(tier) and (why := lacking(tier)):
                 if tier in required:
