@@ -367,15 +367,22 @@ def _last_words(name: str) -> str:
 
 
 def _end_supervised(name: str) -> None:
-    """Ask it to end, and wait until its supervisor has noticed it."""
+    """Ask it to end, and wait until its supervisor has noticed it.
+
+    Raises:
+        HostError: nobody did in the time that an end and the start of a supervisor may take.
+    """
     pid = pid_of(name)
     if pid is None:
         return
+    began = time.monotonic()
     with contextlib.suppress(FileNotFoundError):
         noted = pid_file(name).read_text()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         while pid_file(name).read_text() == noted:
+            if time.monotonic() - began > _STOPS_S + _DIES_S:
+                raise HostError(f"nobody notices that {name} (process {pid}) ends: meshnet up")
             time.sleep(0.01)
 
 

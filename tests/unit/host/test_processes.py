@@ -78,3 +78,16 @@ def test_down_succeeds_when_a_process_takes_as_long_to_end_as_it_may(
         pid_file(DAEMON).write_text(f"{slow.pid}\n")
         processes._stop_all(stack)
     assert slow.returncode == -signal.SIGKILL
+
+
+def test_restart_does_not_wait_for_ever_for_a_supervisor_that_died_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("MESHNET_RUN_DIR", str(tmp_path))
+    monkeypatch.setattr(processes, "_STOPS_S", 0.05)
+    monkeypatch.setattr(processes, "_DIES_S", 0.05)
+    with subprocess.Popen([DAEMON, "60"], executable="/usr/bin/sleep") as kept:
+        pid_file(DAEMON).write_text(f"{kept.pid}\n")
+        with pytest.raises(HostError, match=rf"nobody notices that meshnetd .*{kept.pid}"):
+            processes._end_supervised(DAEMON)
+    assert kept.returncode == -signal.SIGTERM
