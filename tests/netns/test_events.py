@@ -68,6 +68,62 @@ async def test_a_sysctl_of_routing_is_told(path, key):
         watchers.close()
 
 
+def said(path, *command):
+    """What a tool of iproute2 prints in the namespace."""
+    argv = [command[0], "-n", path.name, *command[1].split()]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+GOES = {
+    "ip neigh {} fd00::2 lladdr 02:00:00:00:00:02 dev port": False,
+    "ip neigh {} 10.9.9.3 lladdr 02:00:00:00:00:03 dev port": True,
+    "bridge fdb {} 02:00:00:00:00:04 dev port master static": True,
+}
+
+
+@pytest.fixture
+def port(path):
+    """
+    Name: port; Scope: function; Depends: path.
+
+    A bridge that forgets after a second what it has learnt, and a port of it.
+    """
+    said(path, "ip", "link add br0 type bridge ageing_time 100")
+    said(path, "ip", "link add port master br0 type veth peer name far")
+    for link in ("br0", "port", "far"):
+        said(path, "ip", f"link set {link} up")
+
+
+@pytest.mark.usefixtures("port")
+@pytest.mark.parametrize(("command", "is_told"), GOES.items())
+async def test_neighbours_and_rows_that_somebody_takes_away_are_told(path, command, is_told):
+    tool, _, what = command.partition(" ")
+    said(path, tool, what.format("add"))
+    heard: list[str] = []
+    watchers = Watchers(heard.append)
+    try:
+        watchers.watch([str(path)])
+        said(path, tool, what.format("del"))
+        await asyncio.sleep(0.2)
+        assert bool(heard) == is_told
+    finally:
+        watchers.close()
+
+
+@pytest.mark.usefixtures("port")
+async def test_a_row_that_the_bridge_has_forgotten_is_not_told(path):
+    said(path, "bridge", "fdb add 02:00:00:00:00:05 dev port master dynamic")
+    heard: list[str] = []
+    watchers = Watchers(heard.append)
+    try:
+        watchers.watch([str(path)])
+        await until(lambda: "02:00:00:00:00:05" not in said(path, "bridge", "fdb show dev port"))
+        await asyncio.sleep(0.2)
+        assert not heard
+    finally:
+        watchers.close()
+
+
 async def test_a_path_that_leads_elsewhere_is_told_and_followed(path):
     heard: list[str] = []
     watchers = Watchers(heard.append)

@@ -3,7 +3,8 @@
 rtnetlink(7) and nfnetlink multicast groups. The reconcilers are poked and look for themselves: what
 the event says is not used, so a lost event costs no more than the time to the next resync.
 
-Be aware: new ARP and FDB rows are not watched (traffic makes them all the time), only lost ones.
+Be aware: new ARP and FDB rows are not watched (traffic makes them all the time), only lost ones,
+and of those none that aged.
 Of sysctls the kernel tells only IPv4's ``forwarding`` and ``rp_filter`` (ip-netconf(8)); the others
 that we set, ``route_localnet`` and those of bridges, are found by the reconciler's resync.
 """
@@ -19,7 +20,7 @@ from typing import Final
 
 from meshnet.errors import MeshnetError, NotFoundError, WireError, kernel_error
 from meshnet.kernel import netns, nlmsg
-from meshnet.kernel.rtnetlink import Rtm
+from meshnet.kernel.rtnetlink import NDMSG, Af, Nud, Rtm
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +152,20 @@ def _listen(protocol: int, groups: int) -> socket.socket:
 
 def _is_relevant(data: bytes) -> bool:
     try:
-        return any(kind != Rtm.NEWNEIGH for kind, *_ in nlmsg.messages(data))
+        return any(_is_ours(kind, body) for kind, _, _, body in nlmsg.messages(data))
     except WireError:
         return True  # it did not fit: there was more to tell
+
+
+def _is_ours(kind: int, body: bytes) -> bool:
+    """Whether it may be of what we set: neighbours come, age and go in the kernel all the time.
+
+    Ours are of IPv4 and of bridges, and do not age. Where containers are many, the kernel clears
+    away neighbours of IPv6 multicast every few seconds.
+    """
+    if kind == Rtm.NEWNEIGH:
+        return False
+    if kind != Rtm.DELNEIGH or len(body) < NDMSG.size:
+        return True
+    family, _, state, _, _ = NDMSG.unpack_from(body)
+    return family in {Af.INET, Af.BRIDGE} and state != Nud.STALE

@@ -119,6 +119,7 @@ class Nda(IntEnum):
 class Nud(IntFlag):
     """State of a neighbour."""
 
+    STALE = 0x04
     NOARP = 0x40
     PERMANENT = 0x80
 
