@@ -24,6 +24,7 @@ from bench.rounds import BenchError, Goal, Line
 
 CONTAINERS = int(os.environ.get("MESHNET_CONTAINERS", "500"))
 LIMIT_S = 1200.0
+SETTLE_S = 60.0
 DEATHS = 5
 REQUESTS = 50
 ENGINE = ("docker", "-H", "unix:///run/docker.sock")
@@ -43,7 +44,7 @@ def measure() -> list[Line]:
         until("all to run", lambda: running(api) == CONTAINERS + 1, LIMIT_S, every=1)
         started = time.monotonic() - began
         print(f"    {CONTAINERS} run after {started:.0f} s")
-        pids, sizes, loads = at_rest(lab)
+        pids, sizes, loads = at_rest(lab, SETTLE_S)
         descriptors = sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
         client = lab.run("h1", *ENGINE, "ps", "-q", "--filter", "name=client.")
         answered = requests(lab, client)
@@ -67,14 +68,14 @@ def _network() -> dict[str, Any]:
 
 def requests(lab: Engines, client: str) -> int:
     """How many of the requests from the client to the service's name were answered."""
-    one = "wget -qO- -T 5 http://many/ >/dev/null && echo answered"
+    one = "curl -sm5 -o /dev/null http://many/ && echo answered"
     loop = f"for each in $(seq {REQUESTS}); do {one}; done; true"
     return lab.run("h1", *ENGINE, "exec", client, "sh", "-c", loop).count("answered")
 
 
 def death(lab: Engines, client: str) -> float:
     """Seconds from ``docker kill`` of one until its address is gone from the client's rules."""
-    victim = lab.run("h1", *ENGINE, "ps", "-q", "--filter", "name=many.").split()[0]
+    *_, victim = lab.run("h1", *ENGINE, "ps", "-q", "--filter", "name=many.").split()  # the oldest
     inside = lab.run("h1", *ENGINE, "inspect", "-f", "{{.State.Pid}}", victim)
     shown = lab.run("h1", "nsenter", "-t", inside, "-n", "ip", "-j", "-4", "addr", "show", "eth0")
     address: str = json.loads(shown)[0]["addr_info"][0]["local"]

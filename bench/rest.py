@@ -40,12 +40,12 @@ def cpu(pids: Sequence[int]) -> float:
     return used / _TICK
 
 
-def at_rest(lab: Engines) -> tuple[list[int], list[float], list[float]]:
+def at_rest(lab: Engines, settle_s: float = SETTLE_S) -> tuple[list[int], list[float], list[float]]:
     """meshnet's processes on h1, and of each window their memory (MB) and load (% of a core)."""
     pids = [pid for name in PROCESSES for pid in lab.pids("h1", name)]
     if len(pids) < len(PROCESSES):
         raise BenchError(f"{len(pids)} of {', '.join(PROCESSES)} run")
-    time.sleep(SETTLE_S)
+    time.sleep(settle_s)
     sizes, loads = [], []
     for _ in range(WINDOWS):
         before = cpu(pids)
