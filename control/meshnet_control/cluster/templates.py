@@ -22,6 +22,8 @@ from meshnet_control.api import control_pb2 as pb
 _INDEX: Final = Pattern(r'index\s+(\.\w+\.Labels)\s+"([^"]*)"', longest=1024)
 _FIELD: Final = Pattern(r"\.\w+(?:\.\w+)*", longest=1024)
 _WORD: Final = Pattern(r"\w+", longest=1024)
+_SPACE: Final = " \t\r\n"
+"""What ``{{- `` and `` -}}`` take away beside them (Go's text/template)."""
 MOST_PUT_IN: Final = 1 << 20
 """Characters that the templates of one container put in, all together."""
 _OPENING: Final = frozenset({"block", "define", "if", "range", "template", "with"})
@@ -108,7 +110,11 @@ class _Words:
             inside, closed, rest = template.partition("}}")
             if not closed:
                 raise ControlError(f"{said}: template: expansion:{line}: unclosed action")
-            asked = inside.removeprefix("-").removesuffix("-").strip()
+            if inside.startswith("- "):
+                done = done.rstrip(_SPACE)
+            if inside.endswith(" -"):
+                rest = rest.lstrip(_SPACE)
+            asked = inside.removeprefix("- ").removesuffix(" -").strip()
             value = self._value(asked)
             if value is None:
                 raise ControlError(f"{said}: template: expansion:{line}: {_wrong(asked)}")

@@ -57,6 +57,11 @@ def test_fields_and_labels_are_put_in_where_swarm_does():
     assert (spec.mounts[0].source, spec.mounts[0].target) == ("v2", "/h1")
 
 
+def test_a_dash_takes_the_space_beside_a_template_away_as_in_go():
+    spec = expanded(task(env=["A=a \n {{- .Task.Slot -}} \t b {{ .Task.Slot }} c"]), WHERE)
+    assert list(spec.env) == ["A=a2b 2 c"]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
