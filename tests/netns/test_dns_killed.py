@@ -41,6 +41,8 @@ NAME = "meshnet-supervisor"
 RATE, RUNS_S = 2000, 3.0
 SO_RCVBUFFORCE = 33
 WATCHDOG_S = 2.0
+HELD_EACH = 2
+"""Of each namespace: UDP and TCP."""
 IN_HAND = 64
 """Of a batch that the process had taken when it was killed: nobody else has them."""
 
@@ -185,6 +187,7 @@ def c1(bed, host):
     name = bed.namespace("c1")
     host.tell(picture(bed.path(name)))
     until("the state is written", (host.run_dir / "resolver.state").exists)
+    until("its sockets are held", lambda: host.held() == HELD_EACH)
     return name
 
 
@@ -244,11 +247,11 @@ def test_what_belongs_to_no_container_any_more_is_let_go(bed, host, c1):
     """The resolver is killed, and meanwhile the container ends and its state is lost."""
     c2 = bed.namespace("c2")
     host.tell(picture(bed.path(c1), bed.path(c2)))
-    level = host.held()
+    until("the sockets of both are held", lambda: host.held() == 2 * HELD_EACH)
     (host.run_dir / "resolver.state").unlink()
     host.kill(signal.SIGKILL)
-    assert host.held() == level, "they wait for meshnetd to tell of them"
+    assert host.held() == 2 * HELD_EACH, "they wait for meshnetd to tell of them"
     host.tell(picture(bed.path(c1)))
-    until("those of c2 are closed", lambda: host.held() == level - 2, 15)
+    until("those of c2 are closed", lambda: host.held() == HELD_EACH, 15)
     seen = lost_and_gap(bed, c1, lambda: None)
     assert not seen.missing
