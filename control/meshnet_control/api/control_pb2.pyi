@@ -1254,7 +1254,7 @@ class JoinTokens(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., manager: _Optional[str] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni", "unlock_key")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -1270,6 +1270,7 @@ class Cluster(_message.Message):
     CA_KEY_FIELD_NUMBER: _ClassVar[int]
     GOSSIP_KEYS_FIELD_NUMBER: _ClassVar[int]
     LAST_VNI_FIELD_NUMBER: _ClassVar[int]
+    UNLOCK_KEY_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
@@ -1285,7 +1286,8 @@ class Cluster(_message.Message):
     ca_key: bytes
     gossip_keys: _containers.RepeatedScalarFieldContainer[bytes]
     last_vni: int
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ...) -> None: ...
+    unlock_key: bytes
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ...) -> None: ...
 
 class SwarmInitRequest(_message.Message):
     __slots__ = ("listen_addr", "advertise_addr", "data_path_addr", "data_path_port", "force_new_cluster", "spec", "auto_lock_managers", "availability", "default_addr_pool", "subnet_size")

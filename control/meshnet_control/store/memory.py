@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TypeVar, cast
 
 from meshnet_control.store.store import (
@@ -75,6 +75,10 @@ class Memory:
     def all(self, kind: type[_M]) -> list[_M]:
         """Copies of a kind's objects."""
         return [cast("_M", _copy(m)) for m in self._objects[kind].values()]
+
+    def everything(self) -> Iterator[Object]:
+        """Every object of every kind, not copied: only to be read."""
+        return (message for objects in self._objects.values() for message in objects.values())
 
     def prepare(self, writes: Sequence[Put | Delete], expect: Expect, now_ns: int) -> list[Change]:
         """What these writes change as the next commit, stamped; [] when nothing.

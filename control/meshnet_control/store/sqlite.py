@@ -5,9 +5,9 @@ Touches the database, its key file, and one worker thread of its own.
     get, list ──> memory (parsed messages)
     commit ─────> check and stamp ──> thread: one SQLite transaction ──> memory ──> watchers
 
-Secrets (their data) and the cluster (the CA's key, join tokens, gossip keys) are sealed with
-AES-256-GCM under a key of its own file (0600): a copied database alone betrays nothing. Kind, id
-and revision are authenticated with the text, so a row cannot be moved or replayed.
+Every object is sealed (``sealer.py``) before SQLite gets it, with a key of its own file
+(``keyring.py``): a copy of database, write-ahead log and free pages betrays nothing, whenever it
+was made. Kind, id and revision are authenticated with the text: a row cannot be moved or replayed.
 
 Be aware: ``synchronous=FULL``: a commit that was answered survives a power cut
 (https://www.sqlite.org/pragma.html#pragma_synchronous). While commits fail the store goes on
@@ -20,28 +20,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
-import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from google.protobuf.message import DecodeError
-
-from meshnet_control.api.control_pb2 import Cluster, Secret
+from meshnet_control.api.control_pb2 import Cluster
+from meshnet_control.store import first_format, keyring
+from meshnet_control.store.keyring import NO_LOCK, Keyring
 from meshnet_control.store.memory import Memory
+from meshnet_control.store.sealer import SealError, key_id, sealed_by
 from meshnet_control.store.store import (
     KINDS,
     Change,
     Delete,
     Expect,
-    Kind,
     Object,
     Put,
     StoreClosedError,
@@ -53,10 +49,8 @@ from meshnet_control.store.store import (
 
 _M = TypeVar("_M", bound=Object)
 
-SEALED: frozenset[Kind] = frozenset({Cluster, Secret})
-KEY_BYTES = 32
-NONCE_BYTES = 12
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 3
+"""1: partly sealed. 2: sealed anew from that, and what lay open is not swept away yet."""
 TRY_S: Final = 2.0
 """Between two attempts to write again after a commit failed."""
 _PRIMARY: Final = 0xFF
@@ -88,15 +82,17 @@ class SqliteStore:
     def __init__(
         self,
         database: sqlite3.Connection,
-        sealer: AESGCM,
+        ring: Keyring,
         memory: Memory,
         path: Path,
+        key_path: Path,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._sealer = sealer
+        self._ring, self._ring_unsaved = ring, False
+        self._sealer = ring.sealer
         self._memory = memory
-        self._path = path
+        self._path, self._key_path = path, key_path
         self._clock = clock
         self._writing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
@@ -106,39 +102,47 @@ class SqliteStore:
 
     @classmethod
     def open(
-        cls, path: Path, key_path: Path, clock: Callable[[], float] = time.time
+        cls,
+        path: Path,
+        key_path: Path,
+        clock: Callable[[], float] = time.time,
+        unlock_key: bytes = NO_LOCK,
     ) -> SqliteStore:
         """Open a store, making the file and its key when they are not there. Blocks shortly.
 
         Args:
             path: the database; its folder must exist. Kept at 0600, as are ``-wal`` and ``-shm``.
-            key_path: the key of the sealed kinds.
+            key_path: the file of its keys.
             clock: seconds since 1970, for ``created_at`` and ``updated_at``.
+            unlock_key: opens the file of keys when it is locked.
 
         Raises:
+            StoreSealedError: the file of keys is locked, and not with ``unlock_key``.
             StoreError: a file cannot be used, is damaged, is in use, or the key does not fit.
         """
         try:
-            fresh = not path.exists()
-            sealer = AESGCM(_key_of(key_path, fresh=fresh))
-            if fresh:
+            if not path.exists():
+                if not key_path.exists():
+                    keyring.save(key_path, keyring.new(), first=True)
                 path.touch(mode=0o600)
+            ring = keyring.load(key_path, unlock_key)
             database = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=1.0
             )
         except (OSError, sqlite3.Error) as error:
             raise _typed(error)(f"cannot open the store {path}: {error}") from None
         try:
-            memory = _load(database, sealer)
-        except (sqlite3.Error, DecodeError, LookupError, ValueError) as error:
+            memory = _load(database, ring)
+            ring = _settle(database, ring, memory, key_path)
+        except (sqlite3.Error, OSError, LookupError, ValueError) as error:
             database.close()
             raise _typed(error)(f"cannot read the store {path}: {error}") from None
-        except InvalidTag:
+        except SealError:
             database.close()
             raise StoreError(
                 f"cannot read the store {path}: {key_path} is not the key it was sealed with"
             ) from None
-        return cls(database, sealer, memory, path, clock)
+        return cls(database, ring, memory, path, key_path, clock)
 
     @property
     def revision(self) -> int:
@@ -197,17 +201,22 @@ class SqliteStore:
             if changes:
                 loop = asyncio.get_running_loop()
                 try:
-                    await loop.run_in_executor(self._thread, self._write, changes)
-                except sqlite3.Error as error:
+                    await loop.run_in_executor(self._thread, self._write_locked, changes)
+                except (sqlite3.Error, OSError) as error:
                     self._failed(error)
                     raise _typed(error)(
                         f"cannot write to the store {self._path}: {error}"
                     ) from None
                 self._trouble = ""
                 self._memory.apply(changes)
+                if self._ring_unsaved:
+                    try:
+                        await loop.run_in_executor(self._thread, self._save_ring)
+                    except OSError as error:  # it is written; the old unlock key opens it, too
+                        self._failed(error)
             return self._memory.revision
 
-    def _failed(self, error: sqlite3.Error) -> None:
+    def _failed(self, error: sqlite3.Error | OSError) -> None:
         """Keep why commits fail, and see to it that it is forgotten when they do not any more."""
         if not self._trouble:
             since = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -222,30 +231,72 @@ class SqliteStore:
             async with self._writing:
                 if self._closed:
                     return
-                with contextlib.suppress(sqlite3.Error):
-                    await loop.run_in_executor(self._thread, self._write, ())
+                with contextlib.suppress(sqlite3.Error, OSError):
+                    await loop.run_in_executor(self._thread, self._try)
                     self._trouble = ""
 
+    def _write_locked(self, changes: Sequence[Change]) -> None:
+        """One commit; seals everything anew when it changes the cluster's unlock key.
+
+        Runs in the worker thread, as does ``_write``.
+        """
+        lock = _lock_of(change.message for change in changes)
+        if lock is None or self._ring.locks == {lock}:
+            self._write(changes)
+            return
+        self._save_ring()
+        before, after = self._ring, self._ring.changing(lock)
+        keyring.save(self._key_path, after)
+        self._sealer = after.sealer
+        written = {(change.kind, change.id) for change in changes}
+        kept = [
+            Change(type(each), each.id, each, each.version.index)
+            for each in self._memory.everything()
+            if (type(each), each.id) not in written
+        ]
+        try:
+            self._write([*changes, *kept])
+        except BaseException:
+            self._sealer = before.sealer  # the file opens with either; nothing else has changed
+            raise
+        self._ring, self._ring_unsaved = after.settled(lock), True
+
+    def _save_ring(self) -> None:
+        if self._ring_unsaved:
+            keyring.save(self._key_path, self._ring)
+            self._ring_unsaved = False
+
+    def _try(self) -> None:
+        """Whether the disk takes anything; runs in the worker thread."""
+        self._write(())
+        self._save_ring()
+
     def _write(self, changes: Sequence[Change]) -> None:
-        """One transaction; runs in the worker thread."""
+        """One transaction."""
         puts = [
-            (c.kind.__name__, c.id, c.revision, _encode(self._sealer, c.message, c.revision))
+            (c.kind.__name__, c.id, c.revision, self._sealer.sealed(c.message))
             for c in changes
             if c.message is not None
         ]
         gone = [(c.kind.__name__, c.id) for c in changes if c.message is None]
         database = self._database
-        database.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(database):
             database.executemany("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?)", puts)
             database.executemany("DELETE FROM object WHERE kind = ? AND id = ?", gone)
             revision = changes[0].revision if changes else self._memory.revision
             database.execute("UPDATE store SET revision = ?", (revision,))
-            database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
 
 
 def _typed(error: Exception) -> type[StoreError]:
@@ -255,67 +306,61 @@ def _typed(error: Exception) -> type[StoreError]:
     return _ERRORS.get(code & _PRIMARY, StoreError)
 
 
-def _load(database: sqlite3.Connection, sealer: AESGCM) -> Memory:
+def _load(database: sqlite3.Connection, ring: Keyring) -> Memory:
     """Prepare the file and parse what it holds."""
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version not in {0, SCHEMA_VERSION}:
+    if version not in range(SCHEMA_VERSION + 1):
         raise ValueError(f"it has format {version}, this version knows {SCHEMA_VERSION}")
     database.executescript(_SCHEMA)
+    if version == 1:
+        _seal_all(database, ring)
+    if version in {1, 2}:
+        database.execute("VACUUM")  # the pages that plaintext lay in
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     kinds = {kind.__name__: kind for kind in KINDS}
-    rows = database.execute("SELECT kind, id, revision, body FROM object")
-    objects = [
-        _decode(sealer, kinds[name], identifier, revision, body)
-        for name, identifier, revision, body in rows
-    ]
+    sealer, objects = ring.sealer, list[Object]()
+    for name, identifier, revision, body in _rows(database):
+        message = sealer.opened(kinds[name], identifier, body)
+        if message.version.index != revision:
+            raise SealError(f"{name} {identifier} is of another revision")
+        objects.append(message)
     (revision,) = database.execute("SELECT revision FROM store").fetchone()
     return Memory(revision, objects)
 
 
-def _encode(sealer: AESGCM, message: Object, revision: int) -> bytes:
-    text = message.SerializeToString()
-    if type(message) not in SEALED:
-        return text
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + sealer.encrypt(nonce, text, _bound(type(message), message.id, revision))
+def _seal_all(database: sqlite3.Connection, ring: Keyring) -> None:
+    """From format 1: most kinds lay open there."""
+    sealer = ring.sealer
+    kinds = {kind.__name__: kind for kind in KINDS}
+    database.execute("PRAGMA secure_delete = ON")
+    with _transaction(database):
+        puts = []
+        for name, identifier, revision, body in _rows(database):
+            found = first_format.decoded(ring.keys[0], kinds[name], identifier, revision, body)
+            puts.append((sealer.sealed(found), name, identifier))
+        database.executemany("UPDATE object SET body = ? WHERE kind = ? AND id = ?", puts)
+        database.execute("PRAGMA user_version = 2")
 
 
-def _decode(sealer: AESGCM, kind: Kind, identifier: str, revision: int, body: bytes) -> Object:
-    if kind in SEALED:
-        nonce, sealed = body[:NONCE_BYTES], body[NONCE_BYTES:]
-        body = sealer.decrypt(nonce, sealed, _bound(kind, identifier, revision))
-    return kind.FromString(body)
+def _settle(database: sqlite3.Connection, ring: Keyring, memory: Memory, key_path: Path) -> Keyring:
+    """Finish a change of keys that a crash cut short: keep what the store uses, forget the rest."""
+    lock = _lock_of(memory.everything()) or NO_LOCK
+    if len(ring.keys) == 1 and ring.locks == {lock}:
+        return ring
+    sealed_with = {sealed_by(body) for *_, body in _rows(database)}
+    settled = ring.settled(lock, [key for key in ring.keys if key_id(key) in sealed_with])
+    keyring.save(key_path, settled)
+    return settled
 
 
-def _bound(kind: Kind, identifier: str, revision: int) -> bytes:
-    """What a sealed row is bound to (AES-GCM's additional data)."""
-    return f"{kind.__name__}/{identifier}/{revision}".encode()
+def _rows(database: sqlite3.Connection) -> list[tuple[str, str, int, bytes]]:
+    return database.execute("SELECT kind, id, revision, body FROM object").fetchall()
 
 
-def _key_of(path: Path, *, fresh: bool) -> bytes:
-    """The key in a file; made, whole or not at all, for a store that is new."""
-    if fresh and not path.exists():
-        key = secrets.token_bytes(KEY_BYTES)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(key)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, path)  # refuses to replace a key that appeared meanwhile
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                draft.unlink()
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # the key's name outlives a power cut before anything is sealed
-        finally:
-            os.close(folder)
-    key = path.read_bytes()
-    if len(key) != KEY_BYTES:
-        raise StoreError(f"{path} is not a key: {len(key)} bytes instead of {KEY_BYTES}")
-    return key
+def _lock_of(messages: Iterable[Object | None]) -> bytes | None:
+    """The unlock key of the cluster among these; None: there is no cluster among them."""
+    return next((each.unlock_key for each in messages if isinstance(each, Cluster)), None)
