@@ -19,6 +19,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ LOOK_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 60.0
 _PROGRAM: Final = 3
 """Words of a command line that may name the program: an interpreter and its option come before."""
+_MOMENTS: Final = 20
+_MOMENT_S: Final = 0.001
+_DEAD: Final = frozenset({"Z", "X", ""})
 STEADY_S: Final = 60.0
 """One that has lived that long is as good as new."""
 
@@ -104,22 +108,34 @@ def pause_after(restarts: int) -> float:
 
 
 def living(path: Path, name: str) -> int | None:
-    """The id in a file while its process lives and is called ``name``; a zombie does not."""
+    """The id in a file while its process lives and is called ``name``; a zombie does not.
+
+    Be aware: who starts a process goes on a moment before that has a command line (execve(2)).
+    """
     try:
         pid = int(path.read_text())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        for _ in range(_MOMENTS):
+            if words != [b""] or _state(pid) in _DEAD:
+                break
+            time.sleep(_MOMENT_S)
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
     return pid if name.encode() in map(os.path.basename, words[:_PROGRAM]) else None
 
 
 def is_frozen(pid: int) -> bool:
-    """Whether a process was stopped by a signal and not continued (proc_pid_stat(5), ``T``)."""
+    """Whether a process was stopped by a signal and not continued."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
+    """As proc_pid_stat(5) has it; empty: there is none."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return False
-    return state == "T"
+        return ""
 
 
 def revive(revival: Revival) -> bool:

@@ -67,6 +67,15 @@ def test_a_process_that_only_speaks_of_another_is_not_that_one(tmp_path):
     assert living(path, "cat") is None
 
 
+def test_a_process_that_was_just_started_lives(tmp_path):
+    path = tmp_path / "kept.pid"
+    for _ in range(100):  # a third of them has no command line yet
+        with subprocess.Popen(["kept", "60"], executable="/usr/bin/sleep") as started:
+            path.write_text(str(started.pid))
+            assert living(path, "kept") == started.pid
+            started.kill()
+
+
 class Bed:
     """A supervisor's place: what is started says its process id, and stays until ``stays`` ends."""
 
