@@ -141,7 +141,10 @@ class Account:
 
 
 def process(name: str, how: str, away_s: float) -> Fault:
-    """meshnetd or meshnet-resolver of h2 ends; nobody starts it again for ``away_s``."""
+    """meshnetd or meshnet-resolver of h2 ends; who starts it again is frozen for ``away_s``.
+
+    Be aware: it is away for less, as the other one makes their supervisor go on.
+    """
 
     def begin(cluster: Cluster) -> None:
         for keeper in cluster.lab.pids("h2", "meshnet-supervisor") if away_s else []:

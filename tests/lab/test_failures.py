@@ -36,7 +36,7 @@ if sys.argv[1] == "tcp":
 print("held", flush=True)
 sys.stdin.read()
 """
-END = "pid=$(cat /run/meshnet/meshnetd.pid); kill $pid; while kill -0 $pid; do sleep 0.05; done"
+END = "p=$(cat /run/meshnet/meshnet-supervisor.pid); kill $p; while kill -0 $p; do sleep 0.05; done"
 
 
 @pytest.fixture(scope="module")

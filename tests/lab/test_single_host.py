@@ -79,9 +79,9 @@ class Host:
     def pid(self, name: str) -> str:
         return self.ask("cat", f"/run/meshnet/{name}.pid")[1].strip()
 
-    def kill(self, *names: str) -> None:
+    def kill(self, *names: str, by: str = "KILL") -> None:
         """At once, so that none can start another again."""
-        self.do("sh", "-c", f"kill -9 {' '.join(map(self.pid, names))}")
+        self.do("sh", "-c", f"kill -{by} {' '.join(map(self.pid, names))}")
 
     def end(self, name: str) -> None:
         """Ask it to end, and wait until it has."""
@@ -213,7 +213,8 @@ def test_a_daemon_that_was_stopped_comes_back_to_its_tasks_and_down_removes_them
     before = host.traces()
     with_service(host)
     running = host.do("docker", "-H", ENGINE, "ps", "-q")
-    host.end("meshnetd")
+    host.end("meshnet-supervisor")
+    assert host.pid("meshnetd") == host.pid("meshnet-resolver") == ""
     code, said = host.ask("meshnet", "status")
     assert code == 1
     assert said.endswith("(meshnet up starts it)\n")
@@ -287,9 +288,18 @@ def returned(host: Host, name: str, before: str, within_s: float) -> str:
     return host.pid(name)
 
 
-@pytest.mark.parametrize("name", ["meshnetd", "meshnet-resolver", "meshnet-supervisor"])
-def test_a_killed_process_is_started_again_within_two_seconds_by_somebody(
-    host: Host, name: str
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        ("meshnetd", "KILL"),
+        ("meshnet-resolver", "KILL"),
+        ("meshnet-supervisor", "KILL"),
+        ("meshnetd", "TERM"),
+        ("meshnet-resolver", "TERM"),
+    ],
+)
+def test_a_process_that_somebody_ends_is_started_again_within_two_seconds(
+    host: Host, name: str, by: str
 ) -> None:
     before = host.traces()
     host.do("meshnet", "up")
@@ -297,7 +307,8 @@ def test_a_killed_process_is_started_again_within_two_seconds_by_somebody(
     kept = {other: host.pid(other) for other in others}
     for _ in range(2):
         killed = host.pid(name)
-        host.kill(name)
+        host.kill(name, by=by)
+        host.do("tail", f"--pid={killed}", "-f", "/dev/null")
         adapter.wait_for(
             name, lambda killed=killed: host.pid(name) not in {killed, ""}, timeout_s=2.0
         )
@@ -305,7 +316,8 @@ def test_a_killed_process_is_started_again_within_two_seconds_by_somebody(
     assert {other: host.pid(other) for other in others} == kept
     if name != "meshnet-supervisor":
         shown = json.loads(host.do("meshnet", "status", "--format", "json"))
-        assert shown["last_ends"][name].startswith("killed by SIGKILL ")
+        how = "killed by SIGKILL " if by == "KILL" else "exit status 0 "
+        assert shown["last_ends"][name].startswith(how)
         assert shown["last_ends"][name].endswith(" in all")
     assert host.do("meshnet", "up").startswith("meshnet is up")
     assert {other: host.pid(other) for other in others} == kept

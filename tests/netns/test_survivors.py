@@ -70,12 +70,12 @@ class Host:
     def pids(self) -> dict[str, int | None]:
         return {name: self.pid(name) for name in NAMES}
 
-    def kill(self, *names: str) -> dict[str, int]:
+    def kill(self, *names: str, by: signal.Signals = signal.SIGKILL) -> dict[str, int]:
         """All in one go; who they were."""
         killed = {name: self.pid(name) or 0 for name in names}
         assert all(killed.values())
         for pid in killed.values():
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, by)
         return killed
 
     def replaced(self, killed: dict[str, int]) -> bool:
@@ -83,11 +83,21 @@ class Host:
 
     def running(self) -> int:
         """Processes of ours that work in this directory, known by an id or not."""
-        listed = subprocess.run(
-            ["pgrep", "-fc", f"meshnet.* --run-dir {self._run_dir}"],
+        return len(self.listed("meshnet.*").split())
+
+    def listed(self, name: str) -> str:
+        """Their process ids."""
+        return subprocess.run(
+            ["pgrep", "-f", f"{name} --run-dir {self._run_dir}"],
             capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return int(listed.stdout)
+        ).stdout  # fmt: skip
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs: a zombie, whose parent is frozen, has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def until(what: str, condition: Callable[[], bool], within_s: float) -> None:
@@ -140,25 +150,74 @@ def test_a_survivor_brings_back_the_other_two_and_none_of_them_twice(host: Host,
     assert host.running() == len(NAMES)
 
 
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("killed", [DAEMON, RESOLVER])
-def test_a_frozen_supervisor_goes_on_when_one_it_keeps_has_died(host: Host, killed: str):
+def test_a_frozen_supervisor_goes_on_when_one_it_keeps_has_ended(
+    host: Host, killed: str, by: signal.Signals
+):
     supervisor = host.pid(SUPERVISOR)
     assert supervisor is not None
     os.kill(supervisor, signal.SIGSTOP)
-    before = host.kill(killed)
+    before = host.kill(killed, by=by)
+    until("it ended", lambda: not alive(before[killed]), SERVES_S)
     until("another one", lambda: host.replaced(before), BACK_S)
     assert host.pid(SUPERVISOR) == supervisor, "it holds the sockets"
 
 
-def test_who_was_asked_to_end_stays_away_when_the_supervisor_is_revived(host: Host):
-    daemon = host.pid(DAEMON)
-    assert daemon is not None
-    os.kill(daemon, signal.SIGTERM)
+@pytest.mark.parametrize("asked", [DAEMON, RESOLVER])
+def test_who_was_asked_to_end_by_somebody_else_is_back_at_once(host: Host, asked: str):
+    others = {name: pid for name, pid in host.pids().items() if name != asked}
+    before = host.kill(asked, by=signal.SIGTERM)
+    until("it ended", lambda: not alive(before[asked]), SERVES_S)
+    until("another one", lambda: host.replaced(before), BACK_S)
+    until("meshnet serves", processes.serving, SERVES_S)
+    assert {name: host.pid(name) for name in others} == others
+
+
+def test_who_was_asked_to_end_is_back_though_the_supervisor_died_with_it(host: Host):
+    killed = host.kill(DAEMON, by=signal.SIGTERM) | host.kill(SUPERVISOR)
+    until("it ended", lambda: not alive(killed[DAEMON]), SERVES_S)
+    until("both", lambda: host.replaced(killed), BACK_S)
+    until("meshnet serves", processes.serving, SERVES_S)
+    assert host.running() == len(NAMES)
+
+
+def test_whom_a_supervisor_ended_stays_away_though_it_died_before_it_ended_the_other(host: Host):
+    resolver, supervisor = host.pid(RESOLVER), host.pid(SUPERVISOR)
+    assert resolver is not None
+    assert supervisor is not None
+    os.kill(resolver, signal.SIGSTOP)  # it is ended last
+    os.kill(supervisor, signal.SIGTERM)
     until("meshnetd ended", lambda: not pid_file(DAEMON).exists(), SERVES_S)
-    killed = host.kill(SUPERVISOR)
-    until("another supervisor", lambda: host.replaced(killed), BACK_S)
-    time.sleep(1)
+    os.kill(supervisor, signal.SIGKILL)
+    os.kill(resolver, signal.SIGCONT)
+    until("the resolver ended too", lambda: not alive(resolver), SERVES_S)
+    time.sleep(2 * LOOK_S + 1)
     assert host.pid(DAEMON) is None
+
+
+@outlives_its_starter
+def test_a_supervisor_that_died_at_its_start_is_followed_by_one_that_starts_the_rest(
+    host: Host,
+):
+    down()
+    log_file(DAEMON).unlink()
+    os.mkfifo(log_file(DAEMON))  # the start of meshnetd stops here, in a child that has its lock
+    program = str(Path(sys.executable).with_name(SUPERVISOR))
+    with subprocess.Popen([program], stderr=subprocess.DEVNULL, start_new_session=True) as first:
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+        try:
+            until("it starts both", lambda: len(children.read_text().split()) > 1, SERVES_S)
+            until("the resolver keeps it", lambda: host.pid(RESOLVER) is not None, SERVES_S)
+        finally:
+            unborn = set(map(int, children.read_text().split())) - {host.pid(RESOLVER)}
+            first.kill()
+            first.wait()
+            for pid in unborn:
+                os.kill(pid, signal.SIGKILL)
+            log_file(DAEMON).unlink()
+    until("meshnet serves", processes.serving, SERVES_S)
+    assert host.running() == len(NAMES)
 
 
 @pytest.mark.parametrize("survivor", NAMES)

@@ -103,9 +103,9 @@ def end_of(status: int | None) -> str:
         return f"killed by signal {-status}"
 
 
-def is_stop(life: Life, status: int | None) -> bool:
-    """Whether somebody meant it to end: it was asked to (SIGTERM), said so, and did."""
-    return life.stopping and status in {0, None}
+def was_asked(life: Life, status: int | None) -> bool:
+    """Whether it was asked to end (SIGTERM), and did: that is no failure of its own."""
+    return status == _ASKED if not life.stopping else status in {0, None}
 
 
 _SIGNALS: Final = {
@@ -114,3 +114,5 @@ _SIGNALS: Final = {
     31: "SIGSYS",
 }  # fmt: skip
 """signal(7) on x86-64 and arm64; of those that end a process."""
+_ASKED: Final = -15
+"""Exit status of one that SIGTERM ended: it had no handler yet."""

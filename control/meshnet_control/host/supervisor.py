@@ -5,14 +5,16 @@
                     ──starts──> meshnetd ─────────┤
        <── one socket for each, in the run dir ───┘
 ```
-A process that was killed, crashed or failed is started again at once, one that goes on failing at
-ever longer intervals; one that gives no sign of life is aborted (its stacks go to its log), then
-killed. It does what a systemd unit with ``Type=notify``, ``WatchdogSec=``, ``Restart=on-failure``
-and ``FileDescriptorStoreMax=`` does, so that both processes need to know nothing of it.
+However a process ended, killed, crashed or asked to (SIGTERM), it is started again at once, one
+that goes on ending at ever longer intervals; one that gives no sign of life is aborted (its stacks
+go to its log), then killed. It does what a systemd unit with ``Type=notify``, ``WatchdogSec=``,
+``Restart=always`` and ``FileDescriptorStoreMax=`` does, so that both processes need to know nothing
+of it.
 
-Be aware: a process that was asked to end (SIGTERM) stays away until SIGHUP (``meshnet up``). One
-that fails before it was ever ready ends the supervisor too: ``meshnet up`` says why. Its own death
-ends nothing: one of the two starts another, which goes on with the processes that are there.
+Be aware: only who ends the supervisor (SIGTERM, as ``meshnet down`` does) ends the two for good.
+One that fails before it was ever ready ends the supervisor too: ``meshnet up`` says why. Its own
+death ends nothing: one of the two starts another, which goes on with the processes that are there.
+An id file of a process, empty or not, says that it is to run.
 """
 
 from __future__ import annotations
@@ -234,7 +236,7 @@ class Supervisor:
         names: of the processes; started in this order, ended in the other.
         watchdog_s: seconds without a sign of life, then a process is hung.
         foreground: log where we do.
-        revived: a survivor started us: who was asked to end before stays away.
+        revived: a survivor started us: whom the one before us ended on purpose stays away.
     """
 
     def __init__(
@@ -266,6 +268,9 @@ class Supervisor:
             OSError: a process cannot be started at all.
         """
         try:
+            for process in self._processes:
+                if not self._revived:
+                    pid_file(process.name).touch()
             for process in self._processes:
                 self._take_up(process)
             while not self._asked_to_end():
@@ -317,14 +322,11 @@ class Supervisor:
         if found is not None:
             life, status = found
             self._note(process, life, status)
-            if supervision.is_stop(life, status):
-                pid_file(process.name).unlink(missing_ok=True)
-            elif not process.ever_ready:
+            if not process.ever_ready and not supervision.was_asked(life, status):
                 self.failed = process.name
                 return False
-            else:
-                process.failures = supervision.failures_after(life, now)
-                process.start_at = now + supervision.pause_after(process.failures)
+            process.failures = supervision.failures_after(life, now)
+            process.start_at = now + supervision.pause_after(process.failures)
         if process.life is None and process.start_at is not None and process.start_at <= now:
             try:
                 process.start(now)

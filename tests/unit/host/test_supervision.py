@@ -20,11 +20,11 @@ from meshnet_control.host.supervision import (
     begun,
     end_of,
     failures_after,
-    is_stop,
     overdue_at,
     parsed,
     pause_after,
     told,
+    was_asked,
 )
 
 
@@ -71,10 +71,11 @@ def test_one_that_does_not_end_when_aborted_is_killed_soon():
         ({}, 0, False),
         ({}, None, False),
         ({}, -9, False),
+        ({}, -15, True),
     ],
 )
-def test_only_one_that_was_asked_to_end_and_did_stays_away(said, status, meant):
-    assert is_stop(told(begun(0.0), said, 1.0), status) is meant
+def test_only_one_that_was_asked_to_end_and_did_has_not_failed(said, status, meant):
+    assert was_asked(told(begun(0.0), said, 1.0), status) is meant
 
 
 @pytest.mark.parametrize(
