@@ -29,11 +29,19 @@ def silent(_text: str) -> None:
 
 @dataclass(slots=True)
 class Play:
-    """One run of the scenario on one lab, and what its steps tell each other."""
+    """One run of the scenario on one lab, and what its steps tell each other.
+
+    Attributes:
+        lab: where it is played.
+        show: the audience.
+        notes: step's word → what it said.
+        patience: every time limit is so many times as long; for machines that are emulated.
+    """
 
     lab: Lab
     show: Show = silent
     notes: dict[str, str] = field(default_factory=dict)
+    patience: float = 1.0
 
     def on(
         self, machine: str, command: str, *, timeout_s: float = 90.0, secret: str | None = None
@@ -64,7 +72,8 @@ class Play:
         Raises:
             StepError: it did not hold in time; the last output.
         """
-        deadline = time.monotonic() + timeout_s
+        limit_s = timeout_s * self.patience
+        deadline = time.monotonic() + limit_s
         while True:
             code, output = self._run(machine, command, timeout_s)
             if code == 0 and holds(output):
@@ -72,7 +81,7 @@ class Play:
             if time.monotonic() > deadline:
                 self.show(_typed(machine, command, None))
                 self.show(output)
-                raise StepError(f"{machine}: {command}: not as expected within {timeout_s:.0f} s")
+                raise StepError(f"{machine}: {command}: not as expected within {limit_s:.0f} s")
             time.sleep(0.1)
         self.show(_typed(machine, command, None))
         self.show(output)
@@ -95,6 +104,7 @@ class Play:
 
     def _run(self, machine: str, command: str, timeout_s: float) -> tuple[int, str]:
         argv = self.lab.command(machine, ["sh", "-c", command])
+        limit_s = timeout_s * self.patience
         try:
             done = subprocess.run(
                 argv,
@@ -103,13 +113,13 @@ class Play:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                timeout=timeout_s,
+                timeout=limit_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as late:
             seen = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else ""
             self.show(seen)
-            raise StepError(f"{machine}: {command}: no end after {timeout_s:.0f} s") from None
+            raise StepError(f"{machine}: {command}: no end after {limit_s:.0f} s") from None
         return done.returncode, done.stdout
 
 

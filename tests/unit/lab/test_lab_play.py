@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.lab.play import Answer, StepError, answers, round_robin
+from meshnet_control.lab.lab import Lab
+from meshnet_control.lab.layout import Layout
+from meshnet_control.lab.play import Answer, Play, StepError, answers, round_robin
+
+
+class Here(Lab):
+    """A lab whose machines are this one."""
+
+    def command(self, name, argv, *, cwd=None):
+        return list(argv)
 
 
 @given(st.lists(st.text("abcdef", min_size=1), unique=True, min_size=1), st.integers(1, 4))
@@ -36,3 +45,10 @@ def test_answers_are_read():
 def test_a_failed_request_is_not_an_answer():
     with pytest.raises(StepError, match="Connection refused"):
         answers("curl: (7) Failed to connect: Connection refused")
+
+
+def test_a_patient_play_waits_longer():
+    lab = Here(Layout())
+    assert Play(lab, patience=6e7).quietly("h1", "echo done", timeout_s=1e-6) == "done"
+    with pytest.raises(StepError, match="no end after"):
+        Play(lab).quietly("h1", "exec sleep 60", timeout_s=1e-6)
