@@ -279,7 +279,11 @@ def _wait(before: Look, look: Callable[[], Look], say: Say, words: Callable[[str
     """Wait until all are ready; one that ended meanwhile, or that nobody starts, is an error."""
     began = told = time.monotonic()
     said = ""
-    while not readiness.is_ready(now := look()):
+    while True:
+        looked = time.monotonic()
+        if readiness.is_ready(now := look()):
+            return
+        took_s = time.monotonic() - looked
         before = readiness.least(before, now)
         name = readiness.failed(before, now)
         if name is not None:
@@ -289,7 +293,7 @@ def _wait(before: Look, look: Callable[[], Look], say: Say, words: Callable[[str
         if clock - told > patience:
             say(f"waiting for {waits}, {clock - began:.0f} s so far")
             said, told = waits, clock
-        time.sleep(0.05)
+        time.sleep(readiness.pause_after(took_s))
 
 
 def _units() -> Look:

@@ -14,6 +14,7 @@ QUIET_S: Final = 3.0
 """Who waits for less long is told nothing."""
 AGAIN_S: Final = 15.0
 """The same is said again after that long."""
+_PAUSES_S: Final = (0.05, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,15 @@ def waiting_for(now: Look) -> str:
         for name, seen in now.items()
         if not seen.ready
     )
+
+
+def pause_after(look_s: float) -> float:
+    """Seconds until the next look: looking takes a tenth of a processor, mostly.
+
+    On a slow machine it takes a second, and who is waited for needs the processor.
+
+    Args:
+        look_s: how long the last one took.
+    """
+    least, most = _PAUSES_S
+    return min(max(9 * look_s, least), most)

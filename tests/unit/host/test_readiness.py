@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.host.readiness import Seen, failed, is_ready, least, waiting_for
+from meshnet_control.host.readiness import (
+    Seen,
+    failed,
+    is_ready,
+    least,
+    pause_after,
+    waiting_for,
+)
 
 SEEN = st.builds(Seen, st.booleans(), st.integers(0, 5), st.booleans(), st.sampled_from(["", "x"]))
 LOOKS = st.fixed_dictionaries({"a": SEEN, "b": SEEN})
@@ -48,3 +55,10 @@ def test_who_waits_ends_or_says_for_what(before, looks):
 def test_what_it_does_is_told():
     now = {"a": Seen(ready=False, doing="asking"), "b": Seen(ready=True), "c": Seen(ready=False)}
     assert waiting_for(now) == "a (asking); c"
+
+
+@given(st.floats(0.0, 60.0))
+def test_looking_leaves_the_processor_to_who_is_waited_for(look_s):
+    pause = pause_after(look_s)
+    assert 0.05 <= pause <= 3.0
+    assert look_s <= 0.1 * (look_s + pause) * 1.001 or pause == 3.0
