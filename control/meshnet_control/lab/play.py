@@ -75,6 +75,7 @@ class Play:
         limit_s = timeout_s * self.patience
         deadline = time.monotonic() + limit_s
         while True:
+            asked = time.monotonic()
             code, output = self._run(machine, command, timeout_s)
             if code == 0 and holds(output):
                 break
@@ -82,7 +83,8 @@ class Play:
                 self.show(_typed(machine, command, None))
                 self.show(output)
                 raise StepError(f"{machine}: {command}: not as expected within {limit_s:.0f} s")
-            time.sleep(0.1)
+            # A slow machine needs its processor for what is waited for.
+            time.sleep(max(0.1, time.monotonic() - asked))
         self.show(_typed(machine, command, None))
         self.show(output)
         return output

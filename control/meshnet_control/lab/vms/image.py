@@ -151,9 +151,12 @@ def _install(image: Image, source: Path, made: Path) -> None:
         run([*pip, "--no-deps", "--wheel-dir", work, str(source)], timeout_s=_BUILDS_S)
         (wheel,) = Path(work).glob("*.whl")
         inside = Path("/tmp", Path(work).name)  # noqa: S108 - the image's
+        # The seed forgets times of files: code that was compiled by them (py_compile) would be
+        # compiled anew on each machine.
         run(
-            ["chroot", str(image.root), f"{recipe.PREFIX}/bin/pip", "install", "--quiet",
-             "--no-deps", "--no-index", "--root", str(inside / "out"), str(inside / wheel.name)],
+            ["chroot", str(image.root), "env", "SOURCE_DATE_EPOCH=0", f"{recipe.PREFIX}/bin/pip",
+             "install", "--quiet", "--no-deps", "--no-index", "--root", str(inside / "out"),
+             str(inside / wheel.name)],
             timeout_s=_BUILDS_S,
         )  # fmt: skip
         shutil.copytree(Path(work) / "out", made, dirs_exist_ok=True)
