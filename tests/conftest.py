@@ -24,12 +24,14 @@ settings.load_profile("searching")
 
 TIERS = ("unit", "sim", "package", "netns", "docker", "lab", "vm")
 PROGRAMS = {
-    "package": ("mmdebstrap", "dpkg-buildpackage", "dh", "dh_virtualenv", "systemd-analyze"),
+    "package": (
+        "mmdebstrap", "dpkg-buildpackage", "dh", "dh_virtualenv", "systemd-analyze", "vagrant",
+    ),
     "netns": ("ip", "nft"),
     "docker": ("dockerd", "docker"),
     "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
     "vm": ("ip", "nft", "qemu-system-x86_64", "qemu-img", "mmdebstrap", "ssh", "busybox", "curl"),
-}
+}  # fmt: skip
 
 
 @cache

@@ -24,12 +24,32 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# A wheel that another host has built is taken as it is.
-[ -x $prefix/bin/python ] || python3 -m venv $prefix
-wheel=$(find "$project/vagrant/wheels" -name 'meshnet-*.whl' 2>/dev/null | head -n 1)
-echo "installing meshnet into $prefix"
-$prefix/bin/pip install --quiet --disable-pip-version-check --upgrade "${wheel:-$project}"
+# What is installed is known by the digest of the sources. Wheels are built once: the first host leaves them in
+# $prefix/wheels.tar, the Vagrantfile carries them to the others, and they count as long as the sources are those.
+sources=$(bash "$project/vagrant/sources" "$project")
+if [ "$(cat $prefix/sources 2>/dev/null)" != "$sources" ]; then
+  [ ! -e $prefix/sources ] || again=yes
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  [ -x $prefix/bin/python ] || python3 -m venv $prefix
+  pip() { $prefix/bin/pip --quiet --disable-pip-version-check "$@"; }
+  carried=$project/vagrant/wheels.tar
+  if [ "$(tar -xOf "$carried" ./sources 2>/dev/null)" = "$sources" ]; then
+    echo "taking meshnet's wheels from another host"
+    tar -xf "$carried" -C "$work"
+  else
+    echo "building meshnet"
+    pip wheel --wheel-dir "$work" "$project"
+    echo "$sources" > "$work/sources"
+  fi
+  echo "installing meshnet into $prefix"
+  pip install --no-index --find-links "$work" --upgrade --force-reinstall --no-deps "$work"/meshnet-*.whl
+  pip install --no-index --find-links "$work" "$work"/meshnet-*.whl
+  tar -cf $prefix/wheels.tar -C "$work" .
+  echo "$sources" > $prefix/sources
+fi
 ln -sf $prefix/bin/meshnet /usr/local/bin/meshnet
 
 $prefix/bin/python -m meshnet_control.lab.images
 meshnet up --install
+[ -z "${again:-}" ] || meshnet restart # with what is on the disk now

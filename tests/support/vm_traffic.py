@@ -70,6 +70,12 @@ class Account:
         return f"{lost} of {len(self.rows)} lost{recovery}, slowest {slowest:.1f} s {self.lost}"
 
 
+def send(play: Play, host: str, command: str, content: bytes) -> None:
+    """Give a command of a machine its input."""
+    argv = play.lab.command(host, ["sh", "-c", command])
+    subprocess.run(argv, input=content, check=True, timeout=1800)
+
+
 @contextlib.contextmanager
 def traffic(
     play: Play,
@@ -86,10 +92,7 @@ def traffic(
     local = [sys.executable, str(LOAD), str(outside_per_s), *ways]
     commands = [play.lab.command("client", local)]
     for host in inside:
-        subprocess.run(
-            play.lab.command(host, ["sh", "-c", f"cat > {_THERE}"]),
-            input=LOAD.read_bytes(), check=True, timeout=60,
-        )  # fmt: skip
+        send(play, host, f"cat > {_THERE}", LOAD.read_bytes())
         container = play.quietly(host, "docker ps -qf name=client. | head -1")
         pid = play.quietly(host, f"docker inspect -f '{{{{.State.Pid}}}}' {container}")
         argv = ["nsenter", "-t", pid, "-n", PYTHON, _THERE, str(inside_per_s), f"in {host}=web"]

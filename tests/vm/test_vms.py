@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from vm_traffic import PORT, traffic
+from vm_traffic import PORT, send, traffic
 
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import VM_SUBNET, Layout
@@ -25,7 +27,8 @@ from meshnet_control.lab.play import Play, StepError, answers, requests
 from meshnet_control.lab.vms.hosts import Vms
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
-FIREWALLS = Path(__file__).parents[2] / "docs" / "firewalls.md"
+CLONE = Path(__file__).parents[2]
+FIREWALLS = CLONE / "docs" / "firewalls.md"
 NAME = os.environ.get("MESHNET_LAB", "mnvm")
 HOSTS = ("h1", "h2")
 UNITS = ("meshnetd", "meshnet-resolver")
@@ -114,13 +117,46 @@ def test_the_first_cards_are_alike_and_the_second_ones_are_not(play):
 
 
 def test_install_starts_units_that_outlive_a_boot(play):
-    each(lambda host: play.on(host, "meshnet up --install", timeout_s=300))
-    for host in HOSTS:
-        for unit in UNITS:
-            said = play.on(host, f"systemctl is-active {unit} && systemctl is-enabled {unit}")
-            assert said.split() == ["active", "enabled"]
-        assert "meshnet" in play.on(host, "DOCKER_HOST= docker context ls -q").split()
-        assert "meshnet up" not in play.on(host, "meshnet up --install", timeout_s=120)
+    play.on("h1", "meshnet up --install", timeout_s=300)
+    until_installed(play, "h1")
+
+
+def test_the_script_of_a_vagrant_machine_does_it_too(play, tmp_path):
+    """With wheels from another host, as a machine here reaches no index."""
+    carry_project(play, "h2", tmp_path)
+    hosts = " ".join(f"{host.name}={host.address.ip}" for host in play.lab.layout.hosts)
+    provision = f"bash /vagrant/vagrant/provision.sh {hosts}"
+    assert "taking meshnet's wheels" in play.on("h2", provision, timeout_s=300)
+    until_installed(play, "h2")
+    pid = show(play, "h2", "meshnetd", "MainPID")
+    assert "installing" not in play.on("h2", provision, timeout_s=300)
+    assert show(play, "h2", "meshnetd", "MainPID") == pid
+    assert play.on("h2", "grep -c h2 /etc/hosts").strip() == "1"
+
+
+def until_installed(play: Play, host: str) -> None:
+    for unit in UNITS:
+        said = play.on(host, f"systemctl is-active {unit} && systemctl is-enabled {unit}")
+        assert said.split() == ["active", "enabled"]
+    assert "meshnet" in play.on(host, "DOCKER_HOST= docker context ls -q").split()
+    assert "meshnet up" not in play.on(host, "meshnet up --install", timeout_s=120)
+
+
+def carry_project(play: Play, host: str, work: Path) -> None:
+    """The clone as Vagrant's rsync leaves it in /vagrant, with a wheel of another host."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(work)]
+    subprocess.run([*pip, str(CLONE)], check=True)
+    digest = subprocess.run([CLONE / "vagrant/sources", CLONE], check=True, capture_output=True)
+    (work / "sources").write_bytes(digest.stdout)
+    wheels = packed(work, ".")
+    names = ["pyproject.toml", "README.md", "meshnet", "control", "dns", "lb", "packaging"]
+    send(play, host, "mkdir -p /vagrant && tar -xf - -C /vagrant", packed(CLONE, *names, "vagrant"))
+    send(play, host, "cat > /vagrant/vagrant/wheels.tar && chown -R vagrant: /vagrant", wheels)
+
+
+def packed(directory: Path, *names: str) -> bytes:
+    argv = ["tar", "-C", str(directory), "--exclude=__pycache__", "-c", *names]
+    return subprocess.run(argv, capture_output=True, check=True).stdout
 
 
 def test_units_are_what_they_ask_to_be(play):
