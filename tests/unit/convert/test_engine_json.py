@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -235,20 +234,3 @@ def test_data_that_is_no_base64_and_a_time_that_is_none():
 
 def test_half_a_surrogate_pair_is_replaced():
     assert from_engine(pb.ServiceSpec, {"Name": "a\ud800b"}).name == "a\ufffdb"
-
-
-def test_twenty_tasks_are_quick():
-    by_size = sorted(
-        (r["json"] for r in RECORDED if r["type"] == "Task"), key=lambda o: len(str(o))
-    )
-    recorded = by_size[len(by_size) // 2]
-    tasks = [from_engine(pb.Task, recorded) for _ in range(20)]
-    best_s = min(_timed(tasks) for _ in range(20))
-    assert best_s < 0.005
-
-
-def _timed(tasks: list[pb.Task]) -> float:
-    start = time.thread_time()
-    for task in tasks:
-        to_engine(task)
-    return time.thread_time() - start

@@ -121,24 +121,18 @@ class Play:
         return dict(Counter(t.node_id for t in self.running(of)))
 
 
-def test_twenty_replicas_are_assigned_in_one_call_and_soon() -> None:
+def test_twenty_replicas_are_assigned_in_one_call() -> None:
     rng = random.Random(1)
     ready = StoreView.of(base(3, rng))
     ready = ready.apply(converge(ready, NOW, rng).writes)
     ready = ready.apply([Put(service("web", 20, port=8080))])
-    took: list[float] = []
-    for _ in range(5):
-        start = time.perf_counter()
-        step = converge(ready, NOW, rng)
-        took.append(time.perf_counter() - start)
-        tasks = ready.apply(step.writes).tasks_of_service("web")
-        assert [t.status.state for t in tasks] == [pb.TASK_STATE_ASSIGNED] * 20
-        assert sorted(Counter(t.node_id for t in tasks).values()) == [6, 7, 7]
-        assert {a.network.spec.name for t in tasks for a in t.networks_attachments} == {
-            "ingress",
-            "net",
-        }
-    assert min(took) < 0.2  # 10 times what is wanted: the machine may be busy
+    tasks = ready.apply(converge(ready, NOW, rng).writes).tasks_of_service("web")
+    assert [t.status.state for t in tasks] == [pb.TASK_STATE_ASSIGNED] * 20
+    assert sorted(Counter(t.node_id for t in tasks).values()) == [6, 7, 7]
+    assert {a.network.spec.name for t in tasks for a in t.networks_attachments} == {
+        "ingress",
+        "net",
+    }
 
 
 def test_tasks_of_a_dead_node_move_at_once_and_stay_when_it_returns() -> None:

@@ -10,7 +10,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -137,18 +136,6 @@ async def test_a_failed_write_changes_nothing(tmp_path: Path):
     assert (store.revision, await store.get(Task, "b")) == (1, None)
     store._database.execute("PRAGMA max_page_count = 1000000")
     assert await store.commit([Put(Task(id="b"))]) == 2
-    await store.close()
-
-
-async def test_twenty_tasks_are_quick(tmp_path: Path):
-    store = opened(tmp_path)
-    took_s = []
-    for _ in range(10):
-        start = time.perf_counter()
-        await store.commit([Put(Task(id=f"t{n}", name="x" * 500)) for n in range(20)])
-        took_s.append(time.perf_counter() - start)
-        await asyncio.sleep(0)
-    assert min(took_s) < 0.005
     await store.close()
 
 
