@@ -1,6 +1,6 @@
 """Which tiers run here: a tier runs when what it needs can be done, tried and not guessed.
 
-A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=package,netns,docker,lab``
+A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=package,etcd,netns,docker,lab``
 turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
 Fast tiers run first; machines that boot (vm) are there when they are asked for.
 """
@@ -22,11 +22,12 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=True)  # ./dev fuzz
 settings.load_profile("searching")
 
-TIERS = ("unit", "sim", "package", "netns", "docker", "lab", "vm")
+TIERS = ("unit", "sim", "etcd", "package", "netns", "docker", "lab", "vm")
 PROGRAMS = {
     "package": (
         "mmdebstrap", "dpkg-buildpackage", "dh", "dh_virtualenv", "systemd-analyze", "vagrant",
     ),
+    "etcd": ("etcd", "setpriv"),
     "netns": ("ip", "nft"),
     "docker": ("dockerd", "docker"),
     "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
@@ -37,12 +38,14 @@ PROGRAMS = {
 @cache
 def lacking(tier: str) -> str:
     """Why this machine cannot run the tier; empty when it can."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and tier != "etcd":
         return "needs root"
     path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
     missing = [name for name in PROGRAMS[tier] if shutil.which(name, path=path) is None]
     if missing:
         return f"needs {', '.join(missing)}"
+    if tier == "etcd":
+        return ""
     tried = subprocess.run(["unshare", "-n", "true"], capture_output=True, text=True, check=False)
     return "" if tried.returncode == 0 else f"no network namespaces: {tried.stderr.strip()}"
 
