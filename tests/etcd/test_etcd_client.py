@@ -59,7 +59,7 @@ async def test_a_watch_tells_whole_revisions_in_order(one: EtcdCluster):
     told: list[tuple[int, int]] = []
     async for batch in client.watch(b"/x/", calls.prefix_end(b"/x/"), first):
         by_revision: dict[int, int] = {}
-        for event in batch.events:
+        for event in batch:
             at = event.kv.mod_revision
             by_revision[at] = by_revision.get(at, 0) + 1
         told += by_revision.items()

@@ -13,8 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -42,15 +41,6 @@ _OPTIONS: Final = (
 )
 
 _R = TypeVar("_R", bound=Message)
-
-
-@dataclass(frozen=True)
-class Events:
-    """What a watch tells at once: everything up to ``revision``, whole commits only."""
-
-    revision: int
-    events: Sequence[pb.Event]
-    """Empty: nothing happened up to this revision."""
 
 
 class EtcdClient:
@@ -134,7 +124,7 @@ class EtcdClient:
 
     async def watch(
         self, key: bytes, range_end: bytes = b"", start_revision: int = 0
-    ) -> AsyncIterator[Events]:
+    ) -> AsyncGenerator[Sequence[pb.Event], None]:
         """What happens to keys from a revision on, in order, none missed; without end.
 
         Args:
@@ -143,12 +133,12 @@ class EtcdClient:
             start_revision: the first revision that is told; 0: what comes after now.
 
         Yields:
-            Whole revisions, at least every ten minutes an empty one; the first one is empty and
-            says that the watch stands.
+            Whole revisions, each in one piece. Nothing at all: the watch stands, and every ten
+            minutes that it still does.
 
         Raises:
             EtcdCompactedError: the first revision is not kept any more.
-            EtcdError: the stream ended; watch again from the last revision that was told, plus one.
+            EtcdError: the stream ended; watch again from the last event's revision, plus one.
         """
         create = pb.WatchCreateRequest(
             key=key,
@@ -176,7 +166,7 @@ class EtcdClient:
                 parts.extend(reply.events)
                 if not reply.fragment:
                     told, parts = parts, []
-                    yield Events(reply.header.revision, told)
+                    yield told
         finally:
             call.cancel()
 
@@ -420,9 +410,21 @@ def is_at(key: bytes, mod_revision: int) -> pb.Compare:
     )
 
 
+def exists(key: bytes) -> pb.Compare:
+    """A compare: there is such a key."""
+    return pb.Compare(
+        result=pb.Compare.NOT_EQUAL, target=pb.Compare.CREATE, key=key, create_revision=0
+    )
+
+
 def put(key: bytes, value: bytes, lease: int = 0) -> pb.RequestOp:
     """An operation: write a key."""
     return pb.RequestOp(request_put=pb.PutRequest(key=key, value=value, lease=lease))
+
+
+def keep(key: bytes) -> pb.RequestOp:
+    """An operation: take a key out of its lease; its value stays."""
+    return pb.RequestOp(request_put=pb.PutRequest(key=key, ignore_value=True))
 
 
 def delete(key: bytes, range_end: bytes = b"") -> pb.RequestOp:

@@ -24,6 +24,7 @@ from meshnet_control.store.store import (
     Delete,
     Expect,
     Key,
+    Kind,
     Object,
     OutOfSequenceError,
     Put,
@@ -87,8 +88,7 @@ class Memory:
             OutOfSequenceError: an expectation does not hold.
         """
         for (kind, name), index in expect.items():
-            known = self._objects[kind].get(name)
-            if (0 if known is None else known.version.index) != index:
+            if self._index(kind, name) != index:
                 raise OutOfSequenceError
         last: dict[Key, Put | Delete] = {}
         for write in writes:
@@ -106,9 +106,34 @@ class Memory:
                 changes.append(Change(kind, name, None, revision))
         return changes
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Make a prepared commit the current state and wake the watchers."""
-        commit = _Commit(self.revision + 1, tuple(changes))
+    def become(self, revision: int, objects: Sequence[Object]) -> None:
+        """Be what the durable copy is after commits that nobody here saw; watchers see one commit.
+
+        Args:
+            revision: of the last of those commits.
+            objects: what the durable copy holds; taken over, not copied.
+        """
+        there = {(type(message), message.id) for message in objects}
+        changes = [
+            Change(type(message), message.id, message, message.version.index)
+            for message in objects
+            if self._index(type(message), message.id) != message.version.index
+        ]
+        changes += [
+            Change(type(message), message.id, None, revision)
+            for message in self.everything()
+            if (type(message), message.id) not in there
+        ]
+        self.apply(changes, revision)
+
+    def apply(self, changes: Sequence[Change], revision: int = 0) -> None:
+        """Make a commit the current state and wake the watchers.
+
+        Args:
+            changes: prepared here, or by whom the durable copy is shared with.
+            revision: of this commit; 0: the next.
+        """
+        commit = _Commit(revision or self.revision + 1, tuple(changes))
         for change in commit.changes:
             if change.message is None:
                 self._objects[change.kind].pop(change.id, None)
@@ -118,6 +143,11 @@ class Memory:
         before.following = commit
         before.done.set()
         self._history.append(commit)
+
+    def _index(self, kind: Kind, name: str) -> int:
+        """The version of an object; 0: there is none."""
+        known = self._objects[kind].get(name)
+        return 0 if known is None else known.version.index
 
     def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
         """The commits after a revision; see ``Store.watch``.

@@ -69,10 +69,18 @@ class Change:
     revision: int
 
 
+NO_LEADER: Final = (
+    "The swarm does not have a leader. It's possible that too few managers are online. Make sure "
+    "more than half of the managers are online."
+)
+"""Docker's words (swarmkit manager/state/raft: ErrNoClusterLeader, as the docker CLI shows it)."""
+
+
 class StoreError(MeshnetError):
     """The store cannot be opened, read or written; the text says which file and why.
 
-    What was to be written is not: whoever must write it tries again (``retry_delays``).
+    What was to be written is not: whoever must write it tries again (``retry_delays``). The one
+    exception is a ``StoreUnavailableError`` that says so.
     """
 
 
@@ -86,6 +94,34 @@ class StoreIoError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another process holds the file."""
+
+
+class StoreUnavailableError(StoreError):
+    """The managers that hold the store did not answer in time.
+
+    Attributes:
+        uncertain: what was to be written may have been, or may yet be, before anything else is.
+            Whoever must know reads again once they answer.
+    """
+
+    def __init__(self, why: str, *, uncertain: bool) -> None:
+        self.uncertain = uncertain
+        super().__init__(why)
+
+
+class StoreNoLeaderError(StoreUnavailableError):
+    """Fewer than half of the managers can be reached; in Docker's words."""
+
+    def __init__(self, *, uncertain: bool = False) -> None:
+        super().__init__(NO_LEADER, uncertain=uncertain)
+
+
+class NotLeadingError(StoreError):
+    """Another manager leads now: what this one decided while it led is not written."""
+
+
+class StoreTooLargeError(StoreError):
+    """One object is larger than the store takes."""
 
 
 class StoreClosedError(StoreError):

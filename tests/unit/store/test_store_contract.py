@@ -1,224 +1,25 @@
-"""What every backend of the store promises; a backend is one more parameter of ``backend``."""
+"""The backends that need no other process keep the store's contract."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from store_contract import Clock, Opener, StoreContract
 
-from meshnet_control.api.control_pb2 import Node, Secret, Service, Task
 from meshnet_control.store.faulty import FaultyStore
-from meshnet_control.store.memory import HISTORY
 from meshnet_control.store.sqlite import SqliteStore
-from meshnet_control.store.store import (
-    KINDS,
-    CompactedError,
-    Delete,
-    OutOfSequenceError,
-    Put,
-    Store,
-    StoreError,
-)
-
-NOW = 1_795_000_000.5
-Opener = Callable[[], Store]
+from meshnet_control.store.store import Store
 
 
-@pytest.fixture(params=["sqlite", "faulty"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Name: reopen. Scope: function. Opens the same store of a backend, again and again."""
-    now = [NOW]
+class TestStore(StoreContract):
+    @pytest.fixture(params=["sqlite", "faulty"])
+    def reopen(self, request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+        """Name: reopen. Scope: function. Opens the same store of a backend, again and again."""
+        clock = Clock()
 
-    def clock() -> float:
-        now[0] += 1
-        return now[0]
+        async def opened() -> Store:
+            store = SqliteStore.open(tmp_path / "store.db", tmp_path / "key", clock)
+            return FaultyStore(store) if request.param == "faulty" else store
 
-    def sqlite() -> SqliteStore:
-        return SqliteStore.open(tmp_path / "store.db", tmp_path / "key", clock)
-
-    def faulty() -> FaultyStore:
-        return FaultyStore(sqlite())
-
-    backends: dict[str, Opener] = {"sqlite": sqlite, "faulty": faulty}
-    return backends[request.param]
-
-
-@pytest.fixture
-async def store(reopen: Opener) -> AsyncIterator[Store]:
-    """Name: store. Scope: function. Depends: reopen. An empty store of a backend."""
-    opened = reopen()
-    yield opened
-    await opened.close()
-
-
-async def test_put_get_list_delete(store: Store):
-    assert (store.revision, await store.get(Task, "a"), await store.list(Task)) == (0, None, [])
-    assert await store.commit([Put(Task(id="a")), Put(Task(id="b")), Put(Service(id="a"))]) == 1
-    assert {t.id for t in await store.list(Task)} == {"a", "b"}
-    assert [s.id for s in await store.list(Service)] == ["a"]
-    assert await store.commit([Delete(Task, "a")]) == 2
-    assert await store.get(Task, "a") is None
-    assert await store.get(Service, "a") is not None
-
-
-async def test_every_kind(store: Store):
-    await store.commit([Put(kind(id="x")) for kind in KINDS])
-    for kind in KINDS:
-        found = await store.get(kind, "x")
-        assert isinstance(found, kind)
-        assert found.version.index == 1
-
-
-async def test_stamps(store: Store):
-    await store.commit([Put(Task(id="a"))])
-    first = await store.get(Task, "a")
-    assert first is not None
-    assert first.created_at.ToNanoseconds() == int((NOW + 1) * 1e9)
-    assert (first.updated_at, first.version.index) == (first.created_at, 1)
-    await store.commit([Put(Task(id="a", slot=1))])
-    second = await store.get(Task, "a")
-    assert second is not None
-    assert (second.created_at, second.version.index) == (first.created_at, 2)
-    assert second.updated_at.ToNanoseconds() == int((NOW + 2) * 1e9)
-
-
-async def test_what_goes_in_and_out_is_a_copy(store: Store):
-    task = Task(id="a", slot=1)
-    watch = store.watch(0)
-    await store.commit([Put(task)])
-    task.slot = 2
-    for found in (await store.get(Task, "a"), *await store.list(Task)):
-        assert found is not None
-        found.slot = 3
-    batch = await anext(watch)
-    assert isinstance(batch[0].message, Task)
-    batch[0].message.slot = 4
-    again = await store.get(Task, "a")
-    assert again is not None
-    assert again.slot == 1
-
-
-@pytest.mark.parametrize("expect", [{(Task, "a"): 0}, {(Task, "a"): 2}, {(Task, "b"): 1}])
-async def test_expectations_that_do_not_hold_write_nothing(store: Store, expect):
-    await store.commit([Put(Task(id="a"))])
-    with pytest.raises(OutOfSequenceError, match=r"^update out of sequence$"):
-        await store.commit([Put(Task(id="c")), Put(Task(id="a"))], expect=expect)
-    assert store.revision == 1
-    assert await store.get(Task, "c") is None
-
-
-async def test_expectations_that_hold(store: Store):
-    await store.commit([Put(Task(id="a"))], expect={(Task, "a"): 0})
-    await store.commit([Delete(Task, "a")], expect={(Task, "a"): 1, (Service, "s"): 0})
-    assert store.revision == 2
-
-
-async def test_one_of_many_writers_wins(store: Store):
-    await store.commit([Put(Task(id="a"))])
-
-    async def write(slot: int) -> bool:
-        try:
-            await store.commit([Put(Task(id="a", slot=slot))], expect={(Task, "a"): 1})
-        except OutOfSequenceError:
-            return False
-        return True
-
-    assert sum(await asyncio.gather(*(write(n) for n in range(10)))) == 1
-    assert store.revision == 2
-
-
-async def test_nothing_to_write_is_no_commit(store: Store):
-    await store.commit([Put(Task(id="a"))])
-    watch = store.watch(1)
-    assert await store.commit([]) == 1
-    assert await store.commit([Delete(Task, "zz")]) == 1
-    assert await store.commit([Put(Task(id="b"))]) == 2
-    assert [c.id for c in await anext(watch)] == ["b"]
-
-
-async def test_of_several_writes_the_last_counts(store: Store):
-    await store.commit([Put(Task(id="a", slot=1)), Put(Task(id="b")), Put(Task(id="a", slot=2))])
-    found = await store.get(Task, "a")
-    assert found is not None
-    assert found.slot == 2
-    await store.commit([Put(Task(id="b", slot=5)), Delete(Task, "b")])
-    assert await store.get(Task, "b") is None
-
-
-async def test_an_object_without_an_id_is_refused(store: Store):
-    with pytest.raises(ValueError, match="Task without an id"):
-        await store.commit([Put(Task())])
-
-
-async def test_watch_gives_one_batch_a_commit_and_ends_with_the_store(store: Store):
-    fast, late = store.watch(0), store.watch(0)
-    await store.commit([Put(Task(id="a")), Put(Node(id="n"))])
-    seen = [await anext(fast)]
-    await store.commit([Delete(Task, "a")])
-    await store.commit([Put(Task(id="b"))])
-    middle = store.watch(2)
-    await store.close()
-    seen += [batch async for batch in fast]
-    assert [[(c.kind, c.id, c.revision, c.message is None) for c in b] for b in seen] == [
-        [(Task, "a", 1, False), (Node, "n", 1, False)],
-        [(Task, "a", 2, True)],
-        [(Task, "b", 3, False)],
-    ]
-    assert [batch async for batch in late] == seen
-    assert [batch[0].revision async for batch in middle] == [3]
-
-
-async def test_a_waiting_watch_wakes(store: Store):
-    waiting = asyncio.ensure_future(anext(store.watch(0)))
-    await asyncio.sleep(0)
-    await store.commit([Put(Task(id="a"))])
-    assert (await waiting)[0].id == "a"
-
-
-async def test_a_slow_watch_misses_nothing_a_late_one_is_told(store: Store):
-    slow = store.watch(0)
-    for n in range(HISTORY + 1):
-        await store.commit([Put(Task(id="a", slot=n))])
-    with pytest.raises(CompactedError):
-        store.watch(0)
-    await store.close()
-    assert [b[0].revision async for b in slow] == list(range(1, HISTORY + 2))
-
-
-async def test_a_cancelled_writer_leaves_a_whole_commit(store: Store):
-    writing = asyncio.ensure_future(store.commit([Put(Task(id="a")), Put(Task(id="b"))]))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    writing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await writing
-    assert await store.commit([Put(Task(id="c"))]) == 2
-    assert len(await store.list(Task)) == 3
-
-
-async def test_it_is_all_there_after_a_restart(reopen: Opener):
-    first = reopen()
-    await first.commit([Put(kind(id="x")) for kind in KINDS])
-    await first.commit([Put(Secret(id="s", spec={"data": b"\x00\xff"})), Delete(Task, "x")])
-    before = {kind: await first.list(kind) for kind in KINDS}
-    await first.close()
-    second = reopen()
-    assert second.revision == 2
-    by_id = lambda o: o.id  # noqa: E731
-    for kind in KINDS:
-        assert sorted(await second.list(kind), key=by_id) == sorted(before[kind], key=by_id)
-    with pytest.raises(CompactedError):
-        second.watch(1)
-    watch = second.watch(2)
-    await second.commit([Delete(Secret, "s")], expect={(Secret, "s"): 2})
-    assert (await anext(watch))[0].revision == 3
-    await second.close()
-
-
-async def test_closed(store: Store):
-    await store.close()
-    await store.close()
-    with pytest.raises(StoreError, match="is closed"):
-        await store.commit([Put(Task(id="a"))])
+        return opened
