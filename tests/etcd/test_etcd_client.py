@@ -7,6 +7,7 @@ import hashlib
 import signal
 import stat
 
+import etcd_contract
 import pytest
 from etcd_cluster import EtcdCluster, free_ports, member_of, until
 
@@ -215,3 +216,7 @@ async def test_an_etcd_that_is_away_is_told_at_once(tmp_path):
         await asyncio.wait_for(client.range(b"a"), 5)
     assert not refused.value.uncertain
     await client.close()
+
+
+async def test_the_contract_that_the_fake_is_held_to(one: EtcdCluster):
+    await etcd_contract.holds(one.clients[0], one.clients[0].compact)

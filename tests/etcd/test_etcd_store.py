@@ -13,7 +13,8 @@ from meshnet_control.api.control_pb2 import Config, Secret, Task
 from meshnet_control.etcd import client as calls
 from meshnet_control.etcd.client import EtcdClient
 from meshnet_control.store import etcd_layout as layout
-from meshnet_control.store.etcd import EtcdStore, Fence
+from meshnet_control.store.etcd import EtcdStore
+from meshnet_control.store.fenced import Fence
 from meshnet_control.store.sealer import Sealer
 from meshnet_control.store.store import (
     NO_LEADER,

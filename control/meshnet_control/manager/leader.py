@@ -1,5 +1,7 @@
 """The leader's loop: the store's objects in, the orchestration's writes out. Effects only here.
 
+While this manager leads (``leadership``), with a store that writes only as long as it does:
+
     watch ──> StoreView ──converge──> commit with compare ──> wait: next change, or wake_at ──┐
       ^                             │ out of sequence: list everything again             │
       └─────────────────────────────┴────────────────────────────────────────────────────┘
@@ -19,12 +21,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from meshnet import ends
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.manager.leadership import Leadership, Sole
 from meshnet_control.orchestrate.pipeline import converge, find, key_of
 from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
 from meshnet_control.store.store import (
     Change,
     CompactedError,
     Key,
+    NotLeadingError,
     Object,
     OutOfSequenceError,
     Store,
@@ -46,10 +50,18 @@ class Manager:
         store: the cluster's objects.
         rng: for the ids of new objects.
         clock: wall-clock time in Unix seconds.
+        leadership: when this manager leads; None: it is the only one.
     """
 
-    def __init__(self, store: Store, rng: Rng, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rng: Rng,
+        clock: Callable[[], float],
+        leadership: Leadership | None = None,
+    ) -> None:
         self._store = store
+        self._leadership = leadership or Sole(store)
         self._rng = rng
         self._clock = clock
         self._view = StoreView()
@@ -62,6 +74,23 @@ class Manager:
     async def run(self) -> None:
         """Work until cancelled; returns when the store closes."""
         while not self._closed:
+            term = await self._leadership.term()
+            self._store = term.store
+            leading = asyncio.create_task(self._orchestrate(), name="manager-leads")
+            over = asyncio.create_task(term.over.wait(), name="manager-term")
+            try:
+                await asyncio.wait((leading, over), return_when=asyncio.FIRST_COMPLETED)
+                if leading.done():
+                    leading.result()
+            except NotLeadingError as error:
+                _log.info("%s", error)
+                await over
+            finally:
+                await ends.ended(leading, over)
+
+    async def _orchestrate(self) -> None:
+        """Until the store closes, or says that another manager leads."""
+        while not self._closed:
             changes = await self._read()
             watcher = asyncio.create_task(self._watch(changes), name="manager-watch")
             try:
@@ -69,7 +98,10 @@ class Manager:
             except (OutOfSequenceError, CompactedError):
                 continue
             except StoreClosedError:
+                self._closed = True
                 return
+            except NotLeadingError:
+                raise
             except StoreError as error:
                 _log.warning("decisions are not written, deciding again: %s", error)
             finally:

@@ -1,0 +1,195 @@
+"""The store in etcd when answers are lost, late, or do not come: on a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from virtual_run import run
+
+from meshnet_control.api.control_pb2 import Task
+from meshnet_control.etcd.fake import FakeEtcd, FakeMember
+from meshnet_control.store.etcd import EtcdStore
+from meshnet_control.store.quorum import ELECTION_S
+from meshnet_control.store.sealer import Sealer
+from meshnet_control.store.store import (
+    NO_LEADER,
+    OutOfSequenceError,
+    Put,
+    StoreNoLeaderError,
+    StoreUnavailableError,
+)
+
+Scene = Callable[[EtcdStore, FakeMember, FakeEtcd], Awaitable[None]]
+
+
+def play(scene: Scene) -> None:
+    async def whole() -> None:
+        etcd = FakeEtcd()
+        member = etcd.member(1)
+        store = await opened(member)
+        try:
+            await scene(store, member, etcd)
+        finally:
+            await store.close()
+
+    run(whole())
+
+
+async def opened(member: FakeMember) -> EtcdStore:
+    return await EtcdStore.open(member, Sealer([bytes(32)]))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("watch_latency_s", [0.0, 5.0])
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_commit_whose_answer_is_lost_is_written_once(watch_latency_s: float, lost: int):
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        member.watch_latency_s = watch_latency_s
+        member.lost.extend([True] * lost)
+        assert await store.commit([Put(Task(id="a"))], expect={(Task, "a"): 0}) == 1
+        assert etcd.writes == 1
+        assert await store.commit([Put(Task(id="a", slot=1))], expect={(Task, "a"): 1}) == 2
+
+    play(scene)
+
+
+def test_a_commit_whose_answer_is_lost_and_that_another_wrote_over():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        other = await opened(etcd.member(2))
+        member.watch_latency_s = 3.0
+        member.lost.append(True)
+        writing = asyncio.ensure_future(store.commit([Put(Task(id="a"))]))
+        await asyncio.sleep(0.5)
+        assert await other.commit([Put(Task(id="a", slot=2))], expect={(Task, "a"): 1}) == 2
+        assert await writing == 1
+        found = await store.get(Task, "a")
+        assert found is not None
+        assert found.slot == 2
+        await other.close()
+
+    play(scene)
+
+
+def test_a_commit_that_others_forestalled_is_decided_again():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        other = await opened(etcd.member(2))
+        member.watch_latency_s = 1.0
+        await other.commit([Put(Task(id="a"))])
+        with pytest.raises(OutOfSequenceError):
+            await store.commit([Put(Task(id="a"))], expect={(Task, "a"): 0})
+        await other.commit([Put(Task(id="b"))])
+        assert await store.commit([Put(Task(id="c"))]) == 3
+        await other.close()
+
+    play(scene)
+
+
+def test_an_expectation_is_held_against_what_was_answered_elsewhere():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        other = await opened(etcd.member(2))
+        member.watch_latency_s = 1.0
+        await other.commit([Put(Task(id="a"))])
+        await store.commit([Put(Task(id="a", slot=1))], expect={(Task, "a"): 1})  # not seen yet
+        assert await store.get(Task, "a") is not None
+        await other.close()
+
+    play(scene)
+
+
+def test_an_election_is_waited_for():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        etcd.elect(0)
+        asyncio.get_running_loop().call_later(ELECTION_S - 0.5, etcd.elect, 2)
+        began = now()
+        reading = asyncio.ensure_future(store.list(Task))
+        assert await store.commit([Put(Task(id="a"))]) == 1
+        assert now() - began == pytest.approx(ELECTION_S - 0.5, abs=0.2)
+        await reading
+        assert store.trouble == ""
+
+    play(scene)
+
+
+def test_no_quorum():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        await store.commit([Put(Task(id="a"))])
+        member.cut_off()
+        began = now()
+        with pytest.raises(StoreNoLeaderError, match=NO_LEADER) as refused:
+            await store.commit([Put(Task(id="b"))])
+        assert not refused.value.uncertain
+        assert now() - began == pytest.approx(ELECTION_S, abs=0.2)
+        assert NO_LEADER in store.trouble
+        asked = member.asked
+        for _ in range(50):
+            with pytest.raises(StoreNoLeaderError):
+                await store.commit([Put(Task(id="b"))])
+            assert [task.id for task in await store.list(Task)] == ["a"]
+        assert member.asked == asked  # and at once
+        member.join()
+        await asyncio.sleep(2.5)
+        assert store.trouble == ""
+        assert await store.commit([Put(Task(id="b"))]) == 2
+
+    play(scene)
+
+
+def test_no_quorum_is_noticed_though_nobody_asks():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        etcd.elect(0)
+        await asyncio.sleep(ELECTION_S + 2.5)
+        assert NO_LEADER in store.trouble
+        etcd.elect(1)
+        await asyncio.sleep(2.5)
+        assert store.trouble == ""
+
+    play(scene)
+
+
+def test_whether_it_was_written_is_said_to_be_unknown():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        member.lost.append(True)
+        member.watch_latency_s = 60.0
+        writing = asyncio.ensure_future(store.commit([Put(Task(id="a"))]))
+        await asyncio.sleep(0.5)
+        member.cut_off()
+        with pytest.raises(StoreUnavailableError) as refused:
+            await writing
+        assert refused.value.uncertain
+        member.join()
+        member.watch_latency_s = 0.0
+        fresh = await opened(etcd.member(2))
+        assert [task.id for task in await fresh.list(Task)] == ["a"]
+        await fresh.close()
+
+    play(scene)
+
+
+def test_readers_share_their_question():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        await asyncio.sleep(0.1)  # its watch stands
+        member.latency_s = 0.1
+        asked = member.asked
+        await asyncio.gather(*(store.get(Task, "a") for _ in range(100)))
+        assert member.asked == asked + 1
+
+    play(scene)
+
+
+def test_a_reader_that_comes_later_asks_anew():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        other = await opened(etcd.member(2))
+        member.latency_s = 0.1
+        early = asyncio.ensure_future(store.get(Task, "a"))
+        await asyncio.sleep(0.15)  # its answer is on the way back
+        await other.commit([Put(Task(id="a"))])
+        assert await store.get(Task, "a") is not None
+        await early
+        await other.close()
+
+    play(scene)
