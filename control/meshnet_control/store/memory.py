@@ -171,6 +171,8 @@ async def _walk(commit: _Commit) -> AsyncIterator[Sequence[Change]]:
         if commit.following is None:
             return
         commit = commit.following
+        if not commit.changes:
+            continue  # of several that nobody saw, each undone by the next
         yield [
             Change(c.kind, c.id, None if c.message is None else _copy(c.message), c.revision)
             for c in commit.changes

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -180,6 +181,28 @@ class SqliteStore:
             CompactedError: more than 1024 commits ago, or before this process opened the store.
         """
         return self._memory.watch(from_revision)
+
+    async def put_aside(self, path: Path) -> None:
+        """Give the file another name, whole, for good; from then on it is not the store.
+
+        Raises:
+            StoreError: it cannot be; it still is the store.
+        """
+        async with self._writing:
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(self._thread, self._move, path)
+            except (sqlite3.Error, OSError) as error:
+                raise _typed(error)(f"cannot put the store {self._path} aside: {error}") from None
+
+    def _move(self, path: Path) -> None:
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._path.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     async def close(self) -> None:
         """Finish the running commit, end the watches, let go of the file. Twice is fine."""
