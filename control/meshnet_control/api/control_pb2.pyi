@@ -1253,8 +1253,20 @@ class JoinTokens(_message.Message):
     manager: str
     def __init__(self, worker: _Optional[str] = ..., manager: _Optional[str] = ...) -> None: ...
 
+class RootRotation(_message.Message):
+    __slots__ = ("ca_certificate", "ca_key", "cross_signed", "abandoned")
+    CA_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    CA_KEY_FIELD_NUMBER: _ClassVar[int]
+    CROSS_SIGNED_FIELD_NUMBER: _ClassVar[int]
+    ABANDONED_FIELD_NUMBER: _ClassVar[int]
+    ca_certificate: bytes
+    ca_key: bytes
+    cross_signed: bytes
+    abandoned: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., cross_signed: _Optional[bytes] = ..., abandoned: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class Cluster(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni", "unlock_key")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni", "unlock_key", "root_rotation", "ca_cross_signed")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -1271,6 +1283,8 @@ class Cluster(_message.Message):
     GOSSIP_KEYS_FIELD_NUMBER: _ClassVar[int]
     LAST_VNI_FIELD_NUMBER: _ClassVar[int]
     UNLOCK_KEY_FIELD_NUMBER: _ClassVar[int]
+    ROOT_ROTATION_FIELD_NUMBER: _ClassVar[int]
+    CA_CROSS_SIGNED_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
@@ -1287,7 +1301,9 @@ class Cluster(_message.Message):
     gossip_keys: _containers.RepeatedScalarFieldContainer[bytes]
     last_vni: int
     unlock_key: bytes
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ...) -> None: ...
+    root_rotation: RootRotation
+    ca_cross_signed: bytes
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., root_rotation: _Optional[_Union[RootRotation, _Mapping]] = ..., ca_cross_signed: _Optional[bytes] = ...) -> None: ...
 
 class SwarmInitRequest(_message.Message):
     __slots__ = ("listen_addr", "advertise_addr", "data_path_addr", "data_path_port", "force_new_cluster", "spec", "auto_lock_managers", "availability", "default_addr_pool", "subnet_size")
@@ -1416,7 +1432,7 @@ class ConfigAssignment(_message.Message):
     def __init__(self, id: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Assignments(_message.Message):
-    __slots__ = ("version", "full", "tasks", "networks", "services", "nodes", "secrets", "configs", "gossip_keys", "removed_tasks", "removed_networks", "removed_services", "removed_nodes", "removed_secrets", "removed_configs", "cluster_id", "heartbeat_period", "managers")
+    __slots__ = ("version", "full", "tasks", "networks", "services", "nodes", "secrets", "configs", "gossip_keys", "removed_tasks", "removed_networks", "removed_services", "removed_nodes", "removed_secrets", "removed_configs", "cluster_id", "heartbeat_period", "managers", "trust_root", "issuer_key")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FULL_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -1435,6 +1451,8 @@ class Assignments(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_PERIOD_FIELD_NUMBER: _ClassVar[int]
     MANAGERS_FIELD_NUMBER: _ClassVar[int]
+    TRUST_ROOT_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_KEY_FIELD_NUMBER: _ClassVar[int]
     version: int
     full: bool
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
@@ -1453,7 +1471,9 @@ class Assignments(_message.Message):
     cluster_id: str
     heartbeat_period: int
     managers: _containers.RepeatedCompositeFieldContainer[RemoteManager]
-    def __init__(self, version: _Optional[int] = ..., full: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[Network, _Mapping]]] = ..., services: _Optional[_Iterable[_Union[ServiceView, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeView, _Mapping]]] = ..., secrets: _Optional[_Iterable[_Union[SecretAssignment, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigAssignment, _Mapping]]] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., removed_tasks: _Optional[_Iterable[str]] = ..., removed_networks: _Optional[_Iterable[str]] = ..., removed_services: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., removed_secrets: _Optional[_Iterable[str]] = ..., removed_configs: _Optional[_Iterable[str]] = ..., cluster_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ...) -> None: ...
+    trust_root: bytes
+    issuer_key: bytes
+    def __init__(self, version: _Optional[int] = ..., full: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[Network, _Mapping]]] = ..., services: _Optional[_Iterable[_Union[ServiceView, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeView, _Mapping]]] = ..., secrets: _Optional[_Iterable[_Union[SecretAssignment, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigAssignment, _Mapping]]] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., removed_tasks: _Optional[_Iterable[str]] = ..., removed_networks: _Optional[_Iterable[str]] = ..., removed_services: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., removed_secrets: _Optional[_Iterable[str]] = ..., removed_configs: _Optional[_Iterable[str]] = ..., cluster_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., trust_root: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ...) -> None: ...
 
 class TaskStatusUpdate(_message.Message):
     __slots__ = ("task_id", "status")

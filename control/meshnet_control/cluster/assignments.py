@@ -125,6 +125,8 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
         cluster_id=cluster.id,
         heartbeat_period=min(heartbeat_ns(cluster), BEAT_NS),
         managers=objects.managers,
+        trust_root=cluster.ca_certificate,
+        issuer_key=cluster.tls_info.cert_issuer_public_key,
     )
 
 
@@ -285,6 +287,8 @@ def _settings(state: pb.Assignments) -> pb.Assignments:
         cluster_id=state.cluster_id,
         heartbeat_period=state.heartbeat_period,
         managers=state.managers,
+        trust_root=state.trust_root,
+        issuer_key=state.issuer_key,
     )
 
 

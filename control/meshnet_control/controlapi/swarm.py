@@ -1,4 +1,4 @@
-"""The cluster object: inspect it, change its settings, rotate its join tokens.
+"""The cluster object: inspect it, change its settings, rotate its join tokens and its root.
 
 Source: moby daemon/cluster/swarm.go and convert/swarm.go; swarmkit manager/controlapi/cluster.go,
 ca/config.go (GenerateJoinToken).
@@ -7,10 +7,11 @@ ca/config.go (GenerateJoinToken).
 from __future__ import annotations
 
 from meshnet.model.ids import Rng, base36
-from meshnet_control.api.control_pb2 import Cluster, ClusterSpec
+from meshnet_control.api.control_pb2 import CAConfig, Cluster, ClusterSpec
 from meshnet_control.controlapi.access import Access, check_version
-from meshnet_control.controlapi.refusals import not_found
+from meshnet_control.controlapi.refusals import invalid, not_found
 from meshnet_control.controlapi.specs import cluster_checks
+from meshnet_control.identity import ca, rotation
 
 _SECRET_BITS, _SECRET_DIGITS = 128, 25
 
@@ -43,18 +44,49 @@ class Swarm:
         async with self._access.writing:
             cluster = await self.inspect()
             check_version(cluster, version)
-            cluster_checks.check(cluster.spec, spec)
+            cluster_checks.check(spec)
             new = Cluster()
             new.CopyFrom(cluster)
             new.spec.labels.clear()
             new.spec.MergeFrom(spec)
             new.spec.name = cluster.spec.name
+            self._rotate_root(new, cluster.spec.ca_config, spec.ca_config)
             tokens = new.join_tokens
             if rotate_worker:
                 tokens.worker = rotated(tokens.worker, self._access.rng)
             if rotate_manager:
                 tokens.manager = rotated(tokens.manager, self._access.rng)
             await self._access.put(new)
+
+    def _rotate_root(self, cluster: Cluster, has: CAConfig, asked: CAConfig) -> None:
+        """Begin with another root when the settings ask for one; in place.
+
+        Raises:
+            ControlError: it cannot be the cluster's root.
+        """
+        kept = cluster.spec.ca_config
+        kept.signing_ca_key = ""  # with the certificate in the cluster, and never shown
+        now = self._access.wall()
+        try:
+            if asked.signing_ca_key or (
+                asked.signing_ca_cert and not _signs(cluster, asked.signing_ca_cert)
+            ):
+                if not asked.signing_ca_key:
+                    raise invalid(
+                        "the desired CA certificate needs its key, for the manager signs the "
+                        "nodes' certificates itself"
+                    )
+                given = rotation.brought(asked.signing_ca_cert, asked.signing_ca_key, now)
+                rotation.begin(cluster, *given)
+            elif not asked.signing_ca_cert and asked.force_rotate not in {0, has.force_rotate}:
+                kept.signing_ca_cert = ""
+                rotation.begin(cluster, *ca.new_root(cluster.id, now))
+        except rotation.RootError as error:
+            raise invalid(str(error)) from None
+
+
+def _signs(cluster: Cluster, certificate: str) -> bool:
+    return rotation.same(rotation.signer(cluster)[0], certificate)
 
 
 def rotated(token: str, rng: Rng) -> str:

@@ -162,14 +162,14 @@ async def _issue(
             if known is grpc.StatusCode.UNAVAILABLE:
                 raise _UnreachableError(why) from None
             raise ControlError(why) from None
-    if not _signed(reply.certificate, root):
+    if not _signed(reply.certificate, root, reply.cluster_id):
         raise ControlError(f"{remote} sent a certificate that the cluster's root did not sign")
     return reply, key
 
 
-def _signed(certificate: bytes, root: bytes) -> bool:
+def _signed(certificate: bytes, root: bytes, cluster_id: str) -> bool:
     try:
-        return ca.peer(certificate, root, {}) is not None
+        return ca.peer(certificate, root, {}, cluster_id) is not None
     except ValueError:  # not a certificate
         return False
 

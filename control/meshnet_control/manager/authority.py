@@ -29,7 +29,7 @@ from meshnet.kernel import host
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
-from meshnet_control.identity import ca, tokens
+from meshnet_control.identity import ca, rotation, tokens
 from meshnet_control.identity.identity import Certificates
 from meshnet_control.identity.join import INVALID_TOKEN
 from meshnet_control.manager import validation
@@ -67,6 +67,7 @@ class Authority(control_pb2_grpc.CAServicer):
         self._cluster = pb.Cluster()
         self._anchors: dict[ca.Role, bytes] = {}
         self._secrets: dict[ca.Role, bytes] = {}
+        self._roots = b""
         self.tls: ssl.SSLContext | None = None
         """For the next handshake; replaced whole when trust changes, there after ``follow``."""
 
@@ -81,8 +82,9 @@ class Authority(control_pb2_grpc.CAServicer):
             held["worker"] = tokens.parse(cluster.join_tokens.worker).secret
         if cluster.join_tokens.manager:
             held["manager"] = tokens.parse(cluster.join_tokens.manager).secret
-        if held != self._secrets or self.tls is None:
-            self._secrets = held
+        roots = rotation.trusted(cluster)
+        if held != self._secrets or roots != self._roots or self.tls is None:
+            self._secrets, self._roots = held, roots
             self._anchors = {r: ca.join_anchor(s, self._wall()) for r, s in held.items()}
             self._renew_trust()
 
@@ -95,7 +97,7 @@ class Authority(control_pb2_grpc.CAServicer):
         """Whose certificate (PEM) this is; None: nobody's whom this cluster knows now."""
         if not self._cluster.ca_certificate:
             return None
-        return ca.peer(leaf, self._cluster.ca_certificate, self._anchors)
+        return ca.peer(leaf, self._roots, self._anchors, self._cluster.id)
 
     def peer(self, context: AnyContext) -> ca.Peer | None:
         """Who is calling; None: nobody this cluster knows now."""
@@ -171,7 +173,8 @@ class Authority(control_pb2_grpc.CAServicer):
             description=request.description,
             status=pb.NodeStatus(state="unknown", addr=addr),
         )
-        node.description.tls_info.CopyFrom(ca.tls_info(self._cluster.ca_certificate))
+        root, issuer = self._cluster.ca_certificate, rotation.signer(self._cluster)[0]
+        node.description.tls_info.CopyFrom(ca.tls_info(root, issuer))
         try:
             await self._store.commit([st.Put(node)], expect={(pb.Node, node_id): 0})
         except st.OutOfSequenceError:
@@ -184,9 +187,10 @@ class Authority(control_pb2_grpc.CAServicer):
     def _sign(self, node: pb.Node, csr: bytes) -> pb.IssueReply:
         role: Literal["worker", "manager"] = "manager" if node.spec.role == "manager" else "worker"
         cluster, expiry = self._cluster, self._cluster.spec.ca_config.node_cert_expiry
+        root, key, crossed = rotation.signer(cluster)
         certificate = ca.issue(
-            cluster.ca_certificate,
-            cluster.ca_key,
+            root,
+            key,
             csr,
             node.id,
             role,
@@ -196,7 +200,7 @@ class Authority(control_pb2_grpc.CAServicer):
         )
         return pb.IssueReply(
             node_id=node.id,
-            certificate=certificate,
+            certificate=certificate + crossed,  # shown to those who trust the root before
             ca_certificate=cluster.ca_certificate,
             cluster_id=cluster.id,
             role=role,
@@ -205,7 +209,7 @@ class Authority(control_pb2_grpc.CAServicer):
     def _renew_trust(self) -> None:
         # The root goes along with the leaf: a joiner looks for it by its digest.
         chain = self._certs.certificate + self._cluster.ca_certificate
-        trusted = [self._cluster.ca_certificate, *self._anchors.values()]
+        trusted = [self._roots, *self._anchors.values()]
         self.tls = server_context(self._certs.key + chain, b"".join(trusted))
 
 

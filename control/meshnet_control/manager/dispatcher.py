@@ -27,7 +27,6 @@ from meshnet import drops, ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
-from meshnet_control.identity import ca
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager import validation
@@ -263,13 +262,11 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
     def _set_ready(self, node_id: str, description: pb.NodeDescription, addr: str) -> None:
         def change(node: pb.Node) -> None:
-            root = node.description.tls_info
-            if self._objects().cluster.ca_certificate:
-                root = ca.tls_info(self._objects().cluster.ca_certificate)
             kept = pb.TLSInfo()
-            kept.CopyFrom(root)
+            kept.CopyFrom(node.description.tls_info)
             node.description.CopyFrom(description)
-            node.description.tls_info.CopyFrom(kept)
+            if not description.HasField("tls_info"):  # a node of the version before
+                node.description.tls_info.CopyFrom(kept)
             node.status.CopyFrom(pb.NodeStatus(state="ready", addr=addr))
             if node_id == self.identity.node_id:
                 node.manager_status.leader = True

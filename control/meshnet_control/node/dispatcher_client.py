@@ -159,6 +159,8 @@ class DispatcherClient:
             if self._describe_again:
                 self._describe_again = False
                 request.description.CopyFrom(self._description)
+                certs = self.identity.certs
+                request.description.tls_info.CopyFrom(ca.tls_info_of(certs.certificate, certs.root))
                 request.addr = self._addr
             for task_id in sorted(self._unsent)[:STATUSES]:
                 request.statuses.add(task_id=task_id, status=self._statuses[task_id])
@@ -200,10 +202,13 @@ class DispatcherClient:
         self._wake.set()  # acknowledge
 
     async def _keep_certificate(self, link: grpc.aio.Channel) -> bool:
-        """Renew in time, or when the cluster gave this node another role; ends the stream."""
+        """Renew in time, or when role or root changed; trust the new root then. Ends the stream."""
         while True:
-            due = ca.renew_at(self.identity.certs.certificate, self.identity.node_id)
-            if time.time() >= max(due, self._renew_after) or self._role_changed():
+            told = trusting(self.identity, self._state)
+            if told is not None:
+                self._change(told)
+                return False
+            if time.time() >= max(self._renewal_due(), self._renew_after):
                 try:
                     self._change(await renew(self.identity, link))
                 except (CallEndedError, ControlError) as error:
@@ -213,11 +218,17 @@ class DispatcherClient:
                     return False
             await asyncio.sleep(self._period)
 
-    def _role_changed(self) -> bool:
-        if self._state is None or time.time() < self._renew_after:
-            return False
-        own = [node.role for node in self._state.nodes if node.id == self.identity.node_id]
-        return bool(own and own[0] and own[0] != self.identity.role)
+    def _renewal_due(self) -> float:
+        """When this node needs another certificate, Unix seconds."""
+        if self._state is not None:
+            own = [node.role for node in self._state.nodes if node.id == self.identity.node_id]
+            certs = self.identity.certs
+            issuer = ca.tls_info_of(certs.certificate, certs.root).cert_issuer_public_key
+            if own and own[0] not in {"", self.identity.role}:
+                return 0.0
+            if self._state.issuer_key not in {b"", issuer}:
+                return 0.0
+        return ca.renew_at(self.identity.certs.certificate, self.identity.node_id)
 
     def _change(self, identity: Identity) -> None:
         self.identity = identity
@@ -262,13 +273,30 @@ async def renew(identity: Identity, link: grpc.aio.Channel) -> Identity:
         stub = control_pb2_grpc.CAStub(link)
         reply = await stub.Issue(pb.IssueRequest(csr=csr), timeout=ANSWER_S)
     try:
-        who = ca.peer(reply.certificate, identity.certs.root, {})
+        who = ca.peer(reply.certificate, identity.certs.root, {}, identity.cluster_id)
     except ValueError:  # not a certificate
         who = None
     if who is None or who.node_id != identity.node_id:
         raise ControlError("a manager sent a certificate that is not this node's")
     certs = Certificates(key=key, certificate=reply.certificate, root=identity.certs.root)
     return replace(identity, certs=certs, role=who.role)
+
+
+def trusting(identity: Identity, state: pb.Assignments | None) -> Identity | None:
+    """The same node with the root that managers tell it to trust; PURE.
+
+    Returns:
+        None when nothing changes: it is trusted already, or has not signed this node's own
+        certificate, without which no manager would know it under that root.
+    """
+    root = state.trust_root if state is not None else b""
+    if root in {b"", identity.certs.root}:
+        return None
+    try:
+        who = ca.peer(identity.certs.certificate, root, {}, identity.cluster_id)
+    except ValueError:  # not a certificate
+        return None
+    return replace(identity, certs=replace(identity.certs, root=root)) if who is not None else None
 
 
 async def leave(identity: Identity) -> bool:

@@ -1,6 +1,7 @@
 """From what is to what should be: every step in turn until none wants a change. Pure.
 
-    returned -> globals -> replicated -> update -> restart -> reap -> allocate -> schedule -> again
+    roots -> returned -> globals -> replicated -> update -> restart -> reap -> allocate -> schedule
+      ^──────────────────────────────────── again ───────────────────────────────────────────┘
 
 One call takes a new service to assigned tasks; its writes are committed together, each object once.
 
@@ -19,6 +20,7 @@ from meshnet_control.orchestrate import (
     replicated,
     restart,
     returned,
+    roots,
     schedule,
     update,
 )
@@ -27,6 +29,7 @@ from meshnet_control.orchestrate.store_view import Delete, Put, Step, StepFuncti
 from meshnet_control.store.store import Key, Object
 
 STEPS: Sequence[StepFunction] = (
+    roots.step,
     returned.step,
     global_services.step,
     replicated.step,

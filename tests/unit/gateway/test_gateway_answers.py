@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
 from typing import Any
 
 import pytest
+import roots
 from aiohttp.test_utils import TestClient
 
+from meshnet_control.api import control_pb2 as pb
 from meshnet_control.gateway.routes.swarm import ALREADY_IN_SWARM, LAST_MANAGER
+from meshnet_control.identity import ca
+from meshnet_control.store.store import Put
 
 TEMPLATE: dict[str, Any] = {"ContainerSpec": {"Image": "nginx"}}
 SERVICE: dict[str, Any] = {"Name": "web", "TaskTemplate": TEMPLATE}
@@ -323,6 +329,48 @@ async def test_join_tokens_rotate(manager: TestClient):
     assert old != new
     assert old.rpartition("-")[0] == new.rpartition("-")[0]
     assert len(new) == len(old)
+
+
+async def test_a_root_rotation_is_asked_for_and_its_key_never_shown(manager: TestClient, store):
+    root, key = ca.new_root("c", time.time())
+    (cluster,) = await store.list(pb.Cluster)
+    cluster.ca_certificate, cluster.ca_key = root, key
+    cluster.tls_info.CopyFrom(ca.tls_info(root))
+    await store.commit([Put(cluster)])
+
+    async def update(**changes: object) -> tuple[int, str, dict]:
+        _, before = await ask(manager, "GET", "/swarm")
+        config = {**before["Spec"]["CAConfig"], **changes}
+        asked = {**before["Spec"], "CAConfig": config}
+        at = str(before["Version"]["Index"])
+        status, said = await ask(manager, "POST", "/swarm/update", asked, version=at)
+        return status, (said or {}).get("message", ""), (await ask(manager, "GET", "/swarm"))[1]
+
+    status, said, after = await update(ExternalCAs=[{"Protocol": "cfssl", "URL": "https://ca"}])
+    assert (status, after["RootRotationInProgress"]) == (501, False)
+    assert said.startswith("an external CA is not supported by this version of meshnet")
+    own, own_key = roots.made("P-256")
+    status, said, _ = await update(SigningCACert=own.decode(), ForceRotate=1)
+    assert (status, "needs its key" in said) == (400, True)
+    status, said, _ = await update(SigningCAKey=own_key.decode(), ForceRotate=1)
+    assert (status, "signing CA cert must also be provided" in said) == (400, True)
+    status, _, after = await update(
+        SigningCACert=own.decode(), SigningCAKey=own_key.decode(), ForceRotate=1
+    )
+    assert (status, after["RootRotationInProgress"]) == (200, True)
+    assert after["TLSInfo"]["TrustRoot"] == root.decode()
+    wanted = ca.tls_info(own).cert_issuer_public_key
+    assert base64.b64decode(after["TLSInfo"]["CertIssuerPublicKey"]) == wanted
+    assert "PRIVATE KEY" not in str(after)
+    # what the CLI sends for another setting: everything as it was shown
+    status, _, after = await update(NodeCertExpiry=3600 * 10**9)
+    assert (status, after["Spec"]["CAConfig"]["SigningCACert"]) == (200, own.decode())
+    (cluster,) = await store.list(pb.Cluster)
+    assert cluster.root_rotation.abandoned == []
+    status, _, after = await update(SigningCACert="", ForceRotate=2)
+    assert (status, "SigningCACert" in after["Spec"]["CAConfig"]) == (200, False)
+    (cluster,) = await store.list(pb.Cluster)
+    assert cluster.root_rotation.abandoned == [own]
 
 
 async def test_the_engine_is_down(manager: TestClient, engine_server, tmp_path):

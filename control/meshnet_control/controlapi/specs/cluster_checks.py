@@ -26,12 +26,8 @@ _NOT_FOR_NETWORKS: Final = tuple(
 """This network, loopback, multicast, reserved (RFC 6890): no host answers there."""
 
 
-def check(old: ClusterSpec, new: ClusterSpec) -> None:
+def check(new: ClusterSpec) -> None:
     """Refuse settings that no cluster can have.
-
-    Args:
-        old: what the cluster has now; empty for a new one.
-        new: what is asked for.
 
     Raises:
         ControlError: the first thing wrong with them.
@@ -45,17 +41,10 @@ def check(old: ClusterSpec, new: ClusterSpec) -> None:
         raise invalid("heartbeat time period cannot be less than 100ms")
     if new.encryption_config.auto_lock_managers:
         raise autolock()
-    asked, has = new.ca_config, old.ca_config
-    if asked.external_cas:
+    if new.ca_config.external_cas:
         raise unimplemented(
             "an external CA is not supported by this version of meshnet: leave out --external-ca, "
             "the manager signs the nodes' certificates itself"
-        )
-    if asked.force_rotate != has.force_rotate or asked.signing_ca_cert or asked.signing_ca_key:
-        raise unimplemented(
-            "rotating the CA is not supported by this version of meshnet: for a new CA make a new "
-            "swarm ('docker swarm leave --force', then 'docker swarm init'); to keep strangers out "
-            "rotate the join tokens ('docker swarm join-token --rotate worker')"
         )
 
 
@@ -67,7 +56,12 @@ def check_init(request: SwarmInitRequest) -> None:
     """
     if request.auto_lock_managers:
         raise autolock()
-    check(ClusterSpec(), request.spec)
+    check(request.spec)
+    if request.spec.ca_config.signing_ca_cert or request.spec.ca_config.signing_ca_key:
+        raise unimplemented(
+            "a swarm begins with a CA of its own: bring yours afterwards, with "
+            "'docker swarm ca --rotate --ca-cert FILE --ca-key FILE'"
+        )
     check_availability(request.availability)
     _addresses((request.listen_addr, request.advertise_addr, request.data_path_addr))
     _advertised(request.advertise_addr)
