@@ -51,7 +51,6 @@ configs: {page: {file: ./page}}
 REFUSED = [
     ("node promote h2", "this version of meshnet runs one manager"),
     ("node demote h1", "attempting to demote the last manager"),
-    ("swarm update --autolock", "leave out --autolock"),
     ("swarm ca --rotate --external-ca protocol=cfssl,url=https://ca", "an external CA is not"),
     ("swarm init", "already part of a swarm"),
     ("swarm leave", "Use `--force`"),

@@ -32,14 +32,6 @@ def unimplemented(why: str) -> ControlError:
     return ControlError(why, HTTPStatus.NOT_IMPLEMENTED)
 
 
-def autolock() -> ControlError:
-    """A swarm whose managers' keys are locked: 501."""
-    return unimplemented(
-        "autolock is not supported by this version of meshnet: leave out --autolock, and keep "
-        "the manager's state directory on an encrypted disk where its keys need protection"
-    )
-
-
 def not_found(kind: str, reference: str) -> ControlError:
     """``service web not found``: 404."""
     return ControlError(f"{kind} {reference} not found", HTTPStatus.NOT_FOUND)

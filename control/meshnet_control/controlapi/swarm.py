@@ -12,6 +12,7 @@ from meshnet_control.controlapi.access import Access, check_version
 from meshnet_control.controlapi.refusals import invalid, not_found
 from meshnet_control.controlapi.specs import cluster_checks
 from meshnet_control.identity import ca, rotation
+from meshnet_control.store.unlock_key import new_unlock_key, unlock_key_text
 
 _SECRET_BITS, _SECRET_DIGITS = 128, 25
 
@@ -33,8 +34,19 @@ class Swarm:
             raise not_found("swarm", "default")
         return clusters[0]
 
+    async def unlock_key(self) -> str:
+        """What ``docker swarm unlock`` takes after a restart; empty: managers do not lock."""
+        key = (await self.inspect()).unlock_key
+        return unlock_key_text(key) if key else ""
+
     async def update(
-        self, version: int, spec: ClusterSpec, *, rotate_worker: bool, rotate_manager: bool
+        self,
+        version: int,
+        spec: ClusterSpec,
+        *,
+        rotate_worker: bool = False,
+        rotate_manager: bool = False,
+        rotate_unlock_key: bool = False,
     ) -> None:
         """Replace the cluster's settings; what is left out keeps its value.
 
@@ -50,6 +62,12 @@ class Swarm:
             new.spec.labels.clear()
             new.spec.MergeFrom(spec)
             new.spec.name = cluster.spec.name
+            if spec.HasField("encryption_config"):
+                new.spec.encryption_config.CopyFrom(spec.encryption_config)
+            if not new.spec.encryption_config.auto_lock_managers:
+                new.unlock_key = b""
+            elif rotate_unlock_key or not new.unlock_key:
+                new.unlock_key = new_unlock_key(self._access.rng)
             self._rotate_root(new, cluster.spec.ca_config, spec.ca_config)
             tokens = new.join_tokens
             if rotate_worker:

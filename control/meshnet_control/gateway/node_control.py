@@ -36,6 +36,10 @@ class NodeControl(Protocol):
         """Leave the cluster; a last manager erases the cluster's state."""
         ...
 
+    async def unlock(self, key: bytes) -> None:
+        """Go on in the cluster with the key that opens a manager's store; only when locked."""
+        ...
+
     def swarm_info(self) -> SwarmInfo:
         """The Swarm part of ``docker info``, without ``cluster`` on a worker."""
         ...

@@ -30,6 +30,8 @@ NOT_MANAGER: Final = (
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
     "Please run this command on a manager node or promote the current node to a manager."
 )
+LOCKED_STATE: Final = "locked"
+"""A node's state while its manager's keys are locked (moby LocalNodeStateLocked)."""
 
 SPEC_BYTES: Final = 1024 * 1024
 """Of a specification; a task carries it to its node, and gossip none of it."""
@@ -77,7 +79,9 @@ class HandlerContext:
         if api is None:
             why = NOT_IN_SWARM if self.node.state == "inactive" else NOT_MANAGER
             if self.node.state == "manager":  # by its identity, but it could not go on
-                why = f"This manager is not ready: {self.node.swarm_info().error}"
+                info = self.node.swarm_info()
+                locked = info.local_node_state == LOCKED_STATE
+                why = info.error if locked else f"This manager is not ready: {info.error}"
             raise ControlError(why, HTTPStatus.SERVICE_UNAVAILABLE)
         return api
 

@@ -20,6 +20,7 @@ from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.orchestrate.addresses import subnet_for
 from meshnet_control.orchestrate.allocate import ingress_network
+from meshnet_control.store.unlock_key import new_unlock_key
 
 _POOL: Final = "10.0.0.0/8"
 _SUBNET_SIZE: Final = 24
@@ -100,6 +101,9 @@ def birth(
     )
     cluster.spec.CopyFrom(request.spec)
     _complete(cluster.spec)
+    if request.auto_lock_managers or cluster.spec.encryption_config.auto_lock_managers:
+        cluster.spec.encryption_config.auto_lock_managers = True
+        cluster.unlock_key = new_unlock_key(rng)
     cluster.join_tokens.worker = tokens.join_token(root, tokens.new_secret(_random(rng)))
     cluster.join_tokens.manager = tokens.join_token(root, tokens.new_secret(_random(rng)))
     node = pb.Node(id=node_id, certificate=certificate)

@@ -53,7 +53,9 @@ from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
 from meshnet_control.node.cleanup import clean_up
+from meshnet_control.node.locked import SwarmLockedError
 from meshnet_control.node.log_source import LogSource
+from meshnet_control.store.keyring import NO_LOCK, StoreSealedError
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Object, Put, StoreError, retry_delays
 
@@ -89,6 +91,7 @@ class ClusterMember:
         hostname: of this host.
         spawn: starts a task whose failure ends the process.
         on_removed: the cluster no longer knows this node.
+        unlock_key: opens the store of a manager that was locked.
     """
 
     def __init__(
@@ -99,8 +102,9 @@ class ClusterMember:
         hostname: str,
         spawn: Spawn,
         on_removed: Callable[[], None],
+        unlock_key: bytes = NO_LOCK,
     ) -> None:
-        self.identity = identity
+        self.identity, self._unlock_key = identity, unlock_key
         self.store: SqliteStore | None = None
         self._places, self._engine, self._hostname = places, engine, hostname
         self._spawn, self._on_removed = spawn, on_removed
@@ -204,16 +208,19 @@ class ClusterMember:
         """The store of this cluster, and of no other one.
 
         Raises:
+            SwarmLockedError: it is locked, and not with the unlock key that was given.
             ControlError: it cannot be used, or holds another cluster than the identity names.
         """
         state = self._places.state_dir
         try:
             if first:  # what is there has no identity: an init that a crash cut short
                 put_aside(state)
-            store = SqliteStore.open(state / STORE, state / STORE_KEY)
+            store = SqliteStore.open(state / STORE, state / STORE_KEY, unlock_key=self._unlock_key)
             stack.push_async_callback(ends.closed, store.close)
             if first:
                 await store.commit([Put(each) for each in first])
+        except StoreSealedError as error:
+            raise SwarmLockedError from error
         except (StoreError, OSError) as error:
             raise ControlError(str(error), 500) from error
         held = [cluster.id for cluster in await store.list(pb.Cluster)]

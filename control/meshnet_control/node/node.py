@@ -4,6 +4,7 @@
  inactive ── init, join ──> in a cluster ── leave, removed ──> inactive
                                  ^
  identity on disk ── resume ─────┴── cannot: says why, tries again until it can or leaves
+                         ^────────── locked: waits for unlock, which brings the key
 ```
 
 Implements ``meshnet_control.gateway.node_control.NodeControl``.
@@ -37,6 +38,7 @@ from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.node import advertise, dispatcher_client
 from meshnet_control.node.advertise import Addresses
 from meshnet_control.node.cleanup import clean_up
+from meshnet_control.node.locked import INVALID_KEY, NOT_LOCKED, SwarmLockedError
 from meshnet_control.node.member import (
     GOODBYE_S,
     STORE_FILES,
@@ -44,6 +46,7 @@ from meshnet_control.node.member import (
     ClusterMember,
     Places,
 )
+from meshnet_control.store.keyring import NO_LOCK
 from meshnet_control.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class Node:
         self._changing = asyncio.Lock()
         self._found: Identity | None = None
         self._again: asyncio.Task[None] | None = None
+        self._locked = False
         self.membership: ClusterMember | None = None
         self.error = ""
         """Why this node is not what its state directory says."""
@@ -94,8 +98,9 @@ class Node:
             self._found = identity.load(self._places.state_dir)
         except (OSError, ValueError) as error:
             raise ControlError(f"cannot read this node's identity: {error}", 500) from error
-        if self._found is not None and not await self._resumed(self._found):
-            self._again = self._spawn(self._resume_again(self._found), "resume")
+        found = self._found
+        if found is not None and not await self._resumed(found) and not self._locked:
+            self._again = self._spawn(self._resume_again(found), "resume")
 
     async def init(self, request: pb.SwarmInitRequest) -> str:
         """Make a cluster of this node and return the node's id.
@@ -151,6 +156,24 @@ class Node:
             await ends.within(GOODBYE_S, goodbye, "no manager heard that this node leaves")
             raise
 
+    async def unlock(self, key: bytes) -> None:
+        """Go on in the cluster with the key that opens this manager's store.
+
+        Raises:
+            ControlError: it is not the key (401); or it is, and something else is in the way.
+        """
+        who = self._found
+        if who is None or not self._locked:
+            raise ControlError(NOT_LOCKED, 409)
+        try:
+            await self._become(who, unlock_key=key)
+        except SwarmLockedError:
+            raise ControlError(INVALID_KEY, 401) from None
+        except ControlError as error:
+            self._locked, self.error = False, str(error)
+            self._again = self._spawn(self._resume_again(who, key), "resume")
+            raise ControlError(f"swarm component could not be started: {error}", 500) from error
+
     async def leave(self, *, force: bool) -> None:
         """Leave the cluster; a last manager erases the cluster's state."""
         await self._give_up_resuming()
@@ -163,7 +186,7 @@ class Node:
             else:
                 return
             self.membership = self._found = None
-            self.error = ""
+            self.error, self._locked = "", False
             self._forget()
 
     async def stop(self) -> None:
@@ -179,7 +202,8 @@ class Node:
         if who is None:
             return pb.SwarmInfo(local_node_state="inactive", error=self.error)
         if membership is None:
-            return pb.SwarmInfo(node_id=who.node_id, local_node_state="error", error=self.error)
+            part = "locked" if self._locked else "error"
+            return pb.SwarmInfo(node_id=who.node_id, local_node_state=part, error=self.error)
         assigned = membership.assignments
         return pb.SwarmInfo(
             node_id=who.node_id,
@@ -211,20 +235,24 @@ class Node:
     def _identity(self) -> Identity | None:
         return self._found if self.membership is None else self.membership.identity
 
-    async def _resumed(self, who: Identity) -> bool:
+    async def _resumed(self, who: Identity, unlock_key: bytes = NO_LOCK) -> bool:
+        self._locked = False
         try:
-            await self._become(who)
+            await self._become(who, unlock_key=unlock_key)
         except ControlError as error:
-            if self.error != str(error):
+            self._locked = isinstance(error, SwarmLockedError)
+            if self._locked:
+                _log.warning("waiting for the key: %s", error)
+            elif self.error != str(error):
                 _log.error("cannot go on in the cluster, trying again: %s", error)
             self.error = str(error)
             return False
         return True
 
-    async def _resume_again(self, who: Identity) -> None:
+    async def _resume_again(self, who: Identity, unlock_key: bytes = NO_LOCK) -> None:
         delay = _FIRST_DELAY_S
         await asyncio.sleep(delay)
-        while not await self._resumed(who):
+        while not await self._resumed(who, unlock_key) and not self._locked:
             delay = min(delay * 2, _LAST_DELAY_S)
             await asyncio.sleep(delay)
 
@@ -263,7 +291,10 @@ class Node:
                 await remove_task_containers(self._engine)
 
     async def _become(
-        self, who: Identity, first: tuple[pb.Cluster, pb.Node, pb.Network] | tuple[()] = ()
+        self,
+        who: Identity,
+        first: tuple[pb.Cluster, pb.Node, pb.Network] | tuple[()] = (),
+        unlock_key: bytes = NO_LOCK,
     ) -> None:
         async with self._changing, AsyncExitStack() as stack:
             if self.membership is not None:  # another request was faster
@@ -271,7 +302,13 @@ class Node:
             if self._found is None:
                 stack.callback(self._forget)
             membership = ClusterMember(
-                who, self._places, self._engine, self._hostname, self._spawn, self._removed
+                who,
+                self._places,
+                self._engine,
+                self._hostname,
+                self._spawn,
+                self._removed,
+                unlock_key,
             )
             await membership.start(first)
             if membership.identity != self._found:
@@ -282,7 +319,7 @@ class Node:
                 except OSError as error:
                     raise ControlError(f"cannot keep this node's identity: {error}", 500) from error
             self.membership, self._found = membership, None
-            self.error = ""
+            self.error, self._locked = "", False
             stack.pop_all()
 
     def _removed(self) -> None:

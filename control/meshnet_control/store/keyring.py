@@ -13,7 +13,7 @@ the other at a power cut. So, in this order:
     file: new and old key, new and old lock ──> store sealed anew ──> file: new key, new lock
 
     file: both keys, for both locks ──> store sealed anew ──> file: new key, new lock
-settled by who opens the store next. Source: swarmkit manager/encryption (form of the unlock key).
+settled by who opens the store next.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ NO_LOCK: Final = b""
 """In the place of an unlock key: the keys lie open."""
 _FORMAT: Final = 2
 _CONTEXT: Final = b"meshnet store.key 2"
-_PREFIX: Final = "SWMKEY-1-"
 
 
 class StoreSealedError(StoreError):
@@ -158,29 +157,6 @@ def save(path: Path, ring: Keyring, *, first: bool = False) -> None:
         os.fsync(folder)  # its name outlives a power cut before anything is sealed with it
     finally:
         os.close(folder)
-
-
-def unlock_key_text(key: bytes) -> str:
-    """An unlock key as users write it: ``SWMKEY-1-`` and unpadded base64."""
-    return _PREFIX + base64.b64encode(key).decode().rstrip("=")
-
-
-def unlock_key_of(text: str) -> bytes:
-    """An unlock key from what a user wrote.
-
-    Raises:
-        ValueError: it is not the form of one.
-    """
-    digits = text.removeprefix(_PREFIX)
-    if digits == text:
-        raise ValueError("invalid key string")
-    try:
-        key = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
-    except binascii.Error:
-        raise ValueError("invalid key string") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError("invalid key string")
-    return key
 
 
 def _split(path: Path, keys: bytes) -> tuple[bytes, ...]:

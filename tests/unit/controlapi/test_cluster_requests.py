@@ -22,7 +22,6 @@ INIT = [
     ({"advertise_addr": "224.0.0.1"}, "advertise address must be a non-zero IP address"),
     ({"listen_addr": "a b"}, "invalid address 'a b'"),
     ({"availability": "busy"}, 'invalid Availability: "busy"'),
-    ({"auto_lock_managers": True}, "autolock is not supported"),
     (
         {"spec": pb.ClusterSpec(ca_config=pb.CAConfig(signing_ca_cert="x"))},
         "bring yours afterwards, with 'docker swarm ca --rotate --ca-cert FILE --ca-key FILE'",

@@ -14,6 +14,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import application
 from meshnet_control.gateway.engine_http import EngineHttp
+from meshnet_control.node.locked import LOCKED
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Put, Store
 
@@ -29,10 +30,11 @@ class Host:
         self._store = store
         self.calls: list[str] = []
         self.said: list[str] = []
+        self.locked = False
 
     @property
     def state(self):
-        return "inactive" if self._store is None else "manager"
+        return "inactive" if self._store is None and not self.locked else "manager"
 
     async def init(self, request: pb.SwarmInitRequest) -> str:
         self.calls.append(f"init {request.advertise_addr}")
@@ -44,7 +46,12 @@ class Host:
     async def leave(self, *, force: bool) -> None:
         self.calls.append(f"leave {force}")
 
+    async def unlock(self, key: bytes) -> None:
+        self.calls.append(f"unlock {key!r}")
+
     def swarm_info(self) -> pb.SwarmInfo:
+        if self.locked:
+            return pb.SwarmInfo(node_id=NODE, local_node_state="locked", error=LOCKED)
         active = self._store is not None
         return pb.SwarmInfo(
             node_id=NODE if active else "",

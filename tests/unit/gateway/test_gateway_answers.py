@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiohttp.test_utils import TestClient
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.gateway.routes.swarm import ALREADY_IN_SWARM, LAST_MANAGER
 from meshnet_control.identity import ca
+from meshnet_control.node.locked import LOCKED
 from meshnet_control.store.store import Put
 
 TEMPLATE: dict[str, Any] = {"ContainerSpec": {"Image": "nginx"}}
@@ -371,6 +373,57 @@ async def test_a_root_rotation_is_asked_for_and_its_key_never_shown(manager: Tes
     assert (status, "SigningCACert" in after["Spec"]["CAConfig"]) == (200, False)
     (cluster,) = await store.list(pb.Cluster)
     assert cluster.root_rotation.abandoned == [own]
+
+
+async def test_autolock_gives_a_key_which_rotates_and_goes(manager: TestClient, store):
+    async def update(*, lock: bool, **query: str) -> str:
+        _, before = await ask(manager, "GET", "/swarm")
+        asked = {**before["Spec"], "EncryptionConfig": {"AutoLockManagers": lock}}
+        query["version"] = str(before["Version"]["Index"])
+        assert await ask(manager, "POST", "/swarm/update", asked, **query) == (200, None)
+        _, after = await ask(manager, "GET", "/swarm")
+        assert after["Spec"]["EncryptionConfig"]["AutoLockManagers"] is lock
+        key = str((await ask(manager, "GET", "/swarm/unlockkey"))[1]["UnlockKey"])
+        assert not key or key not in str(after)
+        return key
+
+    assert (await ask(manager, "GET", "/swarm/unlockkey"))[1] == {"UnlockKey": ""}
+    first = await update(lock=True)
+    assert re.fullmatch(r"SWMKEY-1-[A-Za-z0-9+/]{43}", first)
+    assert await update(lock=True) == first
+    second = await update(lock=True, rotateManagerUnlockKey="true")
+    assert second != first
+    assert await update(lock=False) == ""
+    assert await update(lock=False, rotateManagerUnlockKey="true") == ""
+    assert await update(lock=True) not in {first, second}
+    assert await ask(manager, "POST", "/swarm/unlock", {"UnlockKey": first}) == (
+        409,
+        {"message": "swarm is not locked"},
+    )
+
+
+async def test_a_locked_manager_says_so_and_takes_the_key_alone(outsider):
+    client, host = outsider
+    host.locked = True
+    for method, path, said in (
+        ("GET", "/nodes", LOCKED),
+        ("GET", "/services", LOCKED),
+        ("GET", "/swarm/unlockkey", LOCKED),
+        ("POST", "/swarm/leave", "Swarm is encrypted and locked. Please unlock it first or use"),
+        ("POST", "/swarm/init", "This node is already part of a swarm"),
+    ):
+        status, body = await ask(client, method, path, {} if path.endswith("init") else None)
+        assert (status, body["message"].startswith(said)) == (503, True), path
+    _, info = await ask(client, "GET", "/info")
+    assert info["Swarm"]["LocalNodeState"] == "locked"
+    assert info["Swarm"]["Error"] == LOCKED
+    for text in ("", "SWMKEY-1-x", "9lBFGEeCsoBBfPkHDVD9Fzs81lD+bzoTJvR0UyPPNhM"):
+        status, body = await ask(client, "POST", "/swarm/unlock", {"UnlockKey": text})
+        assert (status, body["message"]) == (400, "invalid key string")
+    text = "SWMKEY-1-" + base64.b64encode(b"k" * 32).decode().rstrip("=")
+    assert await ask(client, "POST", "/swarm/unlock", {"UnlockKey": text}) == (200, None)
+    assert await ask(client, "POST", "/swarm/leave", force="1") == (200, None)
+    assert host.calls == [f"unlock {b'k' * 32!r}", "leave True"]
 
 
 async def test_the_engine_is_down(manager: TestClient, engine_server, tmp_path):

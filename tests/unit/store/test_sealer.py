@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet_control.api.control_pb2 import Config, Secret
-from meshnet_control.store import keyring
+from meshnet_control.store import unlock_key
 from meshnet_control.store.sealer import Sealer, SealError, key_id, sealed_by
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -67,7 +67,7 @@ def test_the_newest_key_seals_and_each_opens() -> None:
 def test_an_unlock_key_as_users_write_it() -> None:
     # recorded from Docker Engine 20.10.24: GET /swarm/unlockkey
     text = "SWMKEY-1-9lBFGEeCsoBBfPkHDVD9Fzs81lD+bzoTJvR0UyPPNhM"
-    assert keyring.unlock_key_text(keyring.unlock_key_of(text)) == text
+    assert unlock_key.unlock_key_text(unlock_key.unlock_key_of(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_an_unlock_key_as_users_write_it() -> None:
 )
 def test_what_is_no_unlock_key(text: str) -> None:
     with pytest.raises(ValueError, match="invalid key string"):
-        keyring.unlock_key_of(text)
+        unlock_key.unlock_key_of(text)

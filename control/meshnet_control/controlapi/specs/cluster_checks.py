@@ -12,7 +12,7 @@ from typing import Final
 
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import ClusterSpec, SwarmInitRequest, SwarmJoinRequest
-from meshnet_control.controlapi.refusals import autolock, invalid, unimplemented
+from meshnet_control.controlapi.refusals import invalid, unimplemented
 
 _MIN_CERT_EXPIRY_NS: Final = 3600 * 1_000_000_000
 _MIN_HEARTBEAT_NS: Final = 100_000_000
@@ -39,8 +39,6 @@ def check(new: ClusterSpec) -> None:
         raise invalid("heartbeat time period cannot be a negative duration")
     if 0 < heartbeat < _MIN_HEARTBEAT_NS:
         raise invalid("heartbeat time period cannot be less than 100ms")
-    if new.encryption_config.auto_lock_managers:
-        raise autolock()
     if new.ca_config.external_cas:
         raise unimplemented(
             "an external CA is not supported by this version of meshnet: leave out --external-ca, "
@@ -54,8 +52,6 @@ def check_init(request: SwarmInitRequest) -> None:
     Raises:
         ControlError: the first thing wrong with it.
     """
-    if request.auto_lock_managers:
-        raise autolock()
     check(request.spec)
     if request.spec.ca_config.signing_ca_cert or request.spec.ca_config.signing_ca_key:
         raise unimplemented(

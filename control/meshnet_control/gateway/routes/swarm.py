@@ -17,12 +17,13 @@ from meshnet_control.api.control_pb2 import (
     NodeSpec,
     SwarmInitRequest,
     SwarmJoinRequest,
+    SwarmUnlockRequest,
 )
-from meshnet_control.controlapi.refusals import autolock
 from meshnet_control.controlapi.specs import cluster_checks
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.request import (
+    LOCKED_STATE,
     NOT_IN_SWARM,
     HandlerContext,
     flag,
@@ -31,11 +32,15 @@ from meshnet_control.gateway.request import (
     version,
 )
 from meshnet_control.identity.identity import ALREADY_IN_SWARM
+from meshnet_control.store.unlock_key import unlock_key_of
 
 LAST_MANAGER: Final = (
     "You are attempting to leave the swarm on a node that is participating as a manager. "
     "Removing the last manager erases all current state of the swarm. "
     "Use `--force` to ignore this message. "
+)
+LEAVE_LOCKED: Final = (
+    "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
 )
 NO_SWARM: Final = "This node is not part of a swarm"
 _DONE = HTTPStatus.OK
@@ -87,6 +92,8 @@ class SwarmRoutes:
         node, force = self._context.node, flag(request, "force")
         if node.state == "inactive":
             raise ControlError(NO_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
+        if node.swarm_info().local_node_state == LOCKED_STATE and not force:
+            raise ControlError(LEAVE_LOCKED, HTTPStatus.SERVICE_UNAVAILABLE)
         if node.state == "manager" and not force:
             raise ControlError(LAST_MANAGER, HTTPStatus.SERVICE_UNAVAILABLE)
         await asyncio.shield(node.leave(force=force))
@@ -97,26 +104,33 @@ class SwarmRoutes:
         asked = await read(request, ClusterSpec)
         at = version(request, "swarm")
         api = self._context.api()
-        if flag(request, "rotateManagerUnlockKey"):
-            raise autolock()
         await api.swarm.update(
             at,
             asked,
             rotate_worker=flag(request, "rotateWorkerToken"),
             rotate_manager=flag(request, "rotateManagerToken"),
+            rotate_unlock_key=flag(request, "rotateManagerUnlockKey"),
         )
         return responses.empty(_DONE)
 
     async def unlock_key(self, request: web.Request) -> web.StreamResponse:
-        """``GET /swarm/unlockkey``: there is none, the swarm does not lock."""
-        self._context.api()
-        return responses.ok({"UnlockKey": ""})
+        """``GET /swarm/unlockkey``; empty while managers do not lock."""
+        return responses.ok({"UnlockKey": await self._context.api().swarm.unlock_key()})
 
     async def unlock(self, request: web.Request) -> web.StreamResponse:
-        """``POST /swarm/unlock``."""
-        if self._context.node.state == "inactive":
+        """``POST /swarm/unlock``: a manager goes on with the key that opens its store."""
+        asked = await read(request, SwarmUnlockRequest)
+        node = self._context.node
+        if node.state == "inactive":
             raise ControlError(NO_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
-        raise ControlError("swarm is not locked", HTTPStatus.CONFLICT)
+        if node.swarm_info().local_node_state != LOCKED_STATE:
+            raise ControlError("swarm is not locked", HTTPStatus.CONFLICT)
+        try:
+            key = unlock_key_of(asked.unlock_key)
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+        await asyncio.shield(node.unlock(key))
+        return responses.empty(_DONE)
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
         """``GET /nodes``."""
