@@ -2,7 +2,8 @@
 
 A connection is a stranger's until its first frame opened with our key. Strangers are held to one
 frame, a short time, and places that others take when they run out; what was turned away is counted
-in the engine's ``dropped``.
+in the engine's ``dropped``. Who only asks whether somebody listens (``kernel.host_probe``: three
+times a second while we are silent) is gone when we come to accept it, and takes no place.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import select
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,13 @@ _log = logging.getLogger(__name__)
 
 _BUFFER_BYTES: Final = 16 << 10
 _BACKLOG: Final = 64
+
+
+def _is_over(connection: int) -> bool:
+    """Whether the other side has closed it; who speaks to us waits for an answer."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 @dataclass(slots=True)
@@ -88,7 +97,7 @@ class Streams:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer: Address = writer.get_extra_info("peername")[:2]
-        if not self._has_place(peer[0]):
+        if _is_over(writer.get_extra_info("socket").fileno()) or not self._has_place(peer[0]):
             writer.transport.abort()
             return
         guest = _Guest(peer[0])

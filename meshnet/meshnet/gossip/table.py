@@ -5,10 +5,10 @@ restart starts a new, greater generation. A peer's knowledge of an owner is one 
 is ``{owner: (generation, version)}`` and a delta holds exactly the records above that number, in
 ascending order: cut anywhere, it is still valid.
 
-Be aware: deletions are tombstones. When they are reaped, ``floor`` remembers the version; a peer
-below the floor gets the owner's records whole (base 0) and starts at 0 again, so that a whole that
-is cut and loses a piece is sent once more; what it holds below the floor and is not told of again
-was deleted.
+Be aware: deletions are tombstones, which take no room from what lives. When they are reaped,
+``floor`` remembers the version; a peer below the floor gets the owner's records whole (base 0) and
+starts at 0 again, so that a whole that is cut and loses a piece is sent once more; what it holds
+below the floor and is not told of again was deleted.
 Source: van Renesse et al., Efficient Reconciliation and Flow Control for Anti-Entropy, 2008.
 """
 
@@ -27,9 +27,12 @@ KEY_LENGTH: Final = 128
 VALUE_BYTES: Final = 32 << 10
 """Largest value of a record; one fits into a frame of a stream."""
 RECORDS: Final = 4096
-"""Most records of one owner, tombstones included."""
+"""Most live records of one owner."""
 OWNER_BYTES: Final = 2 << 20
-"""Most that the records of one owner weigh."""
+"""Most that the live records of one owner weigh."""
+TOMBSTONES: Final = 4096
+"""Most deletions of one owner that are remembered one by one; then the older half is forgotten, as
+if its time were over."""
 ENTRY_BYTES: Final = 16
 """What an entry of a delta adds to its key and value, at most, in bytes."""
 
@@ -67,24 +70,49 @@ class _Owned:
     floor: int = 0
     records: dict[str, Record] = field(default_factory=dict)
     weight: int = 0
+    """Of the live records."""
+    tombstones: int = 0
 
     def keep(self, key: str, record: Record) -> None:
         self.drop(key)
         self.records[key] = record
-        self.weight += _weight(key, record.value)
+        self._count(key, record, 1)
+        if self.tombstones > TOMBSTONES:
+            self._forget_older_half()
 
     def drop(self, key: str) -> None:
         record = self.records.pop(key, None)
         if record is not None:
-            self.weight -= _weight(key, record.value)
+            self._count(key, record, -1)
+
+    def bury(self, key: str) -> None:
+        """Forget a tombstone: only a whole delta tells of that deletion from now on."""
+        self.floor = max(self.floor, self.records[key].version)
+        self.drop(key)
 
     def has_room(self, entries: Iterable[tuple[str, bytes | None]]) -> bool:
-        records, total = len(self.records), self.weight
+        records, total = len(self.records) - self.tombstones, self.weight
         for key, value in entries:
             old = self.records.get(key)
-            records += old is None
-            total += _weight(key, value) - (_weight(key, old.value) if old is not None else 0)
+            if old is not None and old.value is not None:
+                records -= 1
+                total -= _weight(key, old.value)
+            if value is not None:
+                records += 1
+                total += _weight(key, value)
         return records <= RECORDS and total <= OWNER_BYTES
+
+    def _count(self, key: str, record: Record, sign: int) -> None:
+        if record.value is None:
+            self.tombstones += sign
+        else:
+            self.weight += sign * _weight(key, record.value)
+
+    def _forget_older_half(self) -> None:
+        dead = [key for key, record in self.records.items() if record.value is None]
+        dead.sort(key=lambda key: self.records[key].version)
+        for key in dead[: len(dead) // 2]:
+            self.bury(key)
 
 
 class Table:
@@ -230,8 +258,7 @@ class Table:
         for owned in self._owners.values():
             for key, record in list(owned.records.items()):
                 if record.value is None and record.since < before:
-                    owned.floor = max(owned.floor, record.version)
-                    owned.drop(key)
+                    owned.bury(key)
 
 
 def cut(delta: Delta, room: int) -> Iterator[Delta]:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnet.errors import CapacityError
 from meshnet.gossip import members as swim
+from meshnet.gossip import table
 from meshnet.gossip.members import Member, State
 from meshnet.gossip.suspicion import remaining_suspicion_s, retransmit_limit, suspicion_bounds_s
 from meshnet.gossip.table import Table, cut
@@ -122,6 +124,55 @@ def test_a_deletion_nobody_remembers_is_told_by_a_whole_delta_in_pieces():
     assert again.base == 0
     assert peer.merge(second, 4.0)
     assert peer.values(A) == owner.values(A) == {"b": b"1", "c": b"1"}
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_a_node_that_made_and_removed_many_is_refused_none_and_its_peers_follow(
+    rounds: list[int], rng: random.Random
+):
+    room = 8
+    with pytest.MonkeyPatch.context() as patched:
+        for bound in ("RECORDS", "TOMBSTONES"):
+            patched.setattr(table, bound, room)
+        owner, steady, seldom = Table(), Table(), Table()
+        owner.put(A, 1, "stays", b"x", 0.0)
+        number = 0
+        for churn in rounds:
+            for _ in range(churn):
+                number += 1
+                owner.put(A, 1, f"k{number}", b"x", 0.0)
+                follow(owner, steady)
+                if rng.random() < 0.1:
+                    follow(owner, seldom)
+                owner.put(A, 1, f"k{number}", None, 0.0)
+                follow(owner, steady)
+            owner.put(A, 1, f"k{number}", b"again", 0.0)
+            follow(owner, steady)
+        follow(owner, seldom)
+        for peer in (steady, seldom):
+            assert peer.values(A) == owner.values(A)
+            assert peer.version_of(A) == owner.version_of(A)
+        for each in (owner, steady, seldom):
+            assert len(each.above(A, 0).entries) <= 2 * room
+
+
+def follow(owner: Table, peer: Table) -> None:
+    for delta in owner.lacking(peer.versions([A])):
+        assert peer.has_room(delta)
+        assert peer.merge(delta, 0.0) is not None
+
+
+def test_live_records_have_no_room_from_tombstones_and_take_none():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(table, "RECORDS", 2)
+        full = Table()
+        for key in "ab":
+            full.put(A, 1, key, b"x", 0.0)
+        with pytest.raises(CapacityError):
+            full.put(A, 1, "c", b"x", 0.0)
+        full.put(A, 1, "a", None, 0.0)
+        full.put(A, 1, "c", b"x", 0.0)
+        assert full.values(A).keys() == {"b", "c"}
 
 
 @given(Changes, st.randoms())

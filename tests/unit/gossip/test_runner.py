@@ -194,6 +194,14 @@ async def test_one_peer_has_few_streams(pair):
         writer.close()
 
 
+async def test_who_asked_and_went_while_we_were_slow_takes_no_place(pair):
+    here, there = pair
+    for _ in range(3 * here.config.streams_per_peer):  # nothing here is accepted meanwhile
+        socket.create_connection((LOOPBACK, here.port)).close()
+    await _joined(here, there)
+    assert here.engine.dropped["too many streams of one peer"] == 0
+
+
 async def test_a_newcomer_takes_the_place_of_a_stranger(listen):
     """With every place taken by strangers of many addresses, a peer still gets in."""
     few = replace(GossipConfig.lan(), streams_max=3, first_frame_s=60.0)
