@@ -231,9 +231,16 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         self._set_ready(node_id, request.description, addr)
 
     def _reported(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
-        """Take a status unless it cannot be, or is of another node's task."""
+        """Take a status unless it cannot be, or is of another node's task.
+
+        Of a task that is gone there is nothing to say any more. So what waits to be written is
+        never more than one status of each task, and none of a task that is there is dropped.
+        """
+        task = self._objects().tasks.get(update.task_id)
+        if task is None:
+            return
         try:
-            validation.owner(self._objects().tasks.get(update.task_id), node_id)
+            validation.owner(task, node_id)
             validation.status(update.status)
         except validation.InvalidError as error:
             drops.count("manager: status of a task that cannot be")

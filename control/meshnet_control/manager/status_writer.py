@@ -1,10 +1,13 @@
 """Task statuses on their way from agents to the store: collected for a moment, one commit for all.
 
-What cannot be written now, because the disk is full or fails, is kept and tried again.
+What cannot be written now, because the disk is full or fails, is kept and tried again: one status
+of each task, the one that got furthest. Nothing of it is dropped, as its node would not say it
+again on the same stream.
 
 Be aware: a task's state only grows, and only the node a task is assigned to may report it. Whatever
 breaks either rule is late or wrong news and is dropped. A state's time is when it was first
 reached: an agent that started again says what it finds, and nothing of that has just happened.
+Whoever adds knows that the task is there; that bounds what waits.
 """
 
 from __future__ import annotations
@@ -13,15 +16,12 @@ import asyncio
 import logging
 from typing import Final
 
-from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.store import store as st
 
 _log = logging.getLogger(__name__)
 
 BATCH_S: Final = 0.005
-MOST_TASKS: Final = 50_000
-"""Tasks whose statuses wait while the disk does not take them; each is some 200 bytes."""
 _Reports = dict[str, dict[str, pb.TaskStatus]]
 """Task -> who reported -> the newest of its furthest state."""
 
@@ -63,10 +63,7 @@ class StatusWriter:
         self._some = asyncio.Event()
 
     def add(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
-        """Take a report; written within a few milliseconds."""
-        if update.task_id not in self._pending and len(self._pending) >= MOST_TASKS:
-            drops.count("manager: status that could not be written in time")
-            return
+        """Take a report of a task that is there; written within a few milliseconds."""
         _note(self._pending.setdefault(update.task_id, {}), node_id, update.status)
         self._some.set()
 

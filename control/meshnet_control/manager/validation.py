@@ -112,13 +112,13 @@ def status(said: pb.TaskStatus) -> None:
     _bounded(said, DESCRIPTION_BYTES, "status of a task")
 
 
-def owner(task: pb.Task | None, node_id: str) -> None:
-    """Who may report of a task: the node it was given to; of one that is gone, anybody.
+def owner(task: pb.Task, node_id: str) -> None:
+    """Who may report of a task: the node it was given to.
 
     Raises:
         InvalidError: the task is another node's.
     """
-    if task is not None and task.node_id != node_id:
+    if task.node_id != node_id:
         raise InvalidError("the task is another node's")
 
 

@@ -1,13 +1,20 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import assignments
+from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.manager import status_writer
-from meshnet_control.manager.status_writer import StatusWriter, advanced
+from meshnet_control.manager.authority import Authority
+from meshnet_control.manager.dispatcher import Dispatcher
+from meshnet_control.manager.status_writer import advanced
 from meshnet_control.store.sqlite import SqliteStore
-from meshnet_control.store.store import Put
 
 STATES = st.sampled_from(pb.TaskState.values())
 
@@ -72,15 +79,24 @@ def test_what_waits_folds_to_what_all_reports_in_their_order_make(first, reporte
     assert folded.status == one_by_one.status
 
 
-async def test_statuses_that_wait_for_a_disk_are_bounded(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(status_writer, "MOST_TASKS", 2)
-    store = SqliteStore.open(tmp_path / "s", tmp_path / "k")
-    await store.commit([Put(pb.Task(id=name, node_id="n1")) for name in "abc"])
-    writer = StatusWriter(store, "m1")
-    reason = "manager: status that could not be written in time"
-    before = drops.snapshot().get(reason, 0)
-    for name in "abca":
-        writer.add("n1", update(name, pb.TASK_STATE_RUNNING))
-    assert set(writer._pending) == {"a", "b"}
-    assert drops.snapshot()[reason] == before + 1
-    await store.close()
+@pytest.fixture
+async def store(tmp_path) -> AsyncIterator[SqliteStore]:
+    """Name: store. Scope: function. Empty."""
+    opened = SqliteStore.open(tmp_path / "s", tmp_path / "k")
+    yield opened
+    await opened.close()
+
+
+async def test_what_waits_is_one_status_of_each_task_that_is_there(store: SqliteStore):
+    tasks = {name: pb.Task(id=name, node_id="n1") for name in "abc"} | {
+        "d": pb.Task(id="d", node_id="n2")
+    }
+    objects = assignments.Objects(pb.Cluster(), tasks=tasks)
+    who = Identity("m1", "c1", "manager", Certificates(b"", b"", b""))
+    dispatcher = Dispatcher(store, cast("Authority", None), who, lambda: objects)
+    for state in (pb.TASK_STATE_STARTING, pb.TASK_STATE_RUNNING, pb.TASK_STATE_COMPLETE):
+        for name in [*"abcd", *map(str, range(100))]:
+            dispatcher._reported("n1", update(name, state))
+    waiting = dispatcher.statuses._pending
+    assert waiting.keys() == set("abc")
+    assert all(each["n1"].state == pb.TASK_STATE_COMPLETE for each in waiting.values())

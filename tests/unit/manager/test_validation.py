@@ -78,7 +78,6 @@ def test_every_state_of_an_agent_and_no_other() -> None:
 
 
 def test_a_node_reports_of_its_own_tasks() -> None:
-    validation.owner(None, "n1")
     validation.owner(pb.Task(node_id="n1"), "n1")
     with pytest.raises(InvalidError):
         validation.owner(pb.Task(node_id="n2"), "n1")
