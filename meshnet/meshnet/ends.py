@@ -27,6 +27,10 @@ STEP_S: Final = 5.0
 async def within(seconds: float, work: Awaitable[object], otherwise: str) -> bool:
     """Do it, but not for longer; what goes wrong is logged, and the next step follows.
 
+    A mistake of ours (any other error than those two) comes out: it is to be seen, as everywhere.
+    Steps are in the stack of who made what they close, so that those after it are done all the
+    same.
+
     Args:
         seconds: the bound.
         work: one step of an end.
@@ -34,12 +38,18 @@ async def within(seconds: float, work: Awaitable[object], otherwise: str) -> boo
 
     Returns:
         Whether it was done.
+
+    Raises:
+        Exception: a mistake of ours; never MeshnetError or OSError.
     """
     step = asyncio.ensure_future(work)
     try:
         await asyncio.wait({step}, timeout=seconds)
         if not step.done():
             _log.warning("%s: gave up after %.0f s", otherwise, seconds)
+            return False
+        if step.cancelled():  # by somebody else: nobody cancelled us
+            _log.warning("%s: it was cancelled", otherwise)
             return False
         step.result()
     except (MeshnetError, OSError) as error:

@@ -192,7 +192,8 @@ class Node:
     async def stop(self) -> None:
         """End with the process; kernel and containers stay."""
         await self._give_up_resuming()
-        changed = await ends.within(ends.STEP_S, self._changing.acquire(), "a leave goes on")
+        waited = "an init, join or leave that goes on is left"
+        changed = await ends.within(ends.STEP_S, self._changing.acquire(), waited)
         if changed and self.membership is not None:
             await self.membership.stop()
 

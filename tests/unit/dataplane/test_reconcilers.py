@@ -58,6 +58,7 @@ def held():
     made.set()
 
 
+@pytest.mark.timeout(15)
 @pytest.mark.parametrize("hangs", [True, False])
 async def test_a_node_ends_in_time_and_says_whether_its_kernel_still_works(
     tmp_path: Path, held: threading.Event, hangs

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -76,12 +77,24 @@ async def test_a_step_that_fails_is_told_and_the_next_one_follows(caplog):
     assert "No space left on device" in caplog.text
 
 
-async def test_a_mistake_of_ours_comes_out():
+async def test_a_mistake_of_ours_comes_out_when_what_comes_after_it_is_done():
     async def wrong() -> None:
         raise KeyError
 
+    done: list[str] = []
+    stack = AsyncExitStack()
+    stack.callback(done.append, "the next step")
+    stack.push_async_callback(ends.closed, wrong)
     with pytest.raises(KeyError):
-        await ends.closed(wrong)
+        await stack.aclose()
+    assert done == ["the next step"]
+
+
+async def test_a_step_that_somebody_else_cancels_is_told_and_the_next_one_follows(caplog):
+    work = asyncio.create_task(asyncio.sleep(3600))
+    asyncio.get_running_loop().call_soon(work.cancel)
+    assert not await ends.within(LONG_S, work, "the sleeper is not done")
+    assert "the sleeper is not done: it was cancelled" in caplog.text
 
 
 async def test_how_tasks_ended_is_their_own(caplog):
@@ -95,6 +108,7 @@ async def test_how_tasks_ended_is_their_own(caplog):
     assert caplog.records == []
 
 
+@pytest.mark.timeout(3 * LONG_S)
 async def test_a_thread_that_hangs_is_left_and_does_not_begin_what_waits(stuck: threading.Event):
     executor = ThreadPoolExecutor(max_workers=1)
     executor.submit(stuck.wait)

@@ -72,8 +72,9 @@ def test_a_process_that_was_just_started_lives(tmp_path):
     for _ in range(100):  # a third of them has no command line yet
         with subprocess.Popen(["kept", "60"], executable="/usr/bin/sleep") as started:
             path.write_text(str(started.pid))
-            assert living(path, "kept") == started.pid
+            found = living(path, "kept")
             started.kill()
+            assert found == started.pid
 
 
 class Bed:
@@ -130,19 +131,22 @@ def test_a_dead_one_is_started_once_however_many_look_and_again_when_it_dies(bed
         end(pid)
 
 
+@pytest.mark.timeout(10)
 def test_a_frozen_one_goes_on_when_one_that_it_keeps_is_dead(bed: Bed):
     bed.pid_file.write_text("0\n")
     assert revive(bed.revival)
     pid = bed.started()
-    os.kill(pid, signal.SIGSTOP)
-    os.waitpid(pid, os.WUNTRACED)
-    assert not revive(bed.revival)
-    assert is_frozen(pid), "those that it keeps were asked to end, or live"
-    bed.kept.write_text(f"{2**22 + 1}\n")
-    assert not revive(bed.revival)
-    os.waitpid(pid, os.WCONTINUED)
-    assert not is_frozen(pid)
-    end(pid)
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+        assert not revive(bed.revival)
+        assert is_frozen(pid), "those that it keeps live"
+        bed.kept.write_text(f"{2**22 + 1}\n")
+        assert not revive(bed.revival)
+        os.waitpid(pid, os.WCONTINUED)
+        assert not is_frozen(pid)
+    finally:
+        end(pid)
 
 
 def test_a_process_is_frozen_from_sigstop_until_sigcont():
