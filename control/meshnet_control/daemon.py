@@ -19,6 +19,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -46,6 +47,9 @@ _log = logging.getLogger(__name__)
 _NAME: Final = "meshnetd"
 END_S: Final = 12.0
 """Seconds that an end may take once it was asked for; the log says what took longer."""
+CLEANS_S: Final = 300.0
+"""For all that ``--cleanup`` does; the kernel and the engine have shorter limits in there."""
+CLEANED_S: Final = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limits.raise_descriptors()
     places = Places(run_dir=asked.run_dir, state_dir=asked.state_dir)
     try:
-        asyncio.run(_clean_up(places) if asked.cleanup else Daemon(places).run())
+        if asked.cleanup:
+            raise SystemExit(asyncio.run(_clean_up(places)))
+        asyncio.run(Daemon(places).run())
     except (MeshnetError, OSError) as error:
         parser.exit(1, f"{_NAME}: {error}\n")
 
@@ -165,13 +171,24 @@ def conflicting_route(subnet: str) -> str | None:
     return f"{found[0]} dev {found[1]}" if found is not None else None
 
 
-async def _clean_up(places: Places) -> None:
+async def _clean_up(places: Places) -> int:
+    """The exit status; from when it is known, the process ends within ``CLEANED_S``.
+
+    A thread that hangs in the kernel would be waited for at the end of loop and interpreter.
+    """
+    limits.end_within(CLEANS_S)
     engine = EngineClient(engine_url())
     try:
         for line in await clean_up(places.run_dir, engine):
-            print(line)  # noqa: T201 - the command's output
+            print(line, flush=True)  # noqa: T201 - the command's output
+    except (MeshnetError, OSError) as error:
+        print(f"{_NAME}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - before it may hang
+        return 1
+    else:
+        return 0
     finally:
-        await engine.close()
+        limits.end_within(CLEANED_S)
+        await ends.closed(engine.close)
 
 
 if __name__ == "__main__":

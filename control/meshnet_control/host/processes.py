@@ -234,6 +234,8 @@ def _tidy() -> None:
 def install(say: Say) -> None:
     """Have systemd start both, now and after each boot, and wait until the Engine API is served.
 
+    One that runs by other settings than its unit has now is started again, the resolver first.
+
     Raises:
         MeshnetError: no systemd here, or it refused; its words.
     """
@@ -249,7 +251,11 @@ def install(say: Say) -> None:
     with contextlib.ExitStack() as stack:
         _stop_all(stack)
     make_dirs()
-    units.install()
+    for name in units.install():
+        if units.runs(name):  # by what its unit said before
+            before = units.look()
+            units.restart(name)
+            _wait(before, partial(_unit, name), say, units.last_words)
     start(say)
 
 
@@ -403,7 +409,10 @@ def _clean_up() -> list[str]:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         words = done.stderr.strip().splitlines()
-        raise HostError(f"{DAEMON} --cleanup: {words[-1] if words else f'exit {done.returncode}'}")
+        # Its own sentence, if it has said one: where its threads hung may follow.
+        said = [line.removeprefix(f"{DAEMON}: ") for line in words if line.startswith(f"{DAEMON}:")]
+        last = (said or words or [f"exit {done.returncode}"])[-1]
+        raise HostError(f"{DAEMON} --cleanup: {last}")
     return done.stdout.splitlines()
 
 

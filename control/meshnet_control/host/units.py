@@ -149,20 +149,27 @@ def installed() -> bool:
     return systemd_runs() and any((where / _DAEMON).exists() for where in (UNITS, PACKAGED))
 
 
-def install() -> None:
+def install() -> list[str]:
     """Have both units there: those of the package if they say the same, else written by us.
+
+    Returns:
+        Names of those that said something else before, or were not there; the resolver first.
 
     Raises:
         UnitError: systemd refused.
     """
+    changed = []
     for name, text in texts().items():
         unit = f"{name}.service"
+        if (_text(UNITS / unit) or _text(PACKAGED / unit)) != text:
+            changed.append(name)
         if _text(PACKAGED / unit) == text:
             (UNITS / unit).unlink(missing_ok=True)
         else:
             (UNITS / unit).write_text(text)
     _systemctl("daemon-reload")
     _systemctl("enable", *_BOTH_UNITS)
+    return changed
 
 
 def start() -> None:

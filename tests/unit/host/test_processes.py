@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from meshnet_control.host import processes
+from meshnet_control.host import processes, units
 from meshnet_control.host.paths import DAEMON, changeable, pid_file
 from meshnet_control.host.processes import HostError
 
@@ -78,6 +81,107 @@ def test_down_succeeds_when_a_process_takes_as_long_to_end_as_it_may(
         pid_file(DAEMON).write_text(f"{slow.pid}\n")
         processes._stop_all(stack)
     assert slow.returncode == -signal.SIGKILL
+
+
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >> {said}
+[ "$1" = show ] || exit 0
+for name in meshnet-resolver meshnetd; do
+  printf 'Id=%s.service\\nActiveState={state}\\nNRestarts=0\\nStatusText=\\nJob=\\n\\n' $name
+done
+"""
+
+
+class Systemd:
+    """A stand-in for systemd's command; its units are in a directory of the test."""
+
+    def __init__(self, place: Path) -> None:
+        self._said = place / "said"
+        self._program = place / "bin" / "systemctl"
+        self._program.parent.mkdir()
+        self.units(state="active")
+
+    def units(self, *, state: str) -> None:
+        self._said.touch()
+        self._program.write_text(SYSTEMCTL.format(said=self._said, state=state))
+        self._program.chmod(0o755)
+
+    def restarted(self) -> list[str]:
+        """Units that it was asked to start anew since the last question."""
+        lines = self._said.read_text().splitlines()
+        self._said.write_text("")
+        return [line.split()[-1] for line in lines if line.startswith("restart")]
+
+
+@pytest.fixture
+def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Systemd]:
+    """Name: systemd; Scope: function. It runs both; the Engine API is served."""
+    made = Systemd(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("MESHNET_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("MESHNET_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("MESHNET_ENGINE", "unix:///run/docker.sock")
+    monkeypatch.setattr(units, "systemd_runs", lambda: True)
+    for name in ("UNITS", "PACKAGED"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(units, name, tmp_path / name)
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as api:
+        api.bind(str(tmp_path / "run" / "docker.sock"))
+        api.listen()
+        yield made
+
+
+def test_up_install_starts_again_what_runs_by_other_settings_and_nothing_else(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+):
+    processes.install(lambda _: None)
+    assert systemd.restarted() == ["meshnet-resolver.service", "meshnetd.service"]
+    processes.install(lambda _: None)
+    assert systemd.restarted() == []
+    text = (units.UNITS / "meshnetd.service").read_text()
+    (units.UNITS / "meshnetd.service").write_text(text.replace("LimitNOFILE=", "LimitNOFILE=1"))
+    processes.install(lambda _: None)
+    assert systemd.restarted() == ["meshnetd.service"]
+    monkeypatch.setenv("MESHNET_ENGINE", "unix:///run/another.sock")
+    processes.install(lambda _: None)
+    assert systemd.restarted() == ["meshnet-resolver.service", "meshnetd.service"]
+
+
+def test_what_does_not_run_is_not_started_again_but_started(systemd: Systemd):
+    systemd.units(state="inactive")
+    assert units.install() == ["meshnet-resolver", "meshnetd"]
+    assert not units.runs("meshnetd")
+
+
+HANGS = """
+import os, threading
+from meshnet.errors import ControlError
+from meshnet_control import daemon
+async def hangs(run_dir, engine):
+    daemon.asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    {end}
+os.geteuid = lambda: 0
+daemon.clean_up, daemon.CLEANED_S = hangs, 0.3
+daemon.main(["--cleanup"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "sentence"),
+    [
+        ('raise ControlError("the kernel hangs")', "", "meshnetd: the kernel hangs"),
+        ('return ["removed links: mn-ingress"]', "removed links: mn-ingress\n", ""),
+    ],
+)
+def test_a_clean_up_ends_though_a_thread_of_it_hangs(end, said, sentence):
+    script = HANGS.format(end=end)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20
+    )
+    assert done.returncode == 1, "what hangs is told"
+    assert done.stdout == said
+    assert done.stderr.startswith(sentence)
 
 
 def test_restart_does_not_wait_for_ever_for_a_supervisor_that_died_meanwhile(
