@@ -77,7 +77,8 @@ class Host:
         return set(self.do("sh", "-c", TRACES + "true").splitlines())
 
     def pid(self, name: str) -> str:
-        return self.ask("cat", f"/run/meshnet/{name}.pid")[1].strip()
+        code, said = self.ask("cat", f"/run/meshnet/{name}.pid")
+        return "" if code else said.strip()
 
     def kill(self, *names: str, by: str = "KILL") -> None:
         """At once, so that none can start another again."""
