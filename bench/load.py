@@ -1,11 +1,11 @@
 """Requests at a fixed rate, each accounted for: run inside a namespace by ``bench/chaos.py``.
 
-    python bench/load.py RATE WAY [WAY …]          a way is LABEL=ADDRESS:PORT or LABEL=NAME
+    python bench/load.py RATE[/LIMIT] WAY [WAY …]          a way is LABEL=ADDRESS:PORT or LABEL=NAME
 
 Ways take turns. A name is asked of 127.0.0.11 for each request anew, as a program that keeps no
-cache would. One connection per request; a request is given up after ``LIMIT_S``. It begins when its
-time has come, also while others wait (an open loop), so a stall shows as many slow requests and not
-as few.
+cache would. One connection per request; a request is given up after LIMIT seconds (5, if none are
+given). It begins when its time has come, also while others wait (an open loop), so a stall shows as
+many slow requests and not as few.
 
 Prints ``ready``; ends at the end of its input; then prints one JSON line per request:
 [label, begun (Unix seconds), seconds, outcome, local port, address], outcome ``ok`` or why not.
@@ -23,14 +23,14 @@ import time
 
 import dnslib
 
-LIMIT_S = 5.0
-NAME_RETRY_S = 2.0
-"""A resolver library asks again after a while; musl after 2.5 s, glibc after 5 s."""
+LIMIT_S = "5"
+NAME_RETRIES = 0.4
+"""Of the limit. A resolver library asks again after a while; musl after 2.5 s, glibc after 5 s."""
 
 Row = tuple[str, float, float, str, int, str]
 
 
-async def main(rate: float, ways: list[tuple[str, str]]) -> list[Row]:
+async def main(rate: float, limit_s: float, ways: list[tuple[str, str]]) -> list[Row]:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin, ended.set)
@@ -47,19 +47,19 @@ async def main(rate: float, ways: list[tuple[str, str]]) -> list[Row]:
                 pass
         if ended.is_set():
             break
-        begun.append(loop.create_task(request(label, target)))
+        begun.append(loop.create_task(request(label, target, limit_s)))
     return await asyncio.gather(*begun)
 
 
-async def request(label: str, target: str) -> Row:
+async def request(label: str, target: str, limit_s: float) -> Row:
     began, clock = time.time(), time.monotonic()
     address = target
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
         made.settimeout(0)  # not blocking: the loop waits
         try:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 if ":" not in target:
-                    address = f"{await resolve(target)}:80"
+                    address = f"{await resolve(target, limit_s * NAME_RETRIES)}:80"
                 outcome = "ok" if b"sees" in await ask(made, address) else "cut short"
         except TimeoutError:
             outcome = "no answer"
@@ -84,7 +84,7 @@ async def ask(made: socket.socket, address: str) -> bytes:
     return said
 
 
-async def resolve(name: str) -> str:
+async def resolve(name: str, retry_s: float) -> str:
     """The address of a name.
 
     Raises:
@@ -98,7 +98,7 @@ async def resolve(name: str) -> str:
             try:
                 await loop.sock_connect(asked, ("127.0.0.11", 53))
                 await loop.sock_sendall(asked, question.pack())
-                async with asyncio.timeout(NAME_RETRY_S):
+                async with asyncio.timeout(retry_s):
                     data = await loop.sock_recv(asked, 4096)
                     while data[:2] != struct.pack(">H", question.header.id):
                         data = await loop.sock_recv(asked, 4096)
@@ -115,5 +115,6 @@ async def resolve(name: str) -> str:
 
 if __name__ == "__main__":
     pairs = [(label, target) for label, _, target in (way.partition("=") for way in sys.argv[2:])]
-    for row in asyncio.run(main(float(sys.argv[1]), pairs)):
+    rate, _, limit = sys.argv[1].partition("/")
+    for row in asyncio.run(main(float(rate), float(limit or LIMIT_S), pairs)):
         print(json.dumps(row))

@@ -82,20 +82,32 @@ def traffic(
     *,
     outside: tuple[str, ...] = ("h1", "h2"),
     inside: tuple[str, ...] = ("h1",),
-    outside_per_s: float = 10.0,
-    inside_per_s: float = 3.0,
+    outside_per_s: float = 4.0,
+    inside_per_s: float = 1.0,
     after_s: float = 6.0,
+    limit_s: float = 5.0,
 ) -> Iterator[Account]:
-    """Traffic from before the body until ``after_s`` after it, or after the cause's end."""
+    """Traffic from before the body until ``after_s`` after it.
+
+    Args:
+        play: the machines.
+        outside: hosts that are asked from outside.
+        inside: hosts with a container that asks by name.
+        outside_per_s: requests of all from outside; an emulated machine can bear few.
+        inside_per_s: requests of each container.
+        after_s: seconds.
+        limit_s: seconds after which a request is lost.
+    """
     account = Account()
     ways = [f"{host}={play.lab.layout.machine(host).address.ip}:{PORT}" for host in outside]
-    local = [sys.executable, str(LOAD), str(outside_per_s), *ways]
+    local = [sys.executable, str(LOAD), f"{outside_per_s}/{limit_s}", *ways]
     commands = [play.lab.command("client", local)]
     for host in inside:
         send(play, host, f"cat > {_THERE}", LOAD.read_bytes())
         container = play.quietly(host, "docker ps -qf name=client. | head -1")
         pid = play.quietly(host, f"docker inspect -f '{{{{.State.Pid}}}}' {container}")
-        argv = ["nsenter", "-t", pid, "-n", PYTHON, _THERE, str(inside_per_s), f"in {host}=web"]
+        generator = [PYTHON, _THERE, f"{inside_per_s}/{limit_s}", f"in {host}=web"]
+        argv = ["nsenter", "-t", pid, "-n", *generator]
         commands.append(play.lab.command(host, argv))
     pipe = subprocess.PIPE
     running = [subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) for argv in commands]
@@ -107,7 +119,7 @@ def traffic(
         yield account
         time.sleep(after_s)
         for each in running:
-            said, _ = each.communicate("\n", timeout=60)
+            said, _ = each.communicate("\n", timeout=1800)
             account.rows += [tuple(json.loads(line)) for line in said.splitlines()]
     finally:
         for each in running:
