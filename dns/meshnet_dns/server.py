@@ -27,6 +27,7 @@ from typing import Final, NoReturn
 from meshnet.errors import ControlError
 from meshnet.process import limits, logs, revival
 from meshnet.process.notify import Notifier, inherited
+from meshnet.process.starving import Witness
 from meshnet_dns.control import NAME, ControlSocket
 from meshnet_dns.held import HeldSockets
 from meshnet_dns.loop import Loop
@@ -78,10 +79,11 @@ def serve(run_dir: Path) -> None:
     try:
         resolver.restore()
         notifier.ready()
-        if notifier.period_s is not None:
-            loop.every(notifier.period_s, notifier.alive)
-        _keep_supervisor(loop)
-        loop.run()
+        with Witness(notifier) as witness:
+            if notifier.period_s is not None:
+                loop.every(notifier.period_s, witness.beat)
+            _keep_supervisor(loop)
+            loop.run()
     finally:
         notifier.stopping()
         control.close()

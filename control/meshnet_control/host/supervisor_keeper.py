@@ -1,6 +1,7 @@
 """meshnetd's side of its supervisor: signs of life to it, and another one when it has died.
 
-Be aware: the signs of life come from the event loop: a loop that is stuck is a hung meshnetd.
+Be aware: the signs of life come from the event loop: a loop that is stuck is a hung meshnetd,
+unless it is starved (``meshnet.process.starving``).
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections.abc import Callable
 
 from meshnet.process.notify import Notifier
 from meshnet.process.revival import Pace
+from meshnet.process.starving import Witness
 
 _log = logging.getLogger(__name__)
 
 
 async def live(notifier: Notifier) -> None:
     """Give signs of life until cancelled."""
-    while notifier.period_s is not None:
-        notifier.alive()
-        await asyncio.sleep(notifier.period_s)
+    with Witness(notifier) as witness:
+        while notifier.period_s is not None:
+            witness.beat()
+            await asyncio.sleep(notifier.period_s)
 
 
 async def keep(revive: Callable[[], bool]) -> None:

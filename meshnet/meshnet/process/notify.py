@@ -64,12 +64,14 @@ class Notifier:
         start takes, it is not ended while it goes on.
         """
         listener = self._listener()
-        waits = not self._is_ready and self._watchdog_us
-        more = f"\nEXTEND_TIMEOUT_USEC={self._watchdog_us}" if waits else ""
-        if self._tell(f"WATCHDOG=1{more}") and listener != self._told:
+        if self._tell(f"WATCHDOG=1{self._more_time()}") and listener != self._told:
             held = self._held.items()
             if all(self._hand_over(name, descriptors) for name, descriptors in held):
                 self._told = listener
+
+    def excused(self) -> None:
+        """A sign of life from another thread than the one that calls the other methods."""
+        self._tell(f"WATCHDOG=1{self._more_time()}")
 
     def stopping(self) -> None:
         """The process ends because it was asked to."""
@@ -89,6 +91,10 @@ class Notifier:
         """Have nothing kept under ``name`` any more. Unknown is fine."""
         self._held.pop(name, None)
         self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    def _more_time(self) -> str:
+        waits = not self._is_ready and self._watchdog_us
+        return f"\nEXTEND_TIMEOUT_USEC={self._watchdog_us}" if waits else ""
 
     def _hand_over(self, name: str, descriptors: Sequence[int]) -> bool:
         # FDPOLL=0: an error that a socket reports once is no reason to drop it.
