@@ -79,7 +79,8 @@ def _balancing(networks: Sequence[NetworkVips]) -> tuple[tuple[Chain, ...], tupl
         REFUSE,
         *(chain for network in networks for chain in network.chains),
     )
-    return chains, (Set("vips", "ipv4_addr : verdict", verdicts),)
+    slots = (set_ for network in networks for set_ in network.sets)
+    return chains, (Set("vips", "ipv4_addr : verdict", verdicts), *slots)
 
 
 def _ingress_interface(sandbox: Sandbox, ingress: Network | None) -> str | None:

@@ -20,6 +20,7 @@ from meshnet_dns import redirect
 from meshnet_dns.ports import RESOLVER_PORT
 from meshnet_lb.guard import SILENCE_S
 from meshnet_lb.rules import rulesets
+from meshnet_lb.service import chain_name
 
 pytestmark = pytest.mark.netns
 
@@ -167,6 +168,25 @@ def test_the_last_backends_end_refuses_and_its_return_serves(town):
         town.ask()
     town.apply()
     assert town.ask()[0] in BACKENDS
+
+
+def test_turns_are_strict_whoever_went_and_came_and_a_new_process_finds_nothing_to_do(town):
+    caller = town.bed.path(town.names["caller"])
+    for snapshot, left in ((town.without("b2"), {"b1", "b3", "b4"}), (town.snapshot, {*BACKENDS})):
+        (change,) = (each for each in town.apply(snapshot) if each.netns == caller)
+        assert len(change.tables[0].text) < 400, "who stayed is not written again"
+        answers = [town.ask()[0] for _ in range(2 * len(left))]
+        assert set(answers[: len(left)]) == left
+        assert answers[: len(left)] == answers[len(left) :]
+    other = town.open()
+    try:
+        assert town.apply(operations=other) == []
+        chain = chain_name(WEB, NET)
+        town.bed.run(f"nsenter --net={caller} nft delete element ip meshnet {chain} {{ 1 }}")
+        assert [each.netns for each in town.apply(operations=other)] == [caller]
+    finally:
+        other.close()
+    assert {town.ask()[0] for _ in BACKENDS} == {*BACKENDS}
 
 
 def test_another_services_change_keeps_the_turn(town):

@@ -12,6 +12,7 @@ are not merged here.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any, cast
 
@@ -43,6 +44,7 @@ _HOOK = Pattern(
 _NUMBER = Pattern("0x[0-9a-fA-F]+|[1-9][0-9]*|0", longest=64)
 
 
+@lru_cache(maxsize=256)
 def type_text(text: str) -> str:
     """Nft's own spacing of a type: ``inet_proto . inet_service : verdict``."""
     return " : ".join(" . ".join(_parts(side)) for side in text.split(":"))
@@ -59,10 +61,23 @@ def element(type_: str, key: str, value: str = "") -> tuple[str, str]:
 
 
 def json_type(described: Json) -> str:
-    """The type of a set or map in a listing: ``{"type": ["ipv4_addr"], "map": "verdict"}``."""
+    """The type of a set or map in a listing: ``{"type": ["ipv4_addr"], "map": "verdict"}``.
+
+    What was declared by ``typeof`` is listed by its type, from nftables 1.1.2 on by its expression.
+    """
     sides = [described["type"], *([described["map"]] if "map" in described else [])]
-    texts = [" . ".join(side) if isinstance(side, list) else str(side) for side in sides]
+    texts = [" . ".join(side) if isinstance(side, list) else _type(side) for side in sides]
     return type_text(" : ".join(texts))
+
+
+def _type(side: Json) -> str:
+    match side:
+        case {"typeof": {"numgen": _}}:
+            return "integer"
+        case {"typeof": {"payload": {"protocol": "ip", "field": "daddr"}}}:
+            return "ipv4_addr"
+        case _:
+            return str(side)
 
 
 def json_element(type_: str, item: Json) -> tuple[str, str]:
@@ -77,6 +92,7 @@ def json_element(type_: str, item: Json) -> tuple[str, str]:
     return _of_json(key_type, key), _of_json(value_type, value)
 
 
+@lru_cache(maxsize=256)
 def hook(text: str | None) -> str:
     """Facts of a base chain in one text, ``nat output -100 accept``; "" for None.
 
@@ -110,13 +126,17 @@ def turns(listing: Json) -> frozenset[str]:
     Those are the backends; what ``dnat`` sends to one address is no business of a turn.
     """
     found: set[str] = set()
+    maps = (entry["map"] for entry in listing if "map" in entry)
+    named = {made["name"]: made.get("elem", ()) for made in maps}
     for entry in listing:
         for statement in entry.get("rule", {}).get("expr", ()):
             to = (statement.get("dnat") or {}).get("addr") if isinstance(statement, dict) else None
             choice = to.get("map", {}) if isinstance(to, dict) else {}
             if "numgen" not in choice.get("key", {}):
                 continue
-            for _, value in choice["data"]["set"]:
+            data = choice["data"]
+            slots = named.get(data[1:], ()) if isinstance(data, str) else data["set"]
+            for _, value in slots:
                 found.add(str(value["concat"][0] if isinstance(value, dict) else value))
     return frozenset(found)
 

@@ -45,6 +45,10 @@ class Set:
             ``goto svc-web``, ``0x10000001``.
         flags: such as ``interval``. With ``dynamic`` rules add elements, too.
         timeout_s: an element is forgotten so many seconds after it was added; 0: never.
+        typeof: two expressions of nft that say the type where it has no name that can be written,
+            such as ``numgen inc mod 1 : ip daddr`` of an ``integer : ipv4_addr``.
+        slots: the keys are 0, 1, … and it is all the same which value stands at which, so that one
+            that goes leaves the others where they are.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Set:
     elements: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     timeout_s: int = 0
+    typeof: str = ""
+    slots: bool = False
 
     @property
     def is_volatile(self) -> bool:

@@ -3,8 +3,9 @@
 The model: a chain is equal when its hook is, when it has as many rules as wanted, and when every
 rule carries the comment ``mn:<digest>`` of what was rendered; rule text is never compared, as nft
 gives rules back in its own words. Sets and maps are compared element by element; those that rules
-or time change (``Set.is_volatile``) are given their elements once, when they are made. One table's
-changes are one transaction, so a packet meets the old table or the new one and nothing between; a
+or time change (``Set.is_volatile``) are given their elements once, when they are made; of those
+whose keys are slots (``Set.slots``) the values matter, not who has which. One table's changes are
+one transaction, so a packet meets the old table or the new one and nothing between; a
 chain that is equal is not in it, so its counters and its turn (``numgen inc``) go on.
 
 Order in a transaction: table, new chains, new sets, rules of changed chains, elements out, elements
@@ -191,6 +192,9 @@ class _Table:
         there = self._have.sets.get(set_.name)
         if there and (set_.is_volatile or there.elements == set_.elements):
             return there.elements
+        if set_.slots:
+            have = there.elements if there else {}
+            return _arranged(have, set_.elements, prune=self._prune)
         return dict(canonical.element(set_.type, *pair) for pair in set_.elements.items())
 
     def _there(self, set_name: str) -> Mapping[str, str]:
@@ -262,7 +266,8 @@ class _Table:
         flags = f" flags {','.join(sorted(set_.flags))};" if set_.flags else ""
         timeout = f" timeout {set_.timeout_s}s;" if set_.timeout_s else ""
         kind = "map" if set_.is_map else "set"
-        return f"add {kind} {self._name} {set_.name} {{ type {set_.type};{flags}{timeout} }}"
+        type_ = f"typeof {set_.typeof}" if set_.typeof else f"type {set_.type}"
+        return f"add {kind} {self._name} {set_.name} {{ {type_};{flags}{timeout} }}"
 
     def _stale_elements(self) -> Iterator[str]:
         for name in sorted(self._have.sets):
@@ -270,13 +275,13 @@ class _Table:
             wanted = self._elements.get(name, {})
             if there == wanted or (name not in self._sets and not self._prune):
                 continue
-            out = [
-                _element(key, value)
-                for key, value in sorted(there.items())
+            out = sorted(
+                (key, value)
+                for key, value in there.items()
                 if (wanted[key] != value if key in wanted else self._prune)
-            ]
+            )
             if out:
-                yield f"delete element {self._name} {name} {{ {', '.join(out)} }}"
+                yield f"delete element {self._name} {name} {{ {_elements(out)} }}"
 
     def _new_elements(self) -> Iterator[str]:
         for name in sorted(self._sets):
@@ -284,14 +289,31 @@ class _Table:
             wanted = self._elements[name]
             if there == wanted:
                 continue
-            new = [
-                _element(key, value)
-                for key, value in sorted(wanted.items())
-                if there.get(key) != value
-            ]
+            new = sorted(pair for pair in wanted.items() if there.get(pair[0]) != pair[1])
             if new:
-                yield f"add element {self._name} {name} {{ {', '.join(new)} }}"
+                yield f"add element {self._name} {name} {{ {_elements(new)} }}"
 
 
-def _element(key: str, value: str) -> str:
-    return f"{key} : {value}" if value else key
+def _elements(pairs: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{key} : {value}" if value else key for key, value in pairs)
+
+
+def _arranged(
+    there: Mapping[str, str], wanted: Mapping[str, str], *, prune: bool
+) -> Mapping[str, str]:
+    """The wanted values, each in one of the wanted slots: whoever has one of them keeps it.
+
+    Without ``prune`` nobody's slot is taken away, and only empty ones are filled.
+    """
+    if there.keys() == wanted.keys() and set(there.values()) == set(wanted.values()):
+        return there
+    left = dict.fromkeys(wanted.values())
+    kept = {}
+    for slot, value in there.items():
+        if slot in wanted and value in left:
+            del left[value]
+        elif prune:
+            continue
+        kept[slot] = value
+    holes = [slot for slot in wanted if slot not in kept]
+    return {**kept, **dict(zip(holes, left, strict=False))}

@@ -281,6 +281,68 @@ def test_what_rules_and_time_do_to_a_set_is_no_difference(wanted, ports, prune):
     assert plan([ruleset], {OURS[0]: ObservedTable({}, {wanted.name: later})}, prune=prune) == []
 
 
+SLOTS = "integer : ipv4_addr"
+ADDRESSES = st.integers(1, 30).map("10.0.1.{}".format)
+
+
+@given(
+    there=st.dictionaries(st.integers(0, 12).map(str), ADDRESSES),
+    wanted=st.lists(ADDRESSES, unique=True, max_size=10),
+    prune=st.booleans(),
+)
+def test_who_has_a_slot_keeps_it_and_every_slot_is_taken(there, wanted, prune):
+    set_ = Set("m", SLOTS, {str(at): to for at, to in enumerate(wanted)}, slots=True)
+    before: dict[TableKey, ObservedTable] = {
+        ("ip", "t"): ObservedTable(sets={"m": ObservedSet(SLOTS, there)})
+    }
+    kernel = Model(before)
+    ruleset = Ruleset("ip", "t", sets=(set_,))
+    for change in plan([ruleset], before, prune=prune):
+        kernel.run(change)
+    after = kernel.observed()["ip", "t"].sets["m"].elements
+    assert plan([ruleset], kernel.observed(), prune=prune) == []
+    assert after.keys() >= set_.elements.keys()
+    if not prune:
+        assert after.items() >= there.items()
+        return
+    assert after.keys() == set_.elements.keys()
+    assert sorted(after.values()) == sorted(wanted)
+    for slot in there.keys() & after.keys():
+        alone = list(there.values()).count(there[slot]) == 1
+        assert not (alone and there[slot] in wanted) or after[slot] == there[slot]
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"type": "integer", "map": "ipv4_addr"},
+        {
+            "type": {"typeof": {"numgen": {"mode": "inc", "mod": 1, "offset": 0}}},
+            "map": {"typeof": {"payload": {"protocol": "ip", "field": "daddr"}}},
+        },
+    ],
+)
+def test_a_map_declared_by_its_expressions_has_the_type_of_these(described):
+    assert canonical.json_type(described) == SLOTS
+
+
+def test_who_takes_turns_is_found_in_the_rule_and_in_the_map_that_it_names():
+    key = {"numgen": {"mode": "inc", "mod": 2}}
+
+    def dnat(data):
+        return {"rule": {"expr": [{"dnat": {"addr": {"map": {"key": key, "data": data}}}}]}}
+
+    listing = [
+        {"map": {"name": "other", "elem": [[0, "10.0.1.9"]]}},
+        {"map": {"name": "m", "elem": [[0, "10.0.1.1"], [1, "10.0.1.2"]]}},
+        {"map": {"name": "empty"}},
+        dnat("@m"),
+        dnat("@empty"),
+        dnat({"set": [[0, "10.0.1.3"]]}),
+    ]
+    assert canonical.turns(listing) == {"10.0.1.1", "10.0.1.2", "10.0.1.3"}
+
+
 def test_another_timeout_is_written_anew():
     young = VOLATILE[1]
     there = applied([Ruleset(*OURS[0], (), (replace(young, timeout_s=3),))], {})
