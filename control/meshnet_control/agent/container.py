@@ -122,6 +122,7 @@ def endpoint_of(
 ) -> Endpoint:
     """What this node says of the task to the cluster."""
     nets = [net for net in overlays_of(task) if net.addresses]
+    given_at = task.allocated_at if task.HasField("allocated_at") else task.created_at
     return Endpoint(
         task=TaskId(task.id),
         name=name_of(task),
@@ -132,7 +133,7 @@ def endpoint_of(
         hostname=hostname,
         aliases={NetworkId(n.network.id): tuple(n.aliases) for n in nets if n.aliases},
         ready=ready,
-        made=max(0, task.created_at.ToNanoseconds()),
+        made=max(0, given_at.ToNanoseconds()),
     )
 
 

@@ -1018,7 +1018,7 @@ class NetworkAttachment(_message.Message):
     def __init__(self, network: _Optional[_Union[Network, _Mapping]] = ..., addresses: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "name", "labels", "spec", "service_id", "slot", "node_id", "status", "desired_state", "networks_attachments", "generic_resources", "job_iteration", "service_name", "spec_version", "endpoint_spec", "not_before", "service_labels", "running_since", "displaced")
+    __slots__ = ("id", "version", "created_at", "updated_at", "name", "labels", "spec", "service_id", "slot", "node_id", "status", "desired_state", "networks_attachments", "generic_resources", "job_iteration", "service_name", "spec_version", "endpoint_spec", "not_before", "service_labels", "running_since", "displaced", "allocated_at")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1055,6 +1055,7 @@ class Task(_message.Message):
     SERVICE_LABELS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_SINCE_FIELD_NUMBER: _ClassVar[int]
     DISPLACED_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_AT_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
@@ -1077,7 +1078,8 @@ class Task(_message.Message):
     service_labels: _containers.ScalarMap[str, str]
     running_since: _timestamp_pb2.Timestamp
     displaced: bool
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[TaskSpec, _Mapping]] = ..., service_id: _Optional[str] = ..., slot: _Optional[int] = ..., node_id: _Optional[str] = ..., status: _Optional[_Union[TaskStatus, _Mapping]] = ..., desired_state: _Optional[_Union[TaskState, str]] = ..., networks_attachments: _Optional[_Iterable[_Union[NetworkAttachment, _Mapping]]] = ..., generic_resources: _Optional[_Iterable[_Union[GenericResource, _Mapping]]] = ..., job_iteration: _Optional[_Union[Version, _Mapping]] = ..., service_name: _Optional[str] = ..., spec_version: _Optional[int] = ..., endpoint_spec: _Optional[_Union[EndpointSpec, _Mapping]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., service_labels: _Optional[_Mapping[str, str]] = ..., running_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., displaced: _Optional[bool] = ...) -> None: ...
+    allocated_at: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., spec: _Optional[_Union[TaskSpec, _Mapping]] = ..., service_id: _Optional[str] = ..., slot: _Optional[int] = ..., node_id: _Optional[str] = ..., status: _Optional[_Union[TaskStatus, _Mapping]] = ..., desired_state: _Optional[_Union[TaskState, str]] = ..., networks_attachments: _Optional[_Iterable[_Union[NetworkAttachment, _Mapping]]] = ..., generic_resources: _Optional[_Iterable[_Union[GenericResource, _Mapping]]] = ..., job_iteration: _Optional[_Union[Version, _Mapping]] = ..., service_name: _Optional[str] = ..., spec_version: _Optional[int] = ..., endpoint_spec: _Optional[_Union[EndpointSpec, _Mapping]] = ..., not_before: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., service_labels: _Optional[_Mapping[str, str]] = ..., running_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., displaced: _Optional[bool] = ..., allocated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SecretSpec(_message.Message):
     __slots__ = ("name", "labels", "data", "driver", "templating")

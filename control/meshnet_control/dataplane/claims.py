@@ -4,7 +4,8 @@ A node that was cut off from the managers goes on with tasks that they have give
 back beside the task that got the address since. Records arrive in any order, and nodes see each
 other's liveness differently: neither may decide, or two nodes send to different owners. The
 managers' latest word does: what they say themselves (virtual IPs, ingress addresses of nodes)
-before any record, and among records the task that they made last.
+before any record, and among records the task that they gave its addresses last. (Not the task that
+they made last: one that waited for an address may be older than who had it before.)
 
 Law: whoever holds the same word of the managers and the same records finds the same owners, in
 whatever order they came.

@@ -264,6 +264,7 @@ class _Allocator:
         """Addresses of the tasks that wait for them; what cannot be given is said in the task."""
         writes: list[Write] = []
         waiting = [task for task in self._view.tasks.values() if _waits(task)]
+        given_at = self._later_than_all(now) if waiting else Timestamp()
         for old in sorted(waiting, key=lambda t: (t.service_id, t.slot, *_age(t))):
             service = self._services.get(old.service_id)
             if service is None:
@@ -271,6 +272,7 @@ class _Allocator:
             new = changed(old)
             error = None if _on_engine(new) else self._attach(new, service)
             if error is None:
+                new.allocated_at.CopyFrom(given_at)
                 new.status.state = pb.TASK_STATE_PENDING
                 new.status.message = PENDING_MESSAGE
             new.status.err = error or ""
@@ -278,6 +280,16 @@ class _Allocator:
                 new.status.timestamp.CopyFrom(timestamp(now))
                 writes.append(Put(new))
         return writes
+
+    def _later_than_all(self, now: float) -> Timestamp:
+        """A time for what is given now: the managers' word of whose an address is (claims.py).
+
+        A clock that went back makes no address belong to who had it before.
+        """
+        given = (task.allocated_at.ToNanoseconds() for task in self._view.tasks.values())
+        found = Timestamp()
+        found.FromNanoseconds(max(timestamp(now).ToNanoseconds(), max(given, default=0) + 1))
+        return found
 
     def _attach(self, task: pb.Task, service: pb.Service) -> str | None:
         """Give a task its addresses, in place and all or none; what is missing, in words."""

@@ -99,7 +99,7 @@ class Endpoint:
     ready: bool = True
     """False: wired and reachable, but not (or no longer) a backend of its service."""
     made: int = 0
-    """When the managers made the task, nanoseconds since 1970: their last word on an address."""
+    """When the managers gave the task its addresses, nanoseconds since 1970: their last word."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnet_control.agent import container
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.dataplane import claims
 from meshnet_control.dataplane.snapshot import network_of
 from meshnet_control.orchestrate import allocate, ports
 from meshnet_control.orchestrate.addresses import NO_ADDRESS, NO_VIP, Addresses, subnet_for
@@ -181,6 +183,28 @@ def test_exhaustion_is_said_in_the_task_and_ends_when_an_address_is_free() -> No
     assert view.tasks["web-5"].status.state == pb.TASK_STATE_PENDING
     assert addresses(view.tasks["web-5"]) == addresses(dead)
     assert view.tasks["web-5"].status.err == ""
+
+
+@pytest.mark.parametrize("later", [NOW + 60, NOW, NOW - 3600])
+def test_who_waited_for_an_address_is_said_to_have_it_since_it_was_given(later: float) -> None:
+    """Though the task that waited is older than the one that had it, and a clock went back."""
+    web = service("web", "net")
+    tasks = [task(web, slot) for slot in range(1, 6)]
+    view = settle(network("net", "10.9.0.0/29"), web, *tasks)
+    dead = pb.Task()
+    dead.CopyFrom(view.tasks["web-1"])
+    dead.created_at.FromSeconds(int(NOW) + 7200)
+    dead.status.state = pb.TASK_STATE_FAILED
+    view = view.apply([Put(dead)])
+    view = view.apply(allocate.step(view, later, RNG).writes)
+    after = view.tasks["web-5"]
+    assert addresses(after) == addresses(dead)
+    ends = [
+        container.endpoint_of(each, "n1", "", hostname="", ready=True) for each in (dead, after)
+    ]
+    owners = claims.settled({each.task: each for each in ends}, ())
+    assert owners[ends[0].task].addresses == {}
+    assert owners[ends[1].task].addresses != {}
 
 
 def test_no_room_for_a_vip() -> None:
