@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,9 @@ class Host:
         self.kernel = FakeKernel()
         self.lives = 0
 
-    def start(self, *, adopted: bool = True) -> None:
+    def start(
+        self, *, adopted: bool = True, reconcilers: Sequence[Reconciler[Any, Any, Any]] = ()
+    ) -> None:
         self.lives += 1
         self.reconciler: Reconciler[Any, Any, Any] = Reconciler(self.kernel, Inline())
         self.running = asyncio.ensure_future(self.reconciler.run())
@@ -62,7 +64,7 @@ class Host:
 
         self.plane = DataPlane(
             node(self.number),
-            (self.reconciler,),
+            tuple(reconcilers) or (self.reconciler,),
             probe,
             lambda snapshot: self.snapshots.append(snapshot.revision),
             netns_dir=DIR,

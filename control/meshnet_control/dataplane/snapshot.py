@@ -146,6 +146,20 @@ def _still_used(
     return {network.id: network for network in left if network.vni not in vnis}
 
 
+def only_withdraws(before: Snapshot, now: Snapshot) -> bool:
+    """Whether somebody may not be chosen any more, and nobody may who could not be before."""
+    return _chosen(now) < _chosen(before)
+
+
+def _chosen(snapshot: Snapshot) -> frozenset[tuple[ServiceId, NetworkId, IPv4Address]]:
+    return frozenset(
+        (endpoint.service, network, address)
+        for endpoint in snapshot.live_endpoints()
+        if endpoint.ready and endpoint.service is not None
+        for network, address in endpoint.addresses.items()
+    )
+
+
 def numbered(snapshot: Snapshot, revision: int) -> Snapshot:
     """The same Snapshot under another revision."""
     return replace(snapshot, revision=revision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from plane_bed import (
     DIR,
@@ -13,12 +14,14 @@ from plane_bed import (
     cluster,
     turn,
 )
+from virtual_time import Inline
 
 from meshnet.errors import KernelError
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Sandbox
 from meshnet.overlay.desired import netns_name
-from meshnet_control.dataplane.fake import GossipRoom
+from meshnet.reconcile import Reconciler
+from meshnet_control.dataplane.fake import FakeKernel, GossipRoom, Led
 from meshnet_control.dataplane.liveness import PATIENCE_S
 
 
@@ -38,6 +41,47 @@ def test_ready_when_the_kernel_holds_what_the_task_needs():
         await waiting
         assert a.kernel.world.keys() == {None, a.netns("a")}
         assert a.plane.trouble(task) == ""
+
+    cluster(1, scene)
+
+
+class Noted(FakeKernel):
+    """Says when its rounds are."""
+
+    def __init__(self, name: str, rounds: list[str], *, chooses: bool) -> None:
+        super().__init__()
+        self.name, self.chooses, self._rounds = name, chooses, rounds
+
+    def observe(self, desired: Mapping[str | None, Led]) -> Mapping[str | None, Led]:
+        self._rounds.append(self.name)
+        return super().observe(desired)
+
+
+def test_who_is_withdrawn_is_not_chosen_any_more_before_anything_else_is_looked_at():
+    async def scene(_: GossipRoom, a: Host) -> None:
+        rounds: list[str] = []
+        reached, chosen = (
+            Reconciler(Noted(name, rounds, chooses=name == "chosen"), Inline())
+            for name in ("reached", "chosen")
+        )
+        running = [asyncio.ensure_future(each.run()) for each in (reached, chosen)]
+        a.start(reconcilers=(reached, chosen))
+        a.task("a")
+        await turn()
+        rounds.clear()
+        a.task("b")
+        await turn()
+        assert rounds == ["reached", "chosen"], "the way there comes first"
+        rounds.clear()
+        a.task("b", ready=False)
+        await turn()
+        assert rounds == ["chosen", "reached"]
+        rounds.clear()
+        a.task("b")
+        await turn()
+        assert rounds == ["reached", "chosen"]
+        for each in running:
+            each.cancel()
 
     cluster(1, scene)
 
