@@ -18,8 +18,7 @@ ALWAYS = ("meshnetd killed (-9), away 12 s", "meshnet-resolver killed (-9), away
 """What a daemon's death must not cost is looked at in every run."""
 COSTLY = (
     "engine of",  # its programs end before anybody can know that they will
-    "meshnet-resolver killed (-9), away",  # nobody answers until it is started again
-    "meshnet-resolver stopped (SIGTERM), away",
+    "meshnet-resolver killed (-9), away",  # what it had in hand goes with it
     "nft flush ruleset",  # refused by the host itself until the table is back
     "h1 (the manager) off",  # a replacement may be chosen a moment before its program listens
     "h3 off",
