@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from meshnet import drops
+from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.node.member import ClusterMember
@@ -52,9 +53,23 @@ class Admin(control_pb2_grpc.AdminServicer):
             drops=drops.snapshot(),
             warnings=self._node.warnings(),
         )
+        for path, made in self._node.snapshots():
+            reply.snapshots.add(path=str(path), made=made)
         if self._node.membership is not None:
             _add(reply, self._node.membership)
         return reply
+
+    async def Backup(  # noqa: N802 - the service's name
+        self,
+        request: pb.BackupRequest,
+        context: grpc.aio.ServicerContext[pb.BackupRequest, pb.BackupReply],
+    ) -> pb.BackupReply:
+        """This manager in a file."""
+        try:
+            manifest = await self._node.backup(Path(request.path))
+        except MeshnetError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return pb.BackupReply(cluster_id=manifest.cluster_id, locked=manifest.locked)
 
 
 def _add(reply: pb.StatusReply, membership: ClusterMember) -> None:

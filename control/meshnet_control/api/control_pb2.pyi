@@ -1647,8 +1647,16 @@ class PeerStatus(_message.Message):
     state: str
     def __init__(self, node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
 
+class SnapshotStatus(_message.Message):
+    __slots__ = ("path", "made")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    made: float
+    def __init__(self, path: _Optional[str] = ..., made: _Optional[float] = ...) -> None: ...
+
 class StatusReply(_message.Message):
-    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops", "warnings")
+    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops", "warnings", "snapshots")
     class DropsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1670,6 +1678,7 @@ class StatusReply(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     version: str
     node_id: str
     hostname: str
@@ -1684,4 +1693,19 @@ class StatusReply(_message.Message):
     error: str
     drops: _containers.ScalarMap[str, int]
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    snapshots: _containers.RepeatedCompositeFieldContainer[SnapshotStatus]
+    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotStatus, _Mapping]]] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
+
+class BackupReply(_message.Message):
+    __slots__ = ("cluster_id", "locked")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    locked: bool
+    def __init__(self, cluster_id: _Optional[str] = ..., locked: _Optional[bool] = ...) -> None: ...

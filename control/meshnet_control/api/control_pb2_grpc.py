@@ -374,12 +374,23 @@ class AdminStub:
                 request_serializer=meshnet__control_dot_api_dot_control__pb2.StatusRequest.SerializeToString,
                 response_deserializer=meshnet__control_dot_api_dot_control__pb2.StatusReply.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_unary(
+                '/meshnet.control.Admin/Backup',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.BackupRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.BackupReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Status(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -392,6 +403,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=meshnet__control_dot_api_dot_control__pb2.StatusRequest.FromString,
                     response_serializer=meshnet__control_dot_api_dot_control__pb2.StatusReply.SerializeToString,
+            ),
+            'Backup': grpc.unary_unary_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.BackupRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.BackupReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -421,6 +437,33 @@ class Admin:
             '/meshnet.control.Admin/Status',
             meshnet__control_dot_api_dot_control__pb2.StatusRequest.SerializeToString,
             meshnet__control_dot_api_dot_control__pb2.StatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshnet.control.Admin/Backup',
+            meshnet__control_dot_api_dot_control__pb2.BackupRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.BackupReply.FromString,
             options,
             channel_credentials,
             insecure,

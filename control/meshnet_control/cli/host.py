@@ -1,4 +1,4 @@
-"""``meshnet up``, ``down``, ``restart``, ``status`` and ``env``: meshnet on this very host.
+"""``meshnet up``, ``down``, ``restart``, ``status``, ``env``, ``backup``, ``restore``: this host.
 
 Two processes make a host: ``meshnet-resolver`` and ``meshnetd``; a third, ``meshnet-supervisor``,
 keeps them alive where systemd does not. ``up`` starts them (or has systemd start them) and returns
@@ -11,17 +11,19 @@ Be aware: without ``--install`` nothing starts them after a boot; logs are in th
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import grpc
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from rich.table import Table
 
 from meshnet_control.api import control_pb2
@@ -30,11 +32,13 @@ from meshnet_control.host import processes
 from meshnet_control.host.processes import HostError
 from meshnet_control.host.supervision import WATCHDOG_S
 from meshnet_control.identity import identity
+from meshnet_control.manager import archive
 from meshnet_dns import operations
 from meshnet_dns.control import NAME
 
 __all__ = ["COMMANDS", "HostError", "docker_host"]
 
+_M = TypeVar("_M", bound=Message)
 CONTEXT = "meshnet"
 """The docker context that ``up`` registers."""
 _ANSWERS_S = WATCHDOG_S
@@ -121,7 +125,43 @@ def status(style: str) -> None:
         click.echo(f"meshnet: {sentence}", err=True)
 
 
-COMMANDS = (up, down, restart, env, status)
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(file: Path) -> None:
+    """Write all that this manager knows to FILE, whether meshnet runs or not."""
+    processes.need_root()
+    path = file.absolute()
+    reply = _call_admin(
+        "Backup", control_pb2.BackupRequest(path=str(path)), control_pb2.BackupReply
+    )
+    if reply is None:  # nobody has the store open
+        done = asyncio.run(archive.backup(path, processes.state_dir(), None, time.time()))
+        reply = control_pb2.BackupReply(cluster_id=done.cluster_id, locked=done.locked)
+    click.echo(f"cluster {reply.cluster_id} is backed up in {path}")
+    keys = (
+        "its keys are locked, so keep the unlock key (docker swarm unlock-key) elsewhere"
+        if reply.locked
+        else "whoever reads it has every secret, the CA's key and the join tokens"
+    )
+    click.echo(f"meshnet: {path} holds the cluster with its keys: {keys}", err=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--replace", is_flag=True, help="Also where this host is a node already.")
+def restore(file: Path, *, replace: bool) -> None:
+    """Make this host the manager that a backup or a snapshot holds."""
+    processes.need_root()
+    if processes.serving():
+        raise HostError("meshnetd runs on this host: meshnet down, then restore, then meshnet up")
+    done = archive.restore(file.absolute(), processes.state_dir(), replace=replace)
+    click.echo(
+        f"this host is node {done.node_id} of cluster {done.cluster_id}, as of {done.made}: "
+        "meshnet up goes on with it"
+    )
+
+
+COMMANDS = (up, down, restart, env, status, backup, restore)
 
 
 def status_tables(
@@ -151,6 +191,11 @@ def status_tables(
         ("engine", reply.engine or "-"),
         ("meshnet", reply.version),
     ]
+    if reply.snapshots:
+        newest = reply.snapshots[0]
+        age = f"{max(0.0, now - newest.made) / 60:.0f} min"
+        where = str(Path(newest.path).parent)
+        rows.append(("snapshots", f"{len(reply.snapshots)} in {where}, the newest {age} old"))
     rows += [(f"last end of {name}", how) for name, how in sorted(ends.items())]
     if resolver:
         number = f"{resolver['queries']} asked, {resolver['forwarded']} forwarded"
@@ -189,20 +234,37 @@ def _resolver_counters() -> Mapping[str, Any]:
 
 def _ask_status() -> control_pb2.StatusReply:
     processes.need_root()
-    socket = processes.run_dir() / "admin.sock"
-    with grpc.insecure_channel(f"unix://{socket}") as channel:
+    reply = _call_admin("Status", control_pb2.StatusRequest(), control_pb2.StatusReply)
+    if reply is None:
+        raise HostError(_no_meshnetd(_admin_socket()))
+    return reply
+
+
+def _admin_socket() -> Path:
+    return processes.run_dir() / "admin.sock"
+
+
+def _call_admin(name: str, request: Message, answer: type[_M]) -> _M | None:
+    """What meshnetd answers; None: no meshnetd is there.
+
+    Raises:
+        HostError: it refuses, or gives no answer.
+    """
+    with grpc.insecure_channel(f"unix://{_admin_socket()}") as channel:
         try:
             ask = channel.unary_unary(
-                "/meshnet.control.Admin/Status",
-                request_serializer=control_pb2.StatusRequest.SerializeToString,
-                response_deserializer=control_pb2.StatusReply.FromString,
+                f"/meshnet.control.Admin/{name}",
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=answer.FromString,
             )
-            reply: control_pb2.StatusReply = ask(control_pb2.StatusRequest(), timeout=_ANSWERS_S)
+            reply: _M = ask(request, timeout=_ANSWERS_S)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise HostError(_no_meshnetd(socket)) from None
+                return None
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise HostError(f"meshnetd gives no answer within {_ANSWERS_S:.0f} s") from None
+            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+                raise HostError(error.details()) from None
             raise HostError(f"meshnetd: {error.details()}") from None
     return reply
 

@@ -199,6 +199,11 @@ def renew_at(cert_pem: bytes, node_id: str) -> float:
     return start + (end - start) * (0.5 + 0.3 * share)
 
 
+def ends_at(cert_pem: bytes) -> float:
+    """When a certificate is no longer valid, Unix seconds."""
+    return x509.load_pem_x509_certificate(cert_pem).not_valid_after_utc.timestamp()
+
+
 def join_anchor(secret: bytes, now: float) -> bytes:
     """The anchor managers trust while this secret is in a valid token.
 

@@ -16,6 +16,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Network
 from typing import Any, Final, Literal, TypeAlias
@@ -30,7 +31,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
 from meshnet_control.identity import ca, rotation, tokens
-from meshnet_control.identity.identity import Certificates
+from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.identity.join import INVALID_TOKEN
 from meshnet_control.manager import validation
 from meshnet_control.manager.tls_listener import Caller
@@ -211,6 +212,28 @@ class Authority(control_pb2_grpc.CAServicer):
         chain = self._certs.certificate + self._cluster.ca_certificate
         trusted = [self._roots, *self._anchors.values()]
         self.tls = server_context(self._certs.key + chain, b"".join(trusted))
+
+
+def own_certificate(identity: Identity, cluster: pb.Cluster, now: float) -> Identity:
+    """A manager with a certificate that others take, which it issues itself where it has none.
+
+    It was off for longer than a certificate lives, or comes from a backup. PURE but for the key.
+
+    Args:
+        identity: of this manager.
+        cluster: of its store.
+        now: Unix seconds.
+    """
+    certs = identity.certs
+    if not cluster.ca_key or ca.ends_at(certs.certificate) > now:
+        return identity
+    key, csr = ca.new_csr()
+    expiry = cluster.spec.ca_config.node_cert_expiry
+    life = timedelta(microseconds=expiry // 1000) if expiry else ca.NODE_LIFE
+    root, root_key, crossed = rotation.signer(cluster)
+    own = ca.issue(root, root_key, csr, identity.node_id, "manager", cluster.id, now, life)
+    fresh = Certificates(key=key, certificate=own + crossed, root=cluster.ca_certificate)
+    return replace(identity, certs=fresh)
 
 
 def server_context(key_and_chain: bytes, trusted: bytes) -> ssl.SSLContext:

@@ -47,24 +47,23 @@ from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.identity import identity as identities
 from meshnet_control.identity.identity import Identity
+from meshnet_control.manager.authority import own_certificate
 from meshnet_control.manager.leader import Manager
 from meshnet_control.manager.liveness import Hosts
 from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.manager.server import ControlServer
+from meshnet_control.manager.snapshots import Snapshots
 from meshnet_control.node import dispatcher_client
 from meshnet_control.node.cleanup import clean_up
 from meshnet_control.node.locked import SwarmLockedError
 from meshnet_control.node.log_source import LogSource
+from meshnet_control.store.files import STORE, STORE_FILES, STORE_KEY
 from meshnet_control.store.keyring import NO_LOCK, StoreSealedError
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Object, Put, StoreError, retry_delays
 
 _log = logging.getLogger(__name__)
 
-STORE: Final = "store.db"
-STORE_KEY: Final = "store.key"
-STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
-"""The last two are SQLite's own, there while it is open or after a crash."""
 GOODBYE_S: Final = 5.0
 TASKS_S: Final = 30.0
 """For all tasks of a node that leaves to stop; their grace periods run side by side."""
@@ -106,6 +105,7 @@ class ClusterMember:
     ) -> None:
         self.identity, self._unlock_key = identity, unlock_key
         self.store: SqliteStore | None = None
+        self.snapshots: Snapshots | None = None
         self._places, self._engine, self._hostname = places, engine, hostname
         self._spawn, self._on_removed = spawn, on_removed
         self._stack = AsyncExitStack()
@@ -178,7 +178,8 @@ class ClusterMember:
     def troubles(self) -> list[str]:
         """What this node cannot do now though it runs, a sentence each."""
         store = self.store.trouble if self.store is not None else ""
-        return [each for each in (store, self._save_trouble) if each]
+        snapshot = self.snapshots.trouble if self.snapshots is not None else ""
+        return [each for each in (store, snapshot, self._save_trouble) if each]
 
     def report(self, task_id: str, status: pb.TaskStatus) -> None:
         """The agent's word on a task, passed to the managers."""
@@ -188,6 +189,8 @@ class ClusterMember:
 
     async def _lead(self, stack: AsyncExitStack, first: tuple[Object, ...]) -> None:
         store = await self._open_store(stack, first)
+        cluster = (await store.list(pb.Cluster))[0]
+        self.identity = own_certificate(self.identity, cluster, time.time())
         server = ControlServer(
             store,
             self.identity,
@@ -200,7 +203,12 @@ class ClusterMember:
         self._probe = HostProbe(GOSSIP_PORT, self._tell_hosts)
         stack.push_async_callback(ends.closed, self._probe.close)
         manager = Manager(store, secrets.SystemRandom(), time.time)
-        for work, name in ((manager.run(), "manager"), (server.wait(), "control server")):
+        self.snapshots = Snapshots(store, self._places.state_dir, time.time)
+        for work, name in (
+            (manager.run(), "manager"),
+            (server.wait(), "control server"),
+            (self.snapshots.run(), "snapshots"),
+        ):
             task = self._spawn(work, name)
             stack.push_async_callback(ends.ended, task)
 

@@ -20,6 +20,7 @@ import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Final, Literal
 
 from meshnet import ends
@@ -33,6 +34,7 @@ from meshnet_control.dataplane.reconcilers import Spawn
 from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import ALREADY_IN_SWARM, Identity
+from meshnet_control.manager import archive, snapshots
 from meshnet_control.manager.birth import birth
 from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.node import advertise, dispatcher_client
@@ -41,11 +43,10 @@ from meshnet_control.node.cleanup import clean_up
 from meshnet_control.node.locked import INVALID_KEY, NOT_LOCKED, SwarmLockedError
 from meshnet_control.node.member import (
     GOODBYE_S,
-    STORE_FILES,
-    STORE_KEY,
     ClusterMember,
     Places,
 )
+from meshnet_control.store.files import STORE_FILES, STORE_KEY
 from meshnet_control.store.keyring import NO_LOCK
 from meshnet_control.store.store import Store
 
@@ -222,6 +223,19 @@ class Node:
         """What this node cannot do now though it runs, for ``docker info``."""
         return self.membership.troubles if self.membership is not None else []
 
+    async def backup(self, path: Path) -> archive.Manifest:
+        """This manager in a file; also while it is locked.
+
+        Raises:
+            MeshnetError: it is none, or the file cannot be written.
+        """
+        store = self.membership.store if self.membership is not None else None
+        return await archive.backup(path, self._places.state_dir, store, time.time())
+
+    def snapshots(self) -> list[tuple[Path, float]]:
+        """Snapshots of the store and when they were made, Unix seconds, the newest first."""
+        return snapshots.listed(self._places.state_dir)
+
     def store(self) -> Store | None:
         """The cluster's store; None when this node is not a manager."""
         return self.membership.store if self.membership is not None else None
@@ -336,6 +350,7 @@ class Node:
         identity.wipe(state)
         for name in (*STORE_FILES, STORE_KEY):
             (state / name).unlink(missing_ok=True)
+        snapshots.remove_all(state)
 
 
 def _local() -> Addresses:

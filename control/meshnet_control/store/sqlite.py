@@ -204,6 +204,23 @@ class SqliteStore:
         finally:
             os.close(folder)
 
+    @property
+    def key_name(self) -> str:
+        """Names the key that everything is sealed with now, without telling it."""
+        return key_id(self._ring.keys[0]).hex()
+
+    async def copy_to(self, path: Path) -> None:
+        """A consistent copy of the database, sealed as it is, in a file that is not there yet.
+
+        Raises:
+            StoreError: it cannot be read or written, or the store is closed.
+        """
+        async with self._writing:
+            if self._closed:
+                raise StoreClosedError(f"the store {self._path} is closed")
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, _copy, self._database, path)
+
     async def close(self) -> None:
         """Finish the running commit, end the watches, let go of the file. Twice is fine."""
         async with self._writing:
@@ -320,6 +337,35 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+def copy_database(source: Path, path: Path) -> None:
+    """``SqliteStore.copy_to`` for a store that no process has open; needs no key.
+
+    Raises:
+        StoreError: it cannot be read or written, or a process has it open.
+    """
+    where = f"{source.absolute().as_uri()}?mode=rw"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(where, uri=True, isolation_level=None, timeout=1.0)
+        ) as database:
+            database.execute("BEGIN")
+            database.execute("SELECT revision FROM store").fetchone()  # backup() waits for ever
+            _copy(database, path)
+    except sqlite3.Error as error:
+        raise _typed(error)(f"cannot open the store {source}: {error}") from None
+
+
+def _copy(database: sqlite3.Connection, path: Path) -> None:
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
+            database.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+    except (OSError, sqlite3.Error) as error:
+        path.unlink(missing_ok=True)
+        raise _typed(error)(f"cannot copy the store to {path}: {error}") from None
 
 
 def _typed(error: Exception) -> type[StoreError]:

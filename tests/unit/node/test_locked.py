@@ -16,8 +16,9 @@ from meshnet_control.identity import identity as identities
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.node import node as nodes
 from meshnet_control.node.locked import LOCKED
-from meshnet_control.node.member import STORE, STORE_KEY, Places
+from meshnet_control.node.member import Places
 from meshnet_control.node.node import Node
+from meshnet_control.store.files import STORE, STORE_KEY
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Put
 

@@ -11,7 +11,8 @@ import pytest
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity.identity import Certificates, Identity
-from meshnet_control.node.member import STORE, ClusterMember, Places
+from meshnet_control.node.member import ClusterMember, Places
+from meshnet_control.store.files import STORE
 
 
 def member(path: Path, cluster: str) -> ClusterMember:

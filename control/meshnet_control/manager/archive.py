@@ -1,0 +1,318 @@
+"""A manager in one file: what ``meshnet backup`` writes and ``restore`` reads; snapshots, too.
+
+```
+ manifest.json   format, when, which node and cluster, SHA-256 of every other member
+ store.db        the cluster's objects, sealed           store.key   their keys; not in a snapshot
+ state.json, node.pem, ca.crt                            who this node is
+```
+
+An uncompressed tar of these, 0600, written whole or not at all. What a node knows of its own
+containers (``tasks/``) is not in it: another machine has other containers.
+
+Be aware: with ``store.key`` in it the file is the cluster: every secret, the CA's key, the tokens.
+Restoring writes ``state.json`` last, so a crash half-way leaves a node that is in no cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from meshnet.errors import MeshnetError
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.identity import identity
+from meshnet_control.store import keyring
+from meshnet_control.store.files import STORE, STORE_FILES, STORE_KEY
+from meshnet_control.store.keyring import NO_LOCK, StoreSealedError
+from meshnet_control.store.sqlite import SqliteStore, copy_database
+from meshnet_control.store.store import StoreError
+
+_MANIFEST: Final = "manifest.json"
+_LARGEST_MANIFEST: Final = 64 * 1024
+_FORMAT: Final = 1
+_CHUNK: Final = 1024 * 1024
+IDENTITY: Final = ("ca.crt", "node.pem", "state.json")
+"""In the order in which they are put in place."""
+
+
+class ArchiveError(MeshnetError):
+    """A file that cannot be written, or that cannot be restored from; one sentence."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a file says of itself."""
+
+    made: str
+    """UTC, ``2026-11-26T02:17:09Z``."""
+    node_id: str
+    cluster_id: str
+    key_name: str = ""
+    """Of the key that the store is sealed with; empty: not known (the store was locked)."""
+    locked: bool = False
+    """Its keys are there, and need an unlock key."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 by member, hexadecimal."""
+    format: int = _FORMAT
+
+
+def write(
+    path: Path, state_dir: Path, database: Path, now: float, *, key_name: str, keys: bool
+) -> Manifest:
+    """Put a manager into a file that is not there yet.
+
+    Args:
+        path: of the file.
+        state_dir: the node's.
+        database: a consistent copy of its store.
+        now: Unix seconds.
+        key_name: of the key that the copy is sealed with.
+        keys: whether the store's keys go along.
+
+    Raises:
+        ArchiveError: the node is in no cluster, the file is there, or it cannot be written.
+    """
+    try:
+        who = identity.load(state_dir)
+        if who is None:
+            raise ArchiveError("this node is in no cluster: there is nothing to back up")
+        members = {name: state_dir / name for name in IDENTITY} | {STORE: database}
+        if keys:
+            members[STORE_KEY] = state_dir / STORE_KEY
+        manifest = Manifest(
+            locked=keys and _locked(state_dir / STORE_KEY),
+            made=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            node_id=who.node_id,
+            cluster_id=who.cluster_id,
+            key_name=key_name,
+            digests={name: _digest(member) for name, member in members.items()},
+        )
+        if path.exists():
+            raise ArchiveError(f"{path} is there already: name another file")
+        with _draft(path) as draft, tarfile.open(draft, "w", format=tarfile.USTAR_FORMAT) as tar:
+            _add(tar, _MANIFEST, json.dumps(asdict(manifest), indent=1).encode(), now)
+            for name, member in members.items():
+                _add(tar, name, member.read_bytes(), now)
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"cannot write {path}: {error}") from error
+    return manifest
+
+
+async def backup(
+    path: Path, state_dir: Path, store: SqliteStore | None, now: float, *, keys: bool = True
+) -> Manifest:
+    """``write`` with a copy of the store as it is now.
+
+    Args:
+        path: of the file.
+        state_dir: the node's.
+        store: when it is open in this process; None: nobody has it open.
+        now: Unix seconds.
+        keys: whether the store's keys go along.
+
+    Raises:
+        ArchiveError: see ``write``.
+        StoreError: the store cannot be copied.
+    """
+    copy = state_dir / f".copy.{secrets.token_hex(4)}"
+    key_name = store.key_name if store is not None else ""
+    try:
+        if store is not None:
+            await store.copy_to(copy)
+        elif (state_dir / STORE).exists():
+            await asyncio.to_thread(copy_database, state_dir / STORE, copy)
+        else:
+            raise ArchiveError("this node is not a manager: there is nothing to back up")
+        return await asyncio.to_thread(
+            write, path, state_dir, copy, now, key_name=key_name, keys=keys
+        )
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
+    """Make this host the node that a file holds; meshnetd must not run.
+
+    Args:
+        path: of the file.
+        state_dir: of this host.
+        replace: put it in the place of what the node is now, which is kept as ``*.orphan``.
+
+    Raises:
+        ArchiveError: the file is damaged, the node is in a cluster, or a key is missing. Nothing
+            has changed then.
+    """
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if identity.exists(state_dir) and not replace:
+        raise ArchiveError(
+            "this node is in a cluster: docker swarm leave --force gives that up, or "
+            "meshnet restore --replace puts the backup in its place"
+        )
+    fresh = state_dir / f".restore.{secrets.token_hex(4)}"
+    try:
+        fresh.mkdir(mode=0o700)
+        manifest = _unpacked(path, fresh)
+        own_keys = STORE_KEY in manifest.digests
+        if not own_keys:
+            _take_keys(path, state_dir, fresh)
+        asyncio.run(_tried(path, fresh, manifest))
+        names = [*([STORE_KEY] if own_keys else []), STORE, *IDENTITY]
+        _put_aside(state_dir, ["state.json", *names, *STORE_FILES])
+        for name in names:
+            (fresh / name).replace(state_dir / name)
+        _sync(state_dir)
+    except OSError as error:
+        raise ArchiveError(f"cannot restore from {path}: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What a file says of itself.
+
+    Raises:
+        ArchiveError: it is no file of ours.
+    """
+    with _reading(path), tarfile.open(path, "r:") as tar:
+        return _manifest(path, tar)
+
+
+# ---- inside ----
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes, now: float) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = len(data), 0o600, int(now)
+    tar.addfile(entry, io.BytesIO(data))
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its name when all is written, and not if it is there."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        yield draft
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError) as error:
+        raise ArchiveError(f"{path} is damaged: {error}") from None
+    except OSError as error:
+        raise ArchiveError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _manifest(path: Path, tar: tarfile.TarFile) -> Manifest:
+    first = tar.next()
+    if first is None or first.name != _MANIFEST or first.size > _LARGEST_MANIFEST:
+        raise ArchiveError(f"{path} is not a backup of meshnet")
+    held = tar.extractfile(first)
+    try:
+        manifest = Manifest(**json.loads(held.read() if held is not None else b""))
+    except (ValueError, TypeError):
+        raise ArchiveError(f"{path} is damaged: its manifest cannot be read") from None
+    if manifest.format != _FORMAT:
+        raise ArchiveError(f"{path} has format {manifest.format}, this version knows {_FORMAT}")
+    if not {STORE, *IDENTITY} <= manifest.digests.keys() <= {STORE, STORE_KEY, *IDENTITY}:
+        raise ArchiveError(f"{path} is damaged: its manifest names other files")
+    return manifest
+
+
+def _unpacked(path: Path, fresh: Path) -> Manifest:
+    """The members of a file, each whole, in an empty directory."""
+    with _reading(path), tarfile.open(path, "r:") as tar:
+        manifest = _manifest(path, tar)
+        left = dict(manifest.digests)
+        for entry in tar:
+            wanted = left.pop(entry.name, None)
+            held = tar.extractfile(entry) if wanted is not None else None
+            if held is None:
+                continue
+            target = fresh / entry.name
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                shutil.copyfileobj(held, file, _CHUNK)
+                file.flush()
+                os.fsync(file.fileno())
+            if _digest(target) != wanted:
+                raise ArchiveError(f"{path} is damaged: {entry.name} is not what was written")
+        if left:
+            raise ArchiveError(f"{path} is damaged: {', '.join(sorted(left))} is not in it")
+    return manifest
+
+
+def _take_keys(path: Path, state_dir: Path, fresh: Path) -> None:
+    """A snapshot goes with the keys of the node that made it."""
+    try:
+        shutil.copyfile(state_dir / STORE_KEY, fresh / STORE_KEY)
+    except FileNotFoundError:
+        raise ArchiveError(
+            f"{path} is a snapshot, without the keys of its store: it can be restored where "
+            f"{state_dir / STORE_KEY} is still that of the cluster"
+        ) from None
+
+
+async def _tried(path: Path, fresh: Path, manifest: Manifest) -> None:
+    """Open what was unpacked, as the next start will."""
+    try:
+        store = SqliteStore.open(fresh / STORE, fresh / STORE_KEY)
+    except StoreSealedError:
+        return  # by its unlock key alone, which whoever restores is asked for later
+    except StoreError as error:
+        raise ArchiveError(f"{path} cannot be used: {error}") from None
+    held = [cluster.id for cluster in await store.list(pb.Cluster)]
+    await store.close()
+    if held != [manifest.cluster_id]:
+        raise ArchiveError(f"{path} is damaged: its store is not of cluster {manifest.cluster_id}")
+
+
+def _locked(key_path: Path) -> bool:
+    try:
+        return NO_LOCK not in keyring.load(key_path).locks
+    except StoreSealedError:
+        return True
+    except StoreError as error:
+        raise ArchiveError(str(error)) from error
+
+
+def _put_aside(state_dir: Path, names: list[str]) -> None:
+    for name in names:
+        with suppress(FileNotFoundError):
+            (state_dir / name).replace(state_dir / f"{name}.orphan")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
