@@ -43,6 +43,8 @@ _MANIFEST: Final = "manifest.json"
 _LARGEST_MANIFEST: Final = 64 * 1024
 _FORMAT: Final = 1
 _CHUNK: Final = 1024 * 1024
+_COPY: Final = ".copy."
+_FRESH: Final = ".restore."
 IDENTITY: Final = ("ca.crt", "node.pem", "state.json")
 """In the order in which they are put in place."""
 
@@ -126,7 +128,7 @@ async def backup(
         ArchiveError: see ``write``.
         StoreError: the store cannot be copied.
     """
-    copy = state_dir / f".copy.{secrets.token_hex(4)}"
+    copy = state_dir / f"{_COPY}{secrets.token_hex(4)}"
     key_name = store.key_name if store is not None else ""
     try:
         if store is not None:
@@ -160,7 +162,8 @@ def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
             "this node is in a cluster: docker swarm leave --force gives that up, or "
             "meshnet restore --replace puts the backup in its place"
         )
-    fresh = state_dir / f".restore.{secrets.token_hex(4)}"
+    sweep(state_dir)
+    fresh = state_dir / f"{_FRESH}{secrets.token_hex(4)}"
     try:
         fresh.mkdir(mode=0o700)
         manifest = _unpacked(path, fresh)
@@ -178,6 +181,15 @@ def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return manifest
+
+
+def sweep(state_dir: Path) -> None:
+    """Remove what a backup or a restore left that a crash cut short; none may be going on."""
+    for left in (*state_dir.glob(f"{_COPY}*"), *state_dir.glob(f"{_FRESH}*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def read_manifest(path: Path) -> Manifest:

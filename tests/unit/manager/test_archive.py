@@ -155,6 +155,16 @@ async def test_a_node_of_a_cluster_is_replaced_only_when_asked(tmp_path: Path) -
     assert await secrets_in(there) == [b"open sesame"]
 
 
+async def test_what_a_crash_left_half_done_goes(tmp_path: Path) -> None:
+    file, there = await backed_up(tmp_path), tmp_path / "there"
+    for name in (".restore.ab", "kept"):
+        (there / name).mkdir(parents=True)
+        (there / name / STORE_KEY).touch()
+    (there / ".copy.ab").touch()
+    await in_thread(archive.restore, file, there)
+    assert {path.name for path in there.iterdir()} == {STORE, STORE_KEY, *archive.IDENTITY, "kept"}
+
+
 async def test_where_there_is_nothing_to_back_up(tmp_path: Path) -> None:
     with pytest.raises(MeshnetError, match="not a manager"):
         await archive.backup(tmp_path / "file", tmp_path, None, NOW)
