@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from meshnet_control.etcd.arguments import Member
+from meshnet_control.etcd.arguments import Member, PeerTls
 from meshnet_control.etcd.client import EtcdClient
 from meshnet_control.etcd.errors import EtcdError
 from meshnet_control.etcd.process import EtcdProcess
@@ -28,7 +28,14 @@ def free_ports(count: int) -> list[int]:
         return ports
 
 
-def member_of(path: Path, name: str, peers: dict[str, str], *, joins: bool = False) -> Member:
+def member_of(
+    path: Path,
+    name: str,
+    peers: dict[str, str],
+    *,
+    joins: bool = False,
+    tls: PeerTls | None = None,
+) -> Member:
     return Member(
         name=name,
         data_dir=path / name / "data",
@@ -37,6 +44,7 @@ def member_of(path: Path, name: str, peers: dict[str, str], *, joins: bool = Fal
         advertise=peers[name],
         peers=peers,
         joins=joins,
+        tls=tls,
     )
 
 

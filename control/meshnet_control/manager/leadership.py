@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 KEY: Final = b"/meshnet/leader"
 TTL_S: Final = 3
-LOOK_S: Final = 0.25
+LOOK_S: Final = 0.2
 """Between two looks at who leads etcd; local, and cheap."""
 TRY_S: Final = 1.0
 """For one answer."""
