@@ -165,9 +165,9 @@ def need_secrets_out_of_reach(host: Host, tasks: int = 2) -> None:
 
 def test_up_twice_and_down_twice_leave_the_host_as_it_was(host: Host) -> None:
     before = host.traces()
-    assert host.do("meshnet", "up").startswith(f"meshnet is up: {OURS}\n")
+    assert f"meshnet is up: {OURS}\n" in host.do("meshnet", "up")
     pids = host.do("sh", "-c", "cat /run/meshnet/*.pid")
-    assert host.do("meshnet", "up").startswith(f"meshnet is up: {OURS}\n")
+    assert f"meshnet is up: {OURS}\n" in host.do("meshnet", "up")
     assert host.do("sh", "-c", "cat /run/meshnet/*.pid") == pids
     assert "meshnet" in host.do("docker", "context", "ls")
     shell = 'eval "$(meshnet env)" && docker info --format "{{.Swarm.LocalNodeState}}"'
@@ -251,7 +251,7 @@ def test_in_the_foreground_it_ends_with_its_terminal(host: Host, ended_by: str) 
     ) as terminal:  # fmt: skip
         try:
             until("the Engine API", host, "none", "meshnet", "status")
-            assert host.do("meshnet", "up").startswith("meshnet is up")
+            assert "meshnet is up" in host.do("meshnet", "up")
             if ended_by == "down":
                 host.do("meshnet", "down")
             else:
@@ -320,7 +320,7 @@ def test_a_process_that_somebody_ends_is_started_again_within_two_seconds(
         how = "killed by SIGKILL " if by == "KILL" else "exit status 0 "
         assert shown["last_ends"][name].startswith(how)
         assert shown["last_ends"][name].endswith(" in all")
-    assert host.do("meshnet", "up").startswith("meshnet is up")
+    assert "meshnet is up" in host.do("meshnet", "up")
     assert {other: host.pid(other) for other in others} == kept
     host.do("meshnet", "down")
     assert host.traces() == before
