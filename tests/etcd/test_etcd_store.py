@@ -241,3 +241,29 @@ async def test_another_key_does_not_fit(one: EtcdCluster):
     with pytest.raises(StoreError, match="sealed with another key"):
         await opened(one.clients[0], b"x" * 32)
     await store.close()
+
+
+async def test_a_large_commit_comes_through_beside_busy_writers(three: EtcdCluster):
+    stores = [await opened(client) for client in three.clients]
+    over = asyncio.Event()
+
+    async def busy(store: EtcdStore, name: str) -> int:
+        done = 0
+        while not over.is_set():
+            await store.commit([Put(Task(id=name, slot=done))])
+            done += 1
+            await asyncio.sleep(0.005)
+        return done
+
+    writing = [asyncio.create_task(busy(store, f"b{n}")) for n, store in enumerate(stores[1:])]
+    began = time.monotonic()
+    try:
+        await stores[0].commit(LARGE)
+    finally:
+        over.set()
+        done = await asyncio.gather(*writing)
+    print(f"{time.monotonic() - began:.2f} s, beside {done}")  # noqa: T201
+    assert min(done) > 0
+    for store in stores:
+        assert len(await store.list(Task)) == len(LARGE) + 2
+        await store.close()

@@ -14,12 +14,17 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import TypeAlias
 
 from meshnet_control.api import etcd_pb2 as pb
 from meshnet_control.etcd.errors import EtcdCompactedError, EtcdError, EtcdUnavailableError
 
 SHORTEST_TTL_S = 2
 _CALL_S = 3.0
+
+
+Happened: TypeAlias = tuple[int, list[pb.Event], float]
+"""One transaction: its revision, what it changed, and when."""
 
 
 @dataclass
@@ -41,7 +46,7 @@ class FakeEtcd:
         self._revision = 1
         self._keys: dict[bytes, pb.KeyValue] = {}
         self._leases: dict[int, _Lease] = {}
-        self._events: list[tuple[int, list[pb.Event]]] = []
+        self._events: list[Happened] = []
         self._more = asyncio.Event()
         self._ids = 7000
 
@@ -130,7 +135,7 @@ class FakeEtcd:
         for lease in [n for n, each in self._leases.items() if each.until <= _now()]:
             self.revoke(lease)
 
-    def since(self, revision: int) -> tuple[asyncio.Event, list[tuple[int, list[pb.Event]]]]:
+    def since(self, revision: int) -> tuple[asyncio.Event, list[Happened]]:
         """What happened from a revision on, and what is set when there is more."""
         first = bisect_left(self._events, revision, key=itemgetter(0))
         return self._more, self._events[first:]
@@ -147,7 +152,7 @@ class FakeEtcd:
             details = "etcdserver: mvcc: required revision has been compacted"
             raise EtcdCompactedError("KV/Range", details)
         keys: dict[bytes, pb.KeyValue] = {}
-        for at, events in self._events:
+        for at, events, _ in self._events:
             if at > revision:
                 break
             for event in events:
@@ -205,7 +210,7 @@ class FakeEtcd:
     def _commit(self, events: list[pb.Event]) -> None:
         if events:
             self._revision += 1
-            self._events.append((self._revision, events))
+            self._events.append((self._revision, events, _now()))
             self.wake()
 
 
@@ -288,12 +293,13 @@ class FakeMember:
         yield ()
         while True:
             more, happened = self._cluster.since(position)
-            for revision, events in happened:
+            for revision, events, at in happened:
                 position = revision + 1
                 meant = [event for event in events if _meant(event.kv.key, key, range_end)]
                 if meant:
-                    await asyncio.sleep(self.watch_latency_s)
-                    await self._back()
+                    latency_s = self.latency_s + self.watch_latency_s
+                    await asyncio.sleep(at + latency_s - _now())  # many are on their way at once
+                    await self._thawed.wait()
                     yield meant
             if self.cut or not self._cluster.leader:
                 raise EtcdUnavailableError("Watch/Watch", "UNAVAILABLE", "etcdserver: no leader")

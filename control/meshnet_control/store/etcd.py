@@ -24,6 +24,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
@@ -41,7 +42,7 @@ from meshnet_control.etcd.errors import (
 )
 from meshnet_control.store import etcd_layout as layout
 from meshnet_control.store import etcd_reading
-from meshnet_control.store.etcd_layout import HEAD, NOTHING, PREFIX, Head
+from meshnet_control.store.etcd_layout import HEAD, NOTHING, PREFIX, TURN, Head
 from meshnet_control.store.fenced import Fence, FencedStore
 from meshnet_control.store.memory import Memory
 from meshnet_control.store.quorum import Quorum
@@ -77,6 +78,11 @@ AGAIN_S: Final = 1.0
 """Before a store that cannot be read is read again."""
 STAGED_S: Final = 60
 """For which parts of a commit that never came are kept."""
+TURN_S: Final = 5
+"""For which others let a commit pass that they forestalled; for as long they wait when it dies."""
+FORESTALLED: Final = 10
+"""Times that others were quicker, before a commit asks them to let it pass. A large one asks after
+the first."""
 BULK: Final = 256
 """Changes of one commit from which on they are sealed by a thread."""
 _FULL: Final = "full"
@@ -113,6 +119,8 @@ class EtcdStore:
         """Replaced, and set, each time the head moves."""
         self._followed: tuple[int, str] | None = None
         """While a commit is proposed: the head it compares, and who wrote the next one."""
+        self._turn = 0
+        """etcd's revision that gave this manager the turn; 0: it has none."""
         self._round: asyncio.Task[bool] | None = None
         self._next_round: asyncio.Task[bool] | None = None
         self._closed = False
@@ -234,9 +242,10 @@ class EtcdStore:
     async def _commit(
         self, writes: Sequence[Put | Delete], expect: Expect, fence: Fence | None
     ) -> int:
-        async with self._writing:
+        async with self._writing, AsyncExitStack() as turn:
             until = self._loop.time() + COMMIT_S
             sure = False  # that the memory is not behind what was committed before this call
+            forestalled = 0
             while True:
                 if self._closed:
                     raise StoreClosedError("the store in etcd is closed")
@@ -257,12 +266,47 @@ class EtcdStore:
                     await self._put_in_place(self._head, until)
                 elif await self._propose(changes, fence, until):
                     return changes[0].revision
+                else:
+                    forestalled += 1 if len(changes) < BULK else FORESTALLED
+                    if forestalled >= FORESTALLED and not self._turn:
+                        await self._take_turn(turn, until)
+
+    async def _take_turn(self, stack: AsyncExitStack, until: float) -> None:
+        """Have others wait until this commit is through; ``stack`` gives the turn back."""
+        lease, _ = await self._tried(partial(self._etcd.lease_grant, TURN_S, TRY_S), until)
+        stack.push_async_callback(self._give_back, lease)
+        nobody, mine = [calls.is_at(TURN, 0)], [calls.put(TURN, b"", lease)]
+        while not self._turn:
+            ask = partial(self._etcd.txn, nobody, mine, [calls.get(TURN)], TRY_S)
+            reply = await self._tried(ask, until)
+            if reply.succeeded:
+                self._turn = reply.header.revision
+                return
+            (found,) = reply.responses
+            for kv in found.response_range.kvs:
+                if kv.lease == lease:  # an answer was lost
+                    self._turn = kv.mod_revision
+            self._bounded(until, uncertain=False)
+            await asyncio.sleep(PAUSE_S)
+
+    async def _give_back(self, lease: int) -> None:
+        self._turn = 0
+        with contextlib.suppress(EtcdError):
+            await self._etcd.lease_revoke(lease, TRY_S)
 
     async def _propose(self, changes: Sequence[Change], fence: Fence | None, until: float) -> bool:
         """Write as the commit after the present head; False: there is another, decide again."""
-        head = self._head
+        self._followed = (self._head.mod_revision, "")
+        try:
+            return await self._propose_after(self._head, changes, fence, until)
+        finally:
+            self._followed = None
+
+    async def _propose_after(
+        self, head: Head, changes: Sequence[Change], fence: Fence | None, until: float
+    ) -> bool:
         mine = Head(head.index + 1, secrets.token_hex(8))
-        compare = [calls.is_at(HEAD, head.mod_revision)]
+        compare = [calls.is_at(HEAD, head.mod_revision), calls.is_at(TURN, self._turn)]
         if fence is not None:
             compare.append(calls.is_at(fence.key, fence.mod_revision))
         if len(changes) < BULK:
@@ -273,17 +317,15 @@ class EtcdStore:
             success = groups[0]
         else:
             mine = replace(mine, parts=len(groups))
-            if not await self._stage(mine, groups, until):
+            if not await self._stage(mine, groups, head, until):
                 return False
             compare += [calls.exists(key) for key in mine.part_keys()]
             success = [calls.keep(key) for key in mine.part_keys()]
         success = [*success, calls.put(HEAD, mine.value())]
-        failure = [calls.get(HEAD), *([calls.get(fence.key)] if fence is not None else [])]
-        self._followed = (head.mod_revision, "")
-        try:
-            return await self._write(mine, changes, (compare, success, failure), fence, until)
-        finally:
-            self._followed = None
+        failure = [calls.get(HEAD), calls.get(TURN)]
+        if fence is not None:
+            failure.append(calls.get(fence.key))
+        return await self._write(mine, changes, (compare, success, failure), fence, until)
 
     async def _write(
         self,
@@ -310,7 +352,7 @@ class EtcdStore:
                 self._quorum.refused(_FULL, "")
                 self._advance(replace(mine, mod_revision=reply.header.revision), changes)
                 return True
-            head, leader = _found(reply.responses)
+            head, turn, leader = _found(reply.responses)
             moved = head.mod_revision != txn[0][0].mod_revision
             if moved:
                 await self._reaches(head.mod_revision, until, uncertain=uncertain)
@@ -321,20 +363,24 @@ class EtcdStore:
                     raise StoreUnavailableError(why, uncertain=True)
             if fence is not None and leader != fence.mod_revision:
                 raise NotLeadingError("another manager leads now")
+            if turn != self._turn:  # another's, or this manager's is over
+                self._turn = 0
+                await asyncio.sleep(PAUSE_S)
             return False
 
     def _next_by(self) -> str:
         """Who wrote the commit after the head that is compared; empty: nobody yet, or unknown."""
         return self._followed[1] if self._followed is not None else ""
 
-    async def _stage(self, mine: Head, groups: Groups, until: float) -> bool:
+    async def _stage(self, mine: Head, groups: Groups, head: Head, until: float) -> bool:
         """Put the parts of a large commit beside the store; False: the head moved meanwhile."""
-        head = self._head
         lease, _ = await self._tried(partial(self._etcd.lease_grant, STAGED_S, TRY_S), until)
         for key, group in zip(mine.part_keys(), groups, strict=True):
             part = calls.put(key, layout.packed(group), lease)
             await self._tried(partial(self._etcd.txn, (), [part], timeout_s=TRY_S), until)
             if self._head != head:
+                with contextlib.suppress(EtcdError):
+                    await self._etcd.lease_revoke(lease, TRY_S)
                 return False
         return True
 
@@ -486,7 +532,7 @@ class EtcdStore:
         now = self._loop.time()
         if self._quorum.lost(now):
             raise StoreNoLeaderError(uncertain=uncertain)
-        if now > until:
+        if now >= until:
             raise StoreUnavailableError("the store in etcd does not answer", uncertain=uncertain)
 
     def _typed(self, error: EtcdError) -> StoreError:
@@ -520,8 +566,8 @@ def _groups(changes: Sequence[Change], sealer: Sealer) -> Groups:
     return layout.parts_of(layout.operations(changes, sealer))
 
 
-def _found(responses: Sequence[pb.ResponseOp]) -> tuple[Head, int]:
-    """The head, and the revision of the fence's key, as a compare that failed found them."""
-    head, *fence = [each.response_range.kvs for each in responses]
-    leader = fence[0][0].mod_revision if fence and fence[0] else 0
-    return layout.head_of(head[0]) if head else NOTHING, leader
+def _found(responses: Sequence[pb.ResponseOp]) -> tuple[Head, int, int]:
+    """What a compare that failed found: the head, the revisions of turn and of the fence's key."""
+    head, *others = [each.response_range.kvs for each in responses]
+    turn, leader, *_ = [*(kvs[0].mod_revision if kvs else 0 for kvs in others), 0, 0]
+    return layout.head_of(head[0]) if head else NOTHING, turn, leader

@@ -4,6 +4,7 @@
  /meshnet/store/head               {"index": 42, "by": "<who wrote it>", "parts": 0}
  /meshnet/store/o/Service/<id>     sealed bytes
  /meshnet/staged/<by>/<n>          parts of a commit that is too large for one transaction
+ /meshnet/turn                     while it is there, only who wrote it commits; a lease ends it
 ```
 
 A commit is one transaction: it compares the head's revision with that of the head it was decided on
@@ -28,6 +29,7 @@ from meshnet_control.store.store import KINDS, Change, Kind, Object, StoreError
 PREFIX: Final = b"/meshnet/store/"
 HEAD: Final = PREFIX + b"head"
 OBJECTS: Final = PREFIX + b"o/"
+TURN: Final = b"/meshnet/turn"
 STAGED: Final = b"/meshnet/staged/"
 PART_BYTES: Final = 1024 * 1024
 """Of operations in one transaction; a single larger object goes alone."""

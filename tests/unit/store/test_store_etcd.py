@@ -9,8 +9,10 @@ import pytest
 from virtual_run import run
 
 from meshnet_control.api.control_pb2 import Task
+from meshnet_control.etcd import client as calls
 from meshnet_control.etcd.fake import FakeEtcd, FakeMember
-from meshnet_control.store.etcd import EtcdStore
+from meshnet_control.store import etcd_layout as layout
+from meshnet_control.store.etcd import TURN_S, EtcdStore
 from meshnet_control.store.quorum import ELECTION_S
 from meshnet_control.store.sealer import Sealer
 from meshnet_control.store.store import (
@@ -191,5 +193,50 @@ def test_a_reader_that_comes_later_asks_anew():
         assert await store.get(Task, "a") is not None
         await early
         await other.close()
+
+    play(scene)
+
+
+def test_a_slow_manager_gets_its_turn_beside_quick_ones():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        quick = await opened(etcd.member(2))
+        member.latency_s = 0.2
+
+        async def busy() -> None:
+            while True:
+                await quick.commit([Put(Task(id="busy"))])
+                await asyncio.sleep(0.01)
+
+        writing = asyncio.ensure_future(busy())
+        await store.commit([Put(Task(id="a"))])
+        assert await quick.get(Task, "a") is not None
+        await asyncio.sleep(1)
+        now_at = quick.revision
+        await asyncio.sleep(1)
+        assert quick.revision > now_at + 10  # nobody waits any more
+        assert not (await etcd.member(3).range(layout.TURN)).kvs
+        writing.cancel()
+        await quick.close()
+
+    play(scene)
+
+
+def test_a_manager_that_dies_while_it_has_the_turn_holds_nobody_up_for_long():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        dead = etcd.member(2)
+        lease, _ = await dead.lease_grant(TURN_S)
+        await dead.txn((), [calls.put(layout.TURN, b"", lease)])
+        began = now()
+        assert await store.commit([Put(Task(id="a"))]) == 1
+        assert now() - began == pytest.approx(TURN_S, abs=0.2)
+
+    play(scene)
+
+
+def test_a_turn_that_ran_out_is_no_turn():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        store._turn = 99
+        assert await store.commit([Put(Task(id="a"))]) == 1
+        assert store._turn == 0
 
     play(scene)
