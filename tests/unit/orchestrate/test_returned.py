@@ -109,7 +109,7 @@ def test_a_container_that_ended_meanwhile_is_replaced() -> None:
 
 
 @pytest.mark.timeout(120)
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(0, 3)), max_size=12))
 def test_whatever_comes_and_goes_the_wanted_number_runs_and_no_more(events) -> None:
     world = Cluster(node(1), node(2), node(3), service(5))
