@@ -141,21 +141,22 @@ class Account:
 
 
 def process(name: str, how: str, away_s: float) -> Fault:
-    """meshnetd or meshnet-resolver of h2 ends; who starts it again is frozen for ``away_s``.
+    """A process of h2, or meshnet-manager of h1, ends; its supervisor is frozen for ``away_s``.
 
-    Be aware: it is away for less, as the other one makes their supervisor go on.
+    Be aware: it is away for less, as the others make their supervisor go on.
     """
+    host = "h1" if name == "meshnet-manager" else "h2"
 
     def begin(cluster: Cluster) -> None:
-        for keeper in cluster.lab.pids("h2", "meshnet-supervisor") if away_s else []:
+        for keeper in cluster.lab.pids(host, "meshnet-supervisor") if away_s else []:
             subprocess.run(["kill", "-STOP", str(keeper)], check=True)
-        for pid in cluster.lab.pids("h2", name):
+        for pid in cluster.lab.pids(host, name):
             subprocess.run(["kill", f"-{how}", str(pid)], check=True)
 
     def end(cluster: Cluster) -> None:
-        for keeper in cluster.lab.pids("h2", "meshnet-supervisor") if away_s else []:
+        for keeper in cluster.lab.pids(host, "meshnet-supervisor") if away_s else []:
             subprocess.run(["kill", "-CONT", str(keeper)], check=True)
-        cluster.on("h2", "meshnet up --no-context")
+        cluster.on(host, "meshnet up --no-context")
 
     what = {"KILL": "killed (-9)", "TERM": "stopped (SIGTERM)"}[how]
     return Fault(f"{name} {what}, away {away_s:g} s", begin, end, away_s)
@@ -228,7 +229,7 @@ def disk_full(away_s: float) -> Fault:
 FAULTS: tuple[Fault, ...] = (
     *(
         process(name, how, away)
-        for name in ("meshnetd", "meshnet-resolver")
+        for name in ("meshnetd", "meshnet-manager", "meshnet-resolver")
         for how in ("KILL", "TERM")
         for away in (0.0, 2.0, 12.0)
     ),

@@ -17,7 +17,7 @@ from bench.create20 import LIMIT_S, REPLICAS, Api, spec
 from bench.engines import Engines, engines, until
 from bench.rounds import BenchError, Goal, Line
 
-PROCESSES = ("meshnetd", "meshnet-resolver", "meshnet-supervisor")
+PROCESSES = ("meshnetd", "meshnet-manager", "meshnet-resolver", "meshnet-supervisor")
 WINDOW_S = 6.0
 WINDOWS = 5
 SETTLE_S = 10.0
@@ -67,13 +67,13 @@ def measure() -> list[Line]:
         _, sizes, loads = at_rest(lab)
     return [
         Line(
-            "memory of meshnetd, resolver and supervisor at rest, 20 tasks on the host",
+            "memory of all processes of a manager at rest, 20 tasks on the host",
             Goal(150, at_least=False, unit="MB"),
             sizes,
             unit="MB",
         ),
         Line(
-            "processor time of all three at rest",
+            "processor time of all four at rest",
             Goal(2, at_least=False, unit="% of a core"),
             loads,
             unit="% of a core",

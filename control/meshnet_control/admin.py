@@ -53,10 +53,15 @@ class Admin(control_pb2_grpc.AdminServicer):
             drops=drops.snapshot(),
             warnings=self._node.warnings(),
         )
-        for path, made in self._node.snapshots():
-            reply.snapshots.add(path=str(path), made=made)
-        if self._node.membership is not None:
-            _add(reply, self._node.membership)
+        membership = self._node.membership
+        if membership is not None:
+            _add(reply, membership)
+            if membership.link is not None:
+                said = await membership.link.status()
+                reply.manager.CopyFrom(said.process)
+                reply.snapshots.extend(said.snapshots)
+                for reason, times in said.drops.items():
+                    reply.drops[reason] += times
         return reply
 
     async def Backup(  # noqa: N802 - the service's name
@@ -66,17 +71,16 @@ class Admin(control_pb2_grpc.AdminServicer):
     ) -> pb.BackupReply:
         """This manager in a file."""
         try:
-            manifest = await self._node.backup(Path(request.path))
+            return await self._node.backup(Path(request.path))
         except MeshnetError as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        return pb.BackupReply(cluster_id=manifest.cluster_id, locked=manifest.locked)
 
 
 def _add(reply: pb.StatusReply, membership: ClusterMember) -> None:
     who = membership.identity
     reply.node_id, reply.cluster_id, reply.role = who.node_id, who.cluster_id, who.role
     reply.addr = who.advertise_addr
-    reply.error = reply.error or membership.session.error
+    reply.error = reply.error or membership.not_ready or membership.session.error
     for member in membership.gossip.members().values():
         if member.id != who.node_id:
             reply.peers.add(

@@ -14,31 +14,24 @@ and the task containers.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
-import os
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from ipaddress import IPv4Network
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from meshnet import ends
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
-from meshnet.process import limits, logs, revival
-from meshnet.process.notify import Notifier
+from meshnet.process import limits
 from meshnet_control.admin import Admin, AdminServer
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import Gateway
 from meshnet_control.host.processes import engine as engine_url
-from meshnet_control.host.processes import run_dir, state_dir
-from meshnet_control.host.supervisor_keeper import keep, live
+from meshnet_control.host.program import Program, parsed, parser
 from meshnet_control.node.cleanup import clean_up
 from meshnet_control.node.member import Places
 from meshnet_control.node.node import Node, hostname
@@ -54,25 +47,16 @@ CLEANED_S: Final = 5.0
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT; exit status 0 then, 1: cannot start or failed."""
-    parser = argparse.ArgumentParser(prog=_NAME, description="Makes this host a meshnet node.")
-    parser.add_argument("--run-dir", type=Path, default=run_dir(), help="sockets")
-    parser.add_argument("--state-dir", type=Path, default=state_dir(), help="what outlives a boot")
-    parser.add_argument("--cleanup", action="store_true", help="remove all kernel state, then end")
-    parser.add_argument("--debug", action="store_true", help="log more")
-    asked = parser.parse_args(arguments)
-    logs.begin(logging.DEBUG if asked.debug else logging.INFO)
-    for noisy in ("asyncio", "grpc"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    if os.geteuid() != 0:
-        parser.exit(1, f"{_NAME}: must be run as root\n")
-    limits.raise_descriptors()
+    line = parser(_NAME, "Makes this host a meshnet node.")
+    line.add_argument("--cleanup", action="store_true", help="remove all kernel state, then end")
+    asked = parsed(line, arguments)
     places = Places(run_dir=asked.run_dir, state_dir=asked.state_dir)
     try:
         if asked.cleanup:
             raise SystemExit(asyncio.run(_clean_up(places)))
         asyncio.run(Daemon(places).run())
     except (MeshnetError, OSError) as error:
-        parser.exit(1, f"{_NAME}: {error}\n")
+        line.exit(1, f"{_NAME}: {error}\n")
 
 
 class Daemon:
@@ -84,9 +68,7 @@ class Daemon:
 
     def __init__(self, places: Places) -> None:
         self._places = places
-        self._notifier = Notifier()
-        self._ended: asyncio.Future[None]
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._program = Program(END_S)
 
     async def run(self) -> None:
         """Serve until a signal comes.
@@ -95,25 +77,21 @@ class Daemon:
             MeshnetError: it cannot start; one sentence.
             Exception: a part failed.
         """
-        loop = asyncio.get_running_loop()
-        self._ended = loop.create_future()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end)
+        program = self._program
         self._places.run_dir.mkdir(parents=True, exist_ok=True)  # docker.sock is for its group
         self._places.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with AsyncExitStack() as stack:
-            living = self._spawn(live(self._notifier), "signs of life")
-            stack.callback(living.cancel)
+            program.begin(stack)
             engine = EngineClient(engine_url())
             stack.push_async_callback(ends.closed, engine.close)
-            self._starting("asking the Docker Engine what it is")
+            program.starting("asking the Docker Engine what it is")
             name = hostname()
             described = await engine.describe(name)
-            node = Node(self._places, engine, name, self._spawn)
+            node = Node(self._places, engine, name, program.spawn)
             stack.push_async_callback(node.stop)
-            self._starting("taking up this node's place in its cluster")
+            program.starting("taking up this node's place in its cluster")
             await node.resume()
-            self._starting("opening its sockets")
+            program.starting("opening its sockets")
             admin = AdminServer(
                 Admin(node, described.engine.engine_version, name), self._places.run_dir
             )
@@ -127,38 +105,8 @@ class Daemon:
             )
             await gateway.start()
             stack.push_async_callback(ends.closed, gateway.stop)
-            supervisor = revival.told()
-            if supervisor is not None:
-                keeping = self._spawn(keep(partial(revival.revive, supervisor)), "keep supervisor")
-                stack.callback(keeping.cancel)
-            self._notifier.ready()
             _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")
-            await self._ended
-
-    def _starting(self, doing: str) -> None:
-        self._notifier.starting(doing)
-        _log.info("%s", doing)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None and not self._ended.done():
-            _log.error("%s failed", task.get_name(), exc_info=error)
-            self._ended.set_exception(error)
-
-    def _end(self) -> None:
-        self._notifier.stopping()
-        limits.end_within(END_S)
-        if not self._ended.done():
-            self._ended.set_result(None)
+            await program.serve(stack)
 
 
 def conflicting_route(subnet: str) -> str | None:

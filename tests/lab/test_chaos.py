@@ -14,7 +14,11 @@ from bench import chaos
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
 SEED = 7946
 CHOSEN = 4
-ALWAYS = ("meshnetd killed (-9), away 12 s", "meshnet-resolver killed (-9), away 0 s")
+ALWAYS = (
+    "meshnetd killed (-9), away 12 s",
+    "meshnet-manager killed (-9), away 12 s",
+    "meshnet-resolver killed (-9), away 0 s",
+)
 """What a daemon's death must not cost is looked at in every run."""
 COSTLY = (
     "engine of",  # its programs end before anybody can know that they will

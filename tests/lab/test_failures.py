@@ -324,14 +324,21 @@ def test_a_published_port_that_a_program_of_the_host_holds_is_the_services(clust
     does(cluster, "h1", "docker service rm held")
 
 
-# ---- a port is taken while meshnetd is away ----
+# ---- a port is taken while one is away ----
 
 
 def test_a_manager_that_cannot_go_on_says_why_and_goes_on_later(cluster):
     who = swarm(cluster, "h1")["NodeID"]
-    does(cluster, "h1", f"sh -c '{END}' 2>/dev/null")
+    freeze = "kill -{} $(cat /run/meshnet/meshnet-supervisor.pid)"
+    does(cluster, "h1", f"sh -c '{freeze.format('STOP')}'")
+    does(cluster, "h1", "sh -c 'kill -9 $(cat /run/meshnet/meshnet-manager.pid)'")
     with held(cluster, "h1", "tcp", 2377):
-        does(cluster, "h1", "meshnet up")
+        does(cluster, "h1", f"sh -c '{freeze.format('CONT')}'")
+
+        def says_why() -> bool:
+            return swarm(cluster, "h1")["LocalNodeState"] == "error"
+
+        adapter.wait_for("the manager to say why", says_why, timeout_s=20)
         sentence = "listen tcp 0.0.0.0:2377: bind: address already in use"
         said = swarm(cluster, "h1")
         assert (said["LocalNodeState"], said["NodeID"]) == ("error", who)

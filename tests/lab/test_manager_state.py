@@ -67,12 +67,12 @@ def serves(play: Play) -> None:
 
 
 def restart(play: Play) -> None:
-    """The manager's meshnetd dies; who keeps it starts it again."""
-    before = play.quietly("h1", "cat /run/meshnet/meshnetd.pid")
+    """The manager's process dies; who keeps it starts it again."""
+    before = play.quietly("h1", "cat /run/meshnet/meshnet-manager.pid")
     play.quietly("h1", f"kill -9 {before}")
     play.until(
         "h1",
-        "cat /run/meshnet/meshnetd.pid; docker info --format '{{.Swarm.LocalNodeState}}'",
+        "cat /run/meshnet/meshnet-manager.pid; docker info --format '{{.Swarm.LocalNodeState}}'",
         lambda said: said.split()[:1] != [before] and len(said.split()) == 2,
     )
 
@@ -181,7 +181,7 @@ def test_a_manager_is_backed_up_lost_and_restored_and_its_workers_find_it_again(
     code, said = play.attempt("h1", f"meshnet backup {file}")
     assert (code, "is there already" in said) == (1, True), said
     code, said = play.attempt("h1", f"meshnet restore {file}")
-    assert (code, "meshnetd runs on this host: meshnet down, then" in said) == (1, True), said
+    assert (code, "meshnet runs on this host: meshnet down, then" in said) == (1, True), said
     play.until("h1", "meshnet status", lambda said: "snapshots, the newest" in said)
     assert "not a manager" in play.attempt("h2", f"meshnet backup {file}")[1]
     before = {

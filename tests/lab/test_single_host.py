@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 NAME = "mnsingle"
 ENGINE = "unix:///run/docker.sock"
 OURS = "unix:///run/meshnet/docker.sock"
-PROCESSES = ("meshnetd", "meshnet-resolver", "meshnet-supervisor")
+PROCESSES = ("meshnetd", "meshnet-manager", "meshnet-resolver", "meshnet-supervisor")
+"""Of a manager."""
 STARTS_S = 8.0
 """Until a process that was started serves, on a machine with two busy cores."""
 TRACES = f"""
@@ -40,7 +41,7 @@ cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/route_localnet
 awk '$2 ~ "^/run/meshnet/" {{ print "mount", $2 }}' /proc/mounts
 find /run/meshnet "$HOME" -mindepth 1 ! -path '*/.docker*' 2>/dev/null
 ls -d /run/meshnet 2>/dev/null
-ps -eo args | grep -E 'meshnet(d|-resolver|-supervisor)' | grep -v grep
+ps -eo args | grep -E 'meshnet(d|-manager|-resolver|-supervisor)' | grep -v grep
 docker -H {ENGINE} ps -aq
 docker -H {ENGINE} network ls --format '{{{{.Name}}}}'
 docker -H {ENGINE} volume ls -q
@@ -82,7 +83,9 @@ class Host:
 
     def kill(self, *names: str, by: str = "KILL") -> None:
         """At once, so that none can start another again."""
-        self.do("sh", "-c", f"kill -{by} {' '.join(map(self.pid, names))}")
+        pids = " ".join(map(self.pid, names))
+        freeze = f"kill -STOP {pids}; " if len(names) > 1 else ""
+        self.do("sh", "-c", f"{freeze}kill -{by} {pids}")
 
     def end(self, name: str) -> None:
         """Ask it to end, and wait until it has."""
@@ -231,7 +234,7 @@ def test_a_daemon_that_was_stopped_comes_back_to_its_tasks_and_down_removes_them
 def test_a_host_that_lost_its_run_directory_as_in_a_reboot_comes_back(host: Host) -> None:
     before = host.traces()
     with_service(host)
-    host.kill("meshnet-supervisor", "meshnetd", "meshnet-resolver")
+    host.kill(*PROCESSES)
     host.do("sh", "-c", f"docker -H {ENGINE} stop -t 0 $(docker -H {ENGINE} ps -q)")
     host.do("sh", "-c", "umount /run/meshnet/tasks/*/files && rm -r /run/meshnet")
     host.do("sh", "-c", "ip -all netns del && nft delete table ip meshnet")
@@ -289,11 +292,58 @@ def returned(host: Host, name: str, before: str, within_s: float) -> str:
     return host.pid(name)
 
 
+def manages(host: Host) -> None:
+    """All processes of a manager run, and it serves."""
+    host.do("meshnet", "up")
+    host.docker("swarm", "init", "--advertise-addr", "eth0")
+
+
+def test_meshnet_manager_runs_on_managers_alone(host: Host) -> None:
+    before = host.traces()
+    for _ in range(2):
+        manages(host)
+        assert "meshnet-manager" in host.do("ps", "-eo", "args")
+        until("its own session", host, "1 node connected", "meshnet", "status")
+        host.docker("swarm", "leave", "--force")
+        assert "meshnet-manager" not in host.do("ps", "-eo", "args")
+        assert host.ask("docker", "-H", OURS, "service", "ls")[0] == 1
+    host.do("meshnet", "down")
+    assert host.traces() == before
+
+
+@pytest.mark.parametrize("how", ["KILL", "TERM"])
+def test_nobody_notices_that_meshnet_manager_ends(host: Host, how: str) -> None:
+    """Requests wait for the next one, a stream of events goes on, nothing else is touched."""
+    before = host.traces()
+    with_service(host)
+    others = {name: host.pid(name) for name in PROCESSES if name != "meshnet-manager"}
+    running = host.do("docker", "-H", ENGINE, "ps", "-q")
+    events = host.argv("docker", "-H", OURS, "events", "--filter", "type=service")
+    create = ("service", "create", "-d", "-q", "--replicas", "0", "--name")
+    with subprocess.Popen(events, stdout=subprocess.PIPE, text=True) as listening:
+        assert listening.stdout is not None
+        try:
+            time.sleep(1)  # until it listens
+            for name in ("first", "second"):
+                host.do("kill", f"-{how}", host.pid("meshnet-manager"))
+                host.docker(*create, name, "meshnet/web:1")
+                assert name in host.do("docker", "-H", OURS, "service", "ls")
+                while f"name={name}" not in (line := listening.stdout.readline()):
+                    assert line, "the stream has ended"
+        finally:
+            listening.terminate()
+    assert {name: host.pid(name) for name in others} == others
+    assert host.do("docker", "-H", ENGINE, "ps", "-q") == running
+    host.do("meshnet", "down")
+    assert host.traces() == before
+
+
 @pytest.mark.parametrize(
     ("name", "by"),
     [
         ("meshnetd", "KILL"),
         ("meshnet-resolver", "KILL"),
+        ("meshnet-manager", "KILL"),
         ("meshnet-supervisor", "KILL"),
         ("meshnetd", "TERM"),
         ("meshnet-resolver", "TERM"),
@@ -303,7 +353,7 @@ def test_a_process_that_somebody_ends_is_started_again_within_two_seconds(
     host: Host, name: str, by: str
 ) -> None:
     before = host.traces()
-    host.do("meshnet", "up")
+    manages(host)
     others = {other for other in PROCESSES if other != name}
     kept = {other: host.pid(other) for other in others}
     for _ in range(2):
@@ -327,11 +377,11 @@ def test_a_process_that_somebody_ends_is_started_again_within_two_seconds(
 
 
 @pytest.mark.parametrize("survivor", PROCESSES)
-def test_any_one_survivor_brings_back_the_other_two_within_two_seconds_but_not_after_down(
+def test_any_one_survivor_brings_back_the_others_within_two_seconds_but_not_after_down(
     host: Host, survivor: str
 ) -> None:
     before = host.traces()
-    host.do("meshnet", "up")
+    manages(host)
     kept = host.pid(survivor)
     killed = {name: host.pid(name) for name in PROCESSES if name != survivor}
     host.kill(*killed)

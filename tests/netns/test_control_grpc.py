@@ -19,11 +19,11 @@ from meshnet import drops
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
+from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.channel import channel
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.manager.dispatcher import AWAY, FAILED, LEFT, NO_WAY
-from meshnet_control.manager.liveness import Hosts
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
 from meshnet_control.store.sqlite import SqliteStore

@@ -23,7 +23,16 @@ import pytest
 
 from meshnet.process.revival import LOOK_S, living
 from meshnet_control.host import processes
-from meshnet_control.host.paths import DAEMON, RESOLVER, SUPERVISOR, log_file, pid_file
+from meshnet_control.host.paths import (
+    DAEMON,
+    MANAGER,
+    MARK,
+    RESOLVER,
+    SUPERVISOR,
+    log_file,
+    pid_file,
+    state_dir,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -227,6 +236,22 @@ def test_nobody_comes_back_after_down(host: Host, survivor: str):
     time.sleep(2 * LOOK_S + 1)
     assert host.running() == 0
     assert host.pids() == dict.fromkeys(NAMES)
+
+
+def test_meshnet_manager_is_started_where_it_is_wanted_and_ends_nobody(host: Host):
+    """It fails at each start, as this host is no manager; it is tried until it is not to be."""
+    supervisor = host.pid(SUPERVISOR)
+    assert supervisor is not None
+    assert not pid_file(MANAGER).exists()
+    mark = state_dir() / MARK
+    mark.touch()
+    os.kill(supervisor, signal.SIGHUP)
+    said = log_file(MANAGER)
+    until("it was tried", lambda: said.exists() and "not a manager" in said.read_text(), SERVES_S)
+    mark.unlink()
+    until("it stays away", lambda: not pid_file(MANAGER).exists(), SERVES_S)
+    assert host.pid(SUPERVISOR) == supervisor
+    until("the others are left", lambda: host.running() == len(NAMES), BACK_S)
 
 
 @outlives_its_starter

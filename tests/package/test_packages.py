@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = [pytest.mark.package, pytest.mark.timeout(600)]
 DEVELOPERS = {"mypy", "ruff", "pytest", "hypothesis", "grpcio-tools", "scapy", "click-man"}
-PROGRAMS = ("meshnet", "meshnetd", "meshnet-resolver", "meshnet-supervisor")
+PROGRAMS = ("meshnet", "meshnetd", "meshnet-manager", "meshnet-resolver", "meshnet-supervisor")
 STATE = "var/lib/meshnet/state.json"
 
 
@@ -87,7 +87,7 @@ def test_every_library_is_there(debian, package):
 def test_systemd_understands_the_units_and_finds_the_programs(debian, package):
     analyze = shutil.which("systemd-analyze")
     assert analyze is not None
-    for name in ("meshnetd", "meshnet-resolver"):
+    for name in ("meshnetd", "meshnet-manager", "meshnet-resolver"):
         unit = f"/usr/lib/systemd/system/{name}.service"
         done = subprocess.run(
             [analyze, "verify", f"--root={debian.path}", "--man=no", "--recursive-errors=no", unit],

@@ -169,7 +169,7 @@ class StoreContract:
         for n in range(HISTORY + 1):
             await store.commit([Put(Task(id="a", slot=n))])
         with pytest.raises(CompactedError):
-            store.watch(0)
+            await anext(store.watch(0))
         await store.close()
         assert [b[0].revision async for b in slow] == list(range(1, HISTORY + 2))
 
@@ -195,7 +195,7 @@ class StoreContract:
         for kind in KINDS:
             assert sorted(await second.list(kind), key=by_id) == sorted(before[kind], key=by_id)
         with pytest.raises(CompactedError):
-            second.watch(1)
+            await anext(second.watch(1))
         watch = second.watch(2)
         await second.commit([Delete(Secret, "s")], expect={(Secret, "s"): 2})
         assert (await anext(watch))[0].revision == 3

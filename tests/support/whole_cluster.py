@@ -136,7 +136,7 @@ class Host:
     def store(self) -> VolatileStore | None:
         return self._store
 
-    def log_broker(self) -> None:
+    def logs(self) -> None:
         return None
 
     def warnings(self) -> list[str]:

@@ -82,7 +82,8 @@ def journal(play, request):
     yield
     play.show(f"{request.node.name}: {time.time() - began:.0f} s")
     if request.session.testsfailed > failed:
-        log = "journalctl -b -u meshnetd -u meshnet-resolver -u docker --no-pager -n 60"
+        units = " ".join(f"-u {unit}" for unit in (*UNITS, "meshnet-manager", "docker"))
+        log = f"journalctl -b {units} --no-pager -n 60"
         for host in HOSTS:
             with contextlib.suppress(Exception):
                 play.show(f"--- {host}\n{play.attempt(host, log)[1]}")
@@ -259,7 +260,7 @@ def test_a_stop_is_short_and_costs_nothing(play):
     assert show(play, "h2", "meshnetd", "Result") == "success"
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, "meshnet-manager"])
 def test_a_killed_daemon_is_started_again_and_costs_nothing(play, unit):
     until_quiet(play)
     with traffic(play, limit_s=STARTS_S) as seen:

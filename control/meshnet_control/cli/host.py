@@ -1,10 +1,10 @@
 """``meshnet up``, ``down``, ``restart``, ``status``, ``env``, ``backup``, ``restore``: this host.
 
-Two processes make a host: ``meshnet-resolver`` and ``meshnetd``; a third, ``meshnet-supervisor``,
-keeps them alive where systemd does not. ``up`` starts them (or has systemd start them) and returns
-when the Engine API is served, however long that takes; running already is success. ``down`` stops
-them, then ``meshnetd --cleanup`` removes every kernel object of ours. ``restart`` is for a new
-version.
+Two processes make a host: ``meshnet-resolver`` and ``meshnetd``; a manager has a third one,
+``meshnet-manager``. ``meshnet-supervisor`` keeps them alive where systemd does not. ``up`` starts
+them (or has systemd start them) and returns when the Engine API is served, however long that takes;
+running already is success. ``down`` stops them, then ``meshnetd --cleanup`` removes every kernel
+object of ours. ``restart`` is for a new version.
 
 Be aware: without ``--install`` nothing starts them after a boot; logs are in the state directory.
 """
@@ -134,6 +134,8 @@ def backup(file: Path) -> None:
     reply = _call_admin(
         "Backup", control_pb2.BackupRequest(path=str(path)), control_pb2.BackupReply
     )
+    if reply is None and processes.manages():
+        raise HostError("meshnet-manager runs without meshnetd: meshnet up, then backup")
     if reply is None:  # nobody has the store open
         done = asyncio.run(archive.backup(path, processes.state_dir(), None, time.time()))
         reply = control_pb2.BackupReply(cluster_id=done.cluster_id, locked=done.locked)
@@ -152,8 +154,8 @@ def backup(file: Path) -> None:
 def restore(file: Path, *, replace: bool) -> None:
     """Make this host the manager that a backup or a snapshot holds."""
     processes.need_root()
-    if processes.serving():
-        raise HostError("meshnetd runs on this host: meshnet down, then restore, then meshnet up")
+    if processes.serving() or processes.manages():
+        raise HostError("meshnet runs on this host: meshnet down, then restore, then meshnet up")
     done = archive.restore(file.absolute(), processes.state_dir(), replace=replace)
     click.echo(
         f"this host is node {done.node_id} of cluster {done.cluster_id}, as of {done.made}: "
@@ -196,6 +198,8 @@ def status_tables(
         age = f"{max(0.0, now - newest.made) / 60:.0f} min"
         where = str(Path(newest.path).parent)
         rows.append(("snapshots", f"{len(reply.snapshots)} in {where}, the newest {age} old"))
+    if reply.HasField("manager"):
+        rows.insert(2, ("manager", _manager(reply.manager)))
     rows += [(f"last end of {name}", how) for name, how in sorted(ends.items())]
     if resolver:
         number = f"{resolver['queries']} asked, {resolver['forwarded']} forwarded"
@@ -223,6 +227,13 @@ def status_tables(
             dropped.add_row(reason, str(times))
         tables.append(dropped)
     return tables
+
+
+def _manager(said: control_pb2.ManagerProcess) -> str:
+    if said.error:
+        return said.error
+    nodes = f"{said.sessions} node{'' if said.sessions == 1 else 's'} connected"
+    return f"{nodes}, revision {said.revision}, {said.memory_bytes / 1e6:.0f} MB"
 
 
 def _resolver_counters() -> Mapping[str, Any]:

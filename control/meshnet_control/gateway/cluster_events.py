@@ -5,12 +5,14 @@
                     (name and a few fields, once for all)                 ├─> queue of a client
 ```
 Starts with the first client, ends with the last. A client that falls behind further than its queue
-is long is cut off; nobody waits for it.
+is long is cut off; nobody waits for it. What happened while the store did not answer is told when
+it does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +20,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meshnet_control.gateway.routes import swarm_events
-from meshnet_control.store.store import Change, Key, Store
+from meshnet_control.store.store import (
+    Change,
+    CompactedError,
+    Key,
+    Object,
+    Store,
+    StoreError,
+)
+
+_log = logging.getLogger(__name__)
 
 _MOST_EVENTS: Final = 1024
 """Kept for one client; clients share the text of an event."""
@@ -104,14 +115,39 @@ class _Feed:
 
     async def _run(self, commits: AsyncIterator[Sequence[Change]]) -> None:
         try:
-            async for changes in commits:
-                for event in filter(None, map(self._event, changes)):
-                    for listener in tuple(self.listeners):
-                        self._tell(listener, event)
-                    await asyncio.sleep(0)  # those who read at once have room for all of a commit
+            while True:
+                try:
+                    async for changes in commits:
+                        await self._tell_all(changes)
+                except CompactedError:
+                    revision = self._store.revision
+                    await self._tell_all(await self._missed(revision))
+                    commits = self._store.watch(revision)
+                else:
+                    return
+        except StoreError as error:
+            _log.warning("events of the cluster end: %s", error)
         finally:
             for listener in tuple(self.listeners):
                 self._tell(listener, None)
+
+    async def _missed(self, revision: int) -> list[Change]:
+        """What became of the objects in commits that the store does not remember."""
+        there: dict[Key, Object] = {
+            (kind, message.id): message
+            for kind in swarm_events.KINDS
+            for message in await self._store.list(kind)
+        }
+        gone = [Change(*key, None, revision) for key in self._known.keys() - there.keys()]
+        return gone + [
+            Change(*key, message, message.version.index) for key, message in there.items()
+        ]
+
+    async def _tell_all(self, changes: Sequence[Change]) -> None:
+        for event in filter(None, map(self._event, changes)):
+            for listener in tuple(self.listeners):
+                self._tell(listener, event)
+            await asyncio.sleep(0)  # those who read at once have room for all of a commit
 
     def _event(self, change: Change) -> Event | None:
         if change.kind not in swarm_events.KINDS:

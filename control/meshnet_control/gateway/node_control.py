@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Literal, Protocol
 
 from meshnet_control.api.control_pb2 import SwarmInfo, SwarmInitRequest, SwarmJoinRequest
-from meshnet_control.manager.log_broker import LogBroker
+from meshnet_control.api.manager_pb2 import LogRequest
 from meshnet_control.store.store import Store
 
 NodeState = Literal["inactive", "worker", "manager"]
+
+
+class Logs(Protocol):
+    """Logs of tasks, wherever they run."""
+
+    def read(self, asked: LogRequest) -> AsyncGenerator[bytes, None]:
+        """A log in the engine's frames; empty when nothing came for a second."""
+        ...
 
 
 class NodeControl(Protocol):
@@ -52,6 +61,6 @@ class NodeControl(Protocol):
         """The cluster's store; None when this node is not a manager."""
         ...
 
-    def log_broker(self) -> LogBroker | None:
+    def logs(self) -> Logs | None:
         """Logs of all tasks; None when this node is not a manager."""
         ...

@@ -21,7 +21,12 @@ from meshnet.process.revival import living
 
 RESOLVER: Final = "meshnet-resolver"
 DAEMON: Final = "meshnetd"
+MANAGER: Final = "meshnet-manager"
 SUPERVISOR: Final = "meshnet-supervisor"
+MANAGER_SOCKET: Final = "manager.sock"
+"""In the run directory; root's alone."""
+MARK: Final = "manages"
+"""In the state directory of a host that is a manager: meshnet-manager is to run."""
 ENDS: Final = "supervisor.json"
 """In the run directory: how the processes ended last."""
 TAKEN: Final = 75
@@ -75,6 +80,11 @@ def changeable(paths: Iterable[Path]) -> tuple[Path, str] | None:
 def pid_of(name: str) -> int | None:
     """The process id of ``name`` while it lives; a zombie does not."""
     return living(pid_file(name), name)
+
+
+def wanted(name: str) -> bool:
+    """Whether the process ``name`` is to run on this host."""
+    return name != MANAGER or (state_dir() / MARK).exists()
 
 
 def pid_file(name: str) -> Path:

@@ -1,6 +1,6 @@
 """meshnet's processes on this host: start, find and stop them; or have systemd do it.
 
-Without systemd ``meshnet-supervisor`` starts meshnetd and meshnet-resolver and keeps them alive.
+Without systemd ``meshnet-supervisor`` starts the others and keeps them alive.
 All live in sessions of their own and outlive the terminal.
 
 Be aware: stopping them leaves the data plane in the kernel, on purpose; ``stop`` removes it as a
@@ -30,6 +30,8 @@ from meshnet_control.host import readiness, unit_ends, units
 from meshnet_control.host.paths import (
     DAEMON,
     ENDS,
+    MANAGER,
+    MANAGER_SOCKET,
     RESOLVER,
     SUPERVISOR,
     TAKEN,
@@ -42,6 +44,7 @@ from meshnet_control.host.paths import (
     pid_of,
     run_dir,
     state_dir,
+    wanted,
 )
 from meshnet_control.host.readiness import Look, Seen
 
@@ -50,6 +53,10 @@ __all__ = ["run_dir", "state_dir"]
 Say = Callable[[str], None]
 """Told, sentence by sentence, what is waited for."""
 
+_KEPT = (RESOLVER, MANAGER, DAEMON)
+"""In the order of a start."""
+_ALL = (SUPERVISOR, DAEMON, MANAGER, RESOLVER)
+"""In the order of an end."""
 _STOPS_S = 20.0
 _DIES_S = 10.0
 """Of SIGKILL; who is inside of the kernel then dies later, or never."""
@@ -87,9 +94,14 @@ def need_engine() -> None:
 
 
 def serving() -> bool:
-    """Whether meshnetd serves the Engine API, and the resolver and who keeps both live."""
+    """Whether meshnetd serves the Engine API, and the resolver and who keeps them live."""
     kept = units.installed() or all(pid_of(name) is not None for name in (SUPERVISOR, RESOLVER))
     return kept and _serves()
+
+
+def manages() -> bool:
+    """Whether meshnet-manager runs, and has the store open."""
+    return _listens(run_dir() / MANAGER_SOCKET)
 
 
 def start(say: Say) -> None:
@@ -127,29 +139,30 @@ def restart(say: Say) -> list[str]:
         MeshnetError: one could not be started again; its last words.
     """
     if units.installed():
-        run = [name for name in (RESOLVER, DAEMON) if units.runs(name)]
+        run = [name for name in _KEPT if units.runs(name)]
         for name in run:
             before = units.look()
             units.restart(name)
             _wait(before, partial(_unit, name), say, units.last_words)
         return run
-    if all(pid_of(name) is None for name in (SUPERVISOR, DAEMON, RESOLVER)):
+    if all(pid_of(name) is None for name in _ALL):
         return []
-    for name in (RESOLVER, DAEMON):
+    kept = [name for name in _KEPT if wanted(name)]
+    for name in kept:
         _end_supervised(name)
         _wait(_supervised(None), _Starting().look, say, _last_words)
     supervisor = pid_of(SUPERVISOR)
     if supervisor is not None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(supervisor, signal.SIGKILL)  # asked to end, it would end both
+            os.kill(supervisor, signal.SIGKILL)  # asked to end, it would end all
         while pid_of(SUPERVISOR) == supervisor:
             time.sleep(0.01)
     _wait(_supervised(None), _Starting().look, say, _last_words)
-    return [RESOLVER, DAEMON, SUPERVISOR]
+    return [*kept, SUPERVISOR]
 
 
 def run_in_foreground() -> int:
-    """Supervise both until a signal arrives, logging to standard error; the exit status.
+    """Supervise all until a signal arrives, logging to standard error; the exit status.
 
     ``down`` finds them as it finds started ones. What a process that was killed left makes room.
 
@@ -180,7 +193,7 @@ def stop() -> list[str]:
         with _later(errors):
             if removed := units.remove():
                 said.append(f"stopped units: {', '.join(removed)}")
-    lived = [name for name in (SUPERVISOR, DAEMON, RESOLVER) if pid_of(name) is not None]
+    lived = [name for name in _ALL if pid_of(name) is not None]
     with contextlib.ExitStack() as stack:
         with _later(errors):
             _stop_all(stack)
@@ -195,7 +208,7 @@ def stop() -> list[str]:
 
 
 def _stop_all(stack: contextlib.ExitStack) -> None:
-    """Stop all three; none can be started again until ``stack`` lets go of the supervisor's lock.
+    """Stop all; none can be started again until ``stack`` lets go of the supervisor's lock.
 
     Raises:
         HostError: another supervisor goes on being started, or one does not end.
@@ -203,7 +216,7 @@ def _stop_all(stack: contextlib.ExitStack) -> None:
     deadline: float | None = None
     locked = not run_dir().is_dir()
     while True:
-        stopped = [name for name in (SUPERVISOR, DAEMON, RESOLVER) if _stop(name)]
+        stopped = [name for name in _ALL if _stop(name)]
         if locked and not stopped:
             return
         if deadline is None:  # what has been started since is ended within that time
@@ -223,8 +236,15 @@ def _stop_all(stack: contextlib.ExitStack) -> None:
 
 def _tidy() -> None:
     """Remove what ended processes leave in the run directory, and that if it is empty."""
-    left = ["docker.sock", "admin.sock", "resolver.sock", f"{SUPERVISOR}.lock", ENDS]
-    for name in [*left, f"{DAEMON}.notify", f"{RESOLVER}.notify"]:
+    left = [
+        "docker.sock",
+        "admin.sock",
+        "resolver.sock",
+        MANAGER_SOCKET,
+        f"{SUPERVISOR}.lock",
+        ENDS,
+    ]
+    for name in [*left, *(f"{name}.notify" for name in _KEPT)]:
         (run_dir() / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir() / "control", ignore_errors=True)  # a manager that was killed left it
     with contextlib.suppress(OSError):  # not there, or it holds what is not ours
@@ -232,7 +252,7 @@ def _tidy() -> None:
 
 
 def install(say: Say) -> None:
-    """Have systemd start both, now and after each boot, and wait until the Engine API is served.
+    """Have systemd start all, now and after each boot, and wait until the Engine API is served.
 
     One that runs by other settings than its unit has now is started again, the resolver first.
 
@@ -266,10 +286,7 @@ def last_ends(now: float) -> dict[str, str]:
         now: unix seconds.
     """
     if units.installed():
-        found = {
-            name: unit_ends.last_end(unit_ends.read(f"{name}.service"), now)
-            for name in (DAEMON, RESOLVER)
-        }
+        found = {name: unit_ends.last_end(unit_ends.read(f"{name}.service"), now) for name in _KEPT}
         return {name: how for name, how in found.items() if how is not None}
     try:
         ends = json.loads((run_dir() / ENDS).read_text())
@@ -313,7 +330,7 @@ def _unit(name: str) -> Look:
 
 
 class _Starting:
-    """A supervisor that is to run and to start both.
+    """A supervisor that is to run and to start the others.
 
     Be aware: a survivor may be starting one, too. Ours is second then (``TAKEN``), and is followed
     by another one only if that of the survivor does not come.
@@ -341,10 +358,14 @@ class _Starting:
 
 
 def _supervised(started: subprocess.Popen[bytes] | None) -> Look:
-    """Both processes as their supervisor keeps them; ``started``: the supervisor, if by us."""
+    """Those that are to run, as they are kept; ``started``: the supervisor, if it was by us."""
     kept, ends = pid_of(SUPERVISOR) is not None, _ends()
     lost = started is not None and started.poll() not in {None, TAKEN} and not kept
-    ready = {RESOLVER: _listens(run_dir() / "resolver.sock"), DAEMON: _serves()}
+    ready = {
+        RESOLVER: _listens(run_dir() / "resolver.sock"),
+        MANAGER: _listens(run_dir() / MANAGER_SOCKET),
+        DAEMON: _serves(),
+    }
     return {
         name: Seen(
             ready=kept and pid_of(name) is not None and ready[name],
@@ -352,7 +373,8 @@ def _supervised(started: subprocess.Popen[bytes] | None) -> Look:
             lost=lost,
             doing=_doing(name),
         )
-        for name in (RESOLVER, DAEMON)
+        for name in _KEPT
+        if wanted(name)
     }
 
 

@@ -1,7 +1,8 @@
-"""``meshnet-supervisor``: keeps meshnetd and meshnet-resolver alive where there is no systemd.
+"""``meshnet-supervisor``: keeps meshnet's other processes alive where there is no systemd.
 
 ```
  meshnet-supervisor ──starts──> meshnet-resolver ─┐ sd_notify: ready, alive, hold these sockets
+                    ──starts──> meshnet-manager ──┤   on a manager: where MARK is
                     ──starts──> meshnetd ─────────┤
        <── one socket for each, in the run dir ───┘
 ```
@@ -40,6 +41,7 @@ from meshnet_control.host import supervision
 from meshnet_control.host.paths import (
     DAEMON,
     ENDS,
+    MANAGER,
     RESOLVER,
     SUPERVISOR,
     TAKEN,
@@ -50,11 +52,12 @@ from meshnet_control.host.paths import (
     pid_file,
     pid_of,
     run_dir,
+    wanted,
 )
 from meshnet_control.host.supervision import Life
 
-ENDS_S: Final = {DAEMON: 15.0, RESOLVER: 3.0}
-"""Seconds to end after SIGTERM; both have a shorter limit of their own."""
+ENDS_S: Final = {DAEMON: 15.0, MANAGER: 10.0, RESOLVER: 3.0}
+"""Seconds to end after SIGTERM; all have a shorter limit of their own."""
 _HIGH: Final = 16384
 """Held descriptors are above; below is room for those that a process inherits (3, 4, …)."""
 _MOST_HELD: Final = 8000
@@ -285,12 +288,13 @@ class Supervisor:
 
     def _take_up(self, process: Process) -> None:
         now = time.monotonic()
-        process.ever_ready = self._revived
-        if process.adopt(now):
+        # meshnet-manager is no reason to give up: it says to meshnetd what it cannot do.
+        process.ever_ready = self._revived or process.name == MANAGER
+        if process.adopt(now) or not wanted(process.name):
             return
         if not self._revived:
             process.start(now)
-        elif pid_file(process.name).exists():
+        elif process.name == MANAGER or pid_file(process.name).exists():
             process.start_at = now  # what cannot be started now is tried again
 
     def _wait(self) -> None:
@@ -310,7 +314,7 @@ class Supervisor:
             return False
         if signal.SIGHUP in numbers:
             for process in self._processes:
-                if process.life is None:
+                if process.life is None and wanted(process.name):
                     process.start_at = time.monotonic()
         return signal.SIGTERM in numbers or signal.SIGINT in numbers
 
@@ -327,6 +331,9 @@ class Supervisor:
                 return False
             process.failures = supervision.failures_after(life, now)
             process.start_at = now + supervision.pause_after(process.failures)
+        if process.life is None and not wanted(process.name):
+            process.start_at = None
+            pid_file(process.name).unlink(missing_ok=True)
         if process.life is None and process.start_at is not None and process.start_at <= now:
             try:
                 process.start(now)
@@ -349,7 +356,7 @@ class Supervisor:
             self._path.write_text(json.dumps(self._ends))
 
     def _end(self) -> None:
-        """End both, meshnetd first, and wait for them; the bound of each is ``ENDS_S``."""
+        """End all, meshnetd first, and wait for them; the bound of each is ``ENDS_S``."""
         for process in reversed(self._processes):
             process.send(signal.SIGTERM)
             if process.life is not None and process.ended(ENDS_S[process.name]) is None:
@@ -384,9 +391,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--state-dir", type=Path, help="logs")
     parser.add_argument("--foreground", action="store_true", help="log to standard error")
     parser.add_argument("--lock", type=int, help="descriptor of our lock, if it is taken already")
-    parser.add_argument("names", nargs="*", metavar="process", help="meshnetd, meshnet-resolver")
+    parser.add_argument("names", nargs="*", metavar="process", help="those to keep (all)")
     asked = parser.parse_args(arguments)
-    names = asked.names or [RESOLVER, DAEMON]
+    names = asked.names or [MANAGER, RESOLVER, DAEMON]
+    if DAEMON in names and MANAGER not in names:  # revived by who was started by an older version
+        names.insert(0, MANAGER)
     if unknown := set(names) - ENDS_S.keys():
         parser.error(f"no process of ours: {', '.join(sorted(unknown))}")
     for key, value in (("RUN", asked.run_dir), ("STATE", asked.state_dir)):

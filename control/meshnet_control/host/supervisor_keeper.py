@@ -1,6 +1,6 @@
-"""meshnetd's side of its supervisor: signs of life to it, and another one when it has died.
+"""A process's side of its supervisor: signs of life to it, and another one when it has died.
 
-Be aware: the signs of life come from the event loop: a loop that is stuck is a hung meshnetd,
+Be aware: the signs of life come from the event loop: a loop that is stuck is a hung process,
 unless it is starved (``meshnet.process.starving``).
 """
 

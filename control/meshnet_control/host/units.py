@@ -1,12 +1,12 @@
 """meshnet's systemd units: their text, and having systemd run them.
 
-The model: both processes speak sd_notify(3), so systemd starts what was killed or crashed, aborts
+The model: all processes speak sd_notify(3), so systemd starts what was killed or crashed, aborts
 what gives no sign of life, and holds the resolver's sockets while that is away.
 
 Be aware: meshnetd mounts what dockerd and ``ip netns`` are to see. Any setting that gives a unit a
 mount namespace of its own (ProtectSystem=, PrivateTmp=, ProtectKernelModules= …) would hide that,
-so meshnetd is confined by capabilities and system calls alone; the resolver mounts nothing and has
-both.
+so meshnetd is confined by capabilities and system calls alone; the others mount nothing and have
+both. meshnet-manager is enabled on every host and starts where MARK is, on managers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Final
 
 from meshnet.errors import MeshnetError
-from meshnet_control.host.paths import DAEMON, RESOLVER, command, run_dir
+from meshnet_control.host.paths import (
+    DAEMON,
+    MANAGER,
+    MARK,
+    RESOLVER,
+    command,
+    run_dir,
+    state_dir,
+    wanted,
+)
 from meshnet_control.host.readiness import Seen
 from meshnet_control.host.supervision import WATCHDOG_S
 
@@ -39,7 +48,7 @@ Description={description}
 After={after}
 Wants={wants}
 StartLimitIntervalSec=0
-
+{condition}
 [Service]
 Type=notify
 {settings}ExecStart={command}
@@ -56,7 +65,7 @@ OOMScoreAdjust=-500
 [Install]
 WantedBy=multi-user.target
 """
-_BOTH: Final = """
+_ALL: Final = """
 NoNewPrivileges=yes
 SystemCallArchitectures=native
 LockPersonality=yes
@@ -67,20 +76,28 @@ DevicePolicy=closed
 MemoryDenyWriteExecute=yes
 RestrictNamespaces=net
 """
-_DAEMON_SANDBOX: Final = f"""{_BOTH}RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+_DAEMON_SANDBOX: Final = f"""{_ALL}RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallFilter=@system-service @mount setns unshare
 SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap
 SystemCallErrorNumber=EPERM
 CapabilityBoundingSet={" ".join(CAPABILITIES)}
 """
 _RESOLVER_SANDBOX: Final = """FileDescriptorStoreMax=8000
-{both}RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+{everywhere}RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 SystemCallFilter=@system-service setns
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 CapabilityBoundingSet=CAP_SYS_ADMIN CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
-ProtectSystem=strict
 ReadWritePaths={run_dir}
+{files}"""
+_MANAGER_SANDBOX: Final = """{everywhere}RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+ReadWritePaths={run_dir} {state_dir}
+{files}"""
+_FILES: Final = """ProtectSystem=strict
 ProtectHome={home}
 PrivateTmp=yes
 ProtectClock=yes
@@ -109,26 +126,43 @@ def texts(programs: Path | None = None) -> dict[str, str]:
     if run_dir().is_relative_to("/run"):  # empty after a boot
         name = run_dir().relative_to("/run")
         settings += f"RuntimeDirectory={name}\nRuntimeDirectoryPreserve=yes\n"
-    run = {name: " ".join(command(name, programs)) for name in (RESOLVER, DAEMON)}
+    run = {name: " ".join(command(name, programs)) for name in (RESOLVER, MANAGER, DAEMON)}
     inside_home = run[RESOLVER].startswith(("/root/", "/home/"))
+    files = _FILES.format(home="read-only" if inside_home else "yes")
+    network = "network-online.target"
+    others = f"docker.service {RESOLVER}.service"
     return {
         RESOLVER: _UNIT.format(
             description="meshnet resolver",
-            after="network-online.target",
-            wants="network-online.target",
+            after=network,
+            wants=network,
+            condition="",
             settings=settings,
             command=run[RESOLVER],
             pause="50ms",
             watchdog=f"{WATCHDOG_S:.0f}",
             stop="3",
-            sandbox=_RESOLVER_SANDBOX.format(
-                both=_BOTH, run_dir=run_dir(), home="read-only" if inside_home else "yes"
+            sandbox=_RESOLVER_SANDBOX.format(everywhere=_ALL, run_dir=run_dir(), files=files),
+        ),
+        MANAGER: _UNIT.format(
+            description="meshnet manager",
+            after=network,
+            wants=network,
+            condition=f"ConditionPathExists={state_dir() / MARK}\n",
+            settings=settings,
+            command=run[MANAGER],
+            pause="100ms",
+            watchdog=f"{WATCHDOG_S:.0f}",
+            stop="10",
+            sandbox=_MANAGER_SANDBOX.format(
+                everywhere=_ALL, run_dir=run_dir(), state_dir=state_dir(), files=files
             ),
         ),
         DAEMON: _UNIT.format(
             description="meshnet",
-            after=f"network-online.target docker.service {RESOLVER}.service",
-            wants=f"network-online.target docker.service {RESOLVER}.service",
+            after=f"{network} {others}",
+            wants=f"{network} {others}",
+            condition="",
             settings=settings,
             command=run[DAEMON],
             pause="200ms",
@@ -150,7 +184,7 @@ def installed() -> bool:
 
 
 def install() -> list[str]:
-    """Have both units there: those of the package if they say the same, else written by us.
+    """Have all units there: those of the package if they say the same, else written by us.
 
     Returns:
         Names of those that said something else before, or were not there; the resolver first.
@@ -168,22 +202,44 @@ def install() -> list[str]:
         else:
             (UNITS / unit).write_text(text)
     _systemctl("daemon-reload")
-    _systemctl("enable", *_BOTH_UNITS)
+    _systemctl("enable", *_OURS)
     return changed
 
 
 def start() -> None:
-    """Ask systemd to start both; returns at once.
+    """Ask systemd to start all; returns at once.
 
     Raises:
         UnitError: systemd refused.
     """
-    _systemctl("start", "--no-block", *_BOTH_UNITS)
+    _systemctl("start", "--no-block", *_OURS)
+
+
+def start_manager() -> None:
+    """Ask systemd to start meshnet-manager; returns at once.
+
+    Raises:
+        UnitError: systemd refused.
+    """
+    _systemctl("start", "--no-block", f"{MANAGER}.service")
+
+
+def stop_manager() -> None:
+    """Have systemd stop meshnet-manager; returns when it has ended.
+
+    Raises:
+        UnitError: systemd refused.
+    """
+    _systemctl("stop", f"{MANAGER}.service")
 
 
 def runs(name: str) -> bool:
     """Whether systemd has started it, or is about to."""
-    return installed() and properties(_show()).get(name, {}).get("ActiveState") in _RUNS
+    return (
+        wanted(name)
+        and installed()
+        and properties(_show()).get(name, {}).get("ActiveState") in _RUNS
+    )
 
 
 def restart(name: str) -> None:
@@ -199,15 +255,15 @@ def restart(name: str) -> None:
 
 
 def look() -> Mapping[str, Seen]:
-    """Both processes as systemd sees them.
+    """Those that are to run, as systemd sees them.
 
     Raises:
         UnitError: systemd does not say.
     """
     found = seen(properties(_show()))
-    if found.keys() != {RESOLVER, DAEMON}:
+    if found.keys() != {RESOLVER, MANAGER, DAEMON}:
         raise UnitError("systemctl show: systemd does not answer")
-    return found
+    return {name: each for name, each in found.items() if wanted(name)}
 
 
 def properties(shown: str) -> dict[str, dict[str, str]]:
@@ -248,7 +304,7 @@ def last_words(name: str) -> str:
 
 
 def remove() -> list[str]:
-    """Stop both and take away what ``install`` did; the units' names, ``[]``: there was nothing.
+    """Stop all and take away what ``install`` did; the units' names, ``[]``: there was nothing.
 
     Raises:
         UnitError: systemd refused something; all that could be done is done.
@@ -256,7 +312,7 @@ def remove() -> list[str]:
     shown = properties(_show())
     units = [
         unit
-        for unit in reversed(_BOTH_UNITS)
+        for unit in reversed(_OURS)
         if (UNITS / unit).exists()
         or _is_enabled(unit)
         or shown.get(unit.removesuffix(".service"), {}).get("ActiveState") in _RUNS
@@ -273,13 +329,13 @@ def remove() -> list[str]:
 
 
 _DAEMON: Final = f"{DAEMON}.service"
-_BOTH_UNITS: Final = (f"{RESOLVER}.service", _DAEMON)
+_OURS: Final = (f"{RESOLVER}.service", f"{MANAGER}.service", _DAEMON)
 _RUNS: Final = frozenset({"active", "activating", "reloading", "deactivating"})
 
 
 def _show() -> str:
     wanted = "Id,ActiveState,NRestarts,StatusText,Job"
-    asked = ["systemctl", "show", f"--property={wanted}", *_BOTH_UNITS]
+    asked = ["systemctl", "show", f"--property={wanted}", *_OURS]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
 
 

@@ -27,11 +27,12 @@ from meshnet import drops, ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
+from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager import validation
 from meshnet_control.manager.authority import AnyContext, Authority
-from meshnet_control.manager.liveness import Hosts, Liveness
+from meshnet_control.manager.liveness import Liveness
 from meshnet_control.manager.node_writer import NodeWriter
 from meshnet_control.manager.status_writer import StatusWriter
 from meshnet_control.store import store as st
@@ -106,6 +107,11 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         self.nodes = NodeWriter(store)
 
     # ---- from the manager ----
+
+    @property
+    def sessions(self) -> int:
+        """Streams that are open."""
+        return len(self._sessions)
 
     def follow(self, concerned: AbstractSet[str] | None) -> None:
         """The mirror changed: the streams of these nodes look for what is new; None: all do."""

@@ -18,10 +18,10 @@ datagram made others believe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+from meshnet_control.cluster.hosts import Hosts
 
 MISSED: Final = 3
 SILENT_S: Final = 2.0
@@ -29,18 +29,6 @@ AWAY_S: Final = 60.0
 """How long a daemon may be away while its host is there; a slow machine starts one in 30 s."""
 
 Verdict: TypeAlias = Literal["unknown", "down"]
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """What is known of hosts whose daemons may be silent; a host in neither is not known."""
-
-    gone: AbstractSet[str] = frozenset()
-    """Node ids: gossip holds the node for dead or heard it leave, and the host does not answer."""
-    there: AbstractSet[str] = frozenset()
-    """Node ids: gossip hears the node, or its host answers."""
-    unreached: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
-    """Node id -> ids of nodes that it does not reach though others do."""
 
 
 @dataclass

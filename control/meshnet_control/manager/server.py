@@ -22,12 +22,12 @@ import grpc.aio
 from meshnet import ends
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2_grpc
+from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import SERVER_OPTIONS
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.authority import Authority
 from meshnet_control.manager.dispatcher import Dispatcher
-from meshnet_control.manager.liveness import Hosts
 from meshnet_control.manager.log_broker import LogBroker
 from meshnet_control.manager.mirror import Mirror
 from meshnet_control.manager.tls_listener import TlsListener
@@ -45,7 +45,7 @@ class ControlServer:
         store: the cluster; holds a Cluster with root certificate, key and join tokens.
         identity: of this manager.
         listen: ``host:port`` to listen on; port 0: any free one.
-        run_dir: of meshnetd.
+        run_dir: for sockets.
     """
 
     def __init__(self, store: st.Store, identity: Identity, *, listen: str, run_dir: Path) -> None:
@@ -113,6 +113,11 @@ class ControlServer:
     def hosts(self, hosts: Hosts) -> None:
         """What gossip and questions to hosts say of them; the whole, each time it changes."""
         self._dispatcher.hosts(hosts)
+
+    @property
+    def sessions(self) -> int:
+        """Nodes that are connected."""
+        return self._dispatcher.sessions
 
     def certify(self, identity: Identity) -> None:
         """This manager's certificate or addresses were renewed; new connections see them."""

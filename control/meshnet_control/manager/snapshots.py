@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Final
 
 from meshnet_control.manager import archive
 from meshnet_control.manager.archive import ArchiveError
+from meshnet_control.store.files import SNAPSHOTS
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import StoreClosedError, StoreError
 
 _log = logging.getLogger(__name__)
 
-FOLDER: Final = "snapshots"
+FOLDER: Final = SNAPSHOTS
 PERIOD_S: Final = float(os.environ.get("MESHNET_SNAPSHOT_S", "3600"))
 """Between two snapshots; 0: none are made."""
 KEPT: Final = int(os.environ.get("MESHNET_SNAPSHOTS", "5"))
@@ -58,11 +58,6 @@ def listed(state_dir: Path) -> list[tuple[Path, float]]:
     folder = state_dir / FOLDER
     found = [(path, made_at(path)) for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(((p, at) for p, at in found if at is not None), key=lambda s: s[1], reverse=True)
-
-
-def remove_all(state_dir: Path) -> None:
-    """Forget every snapshot; without the store's keys they are nothing."""
-    shutil.rmtree(state_dir / FOLDER, ignore_errors=True)
 
 
 class Snapshots:

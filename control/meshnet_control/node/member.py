@@ -1,12 +1,12 @@
 """A node while it is in a cluster: everything that runs, and how it is wired together.
 
 ```
- manager only:  store ─ Manager (orchestrate) ─ ControlServer 2377
+ manager only:  ManagerLink ──> meshnet-manager (store, orchestration, 2377)
  every node:    DispatcherClient ── assignments ──> DataPlane ──> reconcilers
                      ^    └──────────────────> Agent ──> engine
                      ├── statuses ────────────── ┘└── sandboxes, endpoints ──> DataPlane
                      └── LogSource <── engine
-                Gossip 7946 ── members, records ──> DataPlane; hosts ──> ControlServer
+                Gossip 7946 ── members, records ──> DataPlane; hosts ──> ManagerLink
 ```
 
 Be aware: ``stop`` leaves kernel and containers as they are, ``leave`` removes both. Each of their
@@ -22,7 +22,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
@@ -41,26 +41,20 @@ from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet_control.agent.agent import Agent, remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
+from meshnet_control.host import manager_process
+from meshnet_control.host.manager_process import ManagerProcessError
 from meshnet_control.identity import identity as identities
-from meshnet_control.identity.identity import Identity
-from meshnet_control.manager.authority import own_certificate
-from meshnet_control.manager.leader import Manager
-from meshnet_control.manager.liveness import Hosts
-from meshnet_control.manager.log_broker import LogBroker
-from meshnet_control.manager.server import ControlServer
-from meshnet_control.manager.snapshots import Snapshots
+from meshnet_control.identity.identity import Certificates, Identity
+from meshnet_control.link.manager_link import ManagerLink
 from meshnet_control.node import dispatcher_client
 from meshnet_control.node.cleanup import clean_up
-from meshnet_control.node.locked import SwarmLockedError
 from meshnet_control.node.log_source import LogSource
-from meshnet_control.store.files import STORE, STORE_FILES, STORE_KEY
-from meshnet_control.store.keyring import NO_LOCK, StoreSealedError
-from meshnet_control.store.sqlite import SqliteStore
-from meshnet_control.store.store import Object, Put, StoreError, retry_delays
+from meshnet_control.store.store import retry_delays
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +84,6 @@ class ClusterMember:
         hostname: of this host.
         spawn: starts a task whose failure ends the process.
         on_removed: the cluster no longer knows this node.
-        unlock_key: opens the store of a manager that was locked.
     """
 
     def __init__(
@@ -101,15 +94,13 @@ class ClusterMember:
         hostname: str,
         spawn: Spawn,
         on_removed: Callable[[], None],
-        unlock_key: bytes = NO_LOCK,
     ) -> None:
-        self.identity, self._unlock_key = identity, unlock_key
-        self.store: SqliteStore | None = None
-        self.snapshots: Snapshots | None = None
+        self.identity = identity
+        self.link: ManagerLink | None = None
+        """To meshnet-manager; None when this node is not a manager."""
         self._places, self._engine, self._hostname = places, engine, hostname
         self._spawn, self._on_removed = spawn, on_removed
         self._stack = AsyncExitStack()
-        self._server: ControlServer | None = None
         self._seeds: frozenset[str] = frozenset()
         self._probe: HostProbe | None = None
         self._leaving = False
@@ -123,16 +114,19 @@ class ClusterMember:
         self.session: dispatcher_client.DispatcherClient
         self.agent: Agent
 
-    async def start(self, first: tuple[Object, ...] = ()) -> None:
-        """Start everything; ``first``: the objects of a cluster that is born with this node.
+    async def start(self, *, born: bool = False) -> None:
+        """Start everything.
+
+        Args:
+            born: the cluster begins with this node, whose meshnet-manager has to serve for it.
 
         Raises:
             ControlError: a port is taken, an address is gone, the engine or the store fails; one
-                sentence. What was started is stopped again.
+                sentence. What was started is stopped again, but for meshnet-manager.
         """
         async with AsyncExitStack() as stack:
             if self.identity.role == "manager":
-                await self._lead(stack, first)
+                await self._lead(stack, born=born)
             await self._follow(stack)
             self._stack = stack.pop_all()
 
@@ -170,16 +164,17 @@ class ClusterMember:
         (self._places.run_dir / GWBRIDGE_MEMORY).unlink(missing_ok=True)
 
     @property
-    def log_broker(self) -> LogBroker | None:
-        """Logs of all tasks; None when this node is not a manager."""
-        return self._server.logs if self._server is not None else None
+    def not_ready(self) -> str:
+        """Why this node, a manager, does not manage; empty: it does, or is none."""
+        return self.link.error if self.link is not None else ""
 
     @property
     def troubles(self) -> list[str]:
         """What this node cannot do now though it runs, a sentence each."""
-        store = self.store.trouble if self.store is not None else ""
-        snapshot = self.snapshots.trouble if self.snapshots is not None else ""
-        return [each for each in (store, snapshot, self._save_trouble) if each]
+        trouble = ""
+        if self.link is not None and not self.link.error:
+            trouble = self.link.store.trouble
+        return [each for each in (trouble, self._save_trouble) if each]
 
     def report(self, task_id: str, status: pb.TaskStatus) -> None:
         """The agent's word on a task, passed to the managers."""
@@ -187,59 +182,20 @@ class ClusterMember:
 
     # ---- inside ----
 
-    async def _lead(self, stack: AsyncExitStack, first: tuple[Object, ...]) -> None:
-        store = await self._open_store(stack, first)
-        cluster = (await store.list(pb.Cluster))[0]
-        self.identity = own_certificate(self.identity, cluster, time.time())
-        server = ControlServer(
-            store,
-            self.identity,
-            listen=self.identity.listen_addr,
-            run_dir=self._places.run_dir,
-        )
-        stack.push_async_callback(ends.closed, server.close)
-        await server.start()
-        self.store, self._server = store, server
+    async def _lead(self, stack: AsyncExitStack, *, born: bool) -> None:
+        link = ManagerLink(self._places.run_dir, self.identity, self._certified)
+        stack.push_async_callback(ends.closed, link.close)
+        task = self._spawn(link.run(), "link to meshnet-manager")
+        stack.push_async_callback(ends.ended, task)
+        try:
+            manager_process.start(self._places.state_dir)
+        except (ManagerProcessError, OSError) as error:
+            raise ControlError(str(error), 500) from error
+        if born:
+            await link.started()
+        self.link = link
         self._probe = HostProbe(GOSSIP_PORT, self._tell_hosts)
         stack.push_async_callback(ends.closed, self._probe.close)
-        manager = Manager(store, secrets.SystemRandom(), time.time)
-        self.snapshots = Snapshots(store, self._places.state_dir, time.time)
-        for work, name in (
-            (manager.run(), "manager"),
-            (server.wait(), "control server"),
-            (self.snapshots.run(), "snapshots"),
-        ):
-            task = self._spawn(work, name)
-            stack.push_async_callback(ends.ended, task)
-
-    async def _open_store(self, stack: AsyncExitStack, first: tuple[Object, ...]) -> SqliteStore:
-        """The store of this cluster, and of no other one.
-
-        Raises:
-            SwarmLockedError: it is locked, and not with the unlock key that was given.
-            ControlError: it cannot be used, or holds another cluster than the identity names.
-        """
-        state = self._places.state_dir
-        try:
-            if first:  # what is there has no identity: an init that a crash cut short
-                put_aside(state)
-            store = SqliteStore.open(state / STORE, state / STORE_KEY, unlock_key=self._unlock_key)
-            stack.push_async_callback(ends.closed, store.close)
-            if first:
-                await store.commit([Put(each) for each in first])
-        except StoreSealedError as error:
-            raise SwarmLockedError from error
-        except (StoreError, OSError) as error:
-            raise ControlError(str(error), 500) from error
-        held = [cluster.id for cluster in await store.list(pb.Cluster)]
-        if held != [self.identity.cluster_id]:
-            raise ControlError(
-                f"{state / STORE} holds {_clusters(held)}, and this node is of cluster "
-                f"{self.identity.cluster_id}: bring back the store that belongs to it, or leave "
-                "the cluster (docker swarm leave --force)",
-                500,
-            )
-        return store
 
     async def _follow(self, stack: AsyncExitStack) -> None:
         node_id = NodeId(self.identity.node_id)
@@ -331,7 +287,7 @@ class ClusterMember:
 
     def _tell_hosts(self) -> None:
         """Tell the manager's liveness of hosts, and ask those whose daemons gossip misses."""
-        if self._server is None or self._probe is None:
+        if self.link is None or self._probe is None:
             return
         state = {node: member.state for node, member in self.gossip.members().items()}
         doubtful = {
@@ -346,7 +302,7 @@ class ClusterMember:
         silent = {State.DEAD, State.LEFT, State.RESTARTING}
         missed = {node for node, said in state.items() if said in silent}
         left = {node for node, said in state.items() if said is State.LEFT}  # its own last word
-        self._server.hosts(
+        self.link.hosts(
             Hosts(
                 gone={node for node in missed if answering.get(node) is False} | left,
                 there={node for node, said in state.items() if said is State.ALIVE}
@@ -361,8 +317,13 @@ class ClusterMember:
     def _renewed(self, identity: Identity) -> None:
         self.identity = identity
         self._unsaved.set()
-        if self._server is not None:
-            self._server.certify(identity)
+        if self.link is not None:
+            self.link.certify(identity)
+
+    def _certified(self, certs: Certificates) -> None:
+        """meshnet-manager has issued this node, whose certificate had ended, another one."""
+        self.session.identity = replace(self.identity, certs=certs)
+        self._renewed(self.session.identity)
 
     async def _keep_identity(self) -> None:
         """Write each new identity to the disk, as soon as the disk takes it."""
@@ -380,22 +341,6 @@ class ClusterMember:
                 else:
                     self._save_trouble = ""
                     break
-
-
-def put_aside(state_dir: Path) -> None:
-    """Move a store that no identity owns out of the way; one is kept, the newest.
-
-    Raises:
-        OSError: the directory cannot be written.
-    """
-    for name in (STORE_KEY, *STORE_FILES):
-        path = state_dir / name
-        if path.exists():
-            path.replace(path.with_name(f"{name}.orphan"))
-
-
-def _clusters(held: list[str]) -> str:
-    return f"cluster {', '.join(held)}" if held else "no cluster"
 
 
 def _underlay_mtu(vtep: IPv4Address) -> int:

@@ -4,7 +4,6 @@
  inactive ── init, join ──> in a cluster ── leave, removed ──> inactive
                                  ^
  identity on disk ── resume ─────┴── cannot: says why, tries again until it can or leaves
-                         ^────────── locked: waits for unlock, which brings the key
 ```
 
 Implements ``meshnet_control.gateway.node_control.NodeControl``.
@@ -32,23 +31,20 @@ from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.reconcilers import Spawn
 from meshnet_control.engine.client import EngineClient, EngineError
+from meshnet_control.host import manager_process
+from meshnet_control.host.manager_process import STOPS_S
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import ALREADY_IN_SWARM, Identity
-from meshnet_control.manager import archive, snapshots
-from meshnet_control.manager.birth import birth
-from meshnet_control.manager.log_broker import LogBroker
+from meshnet_control.link.locked import INVALID_KEY, NOT_LOCKED
+from meshnet_control.link.logs import RemoteLogs
+from meshnet_control.link.manager_link import ManagerLink
 from meshnet_control.node import advertise, dispatcher_client
 from meshnet_control.node.advertise import Addresses
+from meshnet_control.node.birth import Birth, birth
 from meshnet_control.node.cleanup import clean_up
-from meshnet_control.node.locked import INVALID_KEY, NOT_LOCKED, SwarmLockedError
-from meshnet_control.node.member import (
-    GOODBYE_S,
-    ClusterMember,
-    Places,
-)
-from meshnet_control.store.files import STORE_FILES, STORE_KEY
-from meshnet_control.store.keyring import NO_LOCK
-from meshnet_control.store.store import Store
+from meshnet_control.node.member import GOODBYE_S, ClusterMember, Places
+from meshnet_control.store import files
+from meshnet_control.store.store import Store, StoreError
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +74,6 @@ class Node:
         self._changing = asyncio.Lock()
         self._found: Identity | None = None
         self._again: asyncio.Task[None] | None = None
-        self._locked = False
         self.membership: ClusterMember | None = None
         self.error = ""
         """Why this node is not what its state directory says."""
@@ -99,9 +94,10 @@ class Node:
             self._found = identity.load(self._places.state_dir)
         except (OSError, ValueError) as error:
             raise ControlError(f"cannot read this node's identity: {error}", 500) from error
-        found = self._found
-        if found is not None and not await self._resumed(found) and not self._locked:
-            self._again = self._spawn(self._resume_again(found), "resume")
+        if self._found is None or self._found.role != "manager":
+            await self._end_manager()  # of a leave that a crash cut short
+        if self._found is not None and not await self._resumed(self._found):
+            self._again = self._spawn(self._resume_again(self._found), "resume")
 
     async def init(self, request: pb.SwarmInitRequest) -> str:
         """Make a cluster of this node and return the node's id.
@@ -125,7 +121,7 @@ class Node:
             secrets.SystemRandom(),
             [destination for destination, _ in _routes()],
         )
-        await self._become(born.identity, (born.cluster, born.node, born.ingress))
+        await self._become(born.identity, born)
         return born.identity.node_id
 
     async def join(self, request: pb.SwarmJoinRequest) -> None:
@@ -163,17 +159,14 @@ class Node:
         Raises:
             ControlError: it is not the key (401); or it is, and something else is in the way.
         """
-        who = self._found
-        if who is None or not self._locked:
+        link = self.membership.link if self.membership is not None else None
+        if link is None or not link.locked:
             raise ControlError(NOT_LOCKED, 409)
-        try:
-            await self._become(who, unlock_key=key)
-        except SwarmLockedError:
-            raise ControlError(INVALID_KEY, 401) from None
-        except ControlError as error:
-            self._locked, self.error = False, str(error)
-            self._again = self._spawn(self._resume_again(who, key), "resume")
-            raise ControlError(f"swarm component could not be started: {error}", 500) from error
+        said = await link.unlock(key)
+        if said.locked:
+            raise ControlError(INVALID_KEY, 401)
+        if said.error:
+            raise ControlError(f"swarm component could not be started: {said.error}", 500)
 
     async def leave(self, *, force: bool) -> None:
         """Leave the cluster; a last manager erases the cluster's state."""
@@ -187,8 +180,8 @@ class Node:
             else:
                 return
             self.membership = self._found = None
-            self.error, self._locked = "", False
-            self._forget()
+            self.error = ""
+            await self._forget()
 
     async def stop(self) -> None:
         """End with the process; kernel and containers stay."""
@@ -204,15 +197,15 @@ class Node:
         if who is None:
             return pb.SwarmInfo(local_node_state="inactive", error=self.error)
         if membership is None:
-            part = "locked" if self._locked else "error"
-            return pb.SwarmInfo(node_id=who.node_id, local_node_state=part, error=self.error)
-        assigned = membership.assignments
+            return pb.SwarmInfo(node_id=who.node_id, local_node_state="error", error=self.error)
+        assigned, not_ready = membership.assignments, membership.not_ready
+        locked = membership.link is not None and membership.link.locked
         return pb.SwarmInfo(
             node_id=who.node_id,
             node_addr=who.advertise_addr.rpartition(":")[0],
-            local_node_state="active",
-            control_available=who.role == "manager",
-            error=membership.session.error,
+            local_node_state="locked" if locked else "error" if not_ready else "active",
+            control_available=who.role == "manager" and not not_ready,
+            error=not_ready or membership.session.error,
             remote_managers=list(assigned.managers)
             or [pb.RemoteManager(addr=addr) for addr in who.managers],
             nodes=len(assigned.nodes) if who.role == "manager" else 0,
@@ -223,26 +216,26 @@ class Node:
         """What this node cannot do now though it runs, for ``docker info``."""
         return self.membership.troubles if self.membership is not None else []
 
-    async def backup(self, path: Path) -> archive.Manifest:
+    async def backup(self, path: Path) -> pb.BackupReply:
         """This manager in a file; also while it is locked.
 
         Raises:
             MeshnetError: it is none, or the file cannot be written.
         """
-        store = self.membership.store if self.membership is not None else None
-        return await archive.backup(path, self._places.state_dir, store, time.time())
-
-    def snapshots(self) -> list[tuple[Path, float]]:
-        """Snapshots of the store and when they were made, Unix seconds, the newest first."""
-        return snapshots.listed(self._places.state_dir)
+        link = self.membership.link if self.membership is not None else None
+        if link is None:
+            raise ControlError("this node is not a manager: there is nothing to back up")
+        return await link.backup(path)
 
     def store(self) -> Store | None:
-        """The cluster's store; None when this node is not a manager."""
-        return self.membership.store if self.membership is not None else None
+        """The cluster's store; None when this node is not a manager, or cannot manage now."""
+        link = self._link
+        return link.store if link is not None else None
 
-    def log_broker(self) -> LogBroker | None:
-        """Logs of all tasks; None when this node is not a manager."""
-        return self.membership.log_broker if self.membership is not None else None
+    def logs(self) -> RemoteLogs | None:
+        """Logs of all tasks; None as with ``store``."""
+        link = self._link
+        return link.logs if link is not None else None
 
     # ---- inside ----
 
@@ -250,24 +243,25 @@ class Node:
     def _identity(self) -> Identity | None:
         return self._found if self.membership is None else self.membership.identity
 
-    async def _resumed(self, who: Identity, unlock_key: bytes = NO_LOCK) -> bool:
-        self._locked = False
+    @property
+    def _link(self) -> ManagerLink | None:
+        membership = self.membership
+        return None if membership is None or membership.not_ready else membership.link
+
+    async def _resumed(self, who: Identity) -> bool:
         try:
-            await self._become(who, unlock_key=unlock_key)
+            await self._become(who)
         except ControlError as error:
-            self._locked = isinstance(error, SwarmLockedError)
-            if self._locked:
-                _log.warning("waiting for the key: %s", error)
-            elif self.error != str(error):
+            if self.error != str(error):
                 _log.error("cannot go on in the cluster, trying again: %s", error)
             self.error = str(error)
             return False
         return True
 
-    async def _resume_again(self, who: Identity, unlock_key: bytes = NO_LOCK) -> None:
+    async def _resume_again(self, who: Identity) -> None:
         delay = _FIRST_DELAY_S
         await asyncio.sleep(delay)
-        while not await self._resumed(who, unlock_key) and not self._locked:
+        while not await self._resumed(who):
             delay = min(delay * 2, _LAST_DELAY_S)
             await asyncio.sleep(delay)
 
@@ -305,37 +299,37 @@ class Node:
             with suppress(EngineError):  # it does not answer: said by what needs it
                 await remove_task_containers(self._engine)
 
-    async def _become(
-        self,
-        who: Identity,
-        first: tuple[pb.Cluster, pb.Node, pb.Network] | tuple[()] = (),
-        unlock_key: bytes = NO_LOCK,
-    ) -> None:
+    async def _become(self, who: Identity, born: Birth | None = None) -> None:
         async with self._changing, AsyncExitStack() as stack:
             if self.membership is not None:  # another request was faster
                 raise ControlError(ALREADY_IN_SWARM, 503)
             if self._found is None:
-                stack.callback(self._forget)
+                stack.push_async_callback(self._forget)
+                await self._keep(who, born)
             membership = ClusterMember(
-                who,
-                self._places,
-                self._engine,
-                self._hostname,
-                self._spawn,
-                self._removed,
-                unlock_key,
+                who, self._places, self._engine, self._hostname, self._spawn, self._removed
             )
-            await membership.start(first)
-            if membership.identity != self._found:
-                undo = membership.leave if self._found is None else membership.stop
-                stack.push_async_callback(undo)
-                try:
-                    identity.save(self._places.state_dir, membership.identity)
-                except OSError as error:
-                    raise ControlError(f"cannot keep this node's identity: {error}", 500) from error
+            await membership.start(born=born is not None)
             self.membership, self._found = membership, None
-            self.error, self._locked = "", False
+            self.error = ""
             stack.pop_all()
+
+    async def _keep(self, who: Identity, born: Birth | None) -> None:
+        """Write who this node is, the identity last: what is there without it counts for nothing.
+
+        Raises:
+            ControlError: the disk does not take it.
+        """
+        state = self._places.state_dir
+        try:
+            if born is not None:
+                await self._end_manager()
+                await files.begin(state, (born.cluster, born.node, born.ingress))
+            identity.save(state, who)
+        except StoreError as error:
+            raise ControlError(str(error), 500) from error
+        except OSError as error:
+            raise ControlError(f"cannot keep this node's identity: {error}", 500) from error
 
     def _removed(self) -> None:
         """A manager removed this node: what it had goes too."""
@@ -345,12 +339,15 @@ class Node:
         await self.leave(force=True)
         self.error = "this node was removed from the cluster"
 
-    def _forget(self) -> None:
+    async def _forget(self) -> None:
         state = self._places.state_dir
         identity.wipe(state)
-        for name in (*STORE_FILES, STORE_KEY):
-            (state / name).unlink(missing_ok=True)
-        snapshots.remove_all(state)
+        await self._end_manager()
+        files.erase(state)
+
+    async def _end_manager(self) -> None:
+        stopping = manager_process.stop(self._places.run_dir, self._places.state_dir)
+        await ends.within(3 * STOPS_S, stopping, "meshnet-manager is left as it is")
 
 
 def _local() -> Addresses:

@@ -1,10 +1,89 @@
-"""The names of a manager's store in its state directory."""
+"""A manager's store on this host: its files, its birth, its opening, its end."""
 
 from __future__ import annotations
 
-from typing import Final
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.store.store import Object, Put, StoreError
+
+if TYPE_CHECKING:
+    from meshnet_control.store.sqlite import SqliteStore
 
 STORE: Final = "store.db"
 STORE_KEY: Final = "store.key"
 STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 """The last two are SQLite's own, there while it is open or after a crash."""
+SNAPSHOTS: Final = "snapshots"
+"""The folder of automatic ones."""
+
+
+async def begin(state_dir: Path, first: Sequence[Object]) -> None:
+    """Write the store of a cluster that is born here; nobody may have it open.
+
+    What is there has no identity: an init that a crash cut short. It is put aside.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        put_aside(state_dir)
+    except OSError as error:
+        raise StoreError(f"cannot put aside an old store: {error}") from error
+    store = _open(state_dir)
+    try:
+        await store.commit([Put(each) for each in first])
+    finally:
+        await store.close()
+
+
+async def opened(state_dir: Path, cluster_id: str, unlock_key: bytes = b"") -> SqliteStore:
+    """The store of this cluster, and of no other one.
+
+    Raises:
+        StoreSealedError: its keys are locked, and not with ``unlock_key``.
+        StoreError: it cannot be used, or holds another cluster than ``cluster_id``.
+    """
+    store = _open(state_dir, unlock_key)
+    held = [cluster.id for cluster in await store.list(pb.Cluster)]
+    if held == [cluster_id]:
+        return store
+    await store.close()
+    raise StoreError(
+        f"{state_dir / STORE} holds {_clusters(held)}, and this node is of cluster "
+        f"{cluster_id}: bring back the store that belongs to it, or leave "
+        "the cluster (docker swarm leave --force)"
+    )
+
+
+def erase(state_dir: Path) -> None:
+    """Remove every file of it; none is success."""
+    for name in (*STORE_FILES, STORE_KEY):
+        (state_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(state_dir / SNAPSHOTS, ignore_errors=True)  # without the keys they are nothing
+
+
+def put_aside(state_dir: Path) -> None:
+    """Move a store that no identity owns out of the way; one is kept, the newest.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    for name in (STORE_KEY, *STORE_FILES):
+        path = state_dir / name
+        if path.exists():
+            path.replace(path.with_name(f"{name}.orphan"))
+
+
+def _open(state_dir: Path, unlock_key: bytes = b"") -> SqliteStore:
+    # meshnetd needs it for an init alone, and then for a moment
+    from meshnet_control.store.sqlite import SqliteStore  # noqa: PLC0415
+
+    return SqliteStore.open(state_dir / STORE, state_dir / STORE_KEY, unlock_key=unlock_key)
+
+
+def _clusters(held: list[str]) -> str:
+    return f"cluster {', '.join(held)}" if held else "no cluster"

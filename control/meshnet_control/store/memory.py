@@ -28,6 +28,7 @@ from meshnet_control.store.store import (
     Object,
     OutOfSequenceError,
     Put,
+    key_of,
 )
 
 HISTORY = 1024
@@ -92,7 +93,7 @@ class Memory:
                 raise OutOfSequenceError
         last: dict[Key, Put | Delete] = {}
         for write in writes:
-            key = _key(write)
+            key = key_of(write)
             last.pop(key, None)
             last[key] = write
         revision = self.revision + 1
@@ -177,14 +178,6 @@ async def _walk(commit: _Commit) -> AsyncIterator[Sequence[Change]]:
             Change(c.kind, c.id, None if c.message is None else _copy(c.message), c.revision)
             for c in commit.changes
         ]
-
-
-def _key(write: Put | Delete) -> Key:
-    if isinstance(write, Delete):
-        return write.kind, write.id
-    if not write.message.id:
-        raise ValueError(f"a {type(write.message).__name__} without an id cannot be stored")
-    return type(write.message), write.message.id
 
 
 def _copy(message: Object) -> Object:

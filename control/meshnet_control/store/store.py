@@ -1,6 +1,6 @@
 """The cluster's objects behind one narrow interface: read, commit with compare, watch.
 
-Touches nothing itself; a backend (store_sqlite.py) is the durable copy. The model is etcd's:
+Touches nothing itself; a backend (sqlite.py) is the durable copy. The model is etcd's:
 
     commit 41 ── commit 42 ── commit 43     one revision for the whole store, plus one a commit
                   │ Put web, Delete db      an object's Version.Index = revision that wrote it last
@@ -56,6 +56,19 @@ class Delete:
 
     kind: Kind
     id: str
+
+
+def key_of(write: Put | Delete) -> Key:
+    """What a write is to.
+
+    Raises:
+        ValueError: an object without an id.
+    """
+    if isinstance(write, Delete):
+        return write.kind, write.id
+    if not write.message.id:
+        raise ValueError(f"a {type(write.message).__name__} without an id cannot be stored")
+    return type(write.message), write.message.id
 
 
 @dataclass(frozen=True)
@@ -204,7 +217,7 @@ class Store(Protocol):
         Ends when the store closes.
 
         Raises:
-            CompactedError: that revision is too long ago; raised by the call itself.
+            CompactedError: that revision is too long ago; raised by the call or the first step.
         """
         ...
 

@@ -1,10 +1,10 @@
 """A survivor brings back who keeps it alive, where that is ``meshnet-supervisor``.
 
 ```
- supervisor ── MESHNET_REVIVAL ──> meshnetd, meshnet-resolver   how another one is started
+ supervisor ── MESHNET_REVIVAL ──> those it keeps   how another one is started
             <─ dead? lock it, start it ─┘ four times a second   it adopts who lives, starts who died
 ```
-Each of the two looks, so that any one of the three brings back the others. A lock that is taken
+Each of them looks, so that any one brings back the others. A lock that is taken
 before the start and handed to the started keeps two from running. A supervisor that was ended on
 purpose has left no process id: nobody starts it again. systemd does not die and tells nothing.
 

@@ -14,7 +14,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import application
 from meshnet_control.gateway.engine_http import EngineHttp
-from meshnet_control.node.locked import LOCKED
+from meshnet_control.link.locked import LOCKED
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Put, Store
 
@@ -65,7 +65,7 @@ class Host:
     def store(self) -> Store | None:
         return self._store
 
-    def log_broker(self) -> None:
+    def logs(self) -> None:
         return None
 
 

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.gateway.routes.swarm import ALREADY_IN_SWARM, LAST_MANAGER
 from meshnet_control.identity import ca
-from meshnet_control.node.locked import LOCKED
+from meshnet_control.link.locked import LOCKED
 from meshnet_control.store.store import Put
 
 TEMPLATE: dict[str, Any] = {"ContainerSpec": {"Image": "nginx"}}

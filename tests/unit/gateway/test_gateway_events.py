@@ -24,7 +24,7 @@ from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.routes import events, swarm_events
 from meshnet_control.gateway.routes.swarm_events import known
 from meshnet_control.store.sqlite import SqliteStore
-from meshnet_control.store.store import Change, Put, Store
+from meshnet_control.store.store import Change, CompactedError, Delete, Put, Store
 
 STARTED = {"Type": "container", "Action": "start"}
 
@@ -228,6 +228,45 @@ async def test_one_who_reads_at_once_hears_all_of_a_commit_however_much_it_holds
         while len(said) < len(names):
             said.append((await anext(reading)).said["Actor"]["ID"])
     assert said == names
+
+
+class Forgetful(Counting):
+    """A store whose first watch misses all that happens."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.forgot = asyncio.Event()
+
+    def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
+        after = super().watch(from_revision)
+        return self._forget() if self.watches == 1 else after
+
+    async def _forget(self) -> AsyncIterator[Sequence[Change]]:
+        await self.forgot.wait()
+        raise CompactedError(1)
+        yield
+
+
+async def test_what_the_store_does_not_remember_is_told_when_it_answers_again(store: Store):
+    forgetful = Forgetful(store)
+    names = ("gone", "kept", "changed")
+    await store.commit([Put(pb.Service(id=name)) for name in names])
+    async with (
+        asyncio.timeout(10),
+        ClusterEvents().listen(cast("Store", forgetful), no_cut) as heard,
+    ):
+        await store.commit([Delete(pb.Service, "gone"), Put(pb.Service(id="changed"))])
+        await store.commit([Put(pb.Service(id="new"))])
+        forgetful.forgot.set()
+        reading = aiter(heard)
+        said = [(await anext(reading)).said for _ in range(3)]
+        assert {(each["Action"], each["Actor"]["ID"]) for each in said} == {
+            ("remove", "gone"),
+            ("update", "changed"),
+            ("create", "new"),
+        }
+        await store.commit([Put(pb.Service(id="later"))])
+        assert (await anext(reading)).said["Actor"]["ID"] == "later"
 
 
 async def test_clients_are_told_that_the_store_closed(tmp_path):

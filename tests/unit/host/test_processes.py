@@ -86,7 +86,7 @@ def test_down_succeeds_when_a_process_takes_as_long_to_end_as_it_may(
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> {said}
 [ "$1" = show ] || exit 0
-for name in meshnet-resolver meshnetd; do
+for name in meshnet-resolver meshnet-manager meshnetd; do
   printf 'Id=%s.service\\nActiveState={state}\\nNRestarts=0\\nStatusText=\\nJob=\\n\\n' $name
 done
 """
@@ -150,7 +150,7 @@ def test_up_install_starts_again_what_runs_by_other_settings_and_nothing_else(
 
 def test_what_does_not_run_is_not_started_again_but_started(systemd: Systemd):
     systemd.units(state="inactive")
-    assert units.install() == ["meshnet-resolver", "meshnetd"]
+    assert units.install() == ["meshnet-resolver", "meshnet-manager", "meshnetd"]
     assert not units.runs("meshnetd")
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from meshnet_control.host import units
-from meshnet_control.host.paths import DAEMON, RESOLVER
+from meshnet_control.host.paths import DAEMON, MANAGER, MARK, RESOLVER
 from meshnet_control.host.readiness import Seen
 
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze here")
-EXPOSED = {DAEMON: 5.3, RESOLVER: 3.2}
+EXPOSED = {DAEMON: 5.3, RESOLVER: 3.2, MANAGER: 2.3}
 """At most, of systemd-analyze's 10: what each may do that an ordinary service may not."""
 MOUNT_NAMESPACE = (
     "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts",
@@ -31,7 +31,7 @@ def written(tmp_path, monkeypatch):
     """
     Name: written; Scope: function; Depends: tmp_path.
 
-    Both units as files, name -> path; their programs are there.
+    All units as files, name -> path; their programs are there.
     """
     monkeypatch.setattr("sys.executable", "/bin/sh")
     found = {}
@@ -43,7 +43,7 @@ def written(tmp_path, monkeypatch):
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", [DAEMON, RESOLVER])
+@pytest.mark.parametrize("name", EXPOSED)
 def test_systemd_understands_every_line(written, name):
     done = subprocess.run(
         [str(ANALYZE), "verify", "--man=no", "--recursive-errors=no", str(written[name])],
@@ -53,7 +53,7 @@ def test_systemd_understands_every_line(written, name):
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", [DAEMON, RESOLVER])
+@pytest.mark.parametrize("name", EXPOSED)
 def test_systemd_finds_it_confined(written, name):
     done = subprocess.run(
         [str(ANALYZE), "security", "--offline=yes", "--no-pager", str(written[name])],
@@ -64,7 +64,7 @@ def test_systemd_finds_it_confined(written, name):
     assert float(level[1]) <= EXPOSED[name]
 
 
-@pytest.mark.parametrize("name", [DAEMON, RESOLVER])
+@pytest.mark.parametrize("name", EXPOSED)
 def test_one_that_dies_or_hangs_is_started_again_whatever_happened_before(name):
     text = units.texts()[name]
     for line in ("Type=notify", "Restart=always", "StartLimitIntervalSec=0", "LimitNOFILE=1048576"):
@@ -82,6 +82,13 @@ def test_systemd_holds_the_resolvers_sockets():
 def test_what_meshnetd_mounts_is_seen_by_the_engine():
     settings = {line.partition("=")[0] for line in units.texts()[DAEMON].splitlines()}
     assert not settings & set(MOUNT_NAMESPACE)
+
+
+def test_meshnet_manager_starts_on_managers_alone(monkeypatch):
+    monkeypatch.setenv("MESHNET_STATE_DIR", "/srv/state")
+    said = units.texts()
+    assert f"ConditionPathExists=/srv/state/{MARK}" in said[MANAGER].splitlines()
+    assert "Condition" not in said[DAEMON] + said[RESOLVER]
 
 
 def test_a_run_directory_below_run_is_made_at_each_boot(monkeypatch):
@@ -129,6 +136,23 @@ def test_one_that_nobody_starts_is_lost_and_one_that_waits_for_its_turn_is_not(s
 def test_one_that_is_about_to_be_restarted_is_not_ready():
     assert daemon(daemon="active").ready
     assert not daemon(daemon="active", job=18).ready
+
+
+SYSTEMCTL = """#!/bin/sh
+for name in meshnet-resolver meshnet-manager meshnetd; do
+  printf 'Id=%s.service\nNRestarts=0\nStatusText=\nActiveState=active\nJob=\n\n' $name
+done
+"""
+
+
+def test_meshnet_manager_is_waited_for_on_managers_alone(systemd, monkeypatch):
+    monkeypatch.setenv("MESHNET_STATE_DIR", str(systemd))
+    (systemd / "bin/systemctl").unlink()
+    (systemd / "bin/systemctl").write_text(SYSTEMCTL)
+    (systemd / "bin/systemctl").chmod(0o755)
+    assert set(units.look()) == {DAEMON, RESOLVER}
+    (systemd / MARK).touch()
+    assert set(units.look()) == {DAEMON, MANAGER, RESOLVER}
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-from meshnet_control.manager.liveness import AWAY_S, Hosts, Liveness
+from meshnet_control.cluster.hosts import Hosts
+from meshnet_control.manager.liveness import AWAY_S, Liveness
 
 
 def test_three_missed_periods_are_too_many():

@@ -1,31 +1,26 @@
 """``/services/{id}/logs`` and ``/tasks/{id}/logs``: the output of tasks, wherever they run.
 
-The log broker brings the lines; here they are put into the engine's frames. With ``details`` each
-line is led by the swarm ids that ``docker service logs`` puts names to.
+The manager brings the lines in the engine's frames, what is missing after everything else.
 
-Be aware: what is missing is said on the stream the CLI takes for errors, as Swarm does, after
-everything else; the CLI then ends with status 1. Whether the client is still there is looked at
-every second, and with everything written.
+Be aware: the CLI ends with status 1 when something is missing, as with Swarm. Whether the client is
+still there is looked at every second, and with everything written.
 
 Source: moby api/server/router/swarm/helpers.go, daemon/cluster/services.go ServiceLogs.
 """
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from http import HTTPStatus
-from typing import Final
 
 from aiohttp import web
 
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import LogOptions
-from meshnet_control.cluster.log_lines import SYSTEM_ERROR, context, frame, incomplete, render
+from meshnet_control.api.manager_pb2 import LogRequest
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.http_head import split_version
 from meshnet_control.gateway.request import HandlerContext, flag, reference
-from meshnet_control.manager.log_reader import Line, LogReader, Selector
-
-_LOOK_S: Final = 1.0
 
 
 class LogRoutes:
@@ -44,50 +39,44 @@ class LogRoutes:
     async def service(self, request: web.Request) -> web.StreamResponse:
         """``GET /services/{id}/logs``."""
         api = self._context.api()
-        options = asked(request)
+        options = options_of(request)
         service = await api.services.inspect(reference(request), defaults=False)
         tty = service.spec.task_template.container_spec.tty
-        return await self._answer(request, Selector(service=service.id), options, tty=tty)
+        asked = LogRequest(service=service.id, options=options, tty=tty)
+        return await self._answer(request, asked)
 
     async def task(self, request: web.Request) -> web.StreamResponse:
         """``GET /tasks/{id}/logs``."""
         api = self._context.api()
-        options = asked(request)
+        options = options_of(request)
         task = await api.tasks.inspect(reference(request))
         tty = task.spec.container_spec.tty
-        return await self._answer(request, Selector(task=task.id), options, tty=tty)
+        return await self._answer(request, LogRequest(task=task.id, options=options, tty=tty))
 
-    async def _answer(
-        self, request: web.Request, selector: Selector, options: LogOptions, *, tty: bool
-    ) -> web.StreamResponse:
-        broker = self._context.node.log_broker()
-        if broker is None:
+    async def _answer(self, request: web.Request, asked: LogRequest) -> web.StreamResponse:
+        logs = self._context.node.logs()
+        if logs is None:
             raise ControlError("this manager is not ready", HTTPStatus.SERVICE_UNAVAILABLE)
         newest = (await self._context.engine.version()).api
         version, _ = split_version(request.path)
-        kind = "raw" if tty or (version or newest) < (1, 42) else "multiplexed"
+        kind = "raw" if asked.tty or (version or newest) < (1, 42) else "multiplexed"
         response = web.StreamResponse(
             headers={"Content-Type": f"application/vnd.docker.{kind}-stream"}
         )
-        reader = LogReader(broker, selector, options)
         try:
             await response.prepare(request)
-            while (lines := await reader.read(_LOOK_S)) is not None:
-                if lines:
-                    await response.write(b"".join(_bytes(line, options) for line in lines))
-                if request.transport is None or request.transport.is_closing():
-                    return response
-            if reader.missing:
-                said = incomplete(reader.missing).encode()
-                await response.write(said if tty else frame(SYSTEM_ERROR, said))
+            async with aclosing(logs.read(asked)) as coming:
+                async for data in coming:
+                    if data:
+                        await response.write(data)
+                    if request.transport is None or request.transport.is_closing():
+                        break
         except ConnectionError:
-            return response  # the client has gone
-        finally:
-            reader.close()
+            pass  # the client has gone
         return response
 
 
-def asked(request: web.Request) -> LogOptions:
+def options_of(request: web.Request) -> LogOptions:
     """The options of a request.
 
     Raises:
@@ -107,12 +96,3 @@ def asked(request: web.Request) -> LogOptions:
     if options.tail not in {"", "all"} and not options.tail.isdecimal():
         raise ControlError('tail value must be a positive integer or "all"')
     return options
-
-
-def _bytes(line: Line, options: LogOptions) -> bytes:
-    """A line as it goes to the client; of a terminal as it came."""
-    task, said = line
-    if task.spec.container_spec.tty:
-        return said.data
-    text = render(said, context(task), timestamps=options.timestamps, details=options.details)
-    return frame(said.stream, text)

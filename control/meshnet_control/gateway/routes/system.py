@@ -13,6 +13,7 @@ from meshnet_control.convert.json_text import parse_object
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.engine_http import capped
 from meshnet_control.gateway.request import HandlerContext
+from meshnet_control.store.store import StoreError
 
 
 class System:
@@ -58,10 +59,14 @@ class System:
         info = parse_object(answer.body)
         swarm, api = self._context.node.swarm_info(), self._context.api_or_none()
         if api is not None:
-            swarm.cluster.CopyFrom(await api.swarm.inspect())
-            nodes = await api.nodes.select(None)
-            swarm.nodes = len(nodes)
-            swarm.managers = sum(node.spec.role == "manager" for node in nodes)
+            try:
+                swarm.cluster.CopyFrom(await api.swarm.inspect())
+                nodes = await api.nodes.select(None)
+            except StoreError as error:  # all else is told all the same
+                swarm.error = str(error)
+            else:
+                swarm.nodes = len(nodes)
+                swarm.managers = sum(node.spec.role == "manager" for node in nodes)
         info["Swarm"] = swarm_part(swarm)
         ours = [f"WARNING: {each}" for each in self._context.node.warnings()]
         if ours:

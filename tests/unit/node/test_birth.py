@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import ca, tokens
-from meshnet_control.manager.birth import Birth, birth
+from meshnet_control.node.birth import Birth, birth
 from meshnet_control.orchestrate.addresses import subnet_for
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a value, nothing is bound

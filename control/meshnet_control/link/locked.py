@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshnet.errors import ControlError
-
 LOCKED: Final = (
     "Swarm is encrypted and needs to be unlocked before it can be used. "
     'Please use "docker swarm unlock" to unlock it.'
 )
 INVALID_KEY: Final = "swarm could not be unlocked: invalid key provided"
 NOT_LOCKED: Final = "swarm is not locked"
-
-
-class SwarmLockedError(ControlError):
-    """This manager's store needs the unlock key: 503."""
-
-    def __init__(self) -> None:
-        super().__init__(LOCKED, 503)
