@@ -143,9 +143,13 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
     async def watch_liveness(self) -> None:
         """Sets overdue nodes Unknown or Down, until cancelled."""
+        looked = self._clock()
         while True:
             period = assignments.heartbeat_ns(self._objects().cluster) / 1e9
-            for node_id, verdict in self._liveness.overdue(self._clock(), period):
+            now = self._clock()
+            self._liveness.slept(now, max(0.0, now - looked - CHECK_S))
+            looked = now
+            for node_id, verdict in self._liveness.overdue(now, period):
                 self._end(node_id)  # an agent that was only stuck begins anew, and is Ready then
                 message = FAILED if verdict == "down" else AWAY
                 _log.warning("node %s: %s", node_id, message)

@@ -71,6 +71,14 @@ class Liveness:
         """What is known of hosts now; the whole of it, each time it changes."""
         self._hosts = hosts
 
+    def slept(self, now: float, late_s: float) -> None:
+        """This manager was kept from looking for so long: that is nobody's silence.
+
+        What was said meanwhile waits unread. A host that went off is noticed later by that.
+        """
+        for seen in self._seen.values():
+            seen.last = min(now, seen.last + late_s)
+
     def overdue(self, now: float, period: float) -> list[tuple[str, Verdict]]:
         """New verdicts; each is given once, and Down only after Unknown where that was given.
 
