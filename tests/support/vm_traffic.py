@@ -67,7 +67,17 @@ class Account:
         slowest = max((row[2] for row in self.rows if row[3] == "ok"), default=0.0)
         lost = sum(self.lost.values())
         recovery = f", recovery {self.recovery_s:.1f} s" if self.ended_at else ""
-        return f"{lost} of {len(self.rows)} lost{recovery}, slowest {slowest:.1f} s {self.lost}"
+        said = f"{lost} of {len(self.rows)} lost{recovery}, slowest {slowest:.1f} s {self.lost}"
+        return f"{said}\nlost in each ten seconds: {self.course}"
+
+    @property
+    def course(self) -> str:
+        """``lost/asked`` for each ten seconds, of requests from outside."""
+        rows = [row for row in self.rows if not row[0].startswith("in ")]
+        first = min((row[1] for row in rows), default=0.0)
+        asked = Counter(int((row[1] - first) // 10) for row in rows)
+        lost = Counter(int((row[1] - first) // 10) for row in rows if row[3] != "ok")
+        return " ".join(f"{lost[ten]}/{asked[ten]}" for ten in sorted(asked))
 
 
 def send(play: Play, host: str, command: str, content: bytes) -> None:
