@@ -51,7 +51,7 @@ configs: {page: {file: ./page}}
 REFUSED = [
     ("node promote h2", "this version of meshnet runs one manager"),
     ("node demote h1", "attempting to demote the last manager"),
-    ("swarm ca --rotate --external-ca protocol=cfssl,url=https://ca", "an external CA is not"),
+    ("swarm update --external-ca protocol=cfssl,url=https://ca", "an external CA is not"),
     ("swarm init", "already part of a swarm"),
     ("swarm leave", "Use `--force`"),
     ("service create --mode replicated-job meshnet/web:1", "service mode replicated-job is not"),

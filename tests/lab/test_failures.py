@@ -189,12 +189,18 @@ def test_init_when_a_port_is_taken_leaves_nothing(play, kind, port):
         ("--data-path-addr 10.9.9.9", "10.9.9.9 is not an address of this host"),
         ("--default-addr-pool 10.20.0.0/16 --default-addr-pool-mask-length 40", "out of range: 40"),
         ("--default-addr-pool 10.20.0.0/26", "Subnet size is too small for pool: 24"),
-        ("--autolock", "autolock is not supported"),
     ],
 )
 def test_init_with_what_cannot_be(play, options, words):
     refuses(play, "h1", f"docker swarm init {options}", words)
     assert swarm(play, "h1")["LocalNodeState"] == "inactive"
+
+
+def test_a_cluster_that_is_born_locked_serves_at_once(play):
+    said = does(play, "h1", "docker swarm init --autolock")
+    assert "SWMKEY-1-" in said
+    assert "h1" in does(play, "h1", "docker node ls")
+    does(play, "h1", "docker swarm leave --force")
 
 
 def test_the_ingress_network_keeps_clear_of_the_hosts_own_networks(play):

@@ -156,6 +156,21 @@ async def lock(manager: Manager, link: ManagerLink) -> None:
     await manager.end()
 
 
+async def test_a_store_that_was_locked_at_its_birth_serves_at_once(
+    manager: Manager, link: ManagerLink
+):
+    await lock(manager, link)
+    await manager.start()
+    fresh = ManagerLink(manager.path / "run", manager.identity)
+    running = asyncio.ensure_future(fresh.run())
+    try:
+        await fresh.started(KEY)
+        assert (fresh.locked, fresh.error) == (False, "")
+    finally:
+        running.cancel()
+        await fresh.close()
+
+
 async def test_a_locked_store_waits_for_its_key(manager: Manager, link: ManagerLink):
     await lock(manager, link)
     await manager.start()

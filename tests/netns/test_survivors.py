@@ -109,6 +109,12 @@ def alive(pid: int) -> bool:
     return False
 
 
+def asked_to_end(pid: int) -> bool:
+    """Whether SIGTERM waits for a frozen process (proc(5), status, ShdPnd)."""
+    pending = Path(f"/proc/{pid}/status").read_text().partition("\nShdPnd:")[2].split()[0]
+    return bool(int(pending, 16) & 1 << (signal.SIGTERM - 1))
+
+
 def until(what: str, condition: Callable[[], bool], within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
@@ -197,7 +203,8 @@ def test_whom_a_supervisor_ended_stays_away_though_it_died_before_it_ended_the_o
     assert supervisor is not None
     os.kill(resolver, signal.SIGSTOP)  # it is ended last
     os.kill(supervisor, signal.SIGTERM)
-    until("meshnetd ended", lambda: not pid_file(DAEMON).exists(), SERVES_S)
+    until("the resolver is asked to end", lambda: asked_to_end(resolver), SERVES_S)
+    assert not pid_file(DAEMON).exists()
     os.kill(supervisor, signal.SIGKILL)
     os.kill(resolver, signal.SIGCONT)
     until("the resolver ended too", lambda: not alive(resolver), SERVES_S)

@@ -135,7 +135,7 @@ def test_bash_completes_a_command(debian, package):
         "COMP_WORDS=(meshnet re); COMP_CWORD=1\n"
         '_meshnet_completion meshnet && echo "${COMPREPLY[@]}"'
     )
-    assert debian.run("bash", "-c", script).stdout.split() == ["restart"]
+    assert debian.run("bash", "-c", script).stdout.split() == ["restart", "restore"]
 
 
 def test_an_upgrade_leaves_the_state_alone_a_removal_too_and_a_purge_does_not(

@@ -196,8 +196,7 @@ def status_tables(
     if reply.snapshots:
         newest = reply.snapshots[0]
         age = f"{max(0.0, now - newest.made) / 60:.0f} min"
-        where = str(Path(newest.path).parent)
-        rows.append(("snapshots", f"{len(reply.snapshots)} in {where}, the newest {age} old"))
+        rows.append(("snapshots", f"{len(reply.snapshots)}, the newest {age} old"))
     if reply.HasField("manager"):
         rows.insert(2, ("manager", _manager(reply.manager)))
     rows += [(f"last end of {name}", how) for name, how in sorted(ends.items())]

@@ -88,8 +88,11 @@ class ManagerLink:
         """Keep both sides told, until cancelled."""
         await asyncio.gather(self.store.follow(), self._attend())
 
-    async def started(self) -> None:
+    async def started(self, unlock_key: bytes = b"") -> None:
         """Wait until it serves.
+
+        Args:
+            unlock_key: opens a store that was locked at its birth.
 
         Raises:
             ControlError: it does not, for its own reasons or because there is none.
@@ -99,6 +102,8 @@ class ManagerLink:
                 await self._said.wait()
         except TimeoutError:
             raise ControlError("meshnet-manager does not start: see its log", 500) from None
+        if self.locked and unlock_key:
+            await self.unlock(unlock_key)
         if self.error:
             raise ControlError(self.error, 500)
 

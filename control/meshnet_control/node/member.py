@@ -114,11 +114,12 @@ class ClusterMember:
         self.session: dispatcher_client.DispatcherClient
         self.agent: Agent
 
-    async def start(self, *, born: bool = False) -> None:
+    async def start(self, *, born: bool = False, unlock_key: bytes = b"") -> None:
         """Start everything.
 
         Args:
             born: the cluster begins with this node, whose meshnet-manager has to serve for it.
+            unlock_key: of a cluster that is born locked; empty: it is not.
 
         Raises:
             ControlError: a port is taken, an address is gone, the engine or the store fails; one
@@ -126,7 +127,7 @@ class ClusterMember:
         """
         async with AsyncExitStack() as stack:
             if self.identity.role == "manager":
-                await self._lead(stack, born=born)
+                await self._lead(stack, born=born, unlock_key=unlock_key)
             await self._follow(stack)
             self._stack = stack.pop_all()
 
@@ -182,7 +183,7 @@ class ClusterMember:
 
     # ---- inside ----
 
-    async def _lead(self, stack: AsyncExitStack, *, born: bool) -> None:
+    async def _lead(self, stack: AsyncExitStack, *, born: bool, unlock_key: bytes) -> None:
         link = ManagerLink(self._places.run_dir, self.identity, self._certified)
         stack.push_async_callback(ends.closed, link.close)
         task = self._spawn(link.run(), "link to meshnet-manager")
@@ -192,7 +193,7 @@ class ClusterMember:
         except (ManagerProcessError, OSError) as error:
             raise ControlError(str(error), 500) from error
         if born:
-            await link.started()
+            await link.started(unlock_key)
         self.link = link
         self._probe = HostProbe(GOSSIP_PORT, self._tell_hosts)
         stack.push_async_callback(ends.closed, self._probe.close)

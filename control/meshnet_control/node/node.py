@@ -309,7 +309,8 @@ class Node:
             membership = ClusterMember(
                 who, self._places, self._engine, self._hostname, self._spawn, self._removed
             )
-            await membership.start(born=born is not None)
+            lock = born.cluster.unlock_key if born is not None else b""
+            await membership.start(born=born is not None, unlock_key=lock)
             self.membership, self._found = membership, None
             self.error = ""
             stack.pop_all()
