@@ -30,7 +30,7 @@ import time
 import tomllib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tests.faults.trial import FAILED, PACKAGES, ROOT, Outcome, Trials
@@ -62,13 +62,40 @@ def _is_quick(test: str) -> bool:
 
 
 def load(folder: Path) -> list[Fault]:
-    """The faults of every list in the folder, lists by name."""
-    entries = [
-        entry
-        for path in sorted(folder.glob("*.toml"))
-        for entry in tomllib.loads(path.read_text())["fault"]
-    ]
-    return [Fault(**{**entry, "caught_by": tuple(entry["caught_by"])}) for entry in entries]
+    """The faults of every list in the folder, lists by name.
+
+    Raises:
+        ValueError: a list cannot be read, or an entry has a field too many or too few.
+    """
+    found = []
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            entries = tomllib.loads(path.read_text())["fault"]
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+        for entry in entries:
+            if entry.keys() != _FIELDS:
+                odd = ", ".join(sorted(entry.keys() ^ _FIELDS))
+                raise ValueError(f"{path.name}: {entry.get('why', entry)}: not right: {odd}")
+            found.append(Fault(**{**entry, "caught_by": tuple(entry["caught_by"])}))
+    return found
+
+
+_FIELDS = {field.name for field in fields(Fault)}
+
+
+def stale(fault: Fault, tree: Path) -> str:
+    """Why the fault does not fit the tree; empty: it does."""
+    path = tree / fault.file
+    count = path.read_text().count(fault.old) if path.is_file() else 0
+    if count != 1:
+        return f"stale: its text stands {count} times in {fault.file}"
+    if fault.old == fault.new:
+        return "stale: it changes nothing"
+    missing = [test for test in fault.caught_by if not (tree / test.partition("::")[0]).exists()]
+    if missing or not fault.caught_by:
+        return f"stale: no such test: {' '.join(missing)}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -98,11 +125,11 @@ def wrong_with(outcome: Outcome) -> str:
 def judge(trials: Trials, fault: Fault, tree: Path) -> Verdict:
     """Put the fault in, run its tests, take it out."""
     began = time.monotonic()
+    old = stale(fault, tree)
+    if old:
+        return Verdict(fault, old, "", 0.0)
     path = tree / fault.file
-    text = path.read_text() if path.exists() else ""
-    if text.count(fault.old) != 1:
-        stale = f"stale: its text stands {text.count(fault.old)} times in {fault.file}"
-        return Verdict(fault, stale, "", 0.0)
+    text = path.read_text()
     path.write_text(text.replace(fault.old, fault.new))
     try:
         outcome = trials.run(tree, fault.caught_by, bounded=not fault.alone)
