@@ -10,12 +10,14 @@ from typing import Any
 
 from virtual_time import Inline, VirtualLoop
 
+from meshnet.kernel.host_probe import Ask, HostProbe
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox
+from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.fake import FakeGossip, FakeKernel, FakeProbe, GossipRoom
-from meshnet_control.dataplane.feed import DataPlane
+from meshnet_control.dataplane.feed import DataPlane, Probe
 
 NET, OTHER = NetworkId("net1"), NetworkId("net2")
 SERVICE = ServiceId("svc1")
@@ -50,15 +52,22 @@ class Host:
         self.lives = 0
 
     def start(
-        self, *, adopted: bool = True, reconcilers: Sequence[Reconciler[Any, Any, Any]] = ()
+        self,
+        *,
+        adopted: bool = True,
+        reconcilers: Sequence[Reconciler[Any, Any, Any]] = (),
+        ask: Ask | None = None,
     ) -> None:
+        """The process starts; with ``ask`` it asks hosts itself, by that."""
         self.lives += 1
         self.reconciler: Reconciler[Any, Any, Any] = Reconciler(self.kernel, Inline())
         self.running = asyncio.ensure_future(self.reconciler.run())
         self.snapshots: list[int] = []
         wall = float(self.lives)
 
-        def probe(news: Callable[[], None]) -> FakeProbe:
+        def probe(news: Callable[[], None]) -> Probe:
+            if ask is not None:
+                return HostProbe(GOSSIP_PORT, news, ask=ask)
             self.probe = FakeProbe(news)
             return self.probe
 

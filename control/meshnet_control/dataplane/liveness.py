@@ -10,6 +10,7 @@ kernel of a host answers for as long as it is there (``meshnet.kernel.host_probe
 | anything else    | answers          | yes    | yes                  |
 | anything else    | not asked yet    | yes    | yes                  |
 | anything else    | is silent        | no     | no                   |
+| anything else    | was off, answers | no     | no                   |
 | left             |                  | no     | no                   |
 
 "Anything else" is a daemon that restarts, that is dead, or that nobody heard of yet.

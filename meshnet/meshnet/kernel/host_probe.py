@@ -5,7 +5,9 @@ port that refuses (RFC 9293 section 3.10.7.1); one that hangs leaves a port that
 host that is off, or behind a cut, says nothing. Gossip's port is asked, as what lies between the
 hosts of a cluster lets it pass; ICMP echo is filtered in many places.
 
-Be aware: an answer says that the host is there, not that any of its containers is.
+Be aware: an answer says that the host is there, not that any of its containers is. A host that was
+silent for as long as a boot takes has lost them by then, so it is not there again until it need not
+be asked any more: its daemon speaks.
 """
 
 from __future__ import annotations
@@ -27,6 +29,11 @@ TIMEOUT_S: Final = 0.3
 """Wait for one answer; hosts of one site answer within milliseconds."""
 SILENT: Final = 2
 """Questions in a row without an answer that make a host silent; one may be lost."""
+OFF: Final = 10
+"""Questions in a row without an answer that make a host one that was off: three seconds at least.
+
+Nothing boots faster, and a link that comes and goes is back sooner.
+"""
 _OURS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EPERM}
 )
@@ -90,7 +97,10 @@ class HostProbe:
 
     @property
     def answering(self) -> Mapping[NodeId, bool]:
-        """Node -> whether its host answers; a node that is not in it is not known (yet)."""
+        """Node -> whether its host answers; a node that is not in it is not known (yet).
+
+        One that was off and has come up counts as silent (``OFF``).
+        """
         return self._answering
 
     def watch(self, hosts: Mapping[NodeId, IPv4Address]) -> None:
@@ -115,9 +125,10 @@ class HostProbe:
         while True:
             began = loop.time()
             answered = await self._question(address, self._port)
-            silent = 0 if answered else silent + (answered is False)
+            if silent < OFF:
+                silent = 0 if answered else silent + (answered is False)
             if answered or silent >= SILENT:
-                self._note(node, answering=bool(answered))
+                self._note(node, answering=silent == 0)
             await asyncio.sleep(began + self._interval_s - loop.time())
 
     def _note(self, node: NodeId, *, answering: bool) -> None:

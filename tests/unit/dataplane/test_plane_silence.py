@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import msgpack
 from plane_bed import (
@@ -20,6 +21,7 @@ from plane_bed import (
 from meshnet.errors import KernelError
 from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.members import State
+from meshnet.kernel import host_probe
 from meshnet_control.dataplane.fake import GossipRoom
 from meshnet_control.dataplane.liveness import PATIENCE_S
 
@@ -115,6 +117,67 @@ def test_a_daemon_that_restarts_costs_its_host_nothing_unless_the_host_goes():
         a.probe.answer(node(1), answering=False)
         await turn()
         assert len(a.leads_to("a")) == 1
+
+    cluster(2, scene)
+
+
+class Way:
+    """The way to every other host: there is an answer at once, or none in time."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+    async def ask(self, _: IPv4Address, __: int) -> bool:
+        if not self.open:
+            await asyncio.sleep(host_probe.TIMEOUT_S)
+        return self.open
+
+
+def test_a_host_that_goes_off_in_order_is_not_chosen_from_then_on_until_its_daemon_speaks():
+    """By each node itself: no manager says anything here."""
+
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        way = Way()
+        a.start(ask=way.ask)
+        b.start()
+        for host in (a, b):
+            host.task("a")
+        await turn()
+        await b.end()
+        room.judge(node(1), State.RESTARTING)
+        await asyncio.sleep(30)
+        assert len(a.leads_to("a")) == 2, "its host answers"
+        way.open = False
+        await asyncio.sleep(1.3)
+        assert len(a.leads_to("a")) == 1
+        await asyncio.sleep(10)
+        way.open = True
+        await asyncio.sleep(300)
+        assert len(a.leads_to("a")) == 1, "it boots: what ran there does not"
+        b.start()
+        b.task("a")
+        await asyncio.sleep(1)
+        assert len(a.leads_to("a")) == 2
+
+    cluster(2, scene)
+
+
+def test_a_link_that_goes_and_comes_beside_a_dead_daemon_costs_a_moment():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        way = Way()
+        a.start(ask=way.ask)
+        b.start()
+        for host in (a, b):
+            host.task("a")
+        await turn()
+        await b.end()
+        room.judge(node(1), State.DEAD)
+        way.open = False
+        await asyncio.sleep(2.0)
+        assert len(a.leads_to("a")) == 1
+        way.open = True
+        await asyncio.sleep(0.7)
+        assert len(a.leads_to("a")) == 2
 
     cluster(2, scene)
 

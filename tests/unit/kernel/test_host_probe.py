@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from meshnet.kernel.host_probe import HostProbe, answers
+from meshnet.kernel.host_probe import OFF, HostProbe, answers
 from meshnet.model.ids import NodeId
 
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -82,4 +82,30 @@ async def test_it_tells_when_a_host_goes_and_comes_and_forgets_whom_it_need_not_
     finally:
         probe.watch({})
         assert probe.answering == {}
+        await probe.close()
+
+
+async def test_a_host_that_was_off_is_not_there_again_until_it_need_not_be_asked():
+    said: list[bool] = [True, *[False] * OFF, True]
+    asked = asyncio.Semaphore(0)
+
+    async def scripted(*_: object) -> bool:
+        asked.release()
+        return said.pop(0) if said else True
+
+    async def questions(count: int) -> None:
+        async with asyncio.timeout(5):
+            for _ in range(count):
+                await asked.acquire()
+
+    probe = HostProbe(1, lambda: None, ask=scripted, interval_s=0.0)
+    probe.watch({NODE: LOOPBACK})
+    try:
+        await questions(OFF + 5)
+        assert probe.answering == {NODE: False}
+        probe.watch({})
+        probe.watch({NODE: LOOPBACK})
+        await questions(2)
+        assert probe.answering == {NODE: True}
+    finally:
         await probe.close()
