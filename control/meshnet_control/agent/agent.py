@@ -136,6 +136,8 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
+                if self._has_booted():
+                    self._dataplane.nothing_ran()
                 await self._adopt()
                 self._adopted = True
                 self._dataplane.adopted()
@@ -229,6 +231,16 @@ class Agent:
                 continue
             except (MeshnetError, OSError) as error:
                 _log.warning("files of tasks that are gone: %s", error)
+
+    def _has_booted(self) -> bool:
+        """No task was made since the host came up, so no container runs, whatever was said."""
+        try:
+            return next(self._host.tasks_dir.iterdir(), None) is None
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            _log.warning("files of tasks: %s", error)
+            return False
 
     async def _adopt(self) -> None:
         """Finds the containers of an earlier life."""

@@ -25,6 +25,10 @@ class DataPlane(Protocol):
         """What this node says of one of its endpoints; None: it is gone."""
         ...
 
+    def nothing_ran(self) -> None:
+        """No container survived: what the last process said of them is void."""
+        ...
+
     def adopted(self) -> None:
         """Every container that survived a restart is known."""
         ...

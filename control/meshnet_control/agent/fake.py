@@ -26,6 +26,7 @@ class FakeDataPlane:
         """Every node knows of withdrawals once it is set; it is."""
         self.acknowledged.set()
         self.troubles: dict[TaskId, str] = {}
+        self.empty_starts = 0
         self.adoptions = 0
 
     def sandbox_added(self, sandbox: Sandbox) -> None:
@@ -43,6 +44,10 @@ class FakeDataPlane:
             self.endpoints.pop(task, None)
         else:
             self.endpoints[task] = endpoint
+
+    def nothing_ran(self) -> None:
+        """No container survived: what the last process said of them is void."""
+        self.empty_starts += 1
 
     def adopted(self) -> None:
         """Every container that survived a restart is known."""

@@ -146,6 +146,14 @@ class DataPlane:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._rebuild)
 
+    def nothing_ran(self) -> None:
+        """No container survived: the others choose none of ours until we say so again.
+
+        What is in the kernel waits for ``adopted`` all the same.
+        """
+        if not self._closed:
+            self._tell_epoch()
+
     def adopted(self) -> None:
         """The agent has found every container that survived a restart of this process."""
         if self._adopted or self._closed:

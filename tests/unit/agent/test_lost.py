@@ -123,3 +123,22 @@ def test_a_container_somebody_starts_again_is_ended(play, task):
         assert node.last(one).state == FAILED
 
     play(scene)
+
+
+def test_a_daemon_that_starts_after_a_boot_says_so_before_it_looks_at_what_is_left(play, task):
+    async def scene(node):
+        assert node.wires.empty_starts == 1, "the first start of all"
+        one = task()
+        await node.running(one)
+        await node.end()
+        await node.begin()
+        assert (node.wires.empty_starts, node.wires.adoptions) == (0, 1), "its container runs"
+        await node.end()
+        node.power_cut()
+        node.engine.go()
+        await node.begin()
+        assert (node.wires.empty_starts, node.wires.adoptions) == (1, 0)
+        node.engine.come()
+        await node.until(lambda: node.wires.adoptions)
+
+    play(scene)

@@ -154,7 +154,12 @@ def test_a_host_that_goes_off_in_order_is_not_chosen_from_then_on_until_its_daem
         way.open = True
         await asyncio.sleep(300)
         assert len(a.leads_to("a")) == 1, "it boots: what ran there does not"
-        b.start()
+        b.start(adopted=False)
+        b.plane.nothing_ran()
+        await asyncio.sleep(30)
+        assert len(a.leads_to("a")) == 1, "its daemon looks at what the engine has left"
+        assert not b.plane.snapshot.complete
+        b.plane.adopted()
         b.task("a")
         await asyncio.sleep(1)
         assert len(a.leads_to("a")) == 2
