@@ -23,6 +23,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,6 +114,7 @@ class DataPlane:
         self._gwbridge: Gwbridge | None = None
         self._epoch = int(wall() * 1000)
         self._adopted = False
+        self._withdrawn = False
         self._impatient: asyncio.TimerHandle | None = None
         self._patient = True
         self._scheduled = False
@@ -176,6 +178,8 @@ class DataPlane:
 
     def endpoint(self, task: TaskId, endpoint: Endpoint | None) -> None:
         """What this node says of one of its endpoints; None: it is gone."""
+        if endpoint is not None and self._withdrawn:
+            endpoint = replace(endpoint, ready=False)
         if self._endpoints.get(task) == endpoint or self._gossip is None or self._closed:
             return
         if endpoint is None:
@@ -216,14 +220,21 @@ class DataPlane:
             task: whose endpoint was withdrawn, for the log.
             within_s: longest wait, seconds: how long the task may take to stop.
         """
-        epoch = self._epoch
-        try:
-            async with asyncio.timeout(within_s):
-                while self.unaware(epoch):
-                    await self._next_change()
-        except TimeoutError:
-            names = ", ".join(self._hostname(node) for node in self.unaware(epoch))
+        names = await self._chosen_by(within_s)
+        if names:
             _log.warning("task %s stops although it may still be chosen by %s", task, names)
+
+    async def withdraw(self, within_s: float) -> None:
+        """Nothing of this node is to be chosen any more, whatever the agent says from now on.
+
+        Returns when no node chooses of it, or after ``within_s`` seconds.
+        """
+        self._withdrawn = True
+        for task, endpoint in list(self._endpoints.items()):
+            self.endpoint(task, endpoint)
+        names = await self._chosen_by(within_s)
+        if names:
+            _log.warning("this node ends although %s may still choose what runs here", names)
 
     def unaware(self, epoch: int) -> list[NodeId]:
         """Nodes that may still choose what we withdrew with ``epoch``, ascending."""
@@ -261,6 +272,17 @@ class DataPlane:
         await self._probe.close()
 
     # ---- inside ----
+
+    async def _chosen_by(self, within_s: float) -> str:
+        """Names of the nodes that may still choose what was withdrawn, after that time."""
+        epoch = self._epoch
+        try:
+            async with asyncio.timeout(within_s):
+                while self.unaware(epoch):
+                    await self._next_change()
+        except TimeoutError:
+            return ", ".join(self._hostname(node) for node in self.unaware(epoch))
+        return ""
 
     def _stop(self) -> None:
         self._closed = True

@@ -41,6 +41,7 @@ CAPABILITIES: Final = (
 )  # fmt: skip
 """All that meshnetd needs: links and rules; raw sockets of iptables; ports; mounts and namespaces,
 and those of containers; files of tasks, whose owners the user chooses."""
+_SAYS_S: Final = 2.0
 _SETTINGS: Final = ("MESHNET_ENGINE",)
 """Of the environment of ``up --install``, what the units keep; directories are arguments."""
 _UNIT: Final = """[Unit]
@@ -176,6 +177,21 @@ def texts(programs: Path | None = None) -> dict[str, str]:
 def systemd_runs() -> bool:
     """Whether this host was booted by systemd (sd_booted(3))."""
     return Path("/run/systemd/system").is_dir()
+
+
+def host_stops() -> bool:
+    """Whether systemd is about to end everything on this host: it is switched off, or boots anew.
+
+    False also where systemd does not say, or is not there.
+    """
+    try:
+        asked = subprocess.run(
+            ["systemctl", "is-system-running"], capture_output=True, text=True, check=False,
+            timeout=_SAYS_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.stdout.strip() == "stopping"
 
 
 def installed() -> bool:

@@ -61,6 +61,8 @@ _log = logging.getLogger(__name__)
 GOODBYE_S: Final = 5.0
 TASKS_S: Final = 30.0
 """For all tasks of a node that leaves to stop; their grace periods run side by side."""
+WITHDRAWS_S: Final = 3.0
+"""For the others to choose nothing more of a host that goes off; they take a second."""
 CLEAN_S: Final = 10.0
 """For what could not be removed in order to be removed once more."""
 _ANY: Final = "0.0.0.0"  # noqa: S104 - gossip comes in on every address, as in Swarm
@@ -131,8 +133,15 @@ class ClusterMember:
             await self._follow(stack)
             self._stack = stack.pop_all()
 
-    async def stop(self) -> None:
-        """Stop; kernel and containers stay as they are, the others know that we will be back."""
+    async def stop(self, *, host_stops: bool = False) -> None:
+        """Stop; kernel and containers stay as they are, the others know that we will be back.
+
+        Args:
+            host_stops: the containers end after us, and nobody is left here who could say so.
+        """
+        if host_stops:
+            withdrawn = self.kernel.dataplane.withdraw(WITHDRAWS_S)
+            await ends.within(2 * WITHDRAWS_S, withdrawn, "the others may still choose this host")
         self.gossip.pause()
         await self._stack.aclose()
 

@@ -31,7 +31,7 @@ from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.reconcilers import Spawn
 from meshnet_control.engine.client import EngineClient, EngineError
-from meshnet_control.host import manager_process
+from meshnet_control.host import manager_process, units
 from meshnet_control.host.manager_process import STOPS_S
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import ALREADY_IN_SWARM, Identity
@@ -189,7 +189,8 @@ class Node:
         waited = "an init, join or leave that goes on is left"
         changed = await ends.within(ends.STEP_S, self._changing.acquire(), waited)
         if changed and self.membership is not None:
-            await self.membership.stop()
+            stops = await asyncio.to_thread(units.host_stops)
+            await self.membership.stop(host_stops=stops)
 
     def swarm_info(self) -> pb.SwarmInfo:
         """The Swarm part of ``docker info``, without ``cluster`` on a worker."""

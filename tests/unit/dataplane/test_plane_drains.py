@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from plane_bed import (
+    GRACE_S,
     OTHER,
     Host,
     cluster,
@@ -152,3 +153,43 @@ def test_events_while_rounds_fail_pile_nothing_up():
         a.kernel.unreadable = None
 
     cluster(2, scene)
+
+
+def test_of_a_host_that_goes_off_nothing_is_chosen_before_its_daemon_ends_and_while_it_is_away():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        await serving(a, b)
+        b.task("b")
+        await turn()
+        a.kernel.unreadable = KernelError("dump", "host", 16)
+        withdrawing = asyncio.ensure_future(b.plane.withdraw(GRACE_S))
+        await asyncio.sleep(5)
+        assert len(a.leads_to("a")) == 3
+        assert not withdrawing.done()
+        a.kernel.unreadable = None
+        await withdrawing
+        for host in (a, b):
+            assert len(host.leads_to("a")) == 1
+        b.task("b")
+        await turn()
+        assert len(a.leads_to("a")) == 1, "its agent still finds it healthy"
+        await b.end()
+        room.judge(node(1), State.RESTARTING)
+        a.probe.answer(node(1), answering=True)
+        await turn()
+        assert len(a.leads_to("a")) == 1, "its host answers, its containers end"
+        b.start()
+        b.task("a")
+        await turn()
+        assert len(a.leads_to("a")) == 2
+
+    cluster(2, scene)
+
+
+def test_a_host_that_goes_off_waits_for_nobody_for_longer_than_it_has(caplog):
+    async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        await serving(a, b)
+        a.kernel.unreadable = KernelError("dump", "host", 16)
+        await b.plane.withdraw(3.0)
+
+    assert cluster(2, scene) == pytest.approx(3.0)
+    assert "h0 may still choose" in caplog.text

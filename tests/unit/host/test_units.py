@@ -191,3 +191,27 @@ def test_settings_that_the_package_does_not_have_are_written_over_it(systemd, mo
 def test_a_packages_units_name_its_programs_wherever_they_are_built():
     for name, text in units.texts(Path("/usr/lib/meshnet/bin")).items():
         assert f"ExecStart=/usr/lib/meshnet/bin/{name} " in text
+
+
+@pytest.mark.parametrize(
+    ("script", "stops"),
+    [
+        ("echo stopping; exit 1", True),
+        ("echo running", False),
+        ("echo degraded; exit 1", False),
+        ("echo offline; exit 1", False),
+        ("exec sleep 60", False),
+        (None, False),
+    ],
+    ids=["reboot", "running", "degraded", "no systemd", "no answer", "no systemctl"],
+)
+def test_a_host_that_goes_down_is_told_from_a_daemon_that_does(
+    tmp_path, monkeypatch, script, stops
+):
+    if script is not None:
+        (tmp_path / "systemctl").write_text(f"#!/bin/sh\n[ $1 = is-system-running ] && {script}\n")
+        (tmp_path / "systemctl").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    assert units.host_stops() is stops
