@@ -39,6 +39,8 @@ REPLICAS = 6
 PORT = 8080
 OUTSIDE_PER_S, INSIDE_PER_S = 120.0, 20.0
 BEFORE_S, AFTER_S = 1.0, 6.0
+ENDS_S = 5.0
+"""How long a host that is shut down answers when nothing on it serves any more."""
 LOAD = Path(__file__).with_name("load.py")
 
 Row = tuple[str, float, float, str, int, str]
@@ -108,12 +110,15 @@ class Fault:
     cut: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     """Hosts whose containers end, the client's among them."""
+    leaving: tuple[str, ...] = ()
+    """Hosts that say that they go: what enters there cannot be saved, and nothing may be led there.
+    """
 
     def excuses(self, label: str, backend: str) -> bool:
         """Whether nobody could have brought a request from where it began to ``backend``."""
         entry = label.removeprefix("in ")
         return (
-            entry in self.off
+            entry in (*self.off, *self.leaving)
             or backend in self.off
             or {entry, backend} == set(self.cut)
             or (entry in self.ends and label != entry)
@@ -186,6 +191,32 @@ def power(host: str, away_s: float) -> Fault:
     )
 
 
+def shutdown(host: str, away_s: float) -> Fault:
+    """What systemd does at poweroff or reboot: meshnet ends, the engine ends, the host is off.
+
+    No systemd runs in a lab: a program in its place says what it would say.
+    """
+
+    def begin(cluster: Cluster) -> None:
+        says = "printf '#!/bin/sh\necho stopping\n' > /run/stopping; chmod +x /run/stopping"
+        cluster.on(host, f"{says}; mount --bind /run/stopping $(readlink -f $(which systemctl))")
+        for keeper in cluster.lab.pids(host, "meshnet-supervisor"):
+            os.kill(keeper, signal.SIGTERM)
+        until("meshnetd to end", lambda: not cluster.lab.pids(host, "meshnetd"), 30)
+        cluster.on(host, "kill $(cat /run/docker.pid)")
+        until("the engine to end", lambda: not cluster.lab.pids(host, "dockerd"), 30)
+        time.sleep(ENDS_S)
+        cluster.lab.lab.kill(host)
+
+    return Fault(
+        f"{host} shut down in order (SIGTERM, then off) for {away_s:g} s, then on",
+        begin,
+        lambda cluster: cluster.lab.lab.start(host, lambda *_: None),
+        away_s,
+        leaving=(host,),
+    )
+
+
 def cut(one: str, other: str, away_s: float) -> Fault:
     return Fault(
         f"cable between {one} and {other} cut for {away_s:g} s",
@@ -236,6 +267,7 @@ FAULTS: tuple[Fault, ...] = (
     engine_restart("h2"),
     power("h3", 12.0),
     power("h1", 12.0),
+    shutdown("h3", 12.0),
     cut("h2", "h3", 10.0),
     cut("h1", "h2", 10.0),
     damage("nft flush ruleset"),
