@@ -43,6 +43,8 @@ CONTEXT = "meshnet"
 """The docker context that ``up`` registers."""
 _ANSWERS_S = WATCHDOG_S
 """A meshnetd that is silent for longer is hung, and ended by who keeps it."""
+_WRITES_S = 900.0
+"""For a backup; a large store on a slow disk."""
 
 
 def docker_host() -> str:
@@ -131,9 +133,15 @@ def backup(file: Path) -> None:
     """Write all that this manager knows to FILE, whether meshnet runs or not."""
     processes.need_root()
     path = file.absolute()
-    reply = _call_admin(
-        "Backup", control_pb2.BackupRequest(path=str(path)), control_pb2.BackupReply
-    )
+    archive.vacant(path)
+    written = archive.beside(processes.state_dir())
+    try:
+        asked = control_pb2.BackupRequest(path=str(written))
+        reply = _call_admin("Backup", asked, control_pb2.BackupReply, _WRITES_S)
+        if reply is not None:
+            archive.deliver(written, path)
+    finally:
+        written.unlink(missing_ok=True)
     if reply is None and processes.manages():
         raise HostError("meshnet-manager runs without meshnetd: meshnet up, then backup")
     if reply is None:  # nobody has the store open
@@ -254,7 +262,9 @@ def _admin_socket() -> Path:
     return processes.run_dir() / "admin.sock"
 
 
-def _call_admin(name: str, request: Message, answer: type[_M]) -> _M | None:
+def _call_admin(
+    name: str, request: Message, answer: type[_M], seconds: float = _ANSWERS_S
+) -> _M | None:
     """What meshnetd answers; None: no meshnetd is there.
 
     Raises:
@@ -267,12 +277,12 @@ def _call_admin(name: str, request: Message, answer: type[_M]) -> _M | None:
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=answer.FromString,
             )
-            reply: _M = ask(request, timeout=_ANSWERS_S)
+            reply: _M = ask(request, timeout=seconds)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
                 return None
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise HostError(f"meshnetd gives no answer within {_ANSWERS_S:.0f} s") from None
+                raise HostError(f"meshnetd gives no answer within {seconds:.0f} s") from None
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                 raise HostError(error.details()) from None
             raise HostError(f"meshnetd: {error.details()}") from None

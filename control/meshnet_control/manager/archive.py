@@ -16,6 +16,7 @@ Restoring writes ``state.json`` last, so a crash half-way leaves a node that is 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
@@ -45,6 +46,8 @@ _FORMAT: Final = 1
 _CHUNK: Final = 1024 * 1024
 _COPY: Final = ".copy."
 _FRESH: Final = ".restore."
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a filesystem says that has no hard links: FAT on a stick, some network ones."""
 IDENTITY: Final = ("ca.crt", "node.pem", "state.json")
 """In the order in which they are put in place."""
 
@@ -101,8 +104,7 @@ def write(
             key_name=key_name,
             digests={name: _digest(member) for name, member in members.items()},
         )
-        if path.exists():
-            raise ArchiveError(f"{path} is there already: name another file")
+        vacant(path)
         with _draft(path) as draft, tarfile.open(draft, "w", format=tarfile.USTAR_FORMAT) as tar:
             _add(tar, _MANIFEST, json.dumps(asdict(manifest), indent=1).encode(), now)
             for name, member in members.items():
@@ -142,6 +144,35 @@ async def backup(
         )
     finally:
         copy.unlink(missing_ok=True)
+
+
+def beside(state_dir: Path) -> Path:
+    """A place for a backup that meshnet-manager writes: its unit lets it write nowhere else."""
+    return state_dir / f"{_COPY}{secrets.token_hex(4)}.tar"
+
+
+def deliver(written: Path, path: Path) -> None:
+    """Give a backup that was written in one place its name in another, where no file is yet.
+
+    Raises:
+        ArchiveError: the file is there, or cannot be written.
+    """
+    vacant(path)
+    try:
+        with _draft(path) as draft, written.open("rb") as source, draft.open("wb") as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+    except OSError as error:
+        raise ArchiveError(f"cannot write {path}: {error}") from error
+
+
+def vacant(path: Path) -> None:
+    """Refuse a name that a file has already.
+
+    Raises:
+        ArchiveError: it has.
+    """
+    if os.path.lexists(path):
+        raise ArchiveError(f"{path} is there already: name another file")
 
 
 def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
@@ -185,7 +216,8 @@ def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
 
 def sweep(state_dir: Path) -> None:
     """Remove what a backup or a restore left that a crash cut short; none may be going on."""
-    for left in (*state_dir.glob(f"{_COPY}*"), *state_dir.glob(f"{_FRESH}*")):
+    of_backups = [*state_dir.glob(f"{_COPY}*"), *state_dir.glob(f".{_COPY}*")]
+    for left in (*of_backups, *state_dir.glob(f"{_FRESH}*")):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -223,9 +255,21 @@ def _draft(path: Path) -> Iterator[Path]:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.link(draft, path)
+        _take_name(draft, path)
+        _sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _take_name(draft: Path, path: Path) -> None:
+    """Rename, but never over a file that is there."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        draft.replace(path)
 
 
 @contextmanager

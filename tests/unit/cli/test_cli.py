@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import grpc
 import pytest
 from rich.console import Console
 
-from meshnet_control.api import control_pb2
+from meshnet_control.api import control_pb2, control_pb2_grpc
 from meshnet_control.cli import main
 from meshnet_control.cli.host import status_tables
 from meshnet_control.host import processes
@@ -201,3 +204,62 @@ def test_down_removes_the_context_even_if_something_cannot_be_removed(monkeypatc
     assert run(monkeypatch, "down") == 1
     assert not docker.exists()
     assert not processes.run_dir().exists()
+
+
+class _Confined(control_pb2_grpc.AdminServicer):
+    """Backs up, as under systemd: only the state directory can be written."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+
+    def Backup(self, request, context):  # noqa: N802 - the service's name
+        """A file of one word."""
+        path = Path(request.path)
+        if path.parent != self._state_dir:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "Read-only file system")
+        path.write_text("backup")
+        path.chmod(0o600)
+        return control_pb2.BackupReply(cluster_id="c1")
+
+
+@pytest.fixture
+def confined(host):
+    """
+    Name: confined; Scope: function; Depends: host.
+
+    A meshnetd whose manager may write to its state directory alone; the host's directory.
+    """
+    (host / "run").mkdir()
+    (host / "state").mkdir()
+    server = grpc.server(ThreadPoolExecutor(1))
+    control_pb2_grpc.add_AdminServicer_to_server(
+        _Confined(host / "state"),
+        server,  # type: ignore[arg-type] # the stubs know asyncio's alone
+    )
+    server.add_insecure_port(f"unix://{host}/run/admin.sock")
+    server.start()
+    yield host
+    server.stop(None).wait()
+
+
+def test_a_backup_lands_where_the_manager_itself_may_not_write(monkeypatch, capsys, confined):
+    file = confined / "home" / "manager.tar"
+    file.parent.mkdir()
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setattr("sys.argv", ["meshnet", "backup", "manager.tar"])
+    main.main()
+    assert capsys.readouterr().out == f"cluster c1 is backed up in {file}\n"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("backup", 0o600)
+    assert list(file.parent.iterdir()) == [file]
+    assert list((confined / "state").iterdir()) == []
+
+
+def test_a_backup_that_cannot_have_its_name_leaves_nothing(monkeypatch, capsys, confined):
+    taken = confined / "manager.tar"
+    taken.write_text("mine")
+    assert run(monkeypatch, "backup", str(taken)) == 1
+    assert "is there already: name another file" in capsys.readouterr().err
+    assert run(monkeypatch, "backup", str(confined / "nowhere" / "manager.tar")) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+    assert taken.read_text() == "mine"
+    assert list((confined / "state").iterdir()) == []

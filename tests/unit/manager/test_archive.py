@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import stat
 import tarfile
 import time
@@ -177,6 +179,27 @@ async def test_where_there_is_nothing_to_back_up(tmp_path: Path) -> None:
     await store.close()
     assert (tmp_path / "file").read_text() == "mine"
     assert not (tmp_path / "other").exists()
+
+
+async def test_a_backup_on_a_filesystem_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as FAT says it
+
+    store, file = await manager(tmp_path / "here"), tmp_path / "file"
+    monkeypatch.setattr(os, "link", refused)
+    await archive.backup(file, tmp_path / "here", store, NOW)
+    await store.close()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert archive.read_manifest(file).node_id == "m1"
+    before = file.read_bytes()
+    with pytest.raises(ArchiveError, match="is there already"):
+        archive.deliver(file, file)
+    with pytest.raises(FileExistsError):  # it came while the backup was written
+        archive._take_name(tmp_path / "here" / STORE, file)
+    assert file.read_bytes() == before
+    assert not list(tmp_path.glob(".*"))  # noqa: ASYNC240 - a test
 
 
 # ---- snapshots ----
