@@ -74,7 +74,7 @@ class Manifest:
 
 
 def write(
-    path: Path, state_dir: Path, database: Path, now: float, *, key_name: str, keys: bool
+    path: Path, state_dir: Path, database: Path, now: float, *, key_name: str, keys: bytes = b""
 ) -> Manifest:
     """Put a manager into a file that is not there yet.
 
@@ -84,7 +84,7 @@ def write(
         database: a consistent copy of its store.
         now: Unix seconds.
         key_name: of the key that the copy is sealed with.
-        keys: whether the store's keys go along.
+        keys: the key file that opens the copy, if it is to go along.
 
     Raises:
         ArchiveError: the node is in no cluster, the file is there, or it cannot be written.
@@ -93,22 +93,24 @@ def write(
         who = identity.load(state_dir)
         if who is None:
             raise ArchiveError("this node is in no cluster: there is nothing to back up")
-        members = {name: state_dir / name for name in IDENTITY} | {STORE: database}
+        # Each is read once: meshnetd renews certificates whenever it is time.
+        members = {name: (state_dir / name).read_bytes() for name in IDENTITY}
+        members[STORE] = database.read_bytes()
         if keys:
-            members[STORE_KEY] = state_dir / STORE_KEY
+            members[STORE_KEY] = keys
         manifest = Manifest(
-            locked=keys and _locked(state_dir / STORE_KEY),
+            locked=bool(keys) and _locked(state_dir / STORE_KEY, keys),
             made=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             node_id=who.node_id,
             cluster_id=who.cluster_id,
             key_name=key_name,
-            digests={name: _digest(member) for name, member in members.items()},
+            digests={name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
         )
         vacant(path)
         with _draft(path) as draft, tarfile.open(draft, "w", format=tarfile.USTAR_FORMAT) as tar:
             _add(tar, _MANIFEST, json.dumps(asdict(manifest), indent=1).encode(), now)
-            for name, member in members.items():
-                _add(tar, name, member.read_bytes(), now)
+            for name, data in members.items():
+                _add(tar, name, data, now)
     except (OSError, ValueError) as error:
         raise ArchiveError(f"cannot write {path}: {error}") from error
     return manifest
@@ -134,13 +136,14 @@ async def backup(
     key_name = store.key_name if store is not None else ""
     try:
         if store is not None:
-            await store.copy_to(copy)
+            held = await store.copy_to(copy)
         elif (state_dir / STORE).exists():
-            await asyncio.to_thread(copy_database, state_dir / STORE, copy)
+            source = state_dir / STORE
+            held = await asyncio.to_thread(copy_database, source, state_dir / STORE_KEY, copy)
         else:
             raise ArchiveError("this node is not a manager: there is nothing to back up")
         return await asyncio.to_thread(
-            write, path, state_dir, copy, now, key_name=key_name, keys=keys
+            write, path, state_dir, copy, now, key_name=key_name, keys=held if keys else b""
         )
     finally:
         copy.unlink(missing_ok=True)
@@ -346,9 +349,9 @@ async def _tried(path: Path, fresh: Path, manifest: Manifest) -> None:
         raise ArchiveError(f"{path} is damaged: its store is not of cluster {manifest.cluster_id}")
 
 
-def _locked(key_path: Path) -> bool:
+def _locked(key_path: Path, keys: bytes) -> bool:
     try:
-        return NO_LOCK not in keyring.load(key_path).locks
+        return NO_LOCK not in keyring.parsed(key_path, keys).locks
     except StoreSealedError:
         return True
     except StoreError as error:

@@ -98,7 +98,21 @@ def load(path: Path, unlock_key: bytes = NO_LOCK) -> Keyring:
         StoreSealedError: it is locked, and not with ``unlock_key``.
         StoreError: it is no key file.
     """
-    raw = path.read_bytes()
+    return parsed(path, path.read_bytes(), unlock_key)
+
+
+def parsed(path: Path, raw: bytes, unlock_key: bytes = NO_LOCK) -> Keyring:
+    """The keys in what a key file holds.
+
+    Args:
+        path: of the file, for what is said of it.
+        raw: its bytes.
+        unlock_key: what it may be locked with.
+
+    Raises:
+        StoreSealedError: it is locked, and not with ``unlock_key``.
+        StoreError: it is no key file.
+    """
     if len(raw) == KEY_BYTES:
         return Keyring((raw,))
     try:

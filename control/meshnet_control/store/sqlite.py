@@ -209,8 +209,11 @@ class SqliteStore:
         """Names the key that everything is sealed with now, without telling it."""
         return key_id(self._ring.keys[0]).hex()
 
-    async def copy_to(self, path: Path) -> None:
+    async def copy_to(self, path: Path) -> bytes:
         """A consistent copy of the database, sealed as it is, in a file that is not there yet.
+
+        Returns:
+            What the key file held meanwhile: it opens the copy, whatever changes later.
 
         Raises:
             StoreError: it cannot be read or written, or the store is closed.
@@ -219,7 +222,9 @@ class SqliteStore:
             if self._closed:
                 raise StoreClosedError(f"the store {self._path} is closed")
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, _copy, self._database, path)
+            return await loop.run_in_executor(
+                self._thread, _copy, self._database, self._key_path, path
+            )
 
     async def close(self) -> None:
         """Finish the running commit, end the watches, let go of the file. Twice is fine."""
@@ -339,7 +344,7 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def copy_database(source: Path, path: Path) -> None:
+def copy_database(source: Path, key_path: Path, path: Path) -> bytes:
     """``SqliteStore.copy_to`` for a store that no process has open; needs no key.
 
     Raises:
@@ -352,13 +357,14 @@ def copy_database(source: Path, path: Path) -> None:
         ) as database:
             database.execute("BEGIN")
             database.execute("SELECT revision FROM store").fetchone()  # backup() waits for ever
-            _copy(database, path)
+            return _copy(database, key_path, path)
     except sqlite3.Error as error:
         raise _typed(error)(f"cannot open the store {source}: {error}") from None
 
 
-def _copy(database: sqlite3.Connection, path: Path) -> None:
+def _copy(database: sqlite3.Connection, key_path: Path, path: Path) -> bytes:
     try:
+        keys = key_path.read_bytes()
         path.touch(mode=0o600, exist_ok=False)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
             database.backup(target)
@@ -366,6 +372,8 @@ def _copy(database: sqlite3.Connection, path: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         path.unlink(missing_ok=True)
         raise _typed(error)(f"cannot copy the store to {path}: {error}") from None
+    else:
+        return keys
 
 
 def _typed(error: Exception) -> type[StoreError]:

@@ -181,6 +181,20 @@ async def test_where_there_is_nothing_to_back_up(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+async def test_a_lock_that_changes_while_a_backup_is_made_does_not_shut_it(tmp_path: Path) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "file"
+    store = await manager(here)
+    keys = await store.copy_to(tmp_path / "copy")
+    (cluster,) = await store.list(pb.Cluster)
+    cluster.unlock_key = LOCK
+    await store.commit([Put(cluster)])
+    archive.write(file, here, tmp_path / "copy", NOW, key_name="", keys=keys)
+    await store.close()
+    assert not archive.read_manifest(file).locked
+    await in_thread(archive.restore, file, there)
+    assert await secrets_in(there) == [b"open sesame"]
+
+
 async def test_a_backup_on_a_filesystem_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
