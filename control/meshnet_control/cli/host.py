@@ -202,7 +202,7 @@ def status_tables(
         ("meshnet", reply.version),
     ]
     if reply.snapshots:
-        newest = reply.snapshots[0]
+        newest = next((s for s in reply.snapshots if s.made <= now), reply.snapshots[0])
         age = f"{max(0.0, now - newest.made) / 60:.0f} min"
         rows.append(("snapshots", f"{len(reply.snapshots)}, the newest {age} old"))
     if reply.HasField("manager"):

@@ -7,6 +7,9 @@
 One is made when the newest is an hour old and something has changed since. They are for a store
 that a disk has damaged or a person has emptied, on this very host: ``meshnet restore --replace``.
 
+Clocks are set: a snapshot of a time that has not come is neither the newest nor one too many, so
+snapshots go on after a clock went back, and those that a clock at 1970 meets outlive it.
+
 Be aware: they are sealed as the store is. When its key changes (autolock) those sealed with the one
 before can be opened by nobody: they go, and a new one is made at once.
 """
@@ -60,6 +63,11 @@ def listed(state_dir: Path) -> list[tuple[Path, float]]:
     return sorted(((p, at) for p, at in found if at is not None), key=lambda s: s[1], reverse=True)
 
 
+def split(made: Sequence[tuple[Path, float]], now: float) -> tuple[list[Path], list[Path]]:
+    """Those of the past and those of a time that has not come, each the newest first; PURE."""
+    return [p for p, at in made if at <= now], [p for p, at in made if at > now]
+
+
 class Snapshots:
     """Makes them for as long as this manager runs.
 
@@ -93,10 +101,12 @@ class Snapshots:
             await asyncio.sleep(LOOK_S)
 
     def _due(self) -> bool:
-        there = listed(self._state_dir)
-        if not there or self._store.key_name != self._key_of(there[0][0]):
+        now, there = self._wall(), listed(self._state_dir)
+        past, _ = split(there, now)
+        if not past or self._store.key_name != self._key_of(past[0]):
             return True
-        return self._wall() - there[0][1] >= PERIOD_S and self._store.revision != self._revision
+        newest = dict(there)[past[0]]
+        return now - newest >= PERIOD_S and self._store.revision != self._revision
 
     def _key_of(self, path: Path) -> str:
         if self._key_name:
@@ -117,8 +127,9 @@ class Snapshots:
         for other, _ in listed(self._state_dir):
             if other != path and not self._opens(other):
                 other.unlink(missing_ok=True)
-        for name in surplus([p.name for p, _ in listed(self._state_dir)], KEPT):
-            (folder / name).unlink(missing_ok=True)
+        for paths in split(listed(self._state_dir), now):
+            for name in surplus([p.name for p in paths], KEPT):
+                (folder / name).unlink(missing_ok=True)
 
     def _opens(self, path: Path) -> bool:
         """Whether the store's key of now opens a snapshot."""

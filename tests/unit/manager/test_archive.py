@@ -277,6 +277,20 @@ async def test_when_the_lock_changes_a_new_one_is_made_and_the_others_go(tmp_pat
     assert await secrets_in(here, LOCK) == [b"open sesame"]
 
 
+async def test_a_clock_that_went_back_holds_no_snapshot_up_and_loses_none(tmp_path: Path) -> None:
+    here, now = tmp_path / "here", [NOW + 10 * 365 * 86400]
+    store = await manager(here)
+    made = Snapshots(store, here, lambda: now[0])
+    for hour in range(7):
+        await store.commit([Put(pb.Node(id=f"n{hour}"))])
+        await round_of(made)
+        now[0] = now[0] + 3600 if hour else NOW  # somebody set it right after the first
+    await round_of(made)  # nothing has changed since
+    times = [at for _, at in snapshots.listed(here)]
+    assert times == [NOW + 10 * 365 * 86400, *(NOW + hour * 3600 for hour in (5, 4, 3, 2, 1))]
+    await store.close()
+
+
 def test_other_files_are_no_snapshots_and_stay(tmp_path: Path) -> None:
     folder = tmp_path / snapshots.FOLDER
     folder.mkdir()
