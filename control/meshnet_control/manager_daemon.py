@@ -32,6 +32,7 @@ from meshnet_control.host.program import Program, parsed, parser
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import Identity
 from meshnet_control.link.manager_link import OPTIONS
+from meshnet_control.manager import archive
 from meshnet_control.manager.lead import Lead
 from meshnet_control.manager.private_service import LogService, ManagerService
 from meshnet_control.manager.store_service import StoreService
@@ -75,6 +76,7 @@ class ManagerDaemon:
         """
         program = self._program
         self._run_dir.mkdir(parents=True, exist_ok=True)
+        archive.sweep(self._state_dir)
         async with AsyncExitStack() as stack:
             program.begin(stack)
             lead = Lead(_manager(self._state_dir), self._run_dir, self._state_dir, program.spawn)

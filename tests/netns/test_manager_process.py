@@ -129,6 +129,18 @@ async def test_nothing_is_lost_when_it_ends(
     await until("it answers again", lambda: not link.store.trouble)
 
 
+async def test_what_a_crash_left_half_written_goes_with_the_next_start(
+    manager: Manager, link: ManagerLink
+):
+    await link.started()
+    await manager.end(signal.SIGKILL)
+    left = [manager.path / "state" / name for name in (".store.key.ab", "..copy.ab.tar.cd")]
+    for path in left:
+        path.touch()
+    await manager.start()
+    await until("it is removed", lambda: not any(path.exists() for path in left))
+
+
 async def test_what_it_cannot_begin_is_said_and_tried_again(manager: Manager, link: ManagerLink):
     await link.started()
     await manager.end()

@@ -35,7 +35,7 @@ from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import identity
 from meshnet_control.store import keyring
-from meshnet_control.store.files import STORE, STORE_FILES, STORE_KEY
+from meshnet_control.store.files import KEY_DRAFTS, SNAPSHOTS, STORE, STORE_FILES, STORE_KEY
 from meshnet_control.store.keyring import NO_LOCK, StoreSealedError
 from meshnet_control.store.sqlite import SqliteStore, copy_database
 from meshnet_control.store.store import StoreError
@@ -218,9 +218,13 @@ def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
 
 
 def sweep(state_dir: Path) -> None:
-    """Remove what a backup or a restore left that a crash cut short; none may be going on."""
-    of_backups = [*state_dir.glob(f"{_COPY}*"), *state_dir.glob(f".{_COPY}*")]
-    for left in (*of_backups, *state_dir.glob(f"{_FRESH}*")):
+    """Remove what was being written when a crash came; nothing may be written now.
+
+    Of backups, restores and snapshots; of key files, too: a key that was left in the open would
+    open what is still in free pages of a store that is locked since.
+    """
+    patterns = (f"{_COPY}*", f".{_COPY}*", f"{_FRESH}*", KEY_DRAFTS, f"{SNAPSHOTS}/.*.tar.*")
+    for left in [path for pattern in patterns for path in state_dir.glob(pattern)]:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

@@ -86,7 +86,6 @@ class Snapshots:
 
     async def run(self) -> None:
         """Until cancelled, or until the store closes."""
-        archive.sweep(self._state_dir)
         while PERIOD_S > 0:
             try:
                 if self._due():

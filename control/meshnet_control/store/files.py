@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 STORE: Final = "store.db"
 STORE_KEY: Final = "store.key"
+KEY_DRAFTS: Final = f".{STORE_KEY}.*"
+"""What a crash leaves of a key file that was being written; a pattern."""
 STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 """The last two are SQLite's own, there while it is open or after a crash."""
 SNAPSHOTS: Final = "snapshots"
@@ -63,6 +65,8 @@ def erase(state_dir: Path) -> None:
     """Remove every file of it; none is success."""
     for name in (*STORE_FILES, STORE_KEY):
         (state_dir / name).unlink(missing_ok=True)
+    for draft in list(state_dir.glob(KEY_DRAFTS)):
+        draft.unlink(missing_ok=True)
     shutil.rmtree(state_dir / SNAPSHOTS, ignore_errors=True)  # without the keys they are nothing
 
 

@@ -162,9 +162,15 @@ async def test_what_a_crash_left_half_done_goes(tmp_path: Path) -> None:
     for name in (".restore.ab", "kept"):
         (there / name).mkdir(parents=True)
         (there / name / STORE_KEY).touch()
-    (there / ".copy.ab").touch()
+    for name in (".copy.ab", ".copy.ab.tar", "..copy.ab.tar.cd", f".{STORE_KEY}.ab"):
+        (there / name).touch()
+    (there / snapshots.FOLDER).mkdir()
+    for name in (".20261126T021709Z.tar.ab", "20261126T021709Z.tar"):
+        (there / snapshots.FOLDER / name).touch()
     await in_thread(archive.restore, file, there)
-    assert {path.name for path in there.iterdir()} == {STORE, STORE_KEY, *archive.IDENTITY, "kept"}
+    kept = {STORE, STORE_KEY, *archive.IDENTITY, "kept", snapshots.FOLDER}
+    assert {path.name for path in there.iterdir()} == kept
+    assert [path.name for path in (there / snapshots.FOLDER).iterdir()] == ["20261126T021709Z.tar"]
 
 
 async def test_where_there_is_nothing_to_back_up(tmp_path: Path) -> None:
