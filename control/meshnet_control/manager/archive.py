@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
@@ -204,6 +204,7 @@ def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
         own_keys = STORE_KEY in manifest.digests
         if not own_keys:
             _take_keys(path, state_dir, fresh)
+        _check_identity(path, fresh, manifest)
         asyncio.run(_tried(path, fresh, manifest))
         names = [*([STORE_KEY] if own_keys else []), STORE, *IDENTITY]
         _put_aside(state_dir, ["state.json", *names, *STORE_FILES])
@@ -293,16 +294,28 @@ def _manifest(path: Path, tar: tarfile.TarFile) -> Manifest:
     first = tar.next()
     if first is None or first.name != _MANIFEST or first.size > _LARGEST_MANIFEST:
         raise ArchiveError(f"{path} is not a backup of meshnet")
-    held = tar.extractfile(first)
     try:
-        manifest = Manifest(**json.loads(held.read() if held is not None else b""))
-    except (ValueError, TypeError):
+        manifest = Manifest(**json.loads(_held(path, tar, first).read()))
+        who: list[object] = [manifest.made, manifest.node_id, manifest.cluster_id]
+        who.extend(manifest.digests.values())
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise ArchiveError(f"{path} is damaged: its manifest cannot be read") from None
+    if not all(isinstance(text, str) and text.isprintable() for text in who):
+        raise ArchiveError(f"{path} is damaged: its manifest cannot be read")
     if manifest.format != _FORMAT:
         raise ArchiveError(f"{path} has format {manifest.format}, this version knows {_FORMAT}")
     if not {STORE, *IDENTITY} <= manifest.digests.keys() <= {STORE, STORE_KEY, *IDENTITY}:
         raise ArchiveError(f"{path} is damaged: its manifest names other files")
     return manifest
+
+
+def _held(path: Path, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    """What a member holds, which is never more than the file itself: no link, no holes."""
+    if not entry.isreg() or entry.issparse():
+        raise ArchiveError(f"{path} is damaged: {entry.name} is not a plain file")
+    held = tar.extractfile(entry)
+    assert held is not None  # noqa: S101 - of a plain file
+    return held
 
 
 def _unpacked(path: Path, fresh: Path) -> Manifest:
@@ -312,12 +325,11 @@ def _unpacked(path: Path, fresh: Path) -> Manifest:
         left = dict(manifest.digests)
         for entry in tar:
             wanted = left.pop(entry.name, None)
-            held = tar.extractfile(entry) if wanted is not None else None
-            if held is None:
+            if wanted is None:
                 continue
             target = fresh / entry.name
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file, _held(path, tar, entry) as held:
                 shutil.copyfileobj(held, file, _CHUNK)
                 file.flush()
                 os.fsync(file.fileno())
@@ -351,6 +363,17 @@ async def _tried(path: Path, fresh: Path, manifest: Manifest) -> None:
     await store.close()
     if held != [manifest.cluster_id]:
         raise ArchiveError(f"{path} is damaged: its store is not of cluster {manifest.cluster_id}")
+
+
+def _check_identity(path: Path, fresh: Path, manifest: Manifest) -> None:
+    """Read who the node is, as the next start will."""
+    try:
+        who = identity.load(fresh)
+    except ValueError as error:
+        raise ArchiveError(f"{path} cannot be used: {error}") from None
+    said = (manifest.node_id, manifest.cluster_id, "manager")
+    if who is None or (who.node_id, who.cluster_id, who.role) != said:
+        raise ArchiveError(f"{path} is damaged: its identity is not of node {manifest.node_id}")
 
 
 def _locked(key_path: Path, keys: bytes) -> bool:

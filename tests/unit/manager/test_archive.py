@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
+import io
 import json
 import os
 import stat
@@ -123,6 +125,83 @@ def test_what_is_no_backup(tmp_path: Path) -> None:
     ):
         with pytest.raises(ArchiveError, match=said):
             archive.restore(tmp_path / name, tmp_path / "there")
+
+
+def forged(tmp_path: Path, file: Path, name: str, data: bytes | tarfile.TarInfo) -> Path:
+    """A backup with another member, in the manifest too; a TarInfo has no data."""
+    manifest = archive.read_manifest(file)
+    digests = {**manifest.digests}
+    with tarfile.open(file) as old, tarfile.open(tmp_path / "forged", "w") as new:
+        held = {m.name: old.extractfile(m).read() for m in old}  # type: ignore[union-attr]
+        if isinstance(data, bytes):
+            held[name] = data
+            digests[name] = hashlib.sha256(data).hexdigest()
+        if name != "manifest.json":
+            held["manifest.json"] = json.dumps({**vars(manifest), "digests": digests}).encode()
+        for each, body in held.items():
+            if each == name and isinstance(data, tarfile.TarInfo):
+                new.addfile(data, io.BytesIO(bytes(512)))
+            else:
+                archive._add(new, each, body, NOW)
+    return tmp_path / "forged"
+
+
+def entry(name: str, kind: bytes, **fields: object) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type = kind
+    for field, value in fields.items():
+        setattr(made, field, value)
+    return made
+
+
+HOLES = {"GNU.sparse.map": "0,512", "GNU.sparse.size": str(1 << 26)}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        entry(STORE, tarfile.SYMTYPE, linkname="/etc/shadow"),
+        entry(STORE, tarfile.LNKTYPE, linkname="state.json"),
+        entry(STORE, tarfile.FIFOTYPE),
+        entry(STORE, tarfile.DIRTYPE),
+        entry(STORE, tarfile.REGTYPE, size=512, pax_headers=HOLES),
+        entry("manifest.json", tarfile.SYMTYPE, linkname=STORE),
+    ],
+    ids=["symlink", "link", "fifo", "folder", "holes", "manifest"],
+)
+async def test_a_member_that_is_no_plain_file_is_refused(
+    tmp_path: Path, member: tarfile.TarInfo
+) -> None:
+    file = forged(tmp_path, await backed_up(tmp_path), member.name, member)
+    with pytest.raises(ArchiveError, match=f"{member.name} is not a plain file"):
+        await in_thread(archive.restore, file, tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[" * 60_000,
+        b'{"made": "", "node_id": "m1", "cluster_id": "c1", "digests": 5}',
+        b'{"made": "", "node_id": 7, "cluster_id": "c1"}',
+        b'{"made": "\\u001b[2J", "node_id": "m1", "cluster_id": "c1"}',
+        b'{"made": "", "node_id": "m1", "cluster_id": "c1", "digests": {"../store.db": ""}}',
+        b"{}",
+        b"5",
+    ],
+)
+async def test_a_manifest_that_cannot_be_is_refused(tmp_path: Path, said: bytes) -> None:
+    file = forged(tmp_path, await backed_up(tmp_path), "manifest.json", said)
+    with pytest.raises(ArchiveError, match="is damaged: its manifest"):
+        await in_thread(archive.restore, file, tmp_path / "there")
+
+
+@pytest.mark.parametrize("said", [b"{", b'{"managers": []}', b"{}", b"[]"])
+async def test_an_identity_that_cannot_be_is_refused(tmp_path: Path, said: bytes) -> None:
+    file = forged(tmp_path, await backed_up(tmp_path), "state.json", said)
+    with pytest.raises(ArchiveError, match="cannot be used"):
+        await in_thread(archive.restore, file, tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 async def test_a_member_that_was_exchanged_for_another_clusters(tmp_path: Path) -> None:
