@@ -20,12 +20,16 @@ from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import manager_pb2 as mpb
 from meshnet_control.cluster.hosts import Hosts
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.host.paths import MANAGER
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import Identity
 from meshnet_control.link.locked import LOCKED
 from meshnet_control.link.manager_link import ManagerLink, certs_of, hosts_of, news
+from meshnet_control.manager import archive
 from meshnet_control.node.birth import Birth, birth
+from meshnet_control.node.member import Places
+from meshnet_control.node.node import Node
 from meshnet_control.store import files
 from meshnet_control.store.store import Put
 
@@ -139,6 +143,22 @@ async def test_what_a_crash_left_half_written_goes_with_the_next_start(
         path.touch()
     await manager.start()
     await until("it is removed", lambda: not any(path.exists() for path in left))
+
+
+async def test_it_is_backed_up_also_while_its_node_cannot_go_on(
+    manager: Manager, link: ManagerLink, tmp_path: Path
+):
+    await link.started()
+    places = Places(run_dir=manager.path / "run", state_dir=manager.path / "state")
+    engine = EngineClient(f"unix://{tmp_path}/nobody")
+    node = Node(places, engine, "h1", lambda work, _: asyncio.ensure_future(work))
+    with pytest.raises(ControlError, match="this node is not a manager"):
+        await node.backup(tmp_path / "file")
+    node._found = manager.identity  # as after a resume that failed
+    said = await node.backup(tmp_path / "file")
+    await engine.close()
+    assert said.cluster_id == manager.identity.cluster_id
+    assert archive.read_manifest(tmp_path / "file").node_id == manager.identity.node_id
 
 
 async def test_what_it_cannot_begin_is_said_and_tried_again(manager: Manager, link: ManagerLink):

@@ -218,15 +218,19 @@ class Node:
         return self.membership.troubles if self.membership is not None else []
 
     async def backup(self, path: Path) -> pb.BackupReply:
-        """This manager in a file; also while it is locked.
+        """This manager in a file; also while it is locked, or cannot go on in its cluster.
 
         Raises:
             MeshnetError: it is none, or the file cannot be written.
         """
-        link = self.membership.link if self.membership is not None else None
-        if link is None:
-            raise ControlError("this node is not a manager: there is nothing to back up")
-        return await link.backup(path)
+        async with AsyncExitStack() as stack:
+            link = self.membership.link if self.membership is not None else None
+            if self.membership is None and self._found is not None and self.state == "manager":
+                link = ManagerLink(self._places.run_dir, self._found)
+                stack.push_async_callback(ends.closed, link.close)
+            if link is None:
+                raise ControlError("this node is not a manager: there is nothing to back up")
+            return await link.backup(path)
 
     def store(self) -> Store | None:
         """The cluster's store; None when this node is not a manager, or cannot manage now."""
