@@ -49,6 +49,7 @@ class Agent:
 
     def __init__(self, identity, on_identity=lambda _: None):
         self.identity, self._on_identity = identity, on_identity
+        self.saved, self.full = identity, False
         self.renewals = 0
         self.removed = False
         self.job: asyncio.Task[None]
@@ -62,6 +63,7 @@ class Agent:
             on_removed=lambda: setattr(self, "removed", True),
             on_identity=self._changed,
             addr="127.0.0.1",
+            lasting=lambda: self.saved.certs,
         )
         self.session = session
         self.job = asyncio.create_task(session.run())
@@ -69,6 +71,8 @@ class Agent:
     def _changed(self, identity):
         self.renewals += identity.certs.certificate != self.identity.certs.certificate
         self.identity = identity
+        if not self.full:
+            self.saved = identity
         self._on_identity(identity)
 
     async def away(self):
@@ -226,6 +230,35 @@ async def test_a_node_that_is_removed_no_longer_holds_up_the_end(bed):
     assert await bed.rotating()
     await bed.store.commit([Delete(pb.Node, gone.identity.node_id)])
     await until(lambda: bed.ready(bed.manager, here))
+
+
+async def test_a_node_that_cannot_save_its_certificate_keeps_the_old_root(bed):
+    worker = await bed.join()
+    await until(bed.ready)
+    worker.full = True  # its disk
+    await bed.rotate()
+    await until(lambda: worker.renewals == 1)
+    await until(lambda: bed.renewed(bed.manager))
+    with pytest.raises(TimeoutError):
+        await until(lambda: bed.renewed(worker), 1.5)
+    assert await bed.rotating()
+    await worker.away()
+    worker.identity, worker.full = worker.saved, False  # its host starts again
+    worker.back()
+    await until(bed.ready)
+    assert worker.renewals == 2
+
+
+async def test_a_node_that_saves_its_certificate_late_says_so(bed):
+    worker = await bed.join()
+    await until(bed.ready)
+    worker.full = True
+    await bed.rotate()
+    await until(lambda: worker.renewals == 1 and worker.session.connected)
+    worker.saved, worker.full = worker.identity, False  # there is room again
+    worker.session.describe()
+    await until(bed.ready)
+    assert worker.renewals == 1
 
 
 async def test_a_rotation_takes_the_place_of_one_that_goes_on(bed):

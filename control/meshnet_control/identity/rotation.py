@@ -13,7 +13,8 @@ its place: what the abandoned root has signed stays valid until every node has r
 for the present root takes a rotation back.
 
 Be aware: a node that is Down holds up the end until it is back or removed: without the old root it
-could never come back. Source: swarmkit manager/controlapi/ca_rotation.go, ca/reconciler.go.
+could never come back. So does one whose disk does not take its new certificate.
+Source: swarmkit manager/controlapi/ca_rotation.go, ca/reconciler.go.
 """
 
 from __future__ import annotations

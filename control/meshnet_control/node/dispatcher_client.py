@@ -62,6 +62,8 @@ class DispatcherClient:
         on_removed: called once when the cluster no longer knows this node; ``run`` then returns.
         on_identity: called with a changed identity (renewed certificate, other managers), to keep.
         addr: what other nodes reach this one at; empty: managers take what they see.
+        lasting: the certificates that outlive a restart; managers are told of those alone, for who
+            comes back with one of a root that they have dropped is lost. None: all do at once.
         alongside: other work on each connection, for as long as it lasts; must not end by itself.
     """
 
@@ -74,6 +76,7 @@ class DispatcherClient:
         on_removed: Callable[[], None] = lambda: None,
         on_identity: Callable[[Identity], None] = lambda _: None,
         addr: str = "",
+        lasting: Callable[[], Certificates] | None = None,
         alongside: Callable[[grpc.aio.Channel], Awaitable[None]] | None = None,
     ) -> None:
         self.identity = identity
@@ -84,7 +87,7 @@ class DispatcherClient:
         self._description = description
         self._on_assignments, self._on_removed = on_assignments, on_removed
         self._on_identity = on_identity
-        self._addr, self._alongside = addr, alongside
+        self._addr, self._lasting, self._alongside = addr, lasting, alongside
         self._state: pb.Assignments | None = None
         self._statuses: dict[str, pb.TaskStatus] = {}
         self._unsent: set[str] = set()
@@ -101,9 +104,8 @@ class DispatcherClient:
         self._unsent.add(task_id)
         self._wake.set()
 
-    def describe(self, description: pb.NodeDescription) -> None:
-        """Tell the managers what has changed about this node."""
-        self._description = description
+    def describe(self) -> None:
+        """Tell the managers what this node is: ``lasting`` has changed."""
         self._describe_again = True
         self._wake.set()
 
@@ -159,7 +161,7 @@ class DispatcherClient:
             if self._describe_again:
                 self._describe_again = False
                 request.description.CopyFrom(self._description)
-                certs = self.identity.certs
+                certs = self._lasting() if self._lasting is not None else self.identity.certs
                 request.description.tls_info.CopyFrom(ca.tls_info_of(certs.certificate, certs.root))
                 request.addr = self._addr
             for task_id in sorted(self._unsent)[:STATUSES]:

@@ -107,6 +107,7 @@ class ClusterMember:
         self._probe: HostProbe | None = None
         self._leaving = False
         self._unsaved = asyncio.Event()
+        self._saved = identity.certs
         self._save_trouble = ""
         self.assignments = pb.Assignments()
         self.hostnames: dict[str, str] = {}
@@ -256,6 +257,7 @@ class ClusterMember:
             on_removed=self._on_removed,
             on_identity=self._renewed,
             addr=str(vtep),
+            lasting=lambda: self._saved,
             alongside=LogSource(self._engine).run,
         )
         saving = self._spawn(self._keep_identity(), "keep identity")
@@ -350,6 +352,8 @@ class ClusterMember:
                     await asyncio.sleep(delay)
                 else:
                     self._save_trouble = ""
+                    self._saved = self.identity.certs
+                    self.session.describe()
                     break
 
 
