@@ -162,7 +162,7 @@ def backup(file: Path) -> None:
 def restore(file: Path, *, replace: bool) -> None:
     """Make this host the manager that a backup or a snapshot holds."""
     processes.need_root()
-    if processes.serving() or processes.manages():
+    if processes.runs():
         raise HostError("meshnet runs on this host: meshnet down, then restore, then meshnet up")
     done = archive.restore(file.absolute(), processes.state_dir(), replace=replace)
     click.echo(

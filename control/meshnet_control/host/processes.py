@@ -104,6 +104,16 @@ def manages() -> bool:
     return _listens(run_dir() / MANAGER_SOCKET)
 
 
+def runs() -> bool:
+    """Whether anything runs that has this node's state in memory, or is about to be started."""
+    return (
+        any(pid_of(name) is not None for name in (SUPERVISOR, DAEMON, MANAGER))
+        or any(units.runs(name) for name in (DAEMON, MANAGER))
+        or _serves()
+        or manages()
+    )
+
+
 def start(say: Say) -> None:
     """Start what is not running yet and wait until the Engine API is served, however long it takes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -263,3 +264,17 @@ def test_a_backup_that_cannot_have_its_name_leaves_nothing(monkeypatch, capsys, 
     assert "No such file or directory" in capsys.readouterr().err
     assert taken.read_text() == "mine"
     assert list((confined / "state").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["meshnetd", "meshnet-manager", "meshnet-supervisor"])
+def test_nothing_is_restored_under_what_runs_though_it_does_not_serve(
+    monkeypatch, capsys, host, name
+):
+    (host / "run").mkdir()
+    with subprocess.Popen([name, "60"], executable="/usr/bin/sleep") as starting:
+        (host / "run" / f"{name}.pid").write_text(f"{starting.pid}\n")
+        assert run(monkeypatch, "restore", str(host / "file")) == 1
+        starting.kill()
+    assert "meshnet runs on this host: meshnet down, then restore" in capsys.readouterr().err
+    assert run(monkeypatch, "restore", str(host / "file")) == 1
+    assert "No such file or directory" in capsys.readouterr().err
