@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import sys
@@ -60,7 +61,10 @@ class Manager:
     async def start(self) -> None:
         program = Path(sys.executable).with_name(MANAGER)
         places = ("--run-dir", str(self.path / "run"), "--state-dir", str(self.path / "state"))
+        before = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
         self.process = await asyncio.create_subprocess_exec(program, *places)
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -114,6 +118,8 @@ async def test_it_serves_the_cluster_and_ends_in_order(manager: Manager, link: M
     assert said.revision >= 1
     assert said.memory_bytes > 10e6
     assert (manager.path / "run/manager.sock").stat().st_mode & 0o777 == 0o600
+    assert manager.process is not None
+    assert resource.prlimit(manager.process.pid, resource.RLIMIT_CORE)[0] == 0
     assert await manager.end() == 0
 
 

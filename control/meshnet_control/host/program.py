@@ -104,4 +104,5 @@ def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
     if os.geteuid() != 0:
         parser.exit(1, f"{parser.prog}: must be run as root\n")
     limits.raise_descriptors()
+    limits.leave_no_core()
     return asked
