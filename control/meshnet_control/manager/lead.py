@@ -56,7 +56,7 @@ class Lead:
         self._store: SqliteStore | None = None
         self._snapshots: Snapshots | None = None
         self.issued: Certificates | None = None
-        """By itself to itself, in the place of one that had ended."""
+        """What meshnetd is to take in the place of one that has ended; None: it has a good one."""
         self._hosts = Hosts().on(identity.node_id)
         self.server: ControlServer | None = None
         """None: it does not serve."""
@@ -67,7 +67,7 @@ class Lead:
         self._unlock_key = NO_LOCK
         self._beginning = asyncio.Lock()
         self.changed = asyncio.Event()
-        """Replaced by another one as it is set: ``error`` is another one."""
+        """Replaced by another one as it is set: ``error`` or ``issued`` is another one."""
 
     @property
     def trouble(self) -> str:
@@ -105,8 +105,7 @@ class Lead:
                 error = str(cannot)
             if (error, locked) != (self.error, self.locked):
                 self.error, self.locked = error, locked
-                changed, self.changed = self.changed, asyncio.Event()
-                changed.set()
+                self._tell()
             return not error
 
     async def backup(self, path: Path) -> archive.Manifest:
@@ -134,8 +133,13 @@ class Lead:
     def hear(self, certs: Certificates, hosts: Hosts) -> None:
         """What meshnetd knows now; a certificate that has ended is none."""
         self._hosts = hosts.on(self._identity.node_id)
-        if ca.ends_at(certs.certificate) <= time.time():
+        issued = None
+        if _ended(certs):
             certs = self._identity.certs
+            issued = None if _ended(certs) else certs
+        if issued != self.issued:  # said again later it would undo a renewal
+            self.issued = issued
+            self._tell()
         renewed = certs != self._identity.certs
         self._identity = replace(self._identity, certs=certs)
         if self.server is not None:
@@ -148,6 +152,10 @@ class Lead:
         self._hosts = self._hosts.unheard()
         if self.server is not None:
             self.server.hosts(self._hosts)
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
     async def _begin(self, stack: AsyncExitStack) -> None:
         store = await files.opened(self._state_dir, self._identity.cluster_id, self._unlock_key)
@@ -175,3 +183,7 @@ class Lead:
             task = self._spawn(work, name)
             stack.push_async_callback(ends.ended, task)
         self._store, self.server, self._snapshots = store, server, snapshots
+
+
+def _ended(certs: Certificates) -> bool:
+    return ca.ends_at(certs.certificate) <= time.time()

@@ -17,12 +17,14 @@ import pytest
 
 from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity import ca
 from meshnet_control.identity import identity as identities
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.manager import archive, snapshots
 from meshnet_control.manager.archive import ArchiveError
 from meshnet_control.manager.authority import own_certificate
+from meshnet_control.manager.lead import Lead
 from meshnet_control.manager.snapshots import Snapshots
 from meshnet_control.store.files import STORE, STORE_KEY
 from meshnet_control.store.sqlite import SqliteStore
@@ -396,3 +398,21 @@ def test_a_manager_with_an_old_certificate_issues_itself_a_new_one() -> None:
     who = ca.peer(fresh.certs.certificate, ROOT[0], {}, "c1")
     assert who == ca.Peer("node", "m1", "manager")
     assert fresh.certs.key != old.certs.key
+
+
+async def test_a_certificate_is_offered_until_the_node_has_a_good_one_and_never_after(
+    tmp_path: Path,
+) -> None:
+    own, ended = identity(), identity(time.time() - 91 * 86400).certs
+    lead = Lead(own, tmp_path, tmp_path, lambda work, _: asyncio.ensure_future(work))
+    told = lead.changed
+    lead.hear(ended, Hosts())
+    assert lead.issued == own.certs
+    assert told.is_set()
+    lead.hear(own.certs, Hosts())  # it has taken it
+    assert lead.issued is None
+    renewed = identity().certs
+    lead.hear(renewed, Hosts())
+    assert lead.issued is None
+    lead.hear(ended, Hosts())  # it died before it had saved any
+    assert lead.issued == renewed
