@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -32,7 +32,7 @@ from meshnet_control.node.birth import Birth, birth
 from meshnet_control.node.member import Places
 from meshnet_control.node.node import Node
 from meshnet_control.store import files
-from meshnet_control.store.store import Put
+from meshnet_control.store.store import OutOfSequenceError, Put
 
 pytestmark = pytest.mark.netns
 
@@ -187,10 +187,14 @@ KEY = b"k" * 32
 async def lock(manager: Manager, link: ManagerLink) -> None:
     """Have the keys of its store locked; it has ended then."""
     await link.started()
-    (cluster,) = await link.store.list(pb.Cluster)
-    cluster.unlock_key = KEY
-    at = {(pb.Cluster, cluster.id): cluster.version.index}
-    await link.store.commit([Put(cluster)], at)
+    locked = False
+    while not locked:
+        (cluster,) = await link.store.list(pb.Cluster)
+        cluster.unlock_key = KEY
+        at = {(pb.Cluster, cluster.id): cluster.version.index}
+        with suppress(OutOfSequenceError):  # its leader has written meanwhile
+            await link.store.commit([Put(cluster)], at)
+            locked = True
     await manager.end()
 
 
