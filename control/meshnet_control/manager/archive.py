@@ -35,7 +35,14 @@ from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import identity
 from meshnet_control.store import keyring
-from meshnet_control.store.files import KEY_DRAFTS, SNAPSHOTS, STORE, STORE_FILES, STORE_KEY
+from meshnet_control.store.files import (
+    ASIDE,
+    KEY_DRAFTS,
+    SNAPSHOTS,
+    STORE,
+    STORE_FILES,
+    STORE_KEY,
+)
 from meshnet_control.store.keyring import NO_LOCK, StoreSealedError
 from meshnet_control.store.sqlite import SqliteStore, copy_database
 from meshnet_control.store.store import StoreError
@@ -388,7 +395,7 @@ def _locked(key_path: Path, keys: bytes) -> bool:
 def _put_aside(state_dir: Path, names: list[str]) -> None:
     for name in names:
         with suppress(FileNotFoundError):
-            (state_dir / name).replace(state_dir / f"{name}.orphan")
+            (state_dir / name).replace(state_dir / f"{name}{ASIDE}")
 
 
 def _digest(path: Path) -> str:

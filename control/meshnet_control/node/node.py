@@ -182,6 +182,7 @@ class Node:
             self.membership = self._found = None
             self.error = ""
             await self._forget()
+            files.erase_aside(self._places.state_dir)
 
     async def stop(self) -> None:
         """End with the process; kernel and containers stay."""

@@ -19,6 +19,8 @@ KEY_DRAFTS: Final = f".{STORE_KEY}.*"
 """What a crash leaves of a key file that was being written; a pattern."""
 STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 """The last two are SQLite's own, there while it is open or after a crash."""
+ASIDE: Final = ".orphan"
+"""Ends the name of a file that was put aside: kept until the node leaves its cluster."""
 SNAPSHOTS: Final = "snapshots"
 """The folder of automatic ones."""
 
@@ -62,12 +64,18 @@ async def opened(state_dir: Path, cluster_id: str, unlock_key: bytes = b"") -> S
 
 
 def erase(state_dir: Path) -> None:
-    """Remove every file of it; none is success."""
-    for name in (*STORE_FILES, STORE_KEY):
+    """Remove every file of it, the keys first; none is success. What was put aside stays."""
+    for name in (STORE_KEY, *STORE_FILES):
         (state_dir / name).unlink(missing_ok=True)
     for draft in list(state_dir.glob(KEY_DRAFTS)):
         draft.unlink(missing_ok=True)
     shutil.rmtree(state_dir / SNAPSHOTS, ignore_errors=True)  # without the keys they are nothing
+
+
+def erase_aside(state_dir: Path) -> None:
+    """Remove what was put aside, keys and store: its user is done with clusters here."""
+    for left in list(state_dir.glob(f"*{ASIDE}")):
+        left.unlink(missing_ok=True)
 
 
 def put_aside(state_dir: Path) -> None:
@@ -79,7 +87,7 @@ def put_aside(state_dir: Path) -> None:
     for name in (STORE_KEY, *STORE_FILES):
         path = state_dir / name
         if path.exists():
-            path.replace(path.with_name(f"{name}.orphan"))
+            path.replace(path.with_name(f"{name}{ASIDE}"))
 
 
 def _open(state_dir: Path, unlock_key: bytes = b"") -> SqliteStore:

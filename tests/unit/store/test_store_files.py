@@ -47,6 +47,11 @@ async def test_a_lost_store_is_said_and_not_replaced_by_an_empty_one(tmp_path: P
 def test_nothing_is_left_of_a_store_that_is_erased(tmp_path: Path) -> None:
     asyncio.run(begin(tmp_path, "c1"))
     (tmp_path / f".{files.STORE_KEY}.ab").touch()  # of a crash
+    files.put_aside(tmp_path)
+    asyncio.run(begin(tmp_path, "c2"))
     files.erase(tmp_path)
     files.erase(tmp_path)
+    aside = {f"{name}.orphan" for name in (files.STORE, files.STORE_KEY)}
+    assert {path.name for path in tmp_path.iterdir()} >= aside
+    files.erase_aside(tmp_path)
     assert list(tmp_path.iterdir()) == []
