@@ -1512,18 +1512,20 @@ class SessionReply(_message.Message):
     def __init__(self, assignments: _Optional[_Union[Assignments, _Mapping]] = ..., removed: _Optional[bool] = ...) -> None: ...
 
 class IssueRequest(_message.Message):
-    __slots__ = ("csr", "availability", "description", "addr", "routes")
+    __slots__ = ("csr", "availability", "description", "addr", "routes", "manager_addr")
     CSR_FIELD_NUMBER: _ClassVar[int]
     AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
+    MANAGER_ADDR_FIELD_NUMBER: _ClassVar[int]
     csr: bytes
     availability: str
     description: NodeDescription
     addr: str
     routes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, csr: _Optional[bytes] = ..., availability: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ...) -> None: ...
+    manager_addr: str
+    def __init__(self, csr: _Optional[bytes] = ..., availability: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ..., manager_addr: _Optional[str] = ...) -> None: ...
 
 class IssueReply(_message.Message):
     __slots__ = ("node_id", "certificate", "ca_certificate", "cluster_id", "role")
@@ -1546,6 +1548,29 @@ class LeaveRequest(_message.Message):
 class LeaveReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ManagerJoinRequest(_message.Message):
+    __slots__ = ("peer_addr",)
+    PEER_ADDR_FIELD_NUMBER: _ClassVar[int]
+    peer_addr: str
+    def __init__(self, peer_addr: _Optional[str] = ...) -> None: ...
+
+class ManagerJoinReply(_message.Message):
+    __slots__ = ("peers", "store_keys", "lock")
+    class PeersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    STORE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
+    peers: _containers.ScalarMap[str, str]
+    store_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    lock: bytes
+    def __init__(self, peers: _Optional[_Mapping[str, str]] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., lock: _Optional[bytes] = ...) -> None: ...
 
 class LogOptions(_message.Message):
     __slots__ = ("stdout", "stderr", "follow", "since", "until", "tail", "timestamps", "details")

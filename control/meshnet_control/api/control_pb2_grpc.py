@@ -243,6 +243,82 @@ class Membership:
             _registered_method=True)
 
 
+class ManagersStub:
+    """For managers alone. FAILED_PRECONDITION: another one leads, see meshnet-leader in the metadata.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Join = channel.unary_unary(
+                '/meshnet.control.Managers/Join',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.ManagerJoinRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.ManagerJoinReply.FromString,
+                _registered_method=True)
+
+
+class ManagersServicer:
+    """For managers alone. FAILED_PRECONDITION: another one leads, see meshnet-leader in the metadata.
+    """
+
+    def Join(self, request, context):
+        """Let the calling manager into the store of all managers. Asked again it answers the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ManagersServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.ManagerJoinRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.ManagerJoinReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'meshnet.control.Managers', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('meshnet.control.Managers', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Managers:
+    """For managers alone. FAILED_PRECONDITION: another one leads, see meshnet-leader in the metadata.
+    """
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshnet.control.Managers/Join',
+            meshnet__control_dot_api_dot_control__pb2.ManagerJoinRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.ManagerJoinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class LogBrokerStub:
     """Missing associated documentation comment in .proto file."""
 

@@ -25,6 +25,7 @@ from typing import Final, Protocol, TypeVar
 
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.roles import MANAGER, WORKER, is_manager
 
 HEARTBEAT_NS: Final = 5_000_000_000
 """Period while the cluster does not say another (swarmkit's default)."""
@@ -84,11 +85,15 @@ class Objects:
 
     @cached_property
     def managers(self) -> list[pb.RemoteManager]:
-        """Where managers can be reached."""
-        return [
-            pb.RemoteManager(node_id=node.id, addr=node.manager_status.addr)
+        """Where managers can be reached; who leads comes first, for it has the sessions."""
+        there = [
+            node
             for node in _sorted(self.nodes.values())
             if node.manager_status.addr and node.status.state != "down"
+        ]
+        there.sort(key=lambda node: not node.manager_status.leader)
+        return [
+            pb.RemoteManager(node_id=node.id, addr=node.manager_status.addr) for node in there
         ]
 
 
@@ -248,7 +253,7 @@ def _node(node: pb.Node) -> pb.NodeView:
         hostname=node.description.hostname,
         addr=node.status.addr,
         ingress_address=node.ingress_address,
-        role=node.spec.role,
+        role=MANAGER if is_manager(node) else WORKER,
         down=node.status.state == "down",
     )
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-PEER_PORT: Final = 2380
 SOCKET: Final = "etcd:0"
 TXN_OPERATIONS: Final = 8192
 """In one transaction. etcd's own bound is 128."""

@@ -23,6 +23,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from typing import Final, Literal, TypeAlias, cast
 
 from cryptography import x509
@@ -152,10 +153,12 @@ def issue(
     cluster_id: str,
     now: float,
     life: timedelta = NODE_LIFE,
+    addr: str = "",
 ) -> bytes:
     """A node certificate for the key in a signing request; nothing else is taken from it.
 
-    ``root_cert`` and ``root_key`` are PEM, of the root that signs.
+    ``root_cert`` and ``root_key`` are PEM, of the root that signs. ``addr`` is a manager's IPv4
+    address: other managers' etcds look for it when they have dialled it.
 
     Returns:
         Certificate, PEM.
@@ -166,7 +169,9 @@ def issue(
     public = _requested_key(csr_pem)
     root = x509.load_pem_x509_certificate(root_cert)
     unit = f"swarm-{role}"
-    names = [x509.DNSName(unit), x509.DNSName(node_id)]
+    names: list[x509.GeneralName] = [x509.DNSName(unit), x509.DNSName(node_id)]
+    if addr and role == "manager":
+        names.append(x509.IPAddress(IPv4Address(addr)))
     cert = (
         _dated(now, life)
         .subject_name(_name(common=node_id, unit=unit, organization=cluster_id))
@@ -184,6 +189,16 @@ def issue(
         .sign(_signing_key(root_key), _SHA256)
     )
     return _pem(cert)
+
+
+def addresses(cert_pem: bytes) -> list[str]:
+    """The addresses in a certificate, as text."""
+    cert = x509.load_pem_x509_certificate(cert_pem)
+    try:
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(each) for each in names.get_values_for_type(x509.IPAddress)]
 
 
 def renew_at(cert_pem: bytes, node_id: str) -> float:

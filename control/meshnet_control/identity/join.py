@@ -77,6 +77,7 @@ async def join(
         availability=availability,
         description=description,
         addr=addr,
+        manager_addr=advertise_addr.partition(":")[0],
         routes=[f"{destination} dev {link}" for destination, link in routes],
     )
     last = ControlError(f"Timeout was reached before node joined: no answer from {remotes[0]}", 503)

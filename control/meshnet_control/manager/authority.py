@@ -30,6 +30,7 @@ from meshnet.kernel import host
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
+from meshnet_control.cluster.roles import is_manager
 from meshnet_control.identity import ca, rotation, tokens
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.identity.join import INVALID_TOKEN
@@ -139,7 +140,7 @@ class Authority(control_pb2_grpc.CAServicer):
                     why = f"node {who.node_id} is not part of this cluster"
                     await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
                 node = found
-            return self._sign(node, request.csr)
+            return self._sign(node, request.csr, request.manager_addr or node.status.addr)
         except validation.InvalidError as error:
             drops.count("manager: request for a certificate that cannot be")
             _log.warning("request for a certificate from %s: %s", self.address(context), error)
@@ -185,8 +186,8 @@ class Authority(control_pb2_grpc.CAServicer):
             raise ControlError(f"node {node_id} was removed while it joined") from None
         return node
 
-    def _sign(self, node: pb.Node, csr: bytes) -> pb.IssueReply:
-        role: Literal["worker", "manager"] = "manager" if node.spec.role == "manager" else "worker"
+    def _sign(self, node: pb.Node, csr: bytes, addr: str) -> pb.IssueReply:
+        role: Literal["worker", "manager"] = "manager" if is_manager(node) else "worker"
         cluster, expiry = self._cluster, self._cluster.spec.ca_config.node_cert_expiry
         root, key, crossed = rotation.signer(cluster)
         certificate = ca.issue(
@@ -198,6 +199,7 @@ class Authority(control_pb2_grpc.CAServicer):
             cluster.id,
             self._wall(),
             timedelta(microseconds=expiry // 1000) if expiry else ca.NODE_LIFE,
+            addr,
         )
         return pb.IssueReply(
             node_id=node.id,
@@ -217,7 +219,8 @@ class Authority(control_pb2_grpc.CAServicer):
 def own_certificate(identity: Identity, cluster: pb.Cluster, now: float) -> Identity:
     """A manager with a certificate that others take, which it issues itself where it has none.
 
-    It was off for longer than a certificate lives, or comes from a backup. PURE but for the key.
+    It was off for longer than a certificate lives, comes from a backup, or has a certificate of an
+    earlier version, which does not name its address. PURE but for the key.
 
     Args:
         identity: of this manager.
@@ -225,13 +228,15 @@ def own_certificate(identity: Identity, cluster: pb.Cluster, now: float) -> Iden
         now: Unix seconds.
     """
     certs = identity.certs
-    if not cluster.ca_key or ca.ends_at(certs.certificate) > now:
+    addr = identity.advertise_addr.partition(":")[0]
+    named = not addr or addr in ca.addresses(certs.certificate)
+    if not cluster.ca_key or (named and ca.ends_at(certs.certificate) > now):
         return identity
     key, csr = ca.new_csr()
     expiry = cluster.spec.ca_config.node_cert_expiry
     life = timedelta(microseconds=expiry // 1000) if expiry else ca.NODE_LIFE
     root, root_key, crossed = rotation.signer(cluster)
-    own = ca.issue(root, root_key, csr, identity.node_id, "manager", cluster.id, now, life)
+    own = ca.issue(root, root_key, csr, identity.node_id, "manager", cluster.id, now, life, addr)
     fresh = Certificates(key=key, certificate=own + crossed, root=cluster.ca_certificate)
     return replace(identity, certs=fresh)
 

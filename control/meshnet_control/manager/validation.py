@@ -93,6 +93,8 @@ def issue(request: pb.IssueRequest) -> None:
         raise InvalidError(f"invalid availability {request.availability[:16]!r}")
     if request.addr:
         address(request.addr)
+    if request.manager_addr:
+        address(request.manager_addr)
     description(request.description)
 
 

@@ -75,7 +75,9 @@ def birth(
     cluster_id, node_id = new_id(rng), new_id(rng)
     root, root_key = ca.new_root(cluster_id, now)
     key, csr = ca.new_csr()
-    certificate = ca.issue(root, root_key, csr, node_id, "manager", cluster_id, now)
+    certificate = ca.issue(
+        root, root_key, csr, node_id, "manager", cluster_id, now, addr=advertise[0]
+    )
     addr = f"{advertise[0]}:{advertise[1]}"
     identity = Identity(
         node_id=node_id,

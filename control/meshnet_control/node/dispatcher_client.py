@@ -273,7 +273,9 @@ async def renew(identity: Identity, link: grpc.aio.Channel) -> Identity:
     key, csr = ca.new_csr()
     with call_ends():
         stub = control_pb2_grpc.CAStub(link)
-        reply = await stub.Issue(pb.IssueRequest(csr=csr), timeout=ANSWER_S)
+        addr = identity.advertise_addr.partition(":")[0]
+        request = pb.IssueRequest(csr=csr, manager_addr=addr)
+        reply = await stub.Issue(request, timeout=ANSWER_S)
     try:
         who = ca.peer(reply.certificate, identity.certs.root, {}, identity.cluster_id)
     except ValueError:  # not a certificate

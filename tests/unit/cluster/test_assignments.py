@@ -183,6 +183,26 @@ def test_nodes_turn_to_managers_that_are_not_down():
     assert [manager.node_id for manager in state.managers] == ["m1", "m3"]
 
 
+def test_nodes_turn_to_the_manager_that_leads_first():
+    nodes = {name: pb.Node(id=name) for name in ("m1", "m2", "m3")}
+    for name, node in nodes.items():
+        node.manager_status.addr, node.manager_status.leader = f"{name}:2377", name == "m2"
+    state = assignments.node_assignments(assignments.Objects(pb.Cluster(), nodes=nodes), "w1")
+    assert [manager.node_id for manager in state.managers] == ["m2", "m1", "m3"]
+
+
+def test_a_manager_is_one_until_the_others_have_let_it_go():
+    demoted = pb.Node(id="m1", spec={"role": "worker"}, status={"addr": "10.0.0.1"})
+    demoted.manager_status.addr = "10.0.0.1:2377"
+    promoted = pb.Node(id="w1", spec={"role": "manager"}, status={"addr": "10.0.0.2"})
+    nodes = {node.id: node for node in (demoted, promoted)}
+    objects = assignments.Objects(pb.Cluster(), nodes=nodes)
+    assert {view.role for view in objects.node_views.values()} == {"manager"}
+    demoted.ClearField("manager_status")
+    objects = assignments.Objects(pb.Cluster(), nodes=nodes)
+    assert objects.node_views["m1"].role == "worker"
+
+
 def test_a_node_whose_address_no_host_can_have_is_told_to_nobody():
     said = ["10.0.0.1", "", "0.0.0.0", "224.0.0.1", "255.255.255.255", "h1", "10.0.0.1/24"]  # noqa: S104 - values
     nodes = {}

@@ -140,7 +140,8 @@ async def test_a_prune_does_not_tell_of_docker_gwbridge_while_in_a_swarm(
 
 
 @pytest.mark.parametrize(
-    ("port", "protocol"), [(2377, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp")]
+    ("port", "protocol"),
+    [(2377, "tcp"), (2380, "tcp"), (7946, "tcp"), (7946, "udp"), (4789, "udp")],
 )
 async def test_ports_that_the_cluster_itself_needs_are_not_published(
     manager: TestClient, port: int, protocol: str

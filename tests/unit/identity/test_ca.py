@@ -30,6 +30,12 @@ def test_a_node_certificate_says_who_and_what(role):
     assert names.get_values_for_type(x509.DNSName) == [f"swarm-{role}", "n1"]
 
 
+def test_a_managers_certificate_has_its_address_and_a_workers_has_not():
+    assert ca.addresses(issued("manager", addr="192.168.50.11")) == ["192.168.50.11"]
+    assert ca.addresses(issued("worker", addr="192.168.50.11")) == []
+    assert ca.addresses(issued("manager")) == []
+
+
 def test_certificates_begin_an_hour_ago_and_end_in_ninety_days():
     cert = x509.load_pem_x509_certificate(issued())
     assert cert.not_valid_before_utc.timestamp() == NOW - 3600

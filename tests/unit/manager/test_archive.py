@@ -11,6 +11,7 @@ import os
 import stat
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -416,3 +417,11 @@ async def test_a_certificate_is_offered_until_the_node_has_a_good_one_and_never_
     assert lead.issued is None
     lead.hear(ended, Hosts())  # it died before it had saved any
     assert lead.issued == renewed
+
+
+def test_a_certificate_of_an_earlier_version_is_replaced_by_one_with_the_address() -> None:
+    cluster = pb.Cluster(id="c1", ca_certificate=ROOT[0], ca_key=ROOT[1])
+    old = replace(identity(), advertise_addr="192.168.50.11:2377")
+    fresh = own_certificate(old, cluster, time.time())
+    assert ca.addresses(fresh.certs.certificate) == ["192.168.50.11"]
+    assert own_certificate(fresh, cluster, time.time()) is fresh

@@ -11,7 +11,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from meshnet.errors import ControlError
-from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT, LARGEST_PORT, VXLAN_PORT
+from meshnet.model.wellknown import (
+    CONTROL_PORT,
+    GOSSIP_PORT,
+    LARGEST_PORT,
+    PEER_PORT,
+    VXLAN_PORT,
+)
 from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
     ContainerSpec,
@@ -34,7 +40,13 @@ _MIN_NANO_CPUS: Final = 1_000_000
 _MIN_MEMORY_BYTES: Final = 4 * 1024 * 1024
 _MAX_SWAPPINESS: Final = 100
 OWN_PORTS: Final = frozenset(
-    {(CONTROL_PORT, "tcp"), (GOSSIP_PORT, "tcp"), (GOSSIP_PORT, "udp"), (VXLAN_PORT, "udp")}
+    {
+        (CONTROL_PORT, "tcp"),
+        (PEER_PORT, "tcp"),
+        (GOSSIP_PORT, "tcp"),
+        (GOSSIP_PORT, "udp"),
+        (VXLAN_PORT, "udp"),
+    }
 )
 """What nodes speak to each other on; a service there would cut them off from one another."""
 MOST_REPLICAS: Final = 10_000
