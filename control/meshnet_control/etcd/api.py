@@ -54,3 +54,29 @@ class Etcd(Protocol):
     async def status(self, timeout_s: float = ...) -> pb.StatusResponse:
         """This member, by its own word."""
         ...
+
+
+class MemberEtcd(Etcd, Protocol):
+    """The same, with what changes who its members are."""
+
+    async def members(self, timeout_s: float = ...) -> list[pb.Member]:
+        """The members, as this one knows them."""
+        ...
+
+    async def member_add(
+        self, peer_urls: Sequence[str], *, learner: bool = ..., timeout_s: float = ...
+    ) -> tuple[pb.Member, list[pb.Member]]:
+        """Let another member in."""
+        ...
+
+    async def member_promote(self, member: int, timeout_s: float = ...) -> None:
+        """Give a learner its vote."""
+        ...
+
+    async def member_remove(self, member: int, timeout_s: float = ...) -> None:
+        """Put a member out."""
+        ...
+
+    async def move_leader(self, member: int, timeout_s: float = ...) -> None:
+        """Hand etcd's own leadership over."""
+        ...

@@ -363,7 +363,8 @@ class EtcdClient:
             request_serializer=_bytes,
             response_deserializer=reply.FromString,
         )
-        return method(None, timeout=timeout_s, metadata=_LEADER)
+        with _answers(path):
+            return method(None, timeout=timeout_s, metadata=_LEADER)
 
 
 def _bytes(message: Message) -> bytes:

@@ -21,6 +21,10 @@ from meshnet_control.etcd.errors import EtcdCompactedError, EtcdError, EtcdUnava
 
 SHORTEST_TTL_S = 2
 _CALL_S = 3.0
+UNHEALTHY_S = 5.0
+PEER_EXISTS = "etcdserver: Peer URLs already exists"
+TOO_MANY_LEARNERS = "etcdserver: too many learner members in cluster"
+NOT_IN_SYNC = "etcdserver: can only promote a learner member which is in sync with leader"
 
 
 Happened: TypeAlias = tuple[int, list[pb.Event], float]
@@ -49,10 +53,46 @@ class FakeEtcd:
         self._events: list[Happened] = []
         self._more = asyncio.Event()
         self._ids = 7000
+        self.members: dict[int, pb.Member] = {}
+        """Those that were added, and those a test put here, by their ids."""
+        self.in_sync: set[int] = set()
+        """Learners that can be promoted."""
+        self.unhealthy_until = 0.0
+        """Changes of members are refused until then, as for 5 s after one has joined."""
 
     def member(self, number: int) -> FakeMember:
         """One of its members; numbers begin with 1."""
         return FakeMember(self, number)
+
+    def add(self, urls: Sequence[str], *, learner: bool) -> pb.Member:
+        """Another member."""
+        self._may_change("Cluster/MemberAdd")
+        if any(set(urls) & set(each.peerURLs) for each in self.members.values()):
+            raise EtcdError("Cluster/MemberAdd", "FAILED_PRECONDITION", PEER_EXISTS)
+        if learner and any(each.isLearner for each in self.members.values()):
+            raise EtcdError("Cluster/MemberAdd", "FAILED_PRECONDITION", TOO_MANY_LEARNERS)
+        self._ids += 1
+        member = pb.Member(ID=self._ids, peerURLs=urls, isLearner=learner)
+        self.members[member.ID] = member
+        return member
+
+    def promote(self, member: int) -> None:
+        """A learner votes from now on, and no member is changed for a while."""
+        self._may_change("Cluster/MemberPromote")
+        if member not in self.in_sync:
+            raise EtcdError("Cluster/MemberPromote", "FAILED_PRECONDITION", NOT_IN_SYNC)
+        self.members[member].isLearner = False
+        self.unhealthy_until = _now() + UNHEALTHY_S
+
+    def remove(self, member: int) -> None:
+        """A member is none any more."""
+        self._may_change("Cluster/MemberRemove")
+        if self.members.pop(member, None) is None:
+            raise EtcdError("Cluster/MemberRemove", "NOT_FOUND", "etcdserver: member not found")
+
+    def _may_change(self, call: str) -> None:
+        if _now() < self.unhealthy_until:
+            raise EtcdUnavailableError(call, "UNAVAILABLE", "etcdserver: unhealthy cluster")
 
     def elect(self, member: int) -> None:
         """Have that member lead; 0: none."""
@@ -331,6 +371,34 @@ class FakeMember:
         await self._thawed.wait()
         leader = 0 if self.cut else self._cluster.leader
         return pb.StatusResponse(header=self._cluster.header(self._number), leader=leader)
+
+    async def members(self, timeout_s: float = _CALL_S) -> list[pb.Member]:
+        """See ``EtcdClient.members``."""
+        await self._there("Cluster/MemberList", timeout_s)
+        return list(self._cluster.members.values())
+
+    async def member_add(
+        self, peer_urls: Sequence[str], *, learner: bool = True, timeout_s: float = _CALL_S
+    ) -> tuple[pb.Member, list[pb.Member]]:
+        """See ``EtcdClient.member_add``."""
+        await self._there("Cluster/MemberAdd", timeout_s)
+        member = self._cluster.add(peer_urls, learner=learner)
+        return member, list(self._cluster.members.values())
+
+    async def member_promote(self, member: int, timeout_s: float = _CALL_S) -> None:
+        """See ``EtcdClient.member_promote``."""
+        await self._there("Cluster/MemberPromote", timeout_s)
+        self._cluster.promote(member)
+
+    async def member_remove(self, member: int, timeout_s: float = _CALL_S) -> None:
+        """See ``EtcdClient.member_remove``."""
+        await self._there("Cluster/MemberRemove", timeout_s)
+        self._cluster.remove(member)
+
+    async def move_leader(self, member: int, timeout_s: float = _CALL_S) -> None:
+        """See ``EtcdClient.move_leader``."""
+        await self._there("Maintenance/MoveLeader", timeout_s)
+        self._cluster.elect(member)
 
     async def _there(self, call: str, timeout_s: float) -> None:
         del timeout_s

@@ -39,6 +39,8 @@ AGAIN_LAST_S: Final = 5.0
 SETTLED_S: Final = 10.0
 _NOISE: Final = frozenset({"simple token is not cryptographically signed"})
 """Said at each start, of a thing that is not used."""
+_LET_OUT: Final = "the member has been permanently removed from the cluster"
+"""etcd v3.4 rafthttp/peer.go (ErrMemberRemoved); said at each start from then on."""
 _LOOK_S: Final = 0.05
 _LINE: Final = 64 * 1024
 
@@ -71,6 +73,7 @@ class EtcdProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._words: deque[str] = deque(maxlen=20)
+        self._let_out = asyncio.Event()
         self.starts = 0
         """How often it was started."""
 
@@ -79,6 +82,15 @@ class EtcdProcess:
         """Of the process now; 0: there is none."""
         running = self._process
         return running.pid if running is not None and running.returncode is None else 0
+
+    @property
+    def let_out(self) -> bool:
+        """The other members have removed this one: what its data directory holds is of no use."""
+        return self._let_out.is_set()
+
+    async def until_let_out(self) -> None:
+        """Wait until the other members have removed this one."""
+        await self._let_out.wait()
 
     async def start(self) -> None:
         """Start it and keep it alive from now on; returns once the process is there.
@@ -115,6 +127,13 @@ class EtcdProcess:
                 await asyncio.sleep(_LOOK_S)
         finally:
             await client.close()
+
+    def begin_again(self) -> None:
+        """Have it end and start anew, for what it reads only then; its leadership goes before."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
 
     async def stop(self) -> None:
         """End it: asked, then killed. Twice is fine."""
@@ -209,6 +228,8 @@ class EtcdProcess:
             if said in _NOISE:
                 continue
             self._words.append(said)
+            if _LET_OUT in said:
+                self._let_out.set()
             _log.info("etcd: %s", said)
 
 

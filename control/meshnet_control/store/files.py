@@ -21,6 +21,11 @@ STORE_FILES: Final = (STORE, f"{STORE}-wal", f"{STORE}-shm")
 """The last two are SQLite's own, there while it is open or after a crash."""
 ASIDE: Final = ".orphan"
 """Ends the name of a file that was put aside: kept until the node leaves its cluster."""
+ETCD: Final = "etcd"
+"""etcd's data directory, where there are several managers."""
+ETCD_TLS: Final = "etcd-tls"
+MOVED: Final = f"{STORE}.moved"
+"""What was copied into etcd; gone as soon as nobody has it open."""
 SNAPSHOTS: Final = "snapshots"
 """The folder of automatic ones."""
 
@@ -65,10 +70,12 @@ async def opened(state_dir: Path, cluster_id: str, unlock_key: bytes = b"") -> S
 
 def erase(state_dir: Path) -> None:
     """Remove every file of it, the keys first; none is success. What was put aside stays."""
-    for name in (STORE_KEY, *STORE_FILES):
+    for name in (STORE_KEY, *STORE_FILES, MOVED):
         (state_dir / name).unlink(missing_ok=True)
     for draft in list(state_dir.glob(KEY_DRAFTS)):
         draft.unlink(missing_ok=True)
+    for name in (ETCD, ETCD_TLS):
+        shutil.rmtree(state_dir / name, ignore_errors=True)
     shutil.rmtree(state_dir / SNAPSHOTS, ignore_errors=True)  # without the keys they are nothing
 
 

@@ -47,11 +47,13 @@ _BY: Final = "migration"
 def in_etcd(file: Path, data_dir: Path) -> bool:
     """Whether the store of this manager is in etcd, before either is opened.
 
+    A member that a crash cut short before it wrote its log is none; it begins anew.
+
     Args:
         file: of the SQLite store, where it is while it is the store.
         data_dir: of etcd.
     """
-    return not file.exists() and (data_dir / "member").is_dir()
+    return not file.exists() and (data_dir / "member" / "wal").is_dir()
 
 
 async def migrate(
@@ -97,6 +99,8 @@ async def _carry(
     source: SqliteStore, etcd: Etcd, sealer: Sealer, aside: Path, clock: Callable[[], float]
 ) -> EtcdStore:
     began = time.monotonic()
+    if sealer.key_name != source.key_name:
+        raise StoreError("the store's key has changed meanwhile")
     objects = await everything(source)
     try:
         await _copy(etcd, objects, source.revision, sealer)

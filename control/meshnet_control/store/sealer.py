@@ -56,6 +56,11 @@ class Sealer:
         self._keys = {key_id(key): key for key in keys}
         self._newest = key_id(keys[0])
 
+    @property
+    def key_name(self) -> str:
+        """Names the key that seals, without telling it."""
+        return self._newest.hex()
+
     def sealed(self, message: Object) -> bytes:
         """An object, bound to its kind, its id and its ``version.index``."""
         revision = int(message.version.index).to_bytes(_NUMBER_BYTES, "big")

@@ -33,7 +33,7 @@ from meshnet_control.api.control_pb2 import Cluster
 from meshnet_control.store import first_format, keyring
 from meshnet_control.store.keyring import NO_LOCK, Keyring
 from meshnet_control.store.memory import Memory
-from meshnet_control.store.sealer import SealError, key_id, sealed_by
+from meshnet_control.store.sealer import Sealer, SealError, key_id, sealed_by
 from meshnet_control.store.store import (
     KINDS,
     Change,
@@ -360,6 +360,32 @@ def copy_database(source: Path, key_path: Path, path: Path) -> bytes:
             return _copy(database, key_path, path)
     except sqlite3.Error as error:
         raise _typed(error)(f"cannot open the store {source}: {error}") from None
+
+
+def write_database(path: Path, objects: Iterable[Object], revision: int, sealer: Sealer) -> None:
+    """What ``SqliteStore.copy_to`` makes, of another backend's objects. Blocks shortly.
+
+    Args:
+        path: of the file; must not be there yet.
+        objects: as they are, with their versions.
+        revision: of the store.
+        sealer: of its keys.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    rows = [(type(o).__name__, o.id, o.version.index, sealer.sealed(o)) for o in objects]
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.executescript(_SCHEMA)
+            with _transaction(database):
+                database.executemany("INSERT INTO object VALUES (?, ?, ?, ?)", rows)
+                database.execute("UPDATE store SET revision = ?", (revision,))
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except (OSError, sqlite3.Error) as error:
+        path.unlink(missing_ok=True)
+        raise _typed(error)(f"cannot copy the store to {path}: {error}") from None
 
 
 def _copy(database: sqlite3.Connection, key_path: Path, path: Path) -> bytes:

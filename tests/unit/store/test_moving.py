@@ -9,6 +9,7 @@ import pytest
 
 from meshnet_control.api.control_pb2 import Task
 from meshnet_control.etcd.fake import FakeEtcd
+from meshnet_control.store import keyring
 from meshnet_control.store.etcd import EtcdStore
 from meshnet_control.store.etcd_layout import HEAD
 from meshnet_control.store.migrate import ORIGIN, _carry, digest, everything, in_etcd
@@ -17,20 +18,19 @@ from meshnet_control.store.sealer import Sealer
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import OutOfSequenceError, Put, StoreError
 
-SEALER = Sealer([bytes(32)])
-
 
 class Bed:
     def __init__(self, path: Path) -> None:
         self.file, self.aside = path / "store.db", path / "store.db.before"
         self.source = SqliteStore.open(self.file, path / "key", lambda: 1_795_000_000.0)
+        self.sealer = keyring.load(path / "key").sealer
         self.moving = MovingStore(self.source)
         self.etcd = FakeEtcd()
 
     async def migrate(self) -> EtcdStore:
         member = self.etcd.member(1)
         return await self.moving.move(
-            lambda: _carry(self.source, member, SEALER, self.aside, lambda: 1_795_000_001.0)
+            lambda: _carry(self.source, member, self.sealer, self.aside, lambda: 1_795_000_001.0)
         )
 
 
@@ -79,7 +79,7 @@ async def test_when_it_does_not_work_the_old_store_goes_on(bed: Bed, fault, monk
     await bed.moving.commit([Put(Task(id="a"))])
     member = bed.etcd.member(1)
     if fault == "not empty":
-        await (await EtcdStore.open(member, SEALER)).commit([Put(Task(id="b"))])
+        await (await EtcdStore.open(member, bed.sealer)).commit([Put(Task(id="b"))])
     elif fault == "damaged":
         real = bed.etcd._put
 
@@ -107,10 +107,21 @@ async def test_where_it_came_from_is_kept(bed: Bed):
     assert kv.value.decode() == f'{{"index": 1, "digest": "{held}"}}'
 
 
+async def test_a_key_that_has_changed_meanwhile_stops_it(bed: Bed):
+    await bed.moving.commit([Put(Task(id="a"))])
+    bed.sealer = Sealer([bytes(32)])  # of a file that was read before
+    with pytest.raises(StoreError, match="the store's key has changed"):
+        await bed.migrate()
+    assert bed.moving.behind is bed.source
+    assert [task.id for task in await bed.moving.list(Task)] == ["a"]
+
+
 def test_the_files_say_where_the_store_is(tmp_path):
     file, data = tmp_path / "store.db", tmp_path / "etcd"
     assert not in_etcd(file, data)
     (data / "member").mkdir(parents=True)
+    assert not in_etcd(file, data)  # a crash cut its first start short
+    (data / "member" / "wal").mkdir()
     assert in_etcd(file, data)
     file.touch()
     assert not in_etcd(file, data)
