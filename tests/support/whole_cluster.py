@@ -63,6 +63,10 @@ class VolatileStore:
     def revision(self) -> int:
         return self._memory.revision
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     async def get(self, kind: Any, id: str) -> Any:  # noqa: A002 - the protocol's
         return self._memory.get(kind, id)
 

@@ -39,6 +39,17 @@ class MembershipServicer:
         context: grpc.aio.ServicerContext[pb.LeaveRequest, pb.LeaveReply],
     ) -> pb.LeaveReply: ...
 
+class ManagersStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Join: grpc.aio.UnaryUnaryMultiCallable[pb.ManagerJoinRequest, pb.ManagerJoinReply]
+
+class ManagersServicer:
+    async def Join(
+        self,
+        request: pb.ManagerJoinRequest,
+        context: grpc.aio.ServicerContext[pb.ManagerJoinRequest, pb.ManagerJoinReply],
+    ) -> pb.ManagerJoinReply: ...
+
 class LogBrokerStub:
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     def Listen(
@@ -76,6 +87,7 @@ def add_DispatcherServicer_to_server(
 def add_MembershipServicer_to_server(
     servicer: MembershipServicer, server: grpc.aio.Server
 ) -> None: ...
+def add_ManagersServicer_to_server(servicer: ManagersServicer, server: grpc.aio.Server) -> None: ...
 def add_LogBrokerServicer_to_server(
     servicer: LogBrokerServicer, server: grpc.aio.Server
 ) -> None: ...

@@ -92,9 +92,7 @@ class Objects:
             if node.manager_status.addr and node.status.state != "down"
         ]
         there.sort(key=lambda node: not node.manager_status.leader)
-        return [
-            pb.RemoteManager(node_id=node.id, addr=node.manager_status.addr) for node in there
-        ]
+        return [pb.RemoteManager(node_id=node.id, addr=node.manager_status.addr) for node in there]
 
 
 def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:

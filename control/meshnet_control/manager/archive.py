@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
@@ -37,6 +37,7 @@ from meshnet_control.identity import identity
 from meshnet_control.store import keyring
 from meshnet_control.store.files import (
     ASIDE,
+    ETCD,
     KEY_DRAFTS,
     SNAPSHOTS,
     STORE,
@@ -57,6 +58,31 @@ _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What a filesystem says that has no hard links: FAT on a stick, some network ones."""
 IDENTITY: Final = ("ca.crt", "node.pem", "state.json")
 """In the order in which they are put in place."""
+
+
+class Copied(Protocol):
+    """A store that can be copied into a file: one manager's, or what etcd holds."""
+
+    @property
+    def key_name(self) -> str:
+        """Names the key that it is sealed with."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """Of the last commit."""
+        ...
+
+    async def copy_to(self, path: Path) -> bytes:
+        """A consistent copy, sealed, as SQLite has it, in a file that is not there yet.
+
+        Returns:
+            What the key file held meanwhile.
+
+        Raises:
+            StoreError: it cannot be read or written, or the store is closed.
+        """
+        ...
 
 
 class ArchiveError(MeshnetError):
@@ -124,7 +150,7 @@ def write(
 
 
 async def backup(
-    path: Path, state_dir: Path, store: SqliteStore | None, now: float, *, keys: bool = True
+    path: Path, state_dir: Path, store: Copied | None, now: float, *, keys: bool = True
 ) -> Manifest:
     """``write`` with a copy of the store as it is now.
 
@@ -147,6 +173,8 @@ async def backup(
         elif (state_dir / STORE).exists():
             source = state_dir / STORE
             held = await asyncio.to_thread(copy_database, source, state_dir / STORE_KEY, copy)
+        elif (state_dir / ETCD).exists():
+            raise ArchiveError("the store is in etcd, and meshnet-manager has not opened it")
         else:
             raise ArchiveError("this node is not a manager: there is nothing to back up")
         return await asyncio.to_thread(

@@ -7,6 +7,9 @@
 
 Per node the last state sent is kept; a change of the store becomes the difference to it.
 
+Only who leads has streams, judges nodes and writes what they say (``lead``): one writer, and no
+node that is judged by a manager it does not speak to. Whoever else is asked says who leads.
+
 Be aware: one stream per node. A newer one ends the older, whose end then says nothing about the
 node. All writes of a stream are made by one task, as gRPC wants it.
 """
@@ -33,7 +36,8 @@ from meshnet_control.identity.identity import Identity
 from meshnet_control.manager import validation
 from meshnet_control.manager.authority import AnyContext, Authority
 from meshnet_control.manager.liveness import Liveness
-from meshnet_control.manager.node_writer import NodeWriter
+from meshnet_control.manager.node_writer import NodeChange, NodeWriter
+from meshnet_control.manager.referral import refer
 from meshnet_control.manager.status_writer import StatusWriter
 from meshnet_control.store import store as st
 
@@ -57,7 +61,14 @@ class _Session:
         self.seen: assignments.Objects | None = None
         self.closed = False
         self.removed = False
+        self.referred = False
+        """This manager leads no more."""
         self.sent = pb.Assignments()
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is read or written."""
+        return self.closed or self.referred
 
     def due(self, objects: assignments.Objects, node_id: str) -> pb.SessionReply | None:
         """The next message; None when there is nothing to say."""
@@ -84,6 +95,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         authority: tells who calls.
         identity: of this manager.
         objects: the mirror's present objects.
+        leader: ``host:port`` of another manager that leads; empty: unknown.
         clock: monotonic seconds.
     """
 
@@ -93,6 +105,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         authority: Authority,
         identity: Identity,
         objects: Callable[[], assignments.Objects],
+        leader: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._authority, self._objects = store, authority, objects
@@ -102,9 +115,15 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         self._known: AbstractSet[str] = frozenset()
         self._liveness = Liveness()
         self._suspects = asyncio.Event()
+        self._hosts = Hosts()
         self._unreached: Mapping[str, AbstractSet[str]] = {}
-        self.statuses = StatusWriter(store, identity.node_id)
-        self.nodes = NodeWriter(store)
+        self._leader = leader
+        self.leading = False
+        """It has streams."""
+        self._statuses: StatusWriter | None = None
+        self._nodes: NodeWriter | None = None
+        self.goodbyes = NodeWriter(store)
+        """Of nodes that leave; any manager takes them."""
 
     # ---- from the manager ----
 
@@ -113,6 +132,34 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         """Streams that are open."""
         return len(self._sessions)
 
+    async def lead(self, store: st.Store) -> None:
+        """Have streams, judge nodes and write, until cancelled.
+
+        Every node that was not Down before gets the usual time to come.
+
+        Args:
+            store: written to only while this manager leads.
+        """
+        self._liveness = Liveness()
+        self._statuses = StatusWriter(store, self.identity.node_id)
+        self._nodes = NodeWriter(store)
+        self._expect_ready()
+        self._unreached = {}
+        self.leading = True
+        self.hosts(self._hosts)
+        for node in self._objects().nodes.values():
+            if node.status.message.startswith(NO_WAY) and node.id not in self._unreached:
+                self._set_way(node.id, frozenset())  # said by who led before
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (self._watch_liveness(), self._statuses.run(), self._nodes.run()):
+                    group.create_task(work)
+        finally:
+            self.leading, self._statuses, self._nodes = False, None, None
+            for session in self._sessions.values():
+                session.referred = True
+                session.wake.set()
+
     def follow(self, concerned: AbstractSet[str] | None) -> None:
         """The mirror changed: the streams of these nodes look for what is new; None: all do."""
         nodes = self._objects().nodes
@@ -120,12 +167,15 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             self._liveness.forget(node_id)
             if node_id in self._sessions:
                 self._sessions[node_id].removed = True
+        for node in nodes.values():
+            if node.status.message == LEFT and node.id not in self._sessions:
+                self._liveness.forget(node.id)  # it has said goodbye to another manager
         self._known = nodes.keys()
         for node_id, session in self._sessions.items():
             if concerned is None or node_id in concerned:
                 session.wake.set()
 
-    def expect_ready(self) -> None:
+    def _expect_ready(self) -> None:
         """Give every node that was not Down before us the usual time to come back."""
         for node in self._objects().nodes.values():
             if node.status.state == "ready" or node.status.message == AWAY:
@@ -133,6 +183,9 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
     def hosts(self, hosts: Hosts) -> None:
         """What is known of hosts now."""
+        self._hosts = hosts
+        if self._nodes is None:
+            return
         self._liveness.hosts(hosts)
         self._suspects.set()
         before, self._unreached = self._unreached, {n: u for n, u in hosts.unreached.items() if u}
@@ -141,7 +194,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             if before.get(node_id, frozenset()) != there:
                 self._set_way(node_id, there)
 
-    async def watch_liveness(self) -> None:
+    async def _watch_liveness(self) -> None:
         """Sets overdue nodes Unknown or Down, until cancelled."""
         looked = self._clock()
         while True:
@@ -155,7 +208,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 _log.warning("node %s: %s", node_id, message)
                 if verdict == "down":
                     self._liveness.forget(node_id)
-                self._set_state(node_id, verdict, message)
+                self._change(node_id, _state(verdict, message))
             self._suspects.clear()
             try:
                 async with asyncio.timeout(CHECK_S):
@@ -170,6 +223,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
     ) -> None:
         """One agent's stream, until it breaks, a newer one comes or the node is removed."""
         node_id = await self._authority.node(context)
+        if not self.leading:
+            await refer(context, self._leader())
         if await self._store.get(pb.Node, node_id) is None:
             with contextlib.suppress(CallEndedError), call_ends():
                 await context.write(pb.SessionReply(removed=True))
@@ -198,6 +253,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
                 del self._sessions[node_id]
                 self._liveness.closed(node_id, self._clock())
                 self._suspects.set()
+        if session.referred:
+            await refer(context, self._leader())
 
     async def Leave(  # noqa: N802 - the service's name
         self, _request: pb.LeaveRequest, context: AnyContext
@@ -206,7 +263,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         node_id = await self._authority.node(context)
         self._liveness.forget(node_id)
         self._end(node_id)
-        await asyncio.wait({self._set_state(node_id, "down", LEFT)}, timeout=WRITTEN_S)
+        written = self.goodbyes.set(node_id, _state("down", LEFT))
+        await asyncio.wait({written}, timeout=WRITTEN_S)
         return pb.LeaveReply()
 
     async def _read(
@@ -217,10 +275,10 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         context: AnyContext,
     ) -> None:
         coming = aiter(requests)
-        while not session.closed:
+        while not session.over:
             with call_ends():
                 request = await anext(coming, None)
-            if request is None or session.closed:
+            if request is None or session.over:
                 return
             self._liveness.heard(node_id, self._clock())
             if request.HasField("description"):
@@ -256,13 +314,14 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             drops.count("manager: status of a task that cannot be")
             _log.warning("node %s, task %.32r: %s", node_id, update.task_id, error)
             return
-        self.statuses.add(node_id, update)
+        if self._statuses is not None:
+            self._statuses.add(node_id, update)
 
     async def _write(self, node_id: str, session: _Session, context: AnyContext) -> None:
-        while not session.closed:
+        while not session.over:
             await session.wake.wait()
             session.wake.clear()
-            if session.closed:
+            if session.over:
                 return
             reply = session.due(self._objects(), node_id)
             if reply is not None:
@@ -285,12 +344,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             if not description.HasField("tls_info"):  # a node of the version before
                 node.description.tls_info.CopyFrom(kept)
             node.status.CopyFrom(pb.NodeStatus(state="ready", addr=addr))
-            if node_id == self.identity.node_id:
-                node.manager_status.leader = True
-                node.manager_status.reachability = "reachable"
-                node.manager_status.addr = self.identity.advertise_addr
 
-        self.nodes.set(node_id, change)
+        self._change(node_id, change)
 
     def _set_way(self, node_id: str, unreached: AbstractSet[str]) -> None:
         """Say in a node's status whom it does not reach though others do; nobody: nothing."""
@@ -303,11 +358,16 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             if node.status.state == "ready":
                 node.status.message = message
 
-        self.nodes.set(node_id, change)
+        self._change(node_id, change)
 
-    def _set_state(self, node_id: str, state: str, message: str) -> asyncio.Future[None]:
-        def change(node: pb.Node) -> None:
-            node.status.state = state
-            node.status.message = message
+    def _change(self, node_id: str, change: NodeChange) -> None:
+        if self._nodes is not None:
+            self._nodes.set(node_id, change)
 
-        return self.nodes.set(node_id, change)
+
+def _state(state: str, message: str) -> NodeChange:
+    def change(node: pb.Node) -> None:
+        node.status.state = state
+        node.status.message = message
+
+    return change

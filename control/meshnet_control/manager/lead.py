@@ -27,12 +27,11 @@ from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.link.locked import LOCKED
 from meshnet_control.manager import archive
 from meshnet_control.manager.authority import own_certificate
+from meshnet_control.manager.backing import Backing
 from meshnet_control.manager.leader import Manager
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.manager.snapshots import Snapshots, listed
-from meshnet_control.store import files
 from meshnet_control.store.keyring import NO_LOCK, StoreSealedError
-from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Store, StoreError
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
@@ -53,7 +52,8 @@ class Lead:
         self._identity = identity
         self._run_dir, self._state_dir, self._spawn = run_dir, state_dir, spawn
         self._stack = AsyncExitStack()
-        self._store: SqliteStore | None = None
+        self._store: Store | None = None
+        self._backing = Backing(lambda: self._identity, state_dir, run_dir, spawn)
         self._snapshots: Snapshots | None = None
         self.issued: Certificates | None = None
         """What meshnetd is to take in the place of one that has ended; None: it has a good one."""
@@ -73,6 +73,11 @@ class Lead:
     def trouble(self) -> str:
         """Why there is no newer snapshot; empty: nothing is wrong."""
         return self._snapshots.trouble if self._snapshots is not None else ""
+
+    @property
+    def certs(self) -> Certificates:
+        """Of this manager, as they are now."""
+        return self._identity.certs
 
     @property
     def revision(self) -> int:
@@ -114,7 +119,8 @@ class Lead:
         Raises:
             MeshnetError: it cannot be written.
         """
-        return await archive.backup(path, self._state_dir, self._store, time.time())
+        store = self._backing if self._store is not None else None
+        return await archive.backup(path, self._state_dir, store, time.time())
 
     def snapshots(self) -> list[tuple[Path, float]]:
         """Snapshots of the store and when they were made, Unix seconds, the newest first."""
@@ -129,6 +135,7 @@ class Lead:
         """Stop serving; twice is fine."""
         self.server = self._store = self._snapshots = None
         await self._stack.aclose()
+        await self._backing.stop()
 
     def hear(self, certs: Certificates, hosts: Hosts) -> None:
         """What meshnetd knows now; a certificate that has ended is none."""
@@ -146,6 +153,7 @@ class Lead:
             self.server.hosts(self._hosts)
             if renewed:
                 self.server.certify(self._identity)
+                self._backing.certify()
 
     def unattended(self) -> None:
         """Nobody tells of hosts now: meshnetd of this host is away."""
@@ -158,8 +166,10 @@ class Lead:
         changed.set()
 
     async def _begin(self, stack: AsyncExitStack) -> None:
-        store = await files.opened(self._state_dir, self._identity.cluster_id, self._unlock_key)
-        stack.push_async_callback(ends.closed, store.close)
+        backing = self._backing
+        stack.push_async_callback(ends.closed, backing.close)
+        await backing.open(self._unlock_key)
+        store = backing.store
         (cluster,) = await store.list(pb.Cluster)
         before, self._identity = (
             self._identity,
@@ -168,13 +178,18 @@ class Lead:
         if self._identity != before:
             self.issued = self._identity.certs
         server = ControlServer(
-            store, self._identity, listen=self._identity.listen_addr, run_dir=self._run_dir
+            store,
+            self._identity,
+            listen=self._identity.listen_addr,
+            run_dir=self._run_dir,
+            leadership=backing.leadership,
+            managers=backing,
         )
         stack.push_async_callback(ends.closed, server.close)
         await server.start()
         server.hosts(self._hosts)
-        manager = Manager(store, secrets.SystemRandom(), time.time)
-        snapshots = Snapshots(store, self._state_dir, time.time)
+        manager = Manager(store, secrets.SystemRandom(), time.time, backing.leadership)
+        snapshots = Snapshots(backing, self._state_dir, time.time)
         for work, name in (
             (manager.run(), "manager"),
             (server.wait(), "control server"),

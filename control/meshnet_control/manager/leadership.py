@@ -77,8 +77,49 @@ class Sole:
         self._term = Term(store)
 
     async def term(self) -> Term:
-        """The only one there is."""
+        """The only one there is; none any more once it has ended."""
+        while self._term.over.is_set():
+            await asyncio.Event().wait()
         return self._term
+
+    def end(self) -> None:
+        """There are others from now on: another kind of leadership decides."""
+        self._term.over.set()
+
+
+class MovingLeadership:
+    """A ``Leadership`` that can become another one while it is waited for.
+
+    Args:
+        behind: the first one.
+    """
+
+    def __init__(self, behind: Leadership) -> None:
+        self._behind = behind
+        self._moved = asyncio.Event()
+
+    @property
+    def leader(self) -> str:
+        """The id of the node that leads, as last known; empty: nobody, or unknown."""
+        return self._behind.leader
+
+    async def term(self) -> Term:
+        """Wait until this manager leads."""
+        while True:
+            term = asyncio.create_task(self._behind.term(), name="term")
+            moved = asyncio.create_task(self._moved.wait(), name="leadership moved")
+            try:
+                await asyncio.wait((term, moved), return_when=asyncio.FIRST_COMPLETED)
+                if not moved.done():
+                    return term.result()
+            finally:
+                await ends.ended(term, moved)
+
+    def move(self, to: Leadership) -> None:
+        """Go on with another one; whoever waits goes on waiting there."""
+        self._behind = to
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
 
 class EtcdLeadership:

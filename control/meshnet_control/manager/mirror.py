@@ -9,6 +9,7 @@ doubled read the store and commit with ``expect``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Final, TypeVar, cast
@@ -18,6 +19,7 @@ from meshnet_control.cluster.assignments import Objects
 from meshnet_control.store import store as st
 
 DEBOUNCE_S: Final = 0.005
+REACH_S: Final = 1.0
 T = TypeVar("T", bound=st.Object)
 
 
@@ -39,6 +41,9 @@ class Mirror:
         self._scheduled = False
         self._concerned: set[str] = set()
         self._all = True
+        self._reached = asyncio.Event()
+        """Replaced as it is set: what is published is newer."""
+        self._published = 0
         self.objects = Objects(cluster=pb.Cluster())
 
     async def load(self) -> None:
@@ -54,9 +59,20 @@ class Mirror:
         async for batch in self._store.watch(self._revision):
             for change in batch:
                 self._apply(change)
+                self._revision = max(self._revision, change.revision)
             if not self._scheduled:
                 self._scheduled = True
                 asyncio.get_running_loop().call_later(DEBOUNCE_S, self._publish)
+
+    async def reach(self, revision: int) -> None:
+        """Wait until ``objects`` has what was committed up to a revision; not for ever.
+
+        The last commits may leave nothing to see: an object made and removed while nobody looked.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REACH_S):
+                while self._published < revision:
+                    await self._reached.wait()
 
     def _apply(self, change: st.Change) -> None:
         known = self._by_kind[change.kind]
@@ -87,6 +103,9 @@ class Mirror:
         )
         concerned, self._concerned = self._concerned, set()
         everyone, self._all = self._all, False
+        self._published = self._revision
+        reached, self._reached = self._reached, asyncio.Event()
+        reached.set()
         self._on_change(None if everyone else concerned)
 
     def _of(self, kind: type[T]) -> dict[str, T]:

@@ -13,14 +13,12 @@ from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import manager_pb2 as mpb
 from meshnet_control.api import manager_pb2_grpc
-from meshnet_control.cluster.log_lines import context as context_of
-from meshnet_control.cluster.log_lines import frame, render
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.link.logs import said_missing
 from meshnet_control.link.manager_link import certs_of, hosts_of
+from meshnet_control.manager import log_service
 from meshnet_control.manager.authority import AnyContext
 from meshnet_control.manager.lead import Lead
-from meshnet_control.manager.log_reader import Line, LogReader, Selector
 
 _LOOK_S: Final = 1.0
 _NOT_READY: Final = "the manager is not ready"
@@ -45,21 +43,11 @@ class LogService(manager_pb2_grpc.LogsServicer):
             with call_ends():
                 await context.write(mpb.LogChunk(data=said_missing([_NOT_READY], tty=request.tty)))
             return
-        selector = Selector(service=request.service, task=request.task)
-        reader = LogReader(server.logs, selector, request.options)
-        try:
-            while (lines := await reader.read(_LOOK_S)) is not None:
-                data = b"".join(_bytes(line, request) for line in lines)
-                with call_ends():
-                    await context.write(mpb.LogChunk(data=data))
-            if reader.missing:
-                said = said_missing(reader.missing, tty=request.tty)
-                with call_ends():
-                    await context.write(mpb.LogChunk(data=said))
-        except CallEndedError:
-            return  # the client has gone
-        finally:
-            reader.close()
+        leader = server.leader()
+        if leader is None:
+            await log_service.read(server.logs, request, context)
+        else:
+            await log_service.pass_on(leader, self._lead.certs, request, context)
 
 
 class ManagerService(manager_pb2_grpc.ManagerServicer):
@@ -150,16 +138,6 @@ class ManagerService(manager_pb2_grpc.ManagerServicer):
                 self._lead.hear(certs_of(news), hosts_of(news))
         except CallEndedError:
             return
-
-
-def _bytes(line: Line, asked: mpb.LogRequest) -> bytes:
-    """A line as it goes to the client; of a terminal as it came."""
-    task, said = line
-    if task.spec.container_spec.tty:
-        return said.data
-    options = asked.options
-    text = render(said, context_of(task), timestamps=options.timestamps, details=options.details)
-    return frame(said.stream, text)
 
 
 def _resident() -> int:

@@ -1,10 +1,11 @@
-"""A manager's port 2377: listens, serves CA, Dispatcher, Membership, LogBroker, follows the store.
+"""A manager's port 2377: listens, serves nodes and other managers, follows the store.
 
 ```
  port 2377 ── TLS ──> TlsListener ── unix socket, root alone ──> gRPC ──> the services below
  store ── watch ──> mirror ──> authority (trust)      CA.Issue
                           ├──> dispatcher (streams)   Dispatcher.Session, Membership.Leave
                           └──> logs (subscriptions)   LogBroker.Listen, LogBroker.Publish
+ leadership ── term ──> dispatcher, keeper            Managers.Join, Logs.Read (of other managers)
 ```
 """
 
@@ -13,25 +14,35 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+import time
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import grpc.aio
 
 from meshnet import ends
 from meshnet.errors import ControlError
-from meshnet_control.api import control_pb2_grpc
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.api import control_pb2_grpc, manager_pb2_grpc
 from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import SERVER_OPTIONS
 from meshnet_control.identity.identity import Identity
 from meshnet_control.manager.authority import Authority
 from meshnet_control.manager.dispatcher import Dispatcher
+from meshnet_control.manager.leadership import Leadership, Sole
 from meshnet_control.manager.log_broker import LogBroker
+from meshnet_control.manager.managers_service import Admitting, ManagersService, PeerLogs
+from meshnet_control.manager.members import Keeper, Members, OneMember
 from meshnet_control.manager.mirror import Mirror
 from meshnet_control.manager.tls_listener import TlsListener
 from meshnet_control.store import store as st
+
+
+class Managers(Members, Admitting, Protocol):
+    """Who the managers are, and how another one becomes one."""
+
 
 GRACE_S: Final = 0.2
 PRIVATE: Final = "control"
@@ -46,17 +57,38 @@ class ControlServer:
         identity: of this manager.
         listen: ``host:port`` to listen on; port 0: any free one.
         run_dir: for sockets.
+        leadership: when this manager leads; None: it is the only one.
+        managers: the others; None: there are none, and none is let in.
     """
 
-    def __init__(self, store: st.Store, identity: Identity, *, listen: str, run_dir: Path) -> None:
+    def __init__(
+        self,
+        store: st.Store,
+        identity: Identity,
+        *,
+        listen: str,
+        run_dir: Path,
+        leadership: Leadership | None = None,
+        managers: Managers | None = None,
+    ) -> None:
+        self._node_id = identity.node_id
+        self._leadership = leadership or Sole(store, identity.node_id)
+        self._managers = managers
         self._listen, self._private = listen, run_dir / PRIVATE
+        self._store = store
         self._mirror = Mirror(store, self._changed)
         inner = self._private / "grpc.sock"
         self._listener = TlsListener(self._tls, self._identify, inner)
         self._inner = f"unix:{inner}"
         self._authority = Authority(store, identity.certs, self._listener.caller)
         self._dispatcher = Dispatcher(
-            store, self._authority, identity, lambda: self._mirror.objects
+            store, self._authority, identity, lambda: self._mirror.objects, self._other
+        )
+        self._keeper = Keeper(
+            identity.node_id,
+            managers or OneMember(identity.node_id, identity.advertise_addr),
+            lambda: self._mirror.objects.nodes,
+            time.monotonic,
         )
         self.logs = LogBroker(self._authority.node, lambda: self._mirror.objects)
         self._server: grpc.aio.Server | None = None
@@ -80,25 +112,34 @@ class ControlServer:
         control_pb2_grpc.add_DispatcherServicer_to_server(self._dispatcher, server)
         control_pb2_grpc.add_MembershipServicer_to_server(self._dispatcher, server)
         control_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
+        if self._managers is not None:
+            managers = ManagersService(self._store, self._authority, self._managers, self.leader)
+            control_pb2_grpc.add_ManagersServicer_to_server(managers, server)
+            logs = PeerLogs(self._authority, self.logs, self.leader)
+            manager_pb2_grpc.add_LogsServicer_to_server(logs, server)
         try:
             server.add_insecure_port(self._inner)
         except RuntimeError:
             raise ControlError(f"listen {self._inner}: bind: failed", 500) from None
-        self._dispatcher.expect_ready()
         await server.start()
         self._server = server
         await self._listener.listen()
         self.port = self._listener.port
         self._jobs = [
             asyncio.create_task(self._mirror.run(), name="mirror"),
-            asyncio.create_task(self._dispatcher.watch_liveness(), name="liveness"),
-            asyncio.create_task(self._dispatcher.statuses.run(), name="statuses"),
-            asyncio.create_task(self._dispatcher.nodes.run(), name="nodes"),
+            asyncio.create_task(self._lead(), name="lead"),
+            asyncio.create_task(self._dispatcher.goodbyes.run(), name="goodbyes"),
         ]
 
     async def wait(self) -> None:
         """Until the store closes; an error of the server's own tasks comes out here."""
-        await asyncio.gather(*self._jobs)
+        done, _ = await asyncio.wait(self._jobs, return_when=asyncio.FIRST_COMPLETED)
+        for job in done:
+            job.result()
+
+    def leader(self) -> str | None:
+        """``host:port`` of who leads, empty: unknown; None: this manager does."""
+        return None if self._dispatcher.leading else self._other()
 
     async def close(self) -> None:
         """Stop serving; streams end. Twice is fine."""
@@ -123,6 +164,32 @@ class ControlServer:
         """This manager's certificate or addresses were renewed; new connections see them."""
         self._dispatcher.identity = identity
         self._authority.certify(identity.certs)
+
+    def _other(self) -> str:
+        """``host:port`` of another manager that leads; empty: unknown."""
+        who = self._leadership.leader
+        node = self._mirror.objects.nodes.get(who) if who != self._node_id else None
+        return node.manager_status.addr if node is not None else ""
+
+    async def _lead(self) -> None:
+        """Have the streams of nodes, and keep the managers, while this one leads."""
+        while True:
+            term = await self._leadership.term()
+            await term.store.get(pb.Cluster, "")  # has what was committed before the term
+            await self._mirror.reach(term.store.revision)
+            over = asyncio.create_task(term.over.wait(), name="term")
+            jobs = {
+                asyncio.create_task(self._dispatcher.lead(term.store), name="dispatcher"),
+                asyncio.create_task(self._keeper.run(term.store), name="keeper"),
+            }
+            try:
+                waited = {over, *jobs}
+                while not over.done():
+                    done, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                    for job in done:
+                        job.result()
+            finally:
+                await ends.ended(over, *jobs)
 
     def _tls(self) -> ssl.SSLContext:
         if self._authority.tls is None:

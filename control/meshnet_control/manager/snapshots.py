@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Final
 
 from meshnet_control.manager import archive
-from meshnet_control.manager.archive import ArchiveError
+from meshnet_control.manager.archive import ArchiveError, Copied
 from meshnet_control.store.files import SNAPSHOTS
-from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import StoreClosedError, StoreError
 
 _log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ class Snapshots:
         wall: Unix seconds.
     """
 
-    def __init__(self, store: SqliteStore, state_dir: Path, wall: Callable[[], float]) -> None:
+    def __init__(self, store: Copied, state_dir: Path, wall: Callable[[], float]) -> None:
         self._store, self._state_dir, self._wall = store, state_dir, wall
         self._revision = -1
         self._key_name = ""

@@ -20,6 +20,7 @@ from meshnet_control.api import control_pb2 as pb
 HOSTNAME: Final = 255
 """Characters (getconf HOST_NAME_MAX is less everywhere)."""
 ADDRESS: Final = 15
+PORT: Final = 5
 DESCRIPTION_BYTES: Final = 64 * 1024
 CSR_BYTES: Final = 16 * 1024
 ROUTES: Final = 4096
@@ -64,6 +65,19 @@ def address(text: str) -> str:
     if found.is_multicast or found.is_unspecified or found.is_reserved:
         raise InvalidError(f"{found} is not the address of a host")
     return str(found)
+
+
+def peer(text: str) -> None:
+    """Where a manager's etcd is reached: an address and a port.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    host, _, port = text.rpartition(":")
+    address(host)
+    number = int(port) if len(port) <= PORT and port.isascii() and port.isdigit() else 0
+    if not 0 < number <= LARGEST_PORT:
+        raise InvalidError(f"{port[:PORT]!r} is not a port")
 
 
 def description(said: pb.NodeDescription) -> None:

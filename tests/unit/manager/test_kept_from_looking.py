@@ -37,8 +37,7 @@ async def test_a_dispatcher_that_was_stuck_gives_up_who_is_silent_afterwards(tmp
     objects = assignments.Objects(pb.Cluster(), nodes={"n1": node})
     now = 0.0
     dispatcher = Dispatcher(store, cast("Authority", None), who, lambda: objects, clock=lambda: now)
-    dispatcher.expect_ready()
-    watching = asyncio.ensure_future(dispatcher.watch_liveness())
+    watching = asyncio.ensure_future(dispatcher.lead(store))
 
     async def look() -> bool:
         """Whether the node is still waited for."""

@@ -13,7 +13,7 @@ from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.manager import status_writer
 from meshnet_control.manager.authority import Authority
 from meshnet_control.manager.dispatcher import Dispatcher
-from meshnet_control.manager.status_writer import advanced
+from meshnet_control.manager.status_writer import StatusWriter, advanced
 from meshnet_control.store.sqlite import SqliteStore
 
 STATES = st.sampled_from(pb.TaskState.values())
@@ -94,9 +94,10 @@ async def test_what_waits_is_one_status_of_each_task_that_is_there(store: Sqlite
     objects = assignments.Objects(pb.Cluster(), tasks=tasks)
     who = Identity("m1", "c1", "manager", Certificates(b"", b"", b""))
     dispatcher = Dispatcher(store, cast("Authority", None), who, lambda: objects)
+    dispatcher._statuses = StatusWriter(store, "m1")  # it leads
     for state in (pb.TASK_STATE_STARTING, pb.TASK_STATE_RUNNING, pb.TASK_STATE_COMPLETE):
         for name in [*"abcd", *map(str, range(100))]:
             dispatcher._reported("n1", update(name, state))
-    waiting = dispatcher.statuses._pending
+    waiting = dispatcher._statuses._pending
     assert waiting.keys() == set("abc")
     assert all(each["n1"].state == pb.TASK_STATE_COMPLETE for each in waiting.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
@@ -14,6 +15,15 @@ from meshnet_control.gateway import responses
 from meshnet_control.gateway.engine_http import capped
 from meshnet_control.gateway.request import HandlerContext
 from meshnet_control.store.store import StoreError
+
+_TWO: Final = 2
+TWO_MANAGERS: Final = (
+    "WARNING: Running Swarm in a two-manager configuration. This configuration provides\n"
+    "         no fault tolerance, and poses a high risk to lose control over the cluster.\n"
+    "         Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the\n"
+    "         Swarm for fault-tolerance."
+)
+"""moby daemon/cluster/swarm.go; without either of two nobody leads."""
 
 
 class System:
@@ -67,8 +77,11 @@ class System:
             else:
                 swarm.nodes = len(nodes)
                 swarm.managers = sum(node.spec.role == "manager" for node in nodes)
+                if swarm.managers == _TWO:
+                    swarm.warnings.append(TWO_MANAGERS)
         info["Swarm"] = swarm_part(swarm)
         ours = [f"WARNING: {each}" for each in self._context.node.warnings()]
+        ours += swarm.warnings
         if ours:
             info["Warnings"] = [*(info.get("Warnings") or ()), *ours]
         return responses.ok(info)
