@@ -30,6 +30,7 @@ LOOK_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 60.0
 _PROGRAM: Final = 3
 """Words of a command line that may name the program: an interpreter and its option come before."""
+_PROC: Final = Path("/proc")
 _MOMENTS: Final = 20
 _MOMENT_S: Final = 0.001
 _DEAD: Final = frozenset({"Z", "X", ""})
@@ -107,19 +108,19 @@ def pause_after(restarts: int) -> float:
     return float(min(LOOK_S * 2 ** min(restarts, 16), LONGEST_PAUSE_S))
 
 
-def living(path: Path, name: str) -> int | None:
+def living(path: Path, name: str, proc: Path = _PROC) -> int | None:
     """The id in a file while its process lives and is called ``name``; a zombie does not.
 
     Be aware: who starts a process goes on a moment before that has a command line (execve(2)).
     """
     try:
         pid = int(path.read_text())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = _command(pid, proc)
         for _ in range(_MOMENTS):
-            if words != [b""] or _state(pid) in _DEAD:
+            if words != [b""] or _state(pid, proc) in _DEAD:
                 break
             time.sleep(_MOMENT_S)
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            words = _command(pid, proc)
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
     return pid if name.encode() in map(os.path.basename, words[:_PROGRAM]) else None
@@ -130,10 +131,14 @@ def is_frozen(pid: int) -> bool:
     return _state(pid) == "T"
 
 
-def _state(pid: int) -> str:
+def _command(pid: int, proc: Path) -> list[bytes]:
+    return (proc / str(pid) / "cmdline").read_bytes().split(b"\0")
+
+
+def _state(pid: int, proc: Path = _PROC) -> str:
     """As proc_pid_stat(5) has it; empty: there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return ""
 

@@ -67,14 +67,16 @@ def test_a_process_that_only_speaks_of_another_is_not_that_one(tmp_path):
     assert living(path, "cat") is None
 
 
-def test_a_process_that_was_just_started_lives(tmp_path):
-    path = tmp_path / "kept.pid"
-    for _ in range(100):  # a third of them has no command line yet
-        with subprocess.Popen(["kept", "60"], executable="/usr/bin/sleep") as started:
-            path.write_text(str(started.pid))
-            found = living(path, "kept")
-            started.kill()
-            assert found == started.pid
+def test_a_process_that_was_just_started_lives(tmp_path, monkeypatch):
+    """At the first look it has no command line yet; a moment later it has."""
+    path, process = tmp_path / "kept.pid", tmp_path / "proc" / "7"
+    path.write_text("7")
+    process.mkdir(parents=True)
+    (process / "stat").write_text("7 (kept) S 1")
+    (process / "cmdline").write_bytes(b"")
+    execve = (process / "cmdline").write_bytes
+    monkeypatch.setattr("time.sleep", lambda _: execve(b"\0".join([b"kept", b"60", b""])))
+    assert living(path, "kept", tmp_path / "proc") == 7
 
 
 class Bed:
