@@ -133,7 +133,8 @@ def judge(trials: Trials, fault: Fault, tree: Path) -> Verdict:
     path.write_text(text.replace(fault.old, fault.new))
     try:
         outcome = trials.run(tree, fault.caught_by, bounded=not fault.alone)
-        if outcome.status < 0 and not outcome.endless:
+        # Killed, or its status got lost on its way (multiprocessing says 255 then).
+        if outcome.status not in {0, FAILED} and not outcome.endless:
             outcome = trials.run(tree, fault.caught_by, bounded=not fault.alone)
     finally:
         path.write_text(text)
