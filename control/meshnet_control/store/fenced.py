@@ -7,13 +7,12 @@ locking").
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from meshnet_control.store.store import Change, Delete, Expect, Object, Put, Store
-
-_M = TypeVar("_M", bound=Object)
+from meshnet_control.store.layered import LayeredStore
+from meshnet_control.store.store import Delete, Expect, Put, Store
 
 
 @dataclass(frozen=True)
@@ -37,29 +36,12 @@ class FenceableStore(Store, Protocol):
         ...
 
 
-class FencedStore:
+class FencedStore(LayeredStore[FenceableStore]):
     """A ``Store`` whose commits are written only while a fence stands."""
 
     def __init__(self, behind: FenceableStore, fence: Fence) -> None:
-        self._behind, self._fence = behind, fence
-
-    @property
-    def revision(self) -> int:
-        """Of the last commit."""
-        return self._behind.revision
-
-    @property
-    def trouble(self) -> str:
-        """Why commits fail now; empty: they do not."""
-        return self._behind.trouble
-
-    async def get(self, kind: type[_M], id: str) -> _M | None:  # noqa: A002 - the field's name
-        """An object by its exact id; None when there is none."""
-        return await self._behind.get(kind, id)
-
-    async def list(self, kind: type[_M]) -> list[_M]:
-        """Every object of a kind, in no promised order."""
-        return await self._behind.list(kind)
+        super().__init__(behind)
+        self._fence = fence
 
     async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
         """Write all or nothing; see ``Store.commit``.
@@ -70,11 +52,3 @@ class FencedStore:
             StoreError: see ``EtcdStore.commit``.
         """
         return await self._behind.commit(writes, expect, self._fence)
-
-    def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
-        """The commits after a revision; see ``Store.watch``."""
-        return self._behind.watch(from_revision)
-
-    async def close(self) -> None:
-        """Close the store behind."""
-        await self._behind.close()

@@ -16,11 +16,11 @@ from typing import Final, TypeVar, cast
 
 from meshnet import ends
 from meshnet_control.store.fenced import Fence, FenceableStore
+from meshnet_control.store.layered import LayeredStore
 from meshnet_control.store.store import (
     Change,
     Delete,
     Expect,
-    Object,
     Put,
     Store,
     StoreUnavailableError,
@@ -29,11 +29,10 @@ from meshnet_control.store.store import (
 WAIT_S: Final = 10.0
 """For a commit while the store moves."""
 
-_M = TypeVar("_M", bound=Object)
 _S = TypeVar("_S", bound=Store)
 
 
-class MovingStore:
+class MovingStore(LayeredStore[Store]):
     """A ``FenceableStore``; commits with a fence only once the backend knows fences.
 
     Args:
@@ -41,7 +40,7 @@ class MovingStore:
     """
 
     def __init__(self, behind: Store) -> None:
-        self._behind = behind
+        super().__init__(behind)
         self._still = asyncio.Event()
         self._still.set()
         self._running: set[asyncio.Future[int]] = set()
@@ -50,24 +49,6 @@ class MovingStore:
     def behind(self) -> Store:
         """The backend of the moment."""
         return self._behind
-
-    @property
-    def revision(self) -> int:
-        """Of the last commit."""
-        return self._behind.revision
-
-    @property
-    def trouble(self) -> str:
-        """Why commits fail now; empty: they do not."""
-        return self._behind.trouble
-
-    async def get(self, kind: type[_M], id: str) -> _M | None:  # noqa: A002 - the field's name
-        """An object by its exact id; None when there is none."""
-        return await self._behind.get(kind, id)
-
-    async def list(self, kind: type[_M]) -> list[_M]:
-        """Every object of a kind, in no promised order."""
-        return await self._behind.list(kind)
 
     async def commit(
         self,
@@ -113,10 +94,6 @@ class MovingStore:
                 return
             reached, behind = behind.revision, self._behind
             watch = behind.watch(reached)
-
-    async def close(self) -> None:
-        """Close the backend."""
-        await self._behind.close()
 
     async def move(self, carry: Callable[[], Awaitable[_S]]) -> _S:
         """Go on with another backend.
