@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from meshnet.process.durable import sync_directory
 from meshnet_control.api import control_pb2 as pb
 
 _STATE: Final = "state.json"
@@ -97,7 +98,7 @@ def save(state_dir: Path, identity: Identity) -> None:
     _write(state_dir / "ca.crt", identity.certs.root)
     _write(state_dir / "node.pem", identity.certs.certificate + identity.certs.key)
     _write(state_dir / _STATE, json.dumps(state, indent=1).encode() + b"\n")
-    _sync(state_dir)
+    sync_directory(state_dir)
 
 
 def wipe(state_dir: Path) -> None:
@@ -126,11 +127,3 @@ def _write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from meshnet.errors import MeshnetError
+from meshnet.process.durable import sync_directory
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import identity
 from meshnet_control.store import keyring
@@ -245,7 +246,7 @@ def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
         _put_aside(state_dir, ["state.json", *names, *STORE_FILES])
         for name in names:
             (fresh / name).replace(state_dir / name)
-        _sync(state_dir)
+        sync_directory(state_dir)
     except OSError as error:
         raise ArchiveError(f"cannot restore from {path}: {error}") from error
     finally:
@@ -299,7 +300,7 @@ def _draft(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         _take_name(draft, path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -429,11 +430,3 @@ def _put_aside(state_dir: Path, names: list[str]) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from meshnet.process.durable import sync_directory
 from meshnet_control.store.sealer import KEY_BYTES, Sealer, SealError, open_sealed, seal
 from meshnet_control.store.store import StoreError
 
@@ -166,11 +167,7 @@ def save(path: Path, ring: Keyring, *, first: bool = False) -> None:
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)  # its name outlives a power cut before anything is sealed with it
-    finally:
-        os.close(folder)
+    sync_directory(path.parent)  # its name outlives a power cut before anything is sealed with it
 
 
 def _split(path: Path, keys: bytes) -> tuple[bytes, ...]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -29,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
+from meshnet.process.durable import sync_directory
 from meshnet_control.api.control_pb2 import Cluster
 from meshnet_control.store import first_format, keyring
 from meshnet_control.store.keyring import NO_LOCK, Keyring
@@ -198,11 +198,7 @@ class SqliteStore:
     def _move(self, path: Path) -> None:
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._path.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(path.parent)
 
     @property
     def key_name(self) -> str:
