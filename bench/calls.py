@@ -11,11 +11,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from bench.create20 import LIMIT_S, REPLICAS, Api, spec
 from bench.engines import engines, until
-from bench.rest import PROCESSES, SETTLE_S, memory, running
+from bench.rest import PROCESSES, SETTLE_S, memory, own_memory, running
 
 CALLS = 200
 
@@ -30,12 +29,6 @@ def milliseconds(call: Callable[[int], object], times: int = CALLS) -> list[floa
     return took
 
 
-def proportional(pid: int) -> float:
-    """PSS of a process, in MB of 10^6 bytes (proc(5), smaps_rollup)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:"))
-
-
 def main() -> None:
     with engines("mbcall", 1, engine_only=False) as lab:
         lab.swarm()
@@ -48,7 +41,7 @@ def main() -> None:
         total = shares = 0.0
         for name in PROCESSES:
             pids = lab.pids("h1", name)
-            size, share = memory(pids), sum(map(proportional, pids))
+            size, share = memory(pids), own_memory(pids)
             total, shares = total + size, shares + share
             print(f"{name}: {size:.1f} MB, shared pages shared out {share:.1f} MB")
         print(f"all: {total:.1f} MB, shared pages shared out {shares:.1f} MB")
