@@ -14,11 +14,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from meshnet.errors import MeshnetError
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 STEP_S: Final = 5.0
 """For one part of a process to end."""
@@ -81,6 +83,19 @@ async def ended(*tasks: asyncio.Future[Any], seconds: float = STEP_S) -> bool:
     return not late
 
 
+async def finishing(work: Awaitable[_T]) -> _T:
+    """Do it to its end, also when who waits for it is cancelled.
+
+    Nobody is left then whom a failure would concern: it is not logged as one that was missed.
+
+    Raises:
+        Exception: as the work does.
+    """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_looked_at)
+    return await asyncio.shield(task)
+
+
 async def executed(
     executor: Executor, last: Callable[[], object], otherwise: str, seconds: float = STEP_S
 ) -> bool:
@@ -96,6 +111,26 @@ async def executed(
     done = await within(seconds, running, otherwise)
     executor.shutdown(wait=False, cancel_futures=True)
     return done
+
+
+def cut(transport: asyncio.WriteTransport | None) -> None:
+    """End a connection at once, with what it has still to send; also one that has ended.
+
+    ``abort`` alone raises AttributeError, CPython's own mistake, when the transport was closed
+    while it had something to send and has sent it since: of its two states "closing" and "lost"
+    (``_closing``, ``_conn_lost`` in Lib/asyncio/selector_events.py) only the first is set then.
+
+    Args:
+        transport: of a socket; None: of one that is gone.
+    """
+    if transport is None or (transport.is_closing() and not transport.get_write_buffer_size()):
+        return
+    transport.abort()
+
+
+def _looked_at(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _name(close: Callable[[], Awaitable[object]]) -> str:

@@ -1,35 +1,42 @@
 """Brings records to those who lack them: at once by a push, for certain by fingerprints.
 
 ```
- a record changes ──> delta to ``fanout`` members, who do the same          within milliseconds
+ a record changes ──> what is new to ``fanout`` members, who do the same    within milliseconds
  every interval ────> summary (two fingerprints) to ``fanout`` members      at rest: nothing else
-   records differ ──> digest back ──> deltas; lacks something itself: its own digest
+   records differ ──> fingerprints of buckets back
+                        <── digest of the owners in those that differ
+                      deltas, and a digest of what we lack ourselves ──>
    members differ, or too much is lacking for datagrams ──> a stream
 ```
-Every owner that is remembered is spoken of, the dead and those that left too: who takes part is for
-the receiver to decide, and a process that starts beside a dead one learns what that one last said.
-What a peer is known to have is remembered, so that a push carries what is new and nothing else.
+Every owner that is remembered is spoken of, the dead too: who takes part is for the receiver to
+decide, and a process that starts beside a dead one learns what that one last said. A digest speaks
+of the owners that it names and of no other. Nothing is remembered of what a peer has: that would be
+a table of all owners for each of all peers. Who gets news on top of something that it lacks asks.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from meshnet.gossip import wire
+from meshnet.errors import CapacityError
+from meshnet.gossip import packets, wire
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.events import Event, RecordsChanged
-from meshnet.gossip.members import Address, Member
-from meshnet.gossip.membership import Membership, Outbox
-from meshnet.gossip.messages import ID_LENGTH, NUMBER_MAX, DigestMessage, Summary
+from meshnet.gossip.members import Address
+from meshnet.gossip.membership import Membership
+from meshnet.gossip.messages import ID_LENGTH, NUMBER_MAX, Buckets, DigestMessage, Summary
+from meshnet.gossip.news import Outbox
+from meshnet.gossip.records import PROOF_BYTES, Delta, cut, total
 from meshnet.gossip.refusals import Refusals
-from meshnet.gossip.table import Delta, Table, cut, weight
+from meshnet.gossip.signing import Signer
+from meshnet.gossip.table import ForgedError, Table
 from meshnet.gossip.timers import Timers
 from meshnet.model.ids import NodeId, Rng
 
 _NUMBER_BYTES: Final = 9
-_DELTA_HEAD_BYTES: Final = 8 + ID_LENGTH + 4 * _NUMBER_BYTES
+_DELTA_HEAD_BYTES: Final = 8 + ID_LENGTH + 4 * _NUMBER_BYTES + 2 + PROOF_BYTES
 """What is around the entries of a delta, at most."""
 
 
@@ -39,6 +46,7 @@ class AntiEntropy:
     Args:
         config: timing and sizes.
         generation: of our own records.
+        signer: this node's hand.
         membership: who takes part.
         rng: picks where a digest that is cut begins.
         outbox: where messages go.
@@ -54,6 +62,7 @@ class AntiEntropy:
         self,
         config: GossipConfig,
         generation: int,
+        signer: Signer,
         membership: Membership,
         rng: Rng,
         outbox: Outbox,
@@ -76,12 +85,11 @@ class AntiEntropy:
         self._accepts = accepts
         self._unread: set[tuple[NodeId, str]] = set()
         self._self_id = membership.me.id
-        self._known: dict[NodeId, dict[NodeId, tuple[int, int]]] = {}
-        self._changed: set[NodeId] = set()
+        self._changed: dict[NodeId, int] = {}
         self._last_stream = now
-        self._fingerprint: tuple[tuple[int, int], int] | None = None
+        self._repaired = now
         self._room = config.packet_bytes - wire.OVERHEAD - wire.LIST_HEAD - _DELTA_HEAD_BYTES
-        self.table = Table()
+        self.table = Table(signer)
         self.table.begin(self._self_id, generation)
 
     def records(self) -> dict[tuple[NodeId, str], bytes]:
@@ -92,6 +100,16 @@ class AntiEntropy:
         """Also of those that do not take part (any more): what each last said."""
         return self._records(self._membership.all)
 
+    def record(self, owner: NodeId, key: str) -> bytes | None:
+        """One record of a member that is known, as ``all_records`` has it."""
+        shown = owner in self._membership.all and (owner, key) not in self._unread
+        return self.table.value(owner, key) if shown else None
+
+    def told(self, key: str) -> dict[NodeId, bytes]:
+        """What all that take part have in their record ``key``."""
+        found = {owner: self.record(owner, key) for owner in self._membership.counted()}
+        return {owner: value for owner, value in found.items() if value is not None}
+
     # ---- what we say ----
 
     def put(self, key: str, value: bytes | None, now: float) -> None:
@@ -100,20 +118,19 @@ class AntiEntropy:
         Raises:
             CapacityError: more than any peer would take; nothing changed.
         """
+        before = self.table.version_of(self._self_id)
         if self.table.put(self._self_id, self._generation, key, value, now):
-            self._changed.add(self._self_id)
+            self._tell_changed()
+            self._is_new(self._self_id, before)
 
     def push(self) -> None:
         """Sends what changed since the last push to some members."""
         if not self._changed:
             return
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
+        news = [self.table.above(owner, base) for owner, base in changed.items()]
         for member in self._membership.sample(self._config.gossip_fanout):
-            known = self._known.get(member.id)
-            if known is None:
-                self._send_digest(member.address)
-            elif self._send_deltas(member.address, known, changed):
-                known.update(self.table.versions(changed))
+            self._send_deltas(member.address, news)
 
     def gossip_due(self, now: float) -> None:
         """Says what we know, in two numbers."""
@@ -124,81 +141,73 @@ class AntiEntropy:
 
     def fingerprint(self) -> int:
         """Of everybody's records."""
-        state = (self._membership.changes, self.table.changes)
-        if self._fingerprint is None or self._fingerprint[0] != state:
-            self._fingerprint = (state, self.table.fingerprint(self._membership.all))
-        return self._fingerprint[1]
+        return self.table.sums.whole
 
     # ---- what others say ----
 
     def heard_summary(self, summary: Summary, peer: Address, now: float) -> None:
         """A peer's two fingerprints."""
         if summary.members != self._membership.fingerprint():
-            # One exchange at a time: while news still travels, nodes differ for a moment anyway.
-            self._want_stream(peer, now)
-        if summary.records != self.fingerprint():
-            self._send_digest(peer)
-        elif (sender := self._membership.at(peer)) is not None:
-            self._known[sender.id] = self.table.versions(self._membership.all)
+            self.want_stream(peer, now)
+        if summary.records != self.fingerprint() and self._may_repair(now):
+            self._outbox.append((peer, Buckets(self.table.sums.buckets)))
+
+    def heard_buckets(self, buckets: Buckets, peer: Address, now: float) -> None:
+        """A peer's fingerprints of its buckets: it is told what we know in those that differ."""
+        owners = self._membership.within(self.table.sums.differing(buckets.records))
+        if not self._send_digest(peer, owners):
+            self.want_stream(peer, now)
 
     def heard_digest(
         self, digest: Mapping[NodeId, tuple[int, int]], peer: Address, now: float
     ) -> None:
         """What a peer knows of some owners: it gets what it lacks, and we ask for what we lack."""
-        self._renew(digest.get(self._self_id, (0, 0)))
+        if not self._send_deltas(peer, self.table.lacking(digest)):
+            self.want_stream(peer, now)
         about = [owner for owner in digest if owner in self._membership.all]
-        sender = self._membership.at(peer)
-        if sender is not None:
-            self._known.setdefault(sender.id, {}).update({o: digest[o] for o in about})
-        if not self._send_deltas(peer, digest, about):
-            self._want_stream(peer, now)
-        if any(digest[owner] > self.table.version_of(owner) for owner in about):
-            self._send_digest(peer)
+        if behind := [owner for owner in about if digest[owner] > self.table.version_of(owner)]:
+            self._send_digest(peer, behind)
 
     def heard_delta(self, delta: Delta, peer: Address, now: float) -> None:
         """Records of somebody."""
         if delta.owner == self._self_id:
+            self._renew(delta)
             return
         owner = self._membership.all.get(delta.owner)
-        if owner is None:
+        hand = self._membership.hand_of(delta.owner)
+        if owner is None or hand is None:
             self._refusals.count("records of nobody we know")
             return
-        if not self.table.has_room(delta):
+        before = self.table.version_of(delta.owner)
+        try:
+            merged = self.table.merge(delta, now, hand, peer)
+        except CapacityError:
             self._refusals.name("one member's records are too many", owner.address)
             return
-        merged = self.table.merge(delta, now)
+        except ForgedError:
+            self._refusals.name("records that their owner did not sign", peer)
+            return
         if merged is None:
-            self._send_digest(peer)
+            self._send_digest(peer, [delta.owner])
         elif merged:
-            sender = self._membership.at(peer)
-            if sender is not None:
-                known = self._known.setdefault(sender.id, {})
-                told = (delta.generation, delta.upto)
-                known[delta.owner] = max(known.get(delta.owner, (0, 0)), told)
-            self._read(delta, owner)
-            self._events.append(RecordsChanged(delta.owner))
-            self._changed.add(delta.owner)
+            self._tell_changed()
+            self._is_new(delta.owner, before)
 
-    def synced_with(
-        self, sender: NodeId, digest: Mapping[NodeId, tuple[int, int]], now: float
-    ) -> None:
-        """A stream told what a peer knows."""
-        self._renew(digest.get(self._self_id, (0, 0)))
-        if sender in self._membership.all:
-            self._known[sender] = dict(digest)
+    def synced(self, now: float) -> None:
+        """A stream has told what a peer knows where we differ."""
         self._last_stream = now
 
     def lacking(self, digest: Mapping[NodeId, tuple[int, int]]) -> Iterable[Delta]:
         """Every record that a peer lacks, in pieces that fit into a frame of a stream each."""
         room = self._config.frame_bytes - wire.OVERHEAD - wire.LIST_HEAD - _DELTA_HEAD_BYTES
-        for delta in self.table.lacking(digest, list(self._membership.all)):
+        for delta in self.table.lacking(digest):
             yield from cut(delta, room)
 
     def forget(self, member: NodeId) -> None:
         """A member is no longer remembered."""
         self.table.forget(member)
-        self._known.pop(member, None)
-        self._changed.discard(member)
+        self._tell_changed()
+        self._changed.pop(member, None)
         self._unread = {place for place in self._unread if place[0] != member}
 
     # ---- inside ----
@@ -211,63 +220,73 @@ class AntiEntropy:
             if (owner, key) not in self._unread
         }
 
-    def _read(self, delta: Delta, owner: Member) -> None:
-        for key, _, _ in delta.entries:
-            value = self.table.value(owner.id, key)
-            if value is None or self._accepts(key, value):
-                self._unread.discard((owner.id, key))
+    def _tell_changed(self) -> None:
+        changed = self.table.take_changed()
+        for owner, key in changed:
+            value = self.table.value(owner, key)
+            if value is None or owner == self._self_id or self._accepts(key, value):
+                self._unread.discard((owner, key))
             else:
-                self._unread.add((owner.id, key))
-                self._refusals.name("malformed record", owner.address)
+                self._unread.add((owner, key))
+                self._refusals.name("malformed record", self._membership.all[owner].address)
+        if changed:
+            self._events.append(RecordsChanged(changed))
 
-    def _renew(self, told: tuple[int, int]) -> None:
+    def _renew(self, delta: Delta) -> None:
         """A peer has records of ours that we did not write: our clock was behind at the start.
 
-        Nobody takes our records then, so they get a generation above.
+        Nobody takes our records then, so they get a generation above; if we have signed those once.
         """
-        if told > self.table.version_of(self._self_id) and told[0] < NUMBER_MAX:
-            self._generation = told[0] + 1
+        told = (delta.generation, delta.upto)
+        if told <= self.table.version_of(self._self_id) or delta.generation >= NUMBER_MAX:
+            return
+        mine = self._membership.hand_of(self._self_id)
+        if delta.proof is not None and mine and delta.proof.holds(mine, self._self_id, *told):
+            self._generation = delta.generation + 1
             self.table.begin(self._self_id, self._generation)
-            self._changed.add(self._self_id)
+            self._changed[self._self_id] = 0
 
-    def _want_stream(self, peer: Address, now: float) -> None:
+    def _is_new(self, owner: NodeId, before: tuple[int, int]) -> None:
+        """The next push tells what is above the version ``before``."""
+        base = before[1] if before[0] == self.table.version_of(owner)[0] else 0
+        self._changed[owner] = min(base, self._changed.get(owner, base))
+
+    def _may_repair(self, now: float) -> bool:
+        if now - self._repaired < self._config.repair_interval_s:
+            return False
+        self._repaired = now
+        return True
+
+    def want_stream(self, peer: Address, now: float) -> None:
+        """One exchange at a time: while news still travels, nodes differ for a moment anyway."""
         if now - self._last_stream > self._config.rejoin_interval_s:
             self._last_stream = now
             self._streams.append(peer)
 
-    def _send_digest(self, peer: Address) -> None:
-        owners = list(self._membership.all)
-        pair = 2 + 1 + 2 * _NUMBER_BYTES
-        room = self._config.packet_bytes - wire.OVERHEAD - wire.LIST_HEAD - 8
+    def _send_digest(self, peer: Address, owners: Sequence[NodeId]) -> bool:
+        """Sends what a datagram holds of what we know of ``owners``; False: half is left out."""
         start = int(self._rng.random() * len(owners))
-        told: dict[NodeId, tuple[int, int]] = {}
-        for owner in owners[start:] + owners[:start]:
-            room -= len(owner) + pair
-            if room < 0:
-                break
-            told[owner] = self.table.version_of(owner)
-        self._outbox.append((peer, DigestMessage(told)))
+        turned = [*owners[start:], *owners[:start]]
+        told = packets.named(turned, self._config.packet_bytes)
+        if told:
+            self._outbox.append((peer, DigestMessage(self.table.versions(told))))
+        return len(owners) <= 2 * len(told)
 
-    def _send_deltas(
-        self,
-        peer: Address,
-        known: Mapping[NodeId, tuple[int, int]],
-        owners: Iterable[NodeId],
-    ) -> bool:
+    def _send_deltas(self, peer: Address, deltas: Iterable[Delta]) -> bool:
         """Sends what fits into a few datagrams; False: there is more.
 
-        A record that fits into none holds up what its owner said after it, and no other owner's.
+        What an owner says goes whole: a record that fits into none, or too much of it, holds up
+        what the same owner says beside it, and no other owner's.
         """
         left = self._config.burst_packets * self._room
         whole = True
-        for delta in self.table.lacking(known, owners):
-            for piece in cut(delta, self._room):
-                used = sum(weight(entry) for entry in piece.entries)
-                if used > left:
-                    return False
-                if used > self._room:
-                    whole = False
-                    break
-                left -= used + _DELTA_HEAD_BYTES
-                self._outbox.append((peer, piece))
+        for delta in deltas:
+            pieces = list(cut(delta, self._room))
+            used = [total(piece.entries) for piece in pieces]
+            need = sum(used) + _DELTA_HEAD_BYTES * len(pieces)
+            if need > left + _DELTA_HEAD_BYTES or max(used) > self._room:
+                whole = False  # a part of it would prove nothing
+                continue
+            left -= need
+            self._outbox.extend((peer, piece) for piece in pieces)
         return whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshnet.gossip.members import Address, Member
+from meshnet.gossip.table import Place
 from meshnet.model.ids import NodeId
 
 
@@ -16,10 +17,24 @@ class MemberChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordsChanged:
-    """Some records of ``owner`` are new or gone."""
+class MemberForgotten:
+    """A member is no longer remembered, nor what it said."""
 
-    owner: NodeId
+    id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsChanged:
+    """These records, our own among them, have other values or are gone."""
+
+    places: frozenset[Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A member that was asked says that it has applied more of what we changed."""
+
+    member: NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +50,14 @@ class Refused:
     why: str
 
 
-Event = MemberChanged | RecordsChanged | Synced | Refused
+Event = MemberChanged | MemberForgotten | RecordsChanged | Acknowledged | Synced | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is new since the last time, for whoever follows members and records."""
+
+    members: frozenset[NodeId]
+    """Whose state, address or way is new, or who is forgotten."""
+    records: frozenset[Place]
+    """Whose value is another, or none any more; of whatever member, taking part or not."""

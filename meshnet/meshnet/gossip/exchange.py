@@ -1,10 +1,13 @@
-"""One whole-state exchange over a stream: frames in, frames out. It performs no I/O.
+"""One exchange of the whole state over a stream: frames in, frames out. It performs no I/O.
 
 ```
- opener    sync…, end ──────────────────────────────>
-           <──────────────── sync…, deltas…, end       acceptor
-           deltas…, end ────────────────────────────>
+ opener    hello, end ──────────────────────────────>
+           <───────────────────── hello, sync…, end    acceptor
+           sync…, deltas…, end ─────────────────────>
+           <─────────────────────────── deltas…, end
 ```
+A hello has the fingerprints of the buckets. Of what is in buckets that are equal nothing is said,
+so an exchange of two that agree is four small frames, whatever the number of members.
 Every frame is sealed for itself and taken whole or not at all, so no more than one frame is ever
 held of a peer that has not shown its key. A turn that would be too long ends with ``more``; the
 rest comes with the next exchange.
@@ -12,8 +15,7 @@ rest comes with the next exchange.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import chain
 from typing import Final
 
@@ -23,20 +25,13 @@ from meshnet.gossip.anti_entropy import AntiEntropy
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.members import Address
 from meshnet.gossip.membership import Membership
-from meshnet.gossip.messages import End, Message, Sync
-from meshnet.gossip.table import Delta
+from meshnet.gossip.messages import End, Hello, Message, Sync
+from meshnet.gossip.records import Delta
+from meshnet.gossip.sealer import Sealer
 from meshnet.model.ids import NodeId
 
 _ROWS: Final = 256
 """Members in one sync: well below a frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sealing:
-    """Seals and opens with the key ring of the moment; both raise WireError without one."""
-
-    seal: Callable[[Sequence[bytes]], bytes]
-    open: Callable[[bytes, Address], tuple[Message, ...]]
 
 
 class Exchange:
@@ -46,7 +41,7 @@ class Exchange:
         config: sizes.
         peer: the other side.
         opener: whether this side opened the stream.
-        sealing: seals and opens frames.
+        sealer: seals and opens frames.
         membership: who takes part.
         entropy: everybody's records.
         finished: called on the opener's side when the peer told all (False) or had to cut (True).
@@ -58,7 +53,7 @@ class Exchange:
         peer: Address,
         *,
         opener: bool,
-        sealing: Sealing,
+        sealer: Sealer,
         membership: Membership,
         entropy: AntiEntropy,
         finished: Callable[[bool], None],
@@ -66,13 +61,15 @@ class Exchange:
         self._config = config
         self._peer = peer
         self._opener = opener
-        self._sealing = sealing
+        self._sealer = sealer
         self._membership = membership
         self._entropy = entropy
         self._finished = finished
         self._sender: NodeId | None = None
         self._digest: dict[NodeId, tuple[int, int]] = {}
+        self._differing: Set[int] = frozenset()
         self._replied = False
+        self._cut = False
         self.done = False
         """Nothing more is to come from the peer."""
 
@@ -82,7 +79,7 @@ class Exchange:
         Raises:
             WireError: there is no key yet.
         """
-        return self._turn(self._state(now))
+        return self._turn([self._hello()])
 
     def receive_frame(self, data: bytes, now: float) -> list[bytes]:
         """Takes a frame in; returns the frames of our turn when the peer's is over.
@@ -90,14 +87,19 @@ class Exchange:
         Raises:
             WireError: not ours, or out of turn; nothing of it was taken, close the stream.
         """
-        messages = self._sealing.open(data, self._peer)
+        messages = self._sealer.open(data, self._peer)
         self._check(messages)
         for message in messages:
             match message:
-                case Sync():
-                    self._sender = message.sender
-                    self._digest.update(message.versions)
-                    self._membership.heard_rows(message.rows, message.sender, now)
+                case Hello(sender):
+                    self._sender = sender
+                    self._differing = self._membership.sums.differing(
+                        message.members
+                    ) | self._entropy.table.sums.differing(message.records)
+                case Sync(sender, rows, versions):
+                    self._membership.heard_rows(rows, sender, self._peer, now)
+                    known = self._membership.all  # of nobody else there is anything to say
+                    self._digest.update((who, versions[who]) for who in versions if who in known)
                 case Delta():
                     self._entropy.heard_delta(message, self._peer, now)
                 case End(more):
@@ -114,9 +116,11 @@ class Exchange:
         for place, message in enumerate(messages):
             last = place == len(messages) - 1
             match message:
-                case Sync(sender) if known in {None, sender} and not self._replied:
+                case Hello(sender) if known is None:
                     known = sender
-                case Delta() if known is not None and (self._opener or self._replied):
+                case Sync(sender) if known == sender and self._replied is not self._opener:
+                    pass
+                case Delta() if self._replied:
                     pass
                 case End() if last and known is not None and not self.done:
                     pass
@@ -126,40 +130,55 @@ class Exchange:
     def _ended(self, now: float, *, more: bool) -> list[bytes]:
         if self._replied:
             self.done = True
-            return []
+            if self._opener:
+                self._finished(more or self._cut)
+                return []
+            self._entropy.synced(now)
+            return self._turn(self._entropy.lacking(self._digest))
         self._replied = True
-        if self._sender is not None:
-            self._entropy.synced_with(self._sender, self._digest, now)
-        deltas = self._entropy.lacking(self._digest)
         if not self._opener:
-            return self._turn(chain(self._state(now), deltas))
-        self.done = True
-        self._finished(more)
-        return self._turn(deltas)
+            return self._turn(chain([self._hello()], self._state(now)))
+        self._entropy.synced(now)
+        # The acceptor named whom it knows in these buckets; whom it does not name it hears of now.
+        known = {each: self._digest.get(each, (0, 0)) for each in self._in_question()}
+        return self._turn(chain(self._state(now), self._entropy.lacking(known)))
+
+    def _hello(self) -> Hello:
+        mine = self._membership
+        return Hello(mine.me.id, mine.sums.buckets, self._entropy.table.sums.buckets)
 
     def _state(self, now: float) -> Iterator[Message]:
+        """What is in the buckets that differ."""
         me = self._membership.me.id
-        rows = self._membership.rows(now)
-        for start in range(0, len(rows), _ROWS):
-            some = tuple(rows[start : start + _ROWS])
-            yield Sync(me, some, self._entropy.table.versions(row.id for row in some))
+        members = self._in_question()
+        for start in range(0, len(members), _ROWS):
+            some = members[start : start + _ROWS]
+            rows = tuple(self._membership.rows(some, now))
+            yield Sync(me, rows, self._entropy.table.versions(some))
+
+    def _in_question(self) -> list[NodeId]:
+        return self._membership.within(self._differing)
 
     def _turn(self, messages: Iterable[Message]) -> list[bytes]:
         room = self._config.frame_bytes - wire.OVERHEAD - wire.LIST_HEAD - 2
         frames: list[bytes] = []
         held: list[bytes] = []
         left, total, more = room, 0, False
+        owner: NodeId | None = None
         for message in messages:
             encoded = wire.encode(message)
+            if isinstance(message, Delta) and message.owner != owner:
+                if owner is not None and total > self._config.turn_bytes:
+                    more = True
+                    break
+                owner = message.owner  # what one owner says goes whole: a part proves nothing
             total += len(encoded)
-            if total > self._config.turn_bytes and isinstance(message, Delta):
-                more = True
-                break
             if held and (len(encoded) > left or len(held) == wire.MESSAGES - 1):
-                frames.append(self._sealing.seal(held))
+                frames.append(self._sealer.seal(held))
                 held, left = [], room
             held.append(encoded)
             left -= len(encoded)
+        self._cut = more
         held.append(wire.encode(End(more)))
-        frames.append(self._sealing.seal(held))
+        frames.append(self._sealer.seal(held))
         return frames

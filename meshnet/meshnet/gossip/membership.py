@@ -1,50 +1,63 @@
-"""The list of members and the news about it that rides on packets.
+"""The list of members, and what others say of it.
 
 Transitions are decided in ``members.py``; this file remembers them, spreads them and refutes what
-others say of us. Suspicions that run out are declared here too.
+others say of us. What a member says of itself counts when it is in its own hand and the managers
+have told us that hand (``expect``); what others say of it, when they are members. Suspicions that
+run out are declared here too.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 
 from meshnet.gossip import members as swim
-from meshnet.gossip import wire
+from meshnet.gossip import news
 from meshnet.gossip.config import GossipConfig
+from meshnet.gossip.departed import Departed
+from meshnet.gossip.doubts import Doubts
 from meshnet.gossip.events import Event, MemberChanged
-from meshnet.gossip.members import Address, Member, State
-from meshnet.gossip.messages import NUMBER_MAX, Alive, Dead, Message, Restarting, Row, Suspect
+from meshnet.gossip.members import Address, Member, State, Word
+from meshnet.gossip.messages import NUMBER_MAX, Message, Row
+from meshnet.gossip.news import News, Outbox
 from meshnet.gossip.refusals import Refusals
-from meshnet.gossip.suspicion import remaining_suspicion_s, retransmit_limit, suspicion_bounds_s
+from meshnet.gossip.roster import Roster
+from meshnet.gossip.signing import Signer
 from meshnet.gossip.timers import Timers
 from meshnet.model.ids import NodeId, Rng
 
-Outbox = deque[tuple[Address, Message]]
-"""Messages waiting to be packed and sealed."""
+__all__ = ["Membership", "Outbox"]
+
+STRANGER = "word of a node that the managers do not name"
+FORGED = "word that its node did not sign"
+_NEVER = -1
+"""Below every incarnation."""
 _INSTANT_S = 0.001
 """Deadlines are not finer than this: a wait lost in the rounding of ``now`` must not spin."""
 
 
-class Membership:
+class Membership(Roster):
     """Who takes part, as this node believes.
 
     Args:
         config: timing and sizes.
-        me: this node.
+        me: this node's first word.
+        signer: its hand.
+        now: the caller's clock.
         rng: picks the members that news is sent to.
         outbox: where messages go.
         events: where changes are told.
-        timers: ``suspicion`` and ``restart`` deadlines are armed here.
+        timers: ``suspicion``, ``restart`` and ``forget`` deadlines are armed here.
         refusals: counts what is not taken.
     """
 
     def __init__(
         self,
         config: GossipConfig,
-        me: Member,
+        me: Word,
+        signer: Signer,
+        now: float,
         rng: Rng,
         outbox: Outbox,
         events: deque[Event],
@@ -52,132 +65,115 @@ class Membership:
         refusals: Refusals,
     ) -> None:
         self._config = config
-        self._self_id = me.id
-        self._rng = rng
+        self._signer = signer
+        super().__init__(me.id, rng)
         self._outbox = outbox
         self._events = events
         self._timers = timers
         self._refusals = refusals
-        self._news: dict[NodeId, tuple[bytes, int]] = {}
-        self._at: dict[Address, NodeId] = {}
-        self._suspected: dict[NodeId, float] = {}
-        self._unreached: set[NodeId] = set()
-        self._counted: list[NodeId] | None = None
-        self._slept_s = 0.0
-        self._fingerprint: int | None = None
-        self.changes = 0
-        """Grows whenever a member is new, changed or forgotten."""
-        self.all: dict[NodeId, Member] = {}
-        self._set(me)
-        self.health = 0
-        """Local health score (Lifeguard): 0 is well; it stretches our own timeouts."""
+        self._news = News(config)
+        self._departed = Departed(config)
+        self._disowned: set[NodeId] = set()
+        """Members whose last word is in a hand that is theirs no more."""
+        self.doubts = Doubts(config)
+        self.accused: list[NodeId] = []
+        """Whom others began to suspect; whoever verifies it empties the list."""
+        self.keep(swim.first(me, now))
 
-    @property
-    def me(self) -> Member:
-        """This node's own entry."""
-        return self.all[self._self_id]
+    # ---- views ----
 
-    def peers(self) -> list[Member]:
-        """Members that can be talked to, without this node."""
-        return [m for m in self.all.values() if m.present and m.id != self._self_id]
+    def views(self) -> dict[NodeId, Member]:
+        """Every member known, those included that left and are not told of any more."""
+        return {**self._departed.retired, **self.all}
 
-    def counted(self) -> list[NodeId]:
-        """Members whose records count, this node included; not to be changed."""
-        if self._counted is None:
-            self._counted = [m.id for m in self.all.values() if m.counted]
-        return self._counted
-
-    def at(self, address: Address) -> Member | None:
-        """The member that receives at ``address``."""
-        id_ = self._at.get(address)
-        return self.all.get(id_) if id_ is not None else None
-
-    def sample(self, count: int) -> list[Member]:
-        """``count`` peers at random, or all of them in random order."""
-        peers = self.peers()
-        for i in range(min(count, len(peers))):
-            j = i + int(self._rng.random() * (len(peers) - i))
-            peers[i], peers[j] = peers[j], peers[i]
-        return peers[:count]
-
-    def fingerprint(self) -> int:
-        """A number that is equal on two nodes when they believe that the same take part."""
-        if self._fingerprint is None:
-            rows = sorted(f"{m.id} {m.incarnation}" for m in self.all.values() if m.counted)
-            self._fingerprint = zlib.crc32("\n".join(rows).encode())
-        return self._fingerprint
-
-    def rows(self, now: float) -> list[Row]:
-        """Every member as the row of a sync message."""
-        return [
-            Row(m.id, m.address, m.incarnation, m.state, int(max(0.0, now - m.since)) + 1)
+    def gone(self) -> set[Address]:
+        """Where members may be back, and nobody else is now."""
+        away = {
+            m.address
             for m in self.all.values()
+            if m.state in {State.DEAD, State.RESTARTING} and self._departed.is_expected(m.id)
+        }
+        return away - {m.address for m in self.peers()} - {self.me.address}
+
+    def hand_of(self, member: NodeId) -> bytes | None:
+        """The public key of a member, by the managers' word; None: they do not name it (any more).
+
+        Our own is ours to know.
+        """
+        return self._signer.public if member == self._self_id else self._departed.hand_of(member)
+
+    def rows(self, members: Iterable[NodeId], now: float) -> list[Row]:
+        """These members as rows of a sync message."""
+        return [
+            Row(m.word, m.state, int(max(0.0, now - m.since)) + 1)
+            for m in map(self.all.__getitem__, members)
         ]
+
+    def riders(self, room: int) -> list[bytes]:
+        """News that still has retransmissions left and fits into ``room`` bytes."""
+        return self._news.riders(room, len(self.all))
 
     # ---- what others say ----
 
-    def heard_alive(self, id_: NodeId, address: Address, incarnation: int, now: float) -> None:
-        """A member is alive at an address."""
-        if id_ == self._self_id:
-            me = self.me
-            moved = incarnation == me.incarnation and address != me.address
-            if incarnation > me.incarnation or moved:
-                self._refute(incarnation, now)
+    def heard_word(self, word: Word, peer: Address, now: float) -> None:
+        """What a member says of itself, from itself or passed on by ``peer``."""
+        if word.id == self._self_id:
+            self._heard_of_me(word, peer, now)
             return
-        if id_ not in self.all and len(self.all) >= self._config.members_max:
+        known = self.all.get(word.id)
+        if known is not None and word.id in self._disowned:  # its incarnation was another hand's
+            known = replace(known, incarnation=_NEVER)
+        after = swim.spoke(known, word, now)
+        if after is None or not self._is_genuine(word, peer):
+            return
+        if known is None and len(self.all) >= self._config.members_max:
             self._refusals.count("too many members")
             return
-        self._became(swim.alive(self.all.get(id_), id_, address, incarnation, now), now)
+        self._disowned.discard(word.id)
+        self._became(after, now)
 
     def heard_suspect(self, id_: NodeId, incarnation: int, accuser: NodeId, now: float) -> None:
         """Somebody suspects a member."""
         if id_ == self._self_id:
-            self._refute(incarnation, now)
+            self._accused_me(incarnation, now)
             return
         known = self.all.get(id_)
+        if not self._may_accuse(accuser):
+            return  # a stranger confirms nothing
         if (
             known is not None
             and known.state is State.SUSPECT
-            and known.incarnation == incarnation
-            and (accuser not in self.all or len(known.accusers) > self._wanted())
+            and len(known.accusers) > self.doubts.wanted(self.size())
         ):
-            return  # a stranger confirms nothing, and enough is enough
+            return  # enough is enough
         self._became(swim.suspect(known, incarnation, accuser, now), now)
 
     def heard_dead(self, id_: NodeId, incarnation: int, accuser: NodeId, now: float) -> None:
-        """Somebody declares a member dead; the member itself: it left."""
+        """Somebody declares a member dead."""
         if id_ == self._self_id:
-            self._refute(incarnation, now)
-            return
-        self._became(swim.dead(self.all.get(id_), incarnation, accuser, now), now)
+            self._accused_me(incarnation, now)
+        elif self._may_accuse(accuser):
+            self._became(swim.dead(self.all.get(id_), incarnation, now), now)
 
-    def heard_restarting(self, id_: NodeId, incarnation: int, now: float) -> None:
-        """A member announced its restart; said of us, it is what our last process said."""
-        if id_ == self._self_id:
-            self._refute(incarnation, now)
-            return
-        self._became(swim.restarting(self.all.get(id_), incarnation, now), now)
-
-    def heard_rows(self, rows: Iterable[Row], sender: NodeId, now: float) -> None:
-        """Members as a peer believes them.
+    def heard_rows(self, rows: Iterable[Row], sender: NodeId, peer: Address, now: float) -> None:
+        """Members as a peer believes them, each with its own word.
 
         A dead one that we do not know is remembered as dead, so that its last records have an
-        owner; for no longer than it would have been had we been there, or it were never forgotten.
+        owner, if it is expected back; for no longer than it would have been had we been there, or
+        it were never forgotten.
         """
         for row in rows:
-            if row.state is State.DEAD or row.state is State.LEFT:
-                if row.id not in self.all:
-                    self._heard_of_dead(row, now)
-                    continue
-            else:
-                self.heard_alive(row.id, row.address, row.incarnation, now)
-            if row.state is State.LEFT:
-                self.heard_dead(row.id, row.incarnation, row.id, now)
-            elif row.state is State.RESTARTING:
-                self.heard_restarting(row.id, row.incarnation, now)
-            elif row.state is not State.ALIVE:
+            word = row.word
+            is_gone = row.state is State.DEAD or row.state is State.LEFT
+            if is_gone and word.id not in self.all:
+                self._heard_of_dead(row, peer, now)
+                continue
+            self.heard_word(word, peer, now)
+            if row.state is State.DEAD and word.said is State.RESTARTING:
+                self._became(swim.given_up(self.all.get(word.id), word.incarnation, now), now)
+            elif row.state is State.DEAD or row.state is State.SUSPECT:
                 # Hearsay of a death is only a suspicion: the member may refute.
-                self.heard_suspect(row.id, row.incarnation, sender, now)
+                self.heard_suspect(word.id, word.incarnation, sender, now)
 
     # ---- what we find out ----
 
@@ -188,18 +184,8 @@ class Membership:
     def reach(self, member: Member, *, direct: bool) -> None:
         """What we found out: whether we reach ``member`` ourselves."""
         if member.direct is not direct:
-            self._set(replace(member, direct=direct))
+            self._keep(replace(member, direct=direct))
             self._events.append(MemberChanged(self.all[member.id]))
-
-    def unreached(self) -> list[NodeId]:
-        """Members that others reach and we do not, ascending."""
-        return sorted(self._unreached)
-
-    def overslept(self, late_s: float) -> None:
-        """We were not there for a time: it counts against nobody but us."""
-        self._slept_s += late_s
-        level = min(self._config.health_max, int(late_s / self._config.probe_timeout_s))
-        self.health = max(self.health, level)
 
     def restart_due(self, subject: str, now: float) -> None:
         """The deadline of a restart: the member is given up unless it is back."""
@@ -216,78 +202,130 @@ class Membership:
             or member.incarnation != int(incarnation)
         ):
             return
-        if self._suspicion_left_s(member, now) > _INSTANT_S:
+        if self.doubts.left_s(member, now, self.size()) > _INSTANT_S:
             self._arm_suspicion(member, now)
             return
-        self._became(swim.dead(member, member.incarnation, self._self_id, now), now)
+        self._became(swim.dead(member, member.incarnation, now), now)
 
     def leave(self, now: float) -> None:
         """We go; everybody is told once, directly."""
-        self._set(replace(self.me, state=State.LEFT, since=now))
-        self._tell_all(Dead(self._self_id, self.me.incarnation, self._self_id))
+        self._say(State.LEFT, self.me.incarnation, now)
+        self._tell_all(self.me.word)
 
     def announce_restart(self, now: float) -> None:
         """Our process ends and another will come; everybody is told once, directly."""
-        me = self.me
-        if me.state is State.ALIVE:
-            mine = me.incarnation + 1
-            self._set(replace(me, incarnation=mine, state=State.RESTARTING, since=now))
-            self._tell_all(Restarting(self._self_id, mine))
+        if self.me.state is State.ALIVE:
+            self._say(State.RESTARTING, self.me.incarnation + 1, now)
+            self._tell_all(self.me.word)
 
-    def forget(self, before: float) -> list[NodeId]:
-        """Drops members that are dead or gone since before ``before``; returns who."""
-        old = [
-            m
-            for m in self.all.values()
-            if not m.counted and m.since < before and m.id != self._self_id
-        ]
+    def expect(self, hands: Mapping[NodeId, bytes], now: float) -> Set[NodeId]:
+        """Who belongs to the cluster, dead or not, and the public key of each.
+
+        Who does not has left, whatever it says; a dead one that does not is forgotten soon.
+
+        Returns:
+            Others that have another key than before: they have lost the one that they had, and with
+            it the count of what they said.
+        """
+        renewed = self._departed.expect(hands) - {self._self_id}
+        self._disowned |= renewed & self.all.keys()
+        for member in list(self.all.values()):
+            if member.id == self._self_id:
+                continue
+            if member.counted and not self._departed.is_expected(member.id):
+                self._news.forget(member.id)
+                self._keep(swim.removed(member, now))
+                self._events.append(MemberChanged(self.all[member.id]))
+            self._arm_forget(self.all[member.id], now)
+        return renewed
+
+    def forget_due(self, now: float) -> list[NodeId]:
+        """Drops members that are gone for long enough; returns whose records are to be dropped.
+
+        One that left and still belongs to the cluster is remembered for as long as a dead one would
+        be, and told to nobody.
+        """
+        others = (m for m in self.all.values() if m.id != self._self_id)
+        old = [m for m in others if self._departed.forget_at(m) <= now + _INSTANT_S]
         for member in old:
-            del self.all[member.id]
-            if self._at.get(member.address) == member.id:
-                del self._at[member.address]
-            self._news.pop(member.id, None)
-            self._suspected.pop(member.id, None)
-        self._changed()
+            self.drop(member)
+            self._news.forget(member.id)
+            self.doubts.forget(member.id)
+            self._disowned.discard(member.id)
+        self._departed.forget(old, now)
         return [member.id for member in old]
-
-    def riders(self, room: int) -> list[bytes]:
-        """News that still has retransmissions left and fits into ``room`` bytes."""
-        limit = retransmit_limit(len(self.all), self._config.retransmit_mult)
-        taken: list[bytes] = []
-        for id_, (message, sent) in sorted(self._news.items(), key=lambda item: item[1][1]):
-            room -= len(message)
-            if room < 0:
-                break
-            taken.append(message)
-            if sent + 1 >= limit:
-                del self._news[id_]
-            else:
-                self._news[id_] = (message, sent + 1)
-        return taken
 
     # ---- inside ----
 
-    def _heard_of_dead(self, row: Row, now: float) -> None:
-        if row.age_s >= self._config.forget_dead_s:
+    def _is_genuine(self, word: Word, peer: Address) -> bool:
+        hand = self.hand_of(word.id)
+        if hand is None:
+            self._refusals.count(STRANGER)
+            return False
+        if not word.holds(hand):
+            self._refusals.name(FORGED, peer)
+            return False
+        return True
+
+    def _may_accuse(self, accuser: NodeId) -> bool:
+        """Whom we accuse we know ourselves."""
+        known = accuser in self.all and self.hand_of(accuser) is not None
+        if not known:
+            self._refusals.count("accusation by nobody we know")
+        return known and accuser != self._self_id
+
+    def _heard_of_me(self, word: Word, peer: Address, now: float) -> None:
+        """What an earlier process of ours said, or that somebody says it did."""
+        me = self.me
+        same = word.incarnation == me.incarnation
+        differs = word.address != me.address or word.said is not State.ALIVE
+        is_news = word.incarnation > me.incarnation or (same and differs)
+        if is_news and me.state is State.ALIVE and self._is_genuine(word, peer):
+            self._refute(word.incarnation, now)
+
+    def _accused_me(self, incarnation: int, now: float) -> None:
+        """Of an incarnation that we do not know we hear by our own word, or not at all."""
+        if incarnation == self.me.incarnation and self.me.state is State.ALIVE:
+            self._refute(incarnation, now)
+
+    def _heard_of_dead(self, row: Row, peer: Address, now: float) -> None:
+        word = row.word
+        member = replace(
+            Member(word.id, word.address, word.incarnation, row.state, now - row.age_s),
+            said=word.said,
+            signature=word.signature,
+        )
+        if word.id in self._departed.retired or self._departed.forget_at(member) <= now:
+            return
+        if self.hand_of(word.id) is None:
+            return  # it has been removed, and whoever tells us of it forgets it soon
+        if not self._is_genuine(word, peer):
             return
         if len(self.all) >= self._config.members_max:
             self._refusals.count("too many members")
             return
-        member = Member(row.id, row.address, row.incarnation, row.state, now - row.age_s)
-        self._set(member)
+        self._keep(member)
+        self._arm_forget(member, now)
         self._events.append(MemberChanged(member))
 
-    def unwell(self) -> None:
-        """One more sign that it is us who are slow."""
-        self.health = min(self._config.health_max, self.health + 1)
-
     def _refute(self, incarnation: int, now: float) -> None:
-        me = self.me
-        if me.state is not State.ALIVE or incarnation < me.incarnation:
-            return
-        self.unwell()
-        self._set(replace(me, incarnation=min(incarnation + 1, NUMBER_MAX), since=now))
+        self.doubts.unwell()
+        self._say(State.ALIVE, min(incarnation + 1, NUMBER_MAX), now)
         self._spread(self.me)
+
+    def _say(self, said: State, incarnation: int, now: float) -> None:
+        me = self.me
+        word = Word.of(self._signer, me.id, me.address, incarnation, said)
+        signature = word.signature
+        self._keep(
+            replace(
+                me, incarnation=incarnation, state=said, since=now, said=said, signature=signature
+            )
+        )
+
+    def _keep(self, member: Member) -> None:
+        self._departed.retired.pop(member.id, None)
+        self.keep(member)
 
     def _became(self, member: Member | None, now: float) -> None:
         if member is None:
@@ -299,68 +337,36 @@ class Membership:
                 or before.state is not State.SUSPECT
                 or before.incarnation != member.incarnation
             ):
-                self._suspected[member.id] = now - self._slept_s
+                self.doubts.begin(member.id, now)
+                if self._self_id not in member.accusers:
+                    self.accused.append(member.id)
             self._arm_suspicion(member, now)
         elif member.state is State.RESTARTING:
             subject = f"{member.id} {member.incarnation}"
             self._timers.arm(now + self._config.restart_s, "restart", subject)
-        self._set(member)
+        self._keep(member)
         self._spread(member)
+        self._arm_forget(member, now)
         if before is None or before.state is not member.state or before.address != member.address:
             self._events.append(MemberChanged(member))
-
-    def _set(self, member: Member) -> None:
-        before = self.all.get(member.id)
-        if before is not None and self._at.get(before.address) == before.id:
-            del self._at[before.address]
-        if member.present or member.address not in self._at:
-            self._at[member.address] = member.id
-        if member.present and not member.direct:
-            self._unreached.add(member.id)
-        else:
-            self._unreached.discard(member.id)
-        self.all[member.id] = member
-        self._changed()
-
-    def _changed(self) -> None:
-        self.changes += 1
-        self._fingerprint = self._counted = None
 
     def _tell_all(self, message: Message) -> None:
         self._outbox.extend((member.address, message) for member in self.peers())
 
     def _spread(self, member: Member) -> None:
-        message: Message
-        if member.state is State.ALIVE:
-            message = Alive(member.id, member.address, member.incarnation)
-        elif member.state is State.RESTARTING:
-            message = Restarting(member.id, member.incarnation)
-        elif member.state is State.SUSPECT:
-            mine = self._self_id in member.accusers
-            accuser = self._self_id if mine else min(member.accusers)
-            message = Suspect(member.id, member.incarnation, accuser)
-        else:
-            accuser = member.id if member.state is State.LEFT else self._self_id
-            message = Dead(member.id, member.incarnation, accuser)
-        self._news[member.id] = (wire.encode(message), 0)
+        message = news.of(member, self._self_id)
+        self._news.add(member.id, message)
         self._outbox.extend(
             (peer.address, message) for peer in self.sample(self._config.gossip_fanout)
         )
 
+    def _arm_forget(self, member: Member, now: float) -> None:
+        """Those who know of it forget it at once: while they differ, they talk about it."""
+        when = self._departed.forget_at(member)
+        if when - now <= self._config.forget_left_s + _INSTANT_S:
+            self._timers.arm(max(now, when), "forget")
+
     def _arm_suspicion(self, member: Member, now: float) -> None:
-        when = now + max(_INSTANT_S, self._suspicion_left_s(member, now))
+        left_s = self.doubts.left_s(member, now, self.size())
+        when = now + max(_INSTANT_S, left_s)
         self._timers.arm(when, "suspicion", f"{member.id} {member.incarnation}")
-
-    def _suspicion_left_s(self, member: Member, now: float) -> float:
-        config = self._config
-        low, high = suspicion_bounds_s(
-            self._size(), config.probe_interval_s, config.suspicion_mult, config.suspicion_max_mult
-        )
-        elapsed = now - self._slept_s - self._suspected[member.id]
-        return remaining_suspicion_s(len(member.accusers) - 1, self._wanted(), elapsed, low, high)
-
-    def _wanted(self) -> int:
-        return max(0, min(self._config.indirect_probes, self._size() - 3))
-
-    def _size(self) -> int:
-        return sum(1 for m in self.all.values() if m.present)

@@ -1,9 +1,10 @@
 """Finds members that do not answer, and ways that do not lead there (SWIM section 3.1, Lifeguard).
 
-Every probe interval one member, in shuffled turn, is pinged, and those that were not heard for a
-while. No ack within the probe timeout: up to k others are asked to ping it for us. Nothing by the
-next interval: it is suspect. Answered to others only, several times in a row: it is alive, and the
-way between it and us is cut; it is pinged every interval until it answers us.
+Every probe interval two members, in shuffled turn, are pinged, and those that were not heard for a
+while. No ack within the probe timeout: up to k others are asked to ping it for us. Nothing by twice
+that time: it is suspect, and some of those who hear of it ping it at once. Answered to others only,
+several times in a row: it is alive, and the way between it and us is cut; it is pinged every
+interval until it answers us.
 
 Our own timeouts stretch with the local health score, which grows when even the helpers are silent
 and when an ack comes after we gave up waiting: then it is us who are slow.
@@ -17,8 +18,9 @@ from typing import Final
 
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.members import Address, Member, State
-from meshnet.gossip.membership import Membership, Outbox
+from meshnet.gossip.membership import Membership
 from meshnet.gossip.messages import Nack, Ping, PingReq, RelayedAck, Suspect
+from meshnet.gossip.news import Outbox
 from meshnet.gossip.timers import Timers
 from meshnet.model.ids import NodeId, Rng
 
@@ -50,7 +52,7 @@ class _Way:
 
 
 class Prober:
-    """The failure detector of one node; arms ``probe``, ``indirect`` and ``relay`` deadlines."""
+    """The failure detector of one node; arms ``probe``, ``indirect``, ``judge`` and ``relay``."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Prober:
     ) -> None:
         self._config = config
         self._membership = membership
+        self._rng = rng
         self._outbox = outbox
         self._timers = timers
         self._turn: list[NodeId] = []
@@ -72,22 +75,34 @@ class Prober:
         self._sequence = rng.getrandbits(31)
 
     def probe_due(self, now: float) -> None:
-        """Judges the last probes and starts the next ones."""
-        stretch = self._membership.health + 1
+        """Starts the next probes."""
+        stretch = self._membership.doubts.health + 1
         self._timers.arm(now + self._config.probe_interval_s * stretch, "probe")
-        judged, self._probes = self._probes, {}
-        for sequence, probe in judged.items():
-            self._judge(sequence, probe, now)
-        turn = self._next_in_turn()
-        targets = {m.id: m for m in ([turn] if turn is not None else []) + self._watched(now)}
+        turn = [self._next_in_turn() for _ in range(self._config.probes)]
+        targets = {m.id: m for m in [*turn, *self._watched(now)] if m is not None}
         for target in targets.values():
-            self._start(target, now, stretch)
+            self._start(target, now)
+
+    def verify(self, now: float) -> None:
+        """Some of many probe whom others suspect: to confirm it, or to have it refute at once."""
+        accused, self._membership.accused = self._membership.accused, []
+        for id_ in accused:
+            target = self._membership.all.get(id_)
+            few = self._rng.random() * len(self._membership.peers()) < self._config.verifiers
+            if target is not None and target.present and few:
+                self._start(target, now)
+
+    def judge_due(self, sequence: int, now: float) -> None:
+        """The time of a probe is over."""
+        probe = self._probes.pop(sequence, None)
+        if probe is not None:
+            self._judge(sequence, probe, now)
 
     def indirect_due(self, sequence: int) -> None:
         """No direct ack in time: others try, and we try once more."""
         probe = self._probes.get(sequence)
         target = self._membership.all.get(probe.target) if probe is not None else None
-        if probe is None or target is None:
+        if probe is None or target is None or not target.present:
             return
         count = self._config.indirect_probes
         others = [m for m in self._membership.sample(count + 1) if m.id != target.id][:count]
@@ -125,7 +140,7 @@ class Prober:
             self._well()
             self._reached(probe.target)
         elif (late := self._given_up.pop(sequence, None)) is not None:
-            self._membership.unwell()
+            self._membership.doubts.unwell()
             self._reached(late)
 
     def relayed(self, sequence: int) -> None:
@@ -135,7 +150,7 @@ class Prober:
             probe.relayed = True
             self._well()
         elif self._given_up.pop(sequence, None) is not None:
-            self._membership.unwell()
+            self._membership.doubts.unwell()
 
     def nacked(self, sequence: int) -> None:
         """A helper is alive but could not reach the target."""
@@ -149,6 +164,8 @@ class Prober:
         way.heard = now
         if member.direct:
             way.misses = 0
+        if member.state is State.SUSPECT:
+            self._tell_suspect(member)  # it speaks, so it can say that it lives
 
     def forget(self, member: NodeId) -> None:
         """A member is no longer remembered."""
@@ -156,17 +173,23 @@ class Prober:
 
     # ---- inside ----
 
-    def _start(self, target: Member, now: float, stretch: int) -> None:
+    def _start(self, target: Member, now: float) -> None:
+        if any(probe.target == target.id for probe in self._probes.values()):
+            return  # its answer is due any moment
         sequence = self._next_sequence()
         self._probes[sequence] = _Probe(target.id)
         self._way(target.id, now).probed = now
         self._outbox.append((target.address, Ping(sequence, target.id)))
         if target.state is State.SUSPECT:
-            # Tell the suspect that it is one: it can refute at once (Lifeguard's buddy system).
-            me = self._membership.me.id
-            self._outbox.append((target.address, Suspect(target.id, target.incarnation, me)))
-        when = now + self._config.probe_timeout_s * stretch
-        self._timers.arm(when, "indirect", str(sequence))
+            self._tell_suspect(target)
+        wait_s = self._config.probe_timeout_s * (self._membership.doubts.health + 1)
+        self._timers.arm(now + wait_s, "indirect", str(sequence))
+        self._timers.arm(now + 2 * wait_s, "judge", str(sequence))
+
+    def _tell_suspect(self, target: Member) -> None:
+        """It can refute at once (Lifeguard's buddy system)."""
+        me = self._membership.me.id
+        self._outbox.append((target.address, Suspect(target.id, target.incarnation, me)))
 
     def _judge(self, sequence: int, probe: _Probe, now: float) -> None:
         target = self._membership.all.get(probe.target)
@@ -182,7 +205,7 @@ class Prober:
         while len(self._given_up) > _MISSED:
             self._given_up.popitem(last=False)
         if probe.silent_helpers > 0:
-            self._membership.unwell()
+            self._membership.doubts.unwell()
         self._membership.accuse(target, now)
 
     def _reached(self, id_: NodeId) -> None:
@@ -194,7 +217,8 @@ class Prober:
             self._membership.reach(member, direct=True)
 
     def _well(self) -> None:
-        self._membership.health = max(0, self._membership.health - 1)
+        doubts = self._membership.doubts
+        doubts.health = max(0, doubts.health - 1)
 
     def _watched(self, now: float) -> list[Member]:
         """Members to probe out of turn: the way there is in doubt; those probed longest ago."""

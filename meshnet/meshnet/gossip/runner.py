@@ -14,15 +14,24 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from meshnet import drops
+from meshnet import drops, measures
 from meshnet.errors import CapacityError, ConfigError
 from meshnet.gossip.engine import GossipEngine
-from meshnet.gossip.events import MemberChanged, Refused
+from meshnet.gossip.events import (
+    Acknowledged,
+    Changes,
+    MemberChanged,
+    MemberForgotten,
+    RecordsChanged,
+    Refused,
+    Synced,
+)
 from meshnet.gossip.members import Address, Member
 from meshnet.gossip.streams import Streams
+from meshnet.gossip.table import Mark, Place
 from meshnet.model.ids import NodeId
 
 _log = logging.getLogger(__name__)
@@ -39,15 +48,24 @@ class GossipRunner:
         engine: the protocol.
         bind_host: local address to listen on.
         port: UDP and TCP port.
-        on_change: called on the loop whenever members or records changed; must not block.
+        on_change: called on the loop whenever members or records changed, our own among them,
+            with which; must not block. The first whole-state exchange is told, too, whatever
+            it brought.
+        on_acknowledged: called whenever a member said that it has applied more of our changes.
     """
 
     def __init__(
-        self, engine: GossipEngine, bind_host: str, port: int, on_change: Callable[[], None]
+        self,
+        engine: GossipEngine,
+        bind_host: str,
+        port: int,
+        on_change: Callable[[Changes], None],
+        on_acknowledged: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._host, self._port = bind_host, port
         self._on_change = on_change
+        self._on_acknowledged = on_acknowledged
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self._socket: socket.socket | None = None
@@ -94,6 +112,11 @@ class GossipRunner:
         self._engine.join(seeds)
         self._pump()
 
+    def expect(self, hands: Mapping[NodeId, bytes]) -> None:
+        """Who belongs to the cluster, and the public key of each (see Engine.expect)."""
+        self._engine.expect(hands, self._loop.time())
+        self._pump()
+
     def leave(self) -> None:
         """Says goodbye to everybody at once."""
         self._engine.leave(self._loop.time())
@@ -105,7 +128,7 @@ class GossipRunner:
         self._pump()
 
     def set_keys(self, keys: Sequence[bytes]) -> None:
-        """Replaces the key ring, newest first."""
+        """Replaces the key ring; the first seals."""
         self._engine.set_keys(keys)
         self._pump()
 
@@ -121,6 +144,20 @@ class GossipRunner:
         self._large.discard(key)
         self._pump()
 
+    def applied(self, marks: Mapping[NodeId, Mark]) -> None:
+        """What of each member's changes this node has applied, told to whoever asks."""
+        self._engine.applied(marks)
+        self._pump()
+
+    def ask(self, mark: Mark, members: Collection[NodeId]) -> None:
+        """Asks exactly these from now on, until each has applied ``mark`` of ours."""
+        self._engine.ask(mark, members, self._loop.time())
+        self._pump()
+
+    def acknowledged(self) -> Mapping[NodeId, Mark]:
+        """What of our changes each member that was asked has applied."""
+        return self._engine.acknowledged
+
     def members(self) -> Mapping[NodeId, Member]:
         """Every member known."""
         return self._engine.members()
@@ -132,6 +169,14 @@ class GossipRunner:
     def all_records(self) -> Mapping[tuple[NodeId, str], bytes]:
         """Records of every member known: what each last said."""
         return self._engine.all_records()
+
+    def record(self, owner: NodeId, key: str) -> bytes | None:
+        """One record of a member known, as ``all_records`` has it."""
+        return self._engine.record(owner, key)
+
+    def told(self, key: str) -> Mapping[NodeId, bytes]:
+        """What all that take part say in their record ``key``."""
+        return self._engine.told(key)
 
     @property
     def synced(self) -> bool:
@@ -165,6 +210,7 @@ class GossipRunner:
             except OSError as error:  # an ICMP error came back: probes find who is dead
                 self._count("datagram not received", error)
                 continue
+            measures.received(len(data))
             self._engine.receive_datagram(data, peer, self._loop.time())
 
     def _pump(self) -> None:
@@ -175,26 +221,44 @@ class GossipRunner:
                     self._socket.sendto(packet, address)
                 except OSError as error:
                     self._count("datagram not sent", error)
+                else:
+                    measures.sent(len(packet))
             for address in self._engine.streams_to_open():
                 self._streams.open(address)
         for reason, times in (self._engine.dropped - self._counted).items():
             drops.count(f"gossip: {reason}", times)
         self._counted = self._engine.dropped.copy()
-        changed = False
-        while (event := self._engine.next_event()) is not None:
-            if isinstance(event, Refused):
-                _log.warning("gossip from %s is not taken: %s", event.peer[0], event.why)
-                continue
-            changed = True
-            if isinstance(event, MemberChanged):
-                way = "" if event.member.direct else ", not reached from here"
-                _log.info("member %s is %s%s", event.member.id, event.member.state.value, way)
-        if changed:
-            self._on_change()
+        self._tell()
         if self._timer is not None:
             self._timer.cancel()
         if self._socket is not None and (when := self._engine.next_timer()) is not None:
             self._timer = self._loop.call_at(when, self._guarded, self._tick)
+
+    def _tell(self) -> None:
+        """Passes on what happened."""
+        members: set[NodeId] = set()
+        records: set[Place] = set()
+        synced = acknowledged = False
+        while (event := self._engine.next_event()) is not None:
+            match event:
+                case MemberChanged(member):
+                    members.add(member.id)
+                    way = "" if member.direct else ", not reached from here"
+                    _log.info("member %s is %s%s", member.id, member.state.value, way)
+                case MemberForgotten(id_):
+                    members.add(id_)
+                case RecordsChanged(places):
+                    records |= places
+                case Refused(peer, why):
+                    _log.warning("gossip from %s is not taken: %s", peer[0], why)
+                case Acknowledged():
+                    acknowledged = True
+                case Synced():
+                    synced = True
+        if members or records or synced:
+            self._on_change(Changes(frozenset(members), frozenset(records)))
+        if acknowledged:
+            self._on_acknowledged()
 
     def _tick(self) -> None:
         self._receive()

@@ -26,7 +26,9 @@ from meshnet.gossip.members import Address
 _log = logging.getLogger(__name__)
 
 _BUFFER_BYTES: Final = 16 << 10
-_BACKLOG: Final = 64
+_BACKLOG: Final = 4096
+"""Connections that the kernel takes for a process that hangs (at most net.core.somaxconn): who asks
+whether its host is there gets an answer, every second from every other node, for a minute."""
 
 
 def _is_over(connection: int) -> bool:
@@ -98,7 +100,7 @@ class Streams:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer: Address = writer.get_extra_info("peername")[:2]
         if _is_over(writer.get_extra_info("socket").fileno()) or not self._has_place(peer[0]):
-            writer.transport.abort()
+            ends.cut(writer.transport)
             return
         guest = _Guest(peer[0])
         task = self._loop.create_task(self._serve(guest, peer, reader, writer))
@@ -162,7 +164,7 @@ class Streams:
         except (OSError, asyncio.IncompleteReadError) as error:
             _log.debug("exchange with %s: %s", peer[0], error)
         finally:
-            writer.transport.abort()
+            ends.cut(writer.transport)
             self._pump()
 
     async def _converse(

@@ -6,19 +6,21 @@ import math
 
 
 def suspicion_bounds_s(
-    members: int, interval_s: float, mult: float, max_mult: float
+    members: int, interval_s: float, mult: float, growth: float, max_mult: float
 ) -> tuple[float, float]:
     """Shortest and longest time a member stays suspect, seconds.
 
     Args:
         members: size of the cluster, self included.
         interval_s: probe interval.
-        mult: shortest = mult * max(1, log10(members)) * interval.
+        mult: shortest = mult * interval, up to ten members.
+        growth: part of it that each power of ten above adds: news and refutation travel farther.
         max_mult: longest = shortest * max_mult.
 
-    Source: memberlist util.go suspicionTimeout.
+    Source: memberlist util.go suspicionTimeout, whose growth is 1.
     """
-    low = mult * max(1.0, math.log10(max(1, members))) * interval_s
+    powers = max(0.0, math.log10(max(1, members)) - 1.0)
+    low = mult * (1.0 + growth * powers) * interval_s
     return low, low * max_mult
 
 

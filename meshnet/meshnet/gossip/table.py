@@ -3,125 +3,95 @@
 Every node owns its records. The owner numbers each change with a version that only grows; a
 restart starts a new, greater generation. A peer's knowledge of an owner is one number, so a digest
 is ``{owner: (generation, version)}`` and a delta holds exactly the records above that number, in
-ascending order: cut anywhere, it is still valid.
+ascending order, and the owner's proof.
+
+```
+ piece ── proof follows ──> staged, by owner and sender ──┐
+ piece with the proof ─────────────────────────> what it makes of what is known: as signed?
+                                                          ├── yes: known
+                                                          └── no: forgotten
+```
 
 Be aware: deletions are tombstones, which take no room from what lives. When they are reaped,
-``floor`` remembers the version; a peer below the floor gets the owner's records whole (base 0) and
-starts at 0 again, so that a whole that is cut and loses a piece is sent once more; what it holds
-below the floor and is not told of again was deleted.
+``floor`` remembers the version; a peer below the floor gets the owner's records whole (base 0).
 Source: van Renesse et al., Efficient Reconciliation and Flow Control for Anti-Entropy, 2008.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from meshnet.errors import CapacityError
+from meshnet.errors import CapacityError, MeshnetError
+from meshnet.gossip.members import Address
+from meshnet.gossip.records import (
+    ENTRY_BYTES,
+    KEY_LENGTH,
+    OWNER_BYTES,
+    RECORDS,
+    TOMBSTONES,
+    VALUE_BYTES,
+    Delta,
+    Owned,
+    Proof,
+    Record,
+    cut,
+    head,
+    weight,
+)
+from meshnet.gossip.signing import Signer
+from meshnet.gossip.sums import Sums
 from meshnet.model.ids import NodeId
 
-KEY_LENGTH: Final = 128
-"""Longest key of a record, characters."""
-VALUE_BYTES: Final = 32 << 10
-"""Largest value of a record; one fits into a frame of a stream."""
-RECORDS: Final = 4096
-"""Most live records of one owner."""
-OWNER_BYTES: Final = 2 << 20
-"""Most that the live records of one owner weigh."""
-TOMBSTONES: Final = 4096
-"""Most deletions of one owner that are remembered one by one; then the older half is forgotten, as
-if its time were over."""
-ENTRY_BYTES: Final = 16
-"""What an entry of a delta adds to its key and value, at most, in bytes."""
+__all__ = [
+    "ENTRY_BYTES",
+    "KEY_LENGTH",
+    "OWNER_BYTES",
+    "RECORDS",
+    "TOMBSTONES",
+    "VALUE_BYTES",
+    "Delta",
+    "Digest",
+    "ForgedError",
+    "Mark",
+    "Place",
+    "Table",
+    "cut",
+    "weight",
+]
 
-Digest = Mapping[NodeId, tuple[int, int]]
+Mark = tuple[int, int]
+"""(generation of an owner's process, number of its change)."""
+Place = tuple[NodeId, str]
+"""(owner, key) of a record."""
+Digest = Mapping[NodeId, Mark]
 """Owner -> (generation, highest version known)."""
+STAGED: Final = 32
+"""Most deltas of which the proof is still to come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One value of one owner; ``value`` None is a tombstone, ``since`` when it became one."""
-
-    version: int
-    value: bytes | None
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """Records of ``owner`` above version ``base``, up to and including ``upto``."""
-
-    owner: NodeId
-    generation: int
-    base: int
-    upto: int
-    floor: int
-    """Deletions up to this version are no longer remembered; only a whole delta tells of them."""
-    entries: tuple[tuple[str, int, bytes | None], ...]
-    """(key, version, value), ascending by version."""
-
-
-@dataclass(slots=True)
-class _Owned:
-    generation: int
-    version: int = 0
-    floor: int = 0
-    records: dict[str, Record] = field(default_factory=dict)
-    weight: int = 0
-    """Of the live records."""
-    tombstones: int = 0
-
-    def keep(self, key: str, record: Record) -> None:
-        self.drop(key)
-        self.records[key] = record
-        self._count(key, record, 1)
-        if self.tombstones > TOMBSTONES:
-            self._forget_older_half()
-
-    def drop(self, key: str) -> None:
-        record = self.records.pop(key, None)
-        if record is not None:
-            self._count(key, record, -1)
-
-    def bury(self, key: str) -> None:
-        """Forget a tombstone: only a whole delta tells of that deletion from now on."""
-        self.floor = max(self.floor, self.records[key].version)
-        self.drop(key)
-
-    def has_room(self, entries: Iterable[tuple[str, bytes | None]]) -> bool:
-        records, total = len(self.records) - self.tombstones, self.weight
-        for key, value in entries:
-            old = self.records.get(key)
-            if old is not None and old.value is not None:
-                records -= 1
-                total -= _weight(key, old.value)
-            if value is not None:
-                records += 1
-                total += _weight(key, value)
-        return records <= RECORDS and total <= OWNER_BYTES
-
-    def _count(self, key: str, record: Record, sign: int) -> None:
-        if record.value is None:
-            self.tombstones += sign
-        else:
-            self.weight += sign * _weight(key, record.value)
-
-    def _forget_older_half(self) -> None:
-        dead = [key for key, record in self.records.items() if record.value is None]
-        dead.sort(key=lambda key: self.records[key].version)
-        for key in dead[: len(dead) // 2]:
-            self.bury(key)
+class ForgedError(MeshnetError):
+    """A delta that is not what its owner signed."""
 
 
 class Table:
-    """Everything known, by owner."""
+    """Everything known, by owner.
 
-    def __init__(self) -> None:
-        self._owners: dict[NodeId, _Owned] = {}
-        self.changes = 0
-        """Grows whenever a version is new."""
+    Args:
+        signer: signs what is put here.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._owners: dict[NodeId, Owned] = {}
+        self._staged: OrderedDict[tuple[NodeId, Address], Owned] = OrderedDict()
+        self._changed: set[Place] = set()
+        self.sums = Sums()
+        """Fingerprints of what is known; of whom nothing is known is no difference from whom one
+        never heard of."""
+
+    # ---- what the owner itself says ----
 
     def put(
         self, owner: NodeId, generation: int, key: str, value: bytes | None, now: float
@@ -131,26 +101,31 @@ class Table:
         Raises:
             CapacityError: more than any peer would take; nothing changed.
         """
-        owned = self._owners.setdefault(owner, _Owned(generation))
+        owned = self._owners.setdefault(owner, Owned(generation))
         current = owned.records.get(key)
         if (current.value if current else None) == value:
             return False
         if value is not None and (
             not 0 < len(key) <= KEY_LENGTH
             or len(value) > VALUE_BYTES
-            or not owned.has_room([(key, value)])
+            or not owned.has_room(key, value)
         ):
             raise CapacityError(f"record {key} is more than one node may gossip")
         owned.version += 1
-        self.changes += 1
-        owned.keep(key, Record(owned.version, value, now))
+        owned.keep(key, Record.of(key, owned.version, value, now))
+        owned.proof = None
+        self._changed.add((owner, key))
+        self._moved(owner)
         return True
 
     def begin(self, owner: NodeId, generation: int) -> None:
         """The owner itself begins ``generation`` with the records it has, if any."""
-        owned = self._owners.setdefault(owner, _Owned(generation))
+        owned = self._owners.setdefault(owner, Owned(generation))
         owned.generation = generation
-        self.changes += 1
+        owned.proof = None
+        self._moved(owner)
+
+    # ---- views ----
 
     def version_of(self, owner: NodeId) -> tuple[int, int]:
         """(generation, highest version known) of one owner; (0, 0) when nothing is known."""
@@ -161,19 +136,10 @@ class Table:
         """What we know of each of ``owners``: a digest."""
         return {owner: self.version_of(owner) for owner in owners}
 
-    def fingerprint(self, owners: Iterable[NodeId]) -> int:
-        """A number that is equal on two nodes when they know the same of the same owners."""
-        versions = self.versions(owners)
-        # Whom nothing is known of is no difference from whom one never heard of.
-        rows = sorted(f"{owner} {pair}" for owner, pair in versions.items() if pair != (0, 0))
-        return zlib.crc32("\n".join(rows).encode())
-
     def values(self, owner: NodeId) -> dict[str, bytes]:
         """Live records of ``owner``."""
         owned = self._owners.get(owner)
-        if owned is None:
-            return {}
-        return {key: r.value for key, r in owned.records.items() if r.value is not None}
+        return owned.values() if owned is not None else {}
 
     def value(self, owner: NodeId, key: str) -> bytes | None:
         """One live record of ``owner``."""
@@ -181,77 +147,93 @@ class Table:
         record = owned.records.get(key) if owned is not None else None
         return record.value if record is not None else None
 
-    def lacking(self, peer: Digest, owners: Iterable[NodeId] | None = None) -> Iterable[Delta]:
-        """What a peer with digest ``peer`` does not know, one delta per owner.
+    def take_changed(self) -> frozenset[Place]:
+        """Where values are others than when this was asked last."""
+        changed = frozenset(self._changed)
+        self._changed.clear()
+        return changed
 
-        Args:
-            peer: who is not in it is unknown there.
-            owners: of whom to speak; None: everybody.
+    # ---- deltas ----
+
+    def lacking(self, peer: Digest) -> Iterable[Delta]:
+        """What a peer lacks of the owners that its digest names, one delta per owner.
+
+        Be aware: who is not named is not spoken of; a digest is seldom of everybody.
         """
-        for owner in list(self._owners) if owners is None else owners:
+        for owner, (generation, version) in peer.items():
             owned = self._owners.get(owner)
-            generation, version = peer.get(owner, (0, 0))
             if owned is None or (generation, version) >= (owned.generation, owned.version):
                 continue
-            base = version if generation == owned.generation and version >= owned.floor else 0
-            yield self.above(owner, base)
+            yield self.above(owner, version if generation == owned.generation else 0)
 
     def above(self, owner: NodeId, base: int) -> Delta:
-        """The delta of ``owner`` from version ``base``."""
+        """The delta of ``owner`` from version ``base``; whole, when it is below the floor."""
         owned = self._owners[owner]
+        base = base if base >= owned.floor else 0
         entries = sorted(
             ((key, r.version, r.value) for key, r in owned.records.items() if r.version > base),
             key=lambda entry: entry[1],
         )
-        return Delta(owner, owned.generation, base, owned.version, owned.floor, tuple(entries))
+        return Delta(
+            owner,
+            owned.generation,
+            base,
+            owned.version,
+            owned.floor,
+            tuple(entries),
+            self._proof(owner, owned),
+        )
 
-    def has_room(self, delta: Delta) -> bool:
-        """Whether the owner of ``delta`` stays within what one member may hold.
+    def merge(self, delta: Delta, now: float, public: bytes, source: Address) -> bool | None:
+        """Takes a delta in.
 
-        A new generation takes the place of the old one.
+        Args:
+            delta: whole, or a piece of one.
+            now: the caller's clock.
+            public: the owner's key.
+            source: who sent it; pieces of several senders are not put together.
+
+        Returns:
+            True: something new is known; False: nothing is (yet); None: a gap, ask again.
+
+        Raises:
+            ForgedError: it is not what its owner signed; nothing is known of it.
+            CapacityError: it is more than one member may hold; the same.
         """
+        place = (delta.owner, source)
         owned = self._owners.get(delta.owner)
-        if owned is None or delta.generation > owned.generation:
-            owned = _Owned(delta.generation)
-        return owned.has_room((key, value) for key, _, value in delta.entries)
-
-    def merge(self, delta: Delta, now: float) -> bool | None:
-        """Takes a delta in. True: something new; False: nothing new; None: a gap, ask again."""
-        owned = self._owners.get(delta.owner)
-        if owned is not None and delta.generation < owned.generation:
+        known = self.version_of(delta.owner)
+        if delta.generation < known[0] or self._tells_nothing(delta, known):
             return False
-        self.changes += 1
-        if owned is None or delta.generation > owned.generation:
-            if delta.base != 0:
-                return None
-            replaced = owned is not None and bool(owned.records)
-            owned = self._owners[delta.owner] = _Owned(delta.generation)
-            if delta.upto == 0:
-                return replaced
-        if delta.base == 0 and owned.version < delta.floor:
-            owned.version = 0  # what was deleted is only told by going through all that lives
-        if delta.upto <= owned.version:
+        tops = self._below(delta, owned, self._staged.pop(place, None))
+        for top in tops:
+            top.take(delta, now)
+            if not top.fits(2 if delta.proof is None else 1):  # what goes may come after
+                raise CapacityError(f"records of {delta.owner} are more than one node may gossip")
+        if delta.proof is None:
+            for top in tops[:1]:
+                self._stage(place, top)
+            return False if tops else None
+        if (delta.generation, delta.upto) <= known:
             return False
-        if delta.base > owned.version:
+        as_said = [top for top in tops if top.digest() == delta.proof.digest]
+        if not as_said and tops:
+            raise ForgedError(f"records of {delta.owner}")
+        if not as_said:
             return None
-        named = {key for key, _, _ in delta.entries}
-        for key, record in list(owned.records.items()):
-            forgotten = delta.base < record.version <= min(delta.upto, delta.floor)
-            if forgotten and key not in named:
-                owned.drop(key)
-        if delta.base == 0:
-            owned.floor = max(owned.floor, delta.floor)
-        for key, version, value in delta.entries:
-            current = owned.records.get(key)
-            if current is None or version > current.version:
-                owned.keep(key, Record(version, value, now))
-        owned.version = delta.upto
-        return True
+        if not delta.proof.holds(public, delta.owner, delta.generation, delta.upto):
+            raise ForgedError(f"records of {delta.owner}")
+        return self._accept(delta, as_said[0], owned)
+
+    # ---- forgetting ----
 
     def forget(self, owner: NodeId) -> None:
         """Drops an owner and all of its records."""
+        self._changed |= {(owner, key) for key in self.values(owner)}
         self._owners.pop(owner, None)
-        self.changes += 1
+        for place in [place for place in self._staged if place[0] == owner]:
+            del self._staged[place]
+        self._moved(owner)
 
     def reap(self, before: float) -> None:
         """Drops tombstones older than ``before``."""
@@ -260,35 +242,49 @@ class Table:
                 if record.value is None and record.since < before:
                     owned.bury(key)
 
+    # ---- inside ----
 
-def cut(delta: Delta, room: int) -> Iterator[Delta]:
-    """``delta`` in pieces of at most ``room`` bytes; each is valid on top of the one before.
+    @staticmethod
+    def _tells_nothing(delta: Delta, known: Mark) -> bool:
+        """Whether it only has what is known; one below our floor's must be gone through whole."""
+        old = (delta.generation, delta.upto) <= known
+        return old and (delta.proof is not None or delta.floor <= known[1])
 
-    An entry that is larger than ``room`` makes a piece of its own.
+    @staticmethod
+    def _below(delta: Delta, owned: Owned | None, staged: Owned | None) -> list[Owned]:
+        """What a delta may go on top of, copied, the likelier first; nothing: there is a gap."""
+        if delta.base == 0:
+            return [Owned(delta.generation)]
+        there = [
+            each
+            for each in (staged, owned)
+            if each is not None
+            and each.generation == delta.generation
+            and delta.base <= each.version <= delta.upto
+        ]
+        return [each.copy() for each in there]
 
-    Args:
-        delta: what to cut.
-        room: bytes for the entries of one piece.
-    """
-    base, used = delta.base, 0
-    held: list[tuple[str, int, bytes | None]] = []
-    for entry in delta.entries:
-        need = weight(entry)
-        if held and used + need > room:
-            upto = held[-1][1]
-            yield replace(delta, base=base, upto=upto, entries=tuple(held))
-            base, used = upto, 0
-            held = []
-        held.append(entry)
-        used += need
-    yield replace(delta, base=base, entries=tuple(held))
+    def _stage(self, place: tuple[NodeId, Address], top: Owned) -> None:
+        self._staged[place] = top
+        if len(self._staged) > STAGED:
+            self._staged.popitem(last=False)
 
+    def _accept(self, delta: Delta, fresh: Owned, before: Owned | None) -> bool:
+        old, new = self.values(delta.owner), fresh.values()
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        self._changed |= {(delta.owner, key) for key in keys}
+        fresh.proof, fresh.floor = delta.proof, min(fresh.floor, delta.upto)
+        self._owners[delta.owner] = fresh
+        self._moved(delta.owner)
+        return delta.upto > 0 or (before is not None and bool(before.records))
 
-def weight(entry: tuple[str, int, bytes | None]) -> int:
-    """Bytes of one entry of a delta, at most."""
-    key, _, value = entry
-    return _weight(key, value)
+    def _proof(self, owner: NodeId, owned: Owned) -> Proof:
+        if owned.proof is None:  # our own: what is of others has its owner's
+            digest = owned.digest()
+            said = head(owner, owned.generation, owned.version, digest)
+            owned.proof = Proof(digest, self._signer.sign(said))
+        return owned.proof
 
-
-def _weight(key: str, value: bytes | None) -> int:
-    return len(key) + len(value or b"") + ENTRY_BYTES
+    def _moved(self, owner: NodeId) -> None:
+        owned = self._owners.get(owner)
+        self.sums.set(owner, f"{owned.generation} {owned.version}" if owned is not None else None)

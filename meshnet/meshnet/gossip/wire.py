@@ -1,7 +1,7 @@
 """Bytes on the wire: msgpack lists, sealed with AES-GCM. docs/protocol.md has the format.
 
 A packet is ``version(1) nonce(12) ciphertext+tag(16)``; the plaintext is one msgpack list of
-messages, and a message is a list that begins with its number. The newest key of the ring seals,
+messages, and a message is a list that begins with its number. The first key of the ring seals,
 every key of the ring opens, so that keys rotate without a lost packet. A packet is taken whole or
 not at all: every message in it is parsed before the first is looked at.
 
@@ -12,7 +12,7 @@ only grow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgpack
@@ -20,15 +20,18 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from meshnet.errors import WireError
-from meshnet.gossip.messages import Message, fields, parse
+from meshnet.gossip.messages import Message, fields
+from meshnet.gossip.parsing import parse
 
-VERSION: Final = 2
+VERSION: Final = 4
 OVERHEAD: Final = 1 + 12 + 16
 """Bytes that sealing adds."""
 LIST_HEAD: Final = 5
 """Most bytes that the list around the messages adds."""
 MESSAGES: Final = 512
 """Most messages of one packet."""
+DATAGRAM_BYTES: Final = 1400
+"""Largest sealed datagram that is taken; a larger one is not ours. What is sent is smaller."""
 KEY_BYTES: Final = 16
 NOT_OURS: Final = "not a meshnet gossip packet"
 WRONG_KEY: Final = "sealed with a key we do not have"
@@ -41,9 +44,9 @@ def encode(message: Message) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The cluster's gossip keys, 16 bytes each (AES-128), newest first."""
+    """The cluster's gossip keys, 16 bytes each (AES-128); the first seals."""
 
-    keys: tuple[bytes, ...]
+    keys: tuple[bytes, ...] = field(repr=False)
 
     def seal(self, encoded: Sequence[bytes], nonce: bytes) -> bytes:
         """One packet.

@@ -40,10 +40,11 @@ def desired(snapshot: Snapshot) -> Desired:
     bridge = snapshot.gwbridge
     specs: dict[Netns, NetnsSpec] = {None: _host(bridge)}
     veths: list[Veth] = []
+    mtu = min((node.underlay_mtu for node in snapshot.nodes.values()), default=1500)
     for task, sandbox in snapshot.sandboxes.items():
         if bridge is None or sandbox.gateway_address is None:
             continue
-        name = f"eth{len(sandbox.networks)}"
+        name = sandbox.interface(len(sandbox.networks))
         specs[sandbox.netns] = NetnsSpec(
             addresses=frozenset({(name, sandbox.gateway_address)}),
             routes=frozenset({RouteSpec(name, MAIN_TABLE, _DEFAULT, bridge.gateway)}),
@@ -57,7 +58,7 @@ def desired(snapshot: Snapshot) -> Desired:
                 netns=None,
                 name=port_name(task),
                 master=bridge.name,
-                mtu=min((node.underlay_mtu for node in snapshot.nodes.values()), default=1500),
+                mtu=mtu,
                 peer_netns=sandbox.netns,
                 peer=name,
                 peer_mac=mac_of(sandbox.gateway_address.ip),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import is_
 from typing import TypeAlias
 
 from meshnet.errors import MeshnetError, about
 from meshnet.gwbridge import desired as wanted
 from meshnet.kernel import changer, observer
 from meshnet.kernel.iptables import Firewall
-from meshnet.kernel.rtnl import RtnlClient
+from meshnet.kernel.rtnl import RtnlClient, Watch, watch_nothing
+from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
 from meshnet.netstate.values import Desired as NetnsDesired
 from meshnet.netstate.values import Observed as NetnsObserved
+from meshnet.netstate.values import kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +61,47 @@ class GwbridgeOperations:
 
     Args:
         host_netns: path of the namespace that stands for the host; None: the process's own.
+        give_way, watch: as in ``RtnlClient``.
     """
 
     name = "gwbridge"
     chooses = False
 
-    def __init__(self, host_netns: str | None = None) -> None:
-        self._rtnl = RtnlClient(host_netns)
+    def __init__(
+        self,
+        host_netns: str | None = None,
+        give_way: Callable[[], None] = lambda: None,
+        watch: Watch = watch_nothing,
+    ) -> None:
+        self._rtnl = RtnlClient(host_netns, give_way, watch)
+        self._observer = observer.Observer(self._rtnl)
         self._firewall = Firewall(host_netns)
+        self._made: Desired | None = None
+        self._made_of: tuple[object, ...] = ()
 
     def desired(self, snapshot: Snapshot) -> Desired:
         """See ``meshnet.gwbridge.desired``."""
-        return Desired(wanted.desired(snapshot), wanted.forward_rules(snapshot))
+        of = (snapshot.sandboxes, snapshot.gwbridge, snapshot.nodes)
+        if self._made is not None and all(map(is_, of, self._made_of)):
+            return self._made
+        self._made_of = of
+        fresh = Desired(wanted.desired(snapshot), wanted.forward_rules(snapshot))
+        if self._made is not None:
+            fresh = replace(fresh, netns=kept(self._made.netns, fresh.netns))
+        if fresh != self._made:
+            self._made = fresh
+        return self._made
 
-    def observe(self, desired: Desired) -> Observed:
+    def observe(self, desired: Desired, since: Since[Desired] | None = None) -> Observed:
         """Read links, addresses, routes and rules back.
 
         Raises:
             MeshnetError: they cannot be read.
         """
         self._rtnl.keep({path for path in desired.netns.specs if path is not None})
+        of_netns = None if since is None else Since(since.realised.netns, since.disturbed)
         return Observed(
-            netns=observer.observe(self._rtnl, desired.netns, frozenset()),
+            netns=self._observer.observe(desired.netns, frozenset(), of_netns),
             rules=self._firewall.rules(),
         )
 
@@ -103,6 +125,7 @@ class GwbridgeOperations:
                 self._firewall.set_rules(change.rules)
             except MeshnetError as error:
                 failed.append(about(error, (None, "")))
+        self._observer.changed(links)
         try:
             changer.apply(self._rtnl, links)
         except ExceptionGroup as group:

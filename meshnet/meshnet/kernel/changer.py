@@ -71,6 +71,7 @@ def apply(rtnl: RtnlClient, changes: Sequence[Change]) -> None:
     """
     failed: list[MeshnetError] = []
     for batch in _batches(changes):
+        rtnl.give_way()
         try:
             failed += _apply(rtnl, batch)
         except MeshnetError as error:

@@ -3,10 +3,10 @@
 rtnetlink(7) and nfnetlink multicast groups. The reconcilers are poked and look for themselves: what
 the event says is not used, so a lost event costs no more than the time to the next resync.
 
-Be aware: new ARP and FDB rows are not watched (traffic makes them all the time), only lost ones,
-and of those none that aged.
+Be aware: new ARP and FDB rows are not watched (traffic makes them all the time, and we do), only
+lost ones, and of those none that aged; a row that somebody else adds is found by the resync.
 Of sysctls the kernel tells only IPv4's ``forwarding`` and ``rp_filter`` (ip-netconf(8)); the others
-that we set, ``route_localnet`` and those of bridges, are found by the reconciler's resync.
+that we set are told by ``meshnet.kernel.file_events``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -35,20 +35,25 @@ NFT_CHANGED: Final = "nftables changed"
 """The reason that ``changed`` gets when somebody committed a transaction of nftables."""
 
 
+Changed = Callable[[str, Collection[str | None] | None], None]
+"""Gets a short reason, and the namespaces in which something changed; None: maybe everywhere."""
+
+
 class Watcher:
     """Watches one namespace; ``changed`` is called in the event loop.
 
     Args:
         path: of the namespace; None: the process's own.
-        changed: gets a short reason.
+        changed: gets a short reason and where it was.
 
     Raises:
         NotFoundError: the namespace is not there (any more).
         KernelError: no descriptor is left.
     """
 
-    def __init__(self, path: str | None, changed: Callable[[str], None]) -> None:
+    def __init__(self, path: str | None, changed: Changed) -> None:
         self._changed = changed
+        self._path = path
         self._loop = asyncio.get_running_loop()
         with netns.inside(path), ExitStack() as stack:
             self._sockets = (
@@ -79,7 +84,8 @@ class Watcher:
                     continue
                 relevant = relevant or is_nft or _is_relevant(data)
         if relevant:
-            self._changed(NFT_CHANGED if is_nft else "links, routes or sysctls changed")
+            reason = NFT_CHANGED if is_nft else "links, routes or sysctls changed"
+            self._changed(reason, (self._path,))
 
 
 class Watchers:
@@ -93,7 +99,7 @@ class Watchers:
     way, until ``look`` finds that the path has left it.
     """
 
-    def __init__(self, changed: Callable[[str], None]) -> None:
+    def __init__(self, changed: Changed) -> None:
         self._changed = changed
         self._wanted: frozenset[str | None] = frozenset()
         self._held: dict[str | None, tuple[netns.Identity | None, Watcher]] = {}
@@ -117,7 +123,7 @@ class Watchers:
             self._held.pop(path)[1].close()
         self._open()
         for path in left:
-            self._changed(f"{path} leads to another namespace or to none")
+            self._changed(f"{path} leads to another namespace or to none", None)
 
     def close(self) -> None:
         """Stop watching."""

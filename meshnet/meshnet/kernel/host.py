@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.netstate.objects import MAIN_TABLE
 
-_OURS = ("mn-", "docker_gwbridge")
+_OVERLAYS = "mn-"
+_OURS = (_OVERLAYS, "docker_gwbridge")
 
 
 def local_addresses(rtnl: RtnlClient) -> list[tuple[str, IPv4Interface]]:
@@ -42,7 +43,10 @@ def underlay(rtnl: RtnlClient, address: IPv4Address) -> tuple[str, int] | None:
 
 
 def host_routes(rtnl: RtnlClient) -> list[tuple[IPv4Network, str]]:
-    """(destination, link) of every route of the main table but defaults and our own links'."""
+    """(destination, link) of every route of the main table but defaults and the overlays' own.
+
+    That of docker_gwbridge, which the engine made, is one of the host's.
+    """
     socket = rtnl.of(None)
     name = {link.index: link.name for link in socket.links()}
     return [
@@ -50,7 +54,7 @@ def host_routes(rtnl: RtnlClient) -> list[tuple[IPv4Network, str]]:
         for route in socket.routes()
         if route.table == MAIN_TABLE
         and route.destination.prefixlen
-        and not name.get(route.index, "").startswith(_OURS)
+        and not name.get(route.index, "").startswith(_OVERLAYS)
     ]
 
 

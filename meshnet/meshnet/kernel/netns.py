@@ -1,6 +1,8 @@
 """Network namespaces: make, remove, list, and be inside one for a moment.
 
-A named namespace is a bind mount of ``/proc/<thread>/ns/net`` on a file (ip-netns(8)).
+A named namespace is a bind mount of ``/proc/<thread>/ns/net`` on a file (ip-netns(8)). The first
+``ip netns add`` of a boot mounts the directory of names on itself, over all that is there, and what
+is below can neither be reached nor removed. So we do that first, as it does; it stays, as it does.
 
 Be aware: ``inside`` moves the *calling thread*. Only the kernel thread may use it, never the
 event loop's.
@@ -9,6 +11,7 @@ event loop's.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +36,8 @@ def create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_netns(path):
         return
+    if path.parent == NETNS_DIR:
+        _share(path.parent)
     path.touch(mode=0o444)
     own = os.open(_THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -52,15 +57,14 @@ def delete(path: Path) -> None:
     """Take the name away; the kernel removes the namespace with its last user. Idempotent.
 
     Raises:
-        KernelError: the mount cannot be taken away.
+        KernelError: the mount or the name cannot be taken away.
     """
     try:
         while _is_mount(path):
             syscalls.unmount(path)
-    except OSError as error:
-        raise KernelError("umount", str(path), error.errno or 0) from error
-    finally:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        raise KernelError("remove", str(path), error.errno or 0) from error
 
 
 def is_netns(path: Path) -> bool:
@@ -138,6 +142,32 @@ def enter(descriptor: int, name: str) -> None:
     except OSError as error:
         gone = NotFoundError if error.errno == errno.EINVAL else KernelError
         raise gone("setns", name, error.errno or 0) from error
+
+
+def _share(directory: Path) -> None:
+    """Mount it on itself, unless it is or has names below already; in turn with ``ip netns``.
+
+    Source: iproute2 ip/ipnetns.c create_netns_dir.
+
+    Raises:
+        KernelError: it cannot be.
+    """
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            syscalls.mount("", directory, flags=syscalls.MS_SHARED | syscalls.MS_REC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # it is no mount
+                raise
+            if not any(is_netns(each) for each in directory.iterdir()):
+                flags = syscalls.MS_BIND | syscalls.MS_REC
+                syscalls.mount(str(directory), directory, flags=flags)
+                syscalls.mount("", directory, flags=syscalls.MS_SHARED | syscalls.MS_REC)
+    except OSError as error:
+        raise KernelError("mount", str(directory), error.errno or 0) from error
+    finally:
+        os.close(lock)
 
 
 def _is_mount(path: Path) -> bool:

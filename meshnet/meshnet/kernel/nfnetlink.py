@@ -1,4 +1,4 @@
-"""One nfnetlink socket: the nftables generation, and conntrack entries of a backend that left.
+"""One nfnetlink socket: the nftables generation, and conntrack entries that are older than rules.
 
 Touches nothing but its own socket. It stays in the network namespace in which it was opened,
 whatever its thread does later, and keeps that namespace alive until it is closed.
@@ -23,12 +23,12 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
-from ipaddress import IPv4Address
+from collections.abc import Collection, Iterator, Mapping
 
 from meshnet.errors import KernelError
 from meshnet.kernel import nlmsg
 from meshnet.kernel.nlmsg import NESTED, NlmF, Nlmsg, attribute, attributes
+from meshnet.nft.flows import Fate, Flow, Protocol, Stale
 
 NETLINK_NETFILTER = 12
 GETGEN = 10 << 8 | 16
@@ -37,13 +37,19 @@ CT_GET_STATS = 1 << 8 | 5
 CT_DELETE = 1 << 8 | 2
 GEN_ID = 1
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_PROTOINFO, CTA_ID, CTA_ZONE = 1, 2, 4, 12, 18
+CTA_COUNTERS = (9, 10)
+"""Of the original direction and of the replies."""
+CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES = 1, 2
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
-CTA_PROTO_NUM = 1
+CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
 CTA_STATS_GLOBAL_ENTRIES = 1
 CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE = 1, 1
+_PROTOCOLS: Mapping[int, Protocol] = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 SYN_SENT = 1
 """TCP_CONNTRACK_SYN_SENT (linux/netfilter/nf_conntrack_tcp.h)."""
+ENDED = frozenset({6, 7, 8})
+"""LAST_ACK, TIME_WAIT, CLOSE (ibid.)."""
 TIMEOUT_S = 5.0
 
 
@@ -79,34 +85,50 @@ class NfnetlinkSocket:
         generation = attributes(answer).get(GEN_ID, b"")
         return int.from_bytes(generation, "big")
 
-    def forget(self, backends: Collection[str], waited: Collection[bytes] = ()) -> frozenset[bytes]:
-        """Delete the UDP entries that send to one of these addresses by DNAT.
+    def forget(self, stale: Stale, waited: Collection[bytes] = ()) -> frozenset[bytes]:
+        """Delete the entries that go where no rule leads any more.
 
         Args:
-            backends: IPv4 addresses.
-            waited: what an earlier call returned: TCP entries to delete if nobody answered yet.
+            stale: tells them.
+            waited: what an earlier call returned: entries to delete if nobody answered yet.
 
         Returns:
-            TCP entries to these addresses that nobody has answered yet and that are left.
+            Entries to backends that left that nobody has answered yet, and that are there still.
 
         Raises:
             KernelError: The kernel refused; an entry that ended meanwhile is no error.
         """
-        (stats,) = self._checked("count", "conntrack", CT_GET_STATS, 0, socket.AF_UNSPEC)
-        if not any(attributes(stats).get(CTA_STATS_GLOBAL_ENTRIES, b"?")):
+        if not self._any():
             return frozenset()
-        addresses = {IPv4Address(backend).packed for backend in backends}
         dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_INET)
         unanswered: set[bytes] = set()
         for entry in map(attributes, dumped):
-            protocol = _leads_to(entry, addresses)
-            if protocol == socket.IPPROTO_TCP and _is_unanswered(entry):
+            flow = _flow(entry)
+            fate = stale.fate(flow) if flow is not None else Fate.STAYS
+            if fate is Fate.DOUBTED:
                 unanswered.add(_name_of(entry))
-            elif protocol == socket.IPPROTO_UDP:
+            elif fate is Fate.FORGOTTEN:
                 self._delete(_name_of(entry))
         for name in unanswered.intersection(waited):
             self._delete(name)
         return frozenset(unanswered.difference(waited))
+
+    def flows(self) -> list[Flow]:
+        """Every entry of this namespace that has ports, with what it counts.
+
+        Raises:
+            KernelError: The kernel refused, or did not answer.
+        """
+        if not self._any():
+            return []
+        dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_INET)
+        found = (_flow(attributes(entry)) for entry in dumped)
+        return [flow for flow in found if flow is not None]
+
+    def _any(self) -> bool:
+        """Whether there is any entry: a dump walks the machine's whole table for none."""
+        (stats,) = self._checked("count", "conntrack", CT_GET_STATS, 0, socket.AF_UNSPEC)
+        return any(attributes(stats).get(CTA_STATS_GLOBAL_ENTRIES, b"?"))
 
     def _delete(self, name: bytes) -> None:
         try:
@@ -160,16 +182,40 @@ def _name_of(entry: dict[int, bytes]) -> bytes:
     )
 
 
-def _leads_to(entry: dict[int, bytes], addresses: Collection[bytes]) -> int | None:
-    """The protocol of a flow that was changed to go to one of the addresses; None of others."""
+def _flow(entry: dict[int, bytes]) -> Flow | None:
+    """An entry as a value; None: it has no ports."""
     original, reply = (attributes(entry[kind]) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
-    source = attributes(reply[CTA_TUPLE_IP]).get(CTA_IP_V4_SRC)
-    asked = attributes(original[CTA_TUPLE_IP]).get(CTA_IP_V4_DST)
-    if source not in addresses or source == asked:
+    there, back = attributes(original[CTA_TUPLE_IP]), attributes(reply[CTA_TUPLE_IP])
+    protocol = attributes(original[CTA_TUPLE_PROTO])
+    port = protocol.get(CTA_PROTO_DST_PORT)
+    if port is None:
         return None
-    return attributes(reply[CTA_TUPLE_PROTO])[CTA_PROTO_NUM][0]
+    state = _tcp_state(entry)
+    counted = [attributes(entry.get(kind, b"")) for kind in CTA_COUNTERS]
+    return Flow(
+        protocol=_PROTOCOLS.get(protocol[CTA_PROTO_NUM][0], "other"),
+        source=_text(there[CTA_IP_V4_SRC]),
+        asked=_text(there[CTA_IP_V4_DST]),
+        port=int.from_bytes(port, "big"),
+        backend=_text(back[CTA_IP_V4_SRC]),
+        answers_to=_text(back[CTA_IP_V4_DST]),
+        unanswered=state == SYN_SENT,
+        ended=state in ENDED,
+        packets=sum(_number(each, CTA_COUNTERS_PACKETS) for each in counted),
+        source_port=int.from_bytes(protocol.get(CTA_PROTO_SRC_PORT, b""), "big"),
+        octets=sum(_number(each, CTA_COUNTERS_BYTES) for each in counted),
+    )
 
 
-def _is_unanswered(entry: dict[int, bytes]) -> bool:
+def _text(address: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET, address)
+
+
+def _tcp_state(entry: dict[int, bytes]) -> int:
+    """0: another protocol's."""
     tcp = attributes(attributes(entry.get(CTA_PROTOINFO, b"")).get(CTA_PROTOINFO_TCP, b""))
-    return tcp.get(CTA_PROTOINFO_TCP_STATE, b"")[:1] == bytes([SYN_SENT])
+    return int.from_bytes(tcp.get(CTA_PROTOINFO_TCP_STATE, b"")[:1], "big")
+
+
+def _number(counters: dict[int, bytes], kind: int) -> int:
+    return int.from_bytes(counters.get(kind, b""), "big")

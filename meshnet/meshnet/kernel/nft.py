@@ -1,8 +1,8 @@
 """The client of nftables: lists our tables in each network namespace and runs transactions there.
 
 Touches nftables in the host's namespace and in our sandboxes' (only the tables of
-``meshnet.nft.ruleset_plan.OURS``), and conntrack entries of backends that left: of UDP, and of TCP
-those that nobody answered.
+``meshnet.nft.ruleset_plan.OURS``), and conntrack entries that are older than the rules
+(``meshnet.nft.flows``).
 
 The model: a ``NftContext`` is one namespace: an nfnetlink socket that was opened inside it and is
 used from outside; libnftables is there when something is to be listed or changed. A namespace is
@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import is_
 from typing import Final
 
 from meshnet.errors import (
@@ -41,11 +42,14 @@ from meshnet.kernel import netns
 from meshnet.kernel.libnftables import Libnftables
 from meshnet.kernel.netns import Identity, identity_of
 from meshnet.kernel.nfnetlink import NfnetlinkSocket
+from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
-from meshnet.nft import canonical
+from meshnet.nft import canonical, flows
+from meshnet.nft.flows import Known, Stale
 from meshnet.nft.objects import DYNAMIC, Ruleset
 from meshnet.nft.ruleset_plan import (
     OURS,
+    Made,
     Observed,
     ObservedChain,
     ObservedSet,
@@ -132,11 +136,9 @@ class NftContext:
         found, self._listed_backends = self._listed_backends, frozenset()
         return found
 
-    def forget(
-        self, backends: frozenset[str], waited: frozenset[bytes] = frozenset()
-    ) -> frozenset[bytes]:
-        """Forget flows to withdrawn backends (``NfnetlinkSocket.forget``)."""
-        return self._netlink.forget(backends, waited)
+    def forget(self, stale: Stale, waited: frozenset[bytes] = frozenset()) -> frozenset[bytes]:
+        """Forget flows that are older than the rules (``NfnetlinkSocket.forget``)."""
+        return self._netlink.forget(stale, waited)
 
     def _listed(self) -> Observed:
         there = {
@@ -164,6 +166,26 @@ class NftContext:
         if code:
             raise _refusal(target, self._path, said)
         return output
+
+
+def _left(rulesets: Sequence[Ruleset], changes: Sequence[TableChange]) -> Mapping[TableKey, Made]:
+    """How tables are left by what is changed in them."""
+    wanted = {(ruleset.family, ruleset.name): ruleset for ruleset in rulesets}
+    return {
+        change.table: Made(wanted[change.table], change.result)
+        for change in changes
+        if change.result is not None and change.table in wanted
+    }
+
+
+def _unsettled(rulesets: Sequence[Ruleset], there: Observed) -> Iterator[str]:
+    """VIPs and ports that do not lead yet where they should."""
+    for ruleset in rulesets:
+        table = there.get((ruleset.family, ruleset.name))
+        for wanted in ruleset.sets:
+            found = table.sets.get(wanted.name) if table is not None else None
+            elements = found.elements if found is not None else {}
+            yield from (k for k in wanted.leads if elements.get(k) != wanted.elements.get(k))
 
 
 def _hook_lines(text: str) -> Iterator[tuple[str, str]]:
@@ -244,15 +266,17 @@ class Namespace:
     """What was observed in one namespace.
 
     Attributes:
-        backends: addresses that our tables there sent flows to, as far as this process knows, from
-            what it wanted there and from what it listed.
+        known: what our tables there led flows to, as far as this process knows, from what it wanted
+            there and from what it listed.
         error: why the tables could not be read.
     """
 
     identity: Identity
     tables: Observed
-    backends: frozenset[str] = frozenset()
+    known: Known = field(default_factory=Known)
     error: MeshnetError | None = None
+    made: Mapping[TableKey, Made] = field(default_factory=dict)
+    """How our last transactions left the tables, whatever became of them since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +289,17 @@ class NftChange:
     netns: str | None
     identity: Identity
     tables: tuple[TableChange, ...] = ()
-    withdrawn: frozenset[str] = field(default=frozenset())
+    stale: Stale = field(default_factory=Stale)
+    known: Known = field(default_factory=Known)
+    """What is known once both are done."""
+    made: Mapping[TableKey, Made] = field(default_factory=dict)
+    """How the tables are left."""
     error: MeshnetError | None = None
+
+
+Desired = Mapping[str | None, tuple[Ruleset, ...]]
+"""Path of a network namespace; None: the host's -> its tables."""
+NamespacesObserved = Mapping[str | None, Namespace]
 
 
 class NftOperations:
@@ -290,23 +323,36 @@ class NftOperations:
         self._host = host_netns or HOST
         self._library = Libnftables()
         self._contexts: dict[str | None, NftContext] = {}
-        self._backends: dict[Identity, frozenset[str]] = {}
+        self._known: dict[Identity, Known] = {}
+        self._made: dict[Identity, Mapping[TableKey, Made]] = {}
+        self._desired: Desired = {}
 
-    def desired(self, snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
+    def desired(self, snapshot: Snapshot) -> Desired:
         """Tables by namespace, all sources together; the host is always there."""
         merged: dict[str | None, tuple[Ruleset, ...]] = {None: ()}
         for source in self._sources:
             for path, rulesets in source(snapshot).items():
                 merged[path] = (*merged.get(path, ()), *rulesets)
-        return merged
+        before = self._desired
+        for path, tables in merged.items():
+            had = before.get(path)
+            if had is not None and len(had) == len(tables) and all(map(is_, had, tables)):
+                merged[path] = had
+        same = merged.keys() == before.keys() and all(before[p] is merged[p] for p in merged)
+        if not same:
+            self._desired = merged
+        return self._desired
 
-    def observe(
-        self, desired: Mapping[str | None, Sequence[Ruleset]]
-    ) -> Mapping[str | None, Namespace]:
-        """What is there, or why it cannot be read, in every wanted namespace that exists."""
-        self._close_left(desired)
+    def observe(self, desired: Desired, since: Since[Desired] | None = None) -> NamespacesObserved:
+        """What is there, or why it cannot be read, in every wanted namespace that exists.
+
+        Of those that are known to be as they should only who is wanted otherwise now.
+        """
+        self._close_left(desired, since)
         observed: dict[str | None, Namespace] = {}
         for path, rulesets in desired.items():
+            if since and since.is_left(path, since.realised.get(path), rulesets):
+                continue
             try:
                 context = self._contexts.get(path) or NftContext(path or self._host, self._library)
                 self._contexts[path] = context
@@ -316,18 +362,19 @@ class NftOperations:
                     unread = about(error, (path, ""))
                     observed[path] = Namespace(_NOWHERE, {}, error=unread)
                 continue
-            known = self._backends.get(context.identity, frozenset())
-            known = known.union(
-                context.listed_backends(), *(ruleset.backends for ruleset in rulesets)
+            known = self._known.get(context.identity, Known())
+            known = known.with_backends(
+                context.listed_backends().union(*(ruleset.backends for ruleset in rulesets))
             )
-            self._backends[context.identity] = known
-            observed[path] = Namespace(context.identity, tables, known)
+            self._known[context.identity] = known
+            made = self._made.get(context.identity, {})
+            observed[path] = Namespace(context.identity, tables, known, made=made)
         return observed
 
     def plan(
         self,
-        desired: Mapping[str | None, Sequence[Ruleset]],
-        observed: Mapping[str | None, Namespace],
+        desired: Desired,
+        observed: NamespacesObserved,
         *,
         prune: bool,
     ) -> list[NftChange]:
@@ -338,11 +385,14 @@ class NftOperations:
                 changes.append(NftChange(path, there.identity, error=there.error))
                 continue
             rulesets = desired.get(path, ())
-            tables = tuple(plan(rulesets, there.tables, prune=prune))
-            wanted: frozenset[str] = frozenset().union(*(r.backends for r in rulesets))
-            withdrawn = there.backends - wanted if prune else frozenset()
-            if tables or withdrawn:
-                changes.append(NftChange(path, there.identity, tables, withdrawn))
+            tables = tuple(plan(rulesets, there.tables, prune=prune, made=there.made))
+            stale, known = Stale(), there.known
+            if prune:
+                stale = flows.stale(known, rulesets, _unsettled(rulesets, there.tables))
+                known = flows.after(known, rulesets, stale)
+            if tables or stale:
+                made = _left(rulesets, tables) if prune else {}
+                changes.append(NftChange(path, there.identity, tables, stale, known, made))
         return changes
 
     def apply(self, changes: Sequence[NftChange]) -> None:
@@ -352,7 +402,7 @@ class NftOperations:
             ExceptionGroup: Of KernelErrors. A namespace that vanished is no error.
         """
         errors: list[MeshnetError] = []
-        unanswered: list[tuple[NftContext, frozenset[str], frozenset[bytes]]] = []
+        unanswered: list[tuple[NftContext, Stale, frozenset[bytes]]] = []
         for change in changes:
             if change.error is not None:
                 errors.append(change.error)
@@ -365,9 +415,9 @@ class NftOperations:
                 errors += [about(each, (change.netns, "")) for each in failed]
         if unanswered:
             time.sleep(ANSWER_S)
-        for context, withdrawn, waited in unanswered:
+        for context, stale, waited in unanswered:
             with suppress(MeshnetError):  # they end by themselves, later
-                context.forget(withdrawn, waited)
+                context.forget(stale, waited)
         if errors:
             raise ExceptionGroup("nftables could not be changed", errors)
 
@@ -382,7 +432,7 @@ class NftOperations:
         self,
         context: NftContext,
         change: NftChange,
-        unanswered: list[tuple[NftContext, frozenset[str], frozenset[bytes]]],
+        unanswered: list[tuple[NftContext, Stale, frozenset[bytes]]],
     ) -> list[MeshnetError]:
         errors: list[MeshnetError] = []
         for table in change.tables:
@@ -390,19 +440,26 @@ class NftOperations:
                 context.run(table)
             except MeshnetError as error:
                 errors.append(error)
-        if errors or not change.withdrawn:
+        if errors:
             return errors
-        try:
-            waited = context.forget(change.withdrawn)
-        except MeshnetError as error:
-            return [error]
-        if waited:
-            unanswered.append((context, change.withdrawn, waited))
-        self._backends[context.identity] -= change.withdrawn
+        if change.stale:
+            try:
+                waited = context.forget(change.stale)
+            except MeshnetError as error:
+                return [error]
+            if waited:
+                unanswered.append((context, change.stale, waited))
+        self._known[context.identity] = change.known
+        self._made[context.identity] = {**self._made.get(context.identity, {}), **change.made}
         return []
 
-    def _close_left(self, desired: Mapping[str | None, Sequence[Ruleset]]) -> None:
+    def _close_left(self, desired: Desired, since: Since[Desired] | None) -> None:
+        """Close those that are not wanted, or whose path leads elsewhere."""
         for path, context in list(self._contexts.items()):
+            had = since.realised.get(path) if since else None
+            if since and had is not None and since.is_left(path, had, desired.get(path)):
+                continue
             if path not in desired or identity_of(path or self._host) != context.identity:
-                self._backends.pop(context.identity, None)
+                self._known.pop(context.identity, None)
+                self._made.pop(context.identity, None)
                 self._contexts.pop(path).close()

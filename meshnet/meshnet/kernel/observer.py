@@ -1,20 +1,35 @@
 """Reads network namespaces back: everything a spec speaks of, and nothing it does not.
 
+``Observer`` remembers what it read of each namespace, so that a change of one of hundreds, or of
+one row of thousands, reads what it must.
+
 Be aware: a namespace that is not there is left out of the answer; that is not an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 
 from meshnet.errors import MeshnetError, NotFoundError, about
 from meshnet.kernel import netns, sysctl
 from meshnet.kernel.rtnetlink import Af, Nud
 from meshnet.kernel.rtnl import RtnlClient
-from meshnet.netstate.changes import Netns
+from meshnet.model.since import Since
+from meshnet.netstate.changes import (
+    AddFdb,
+    AddNeighbour,
+    AddNetns,
+    AddVeth,
+    Change,
+    DelFdb,
+    DelNeighbour,
+    DelNetns,
+    Netns,
+)
 from meshnet.netstate.objects import Neighbour
-from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec
+from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
 
 
 def observe(rtnl: RtnlClient, desired: Desired, made: frozenset[str]) -> Observed:
@@ -28,6 +43,7 @@ def observe(rtnl: RtnlClient, desired: Desired, made: frozenset[str]) -> Observe
     for old in made:
         specs.setdefault(old, NetnsSpec(made=True))
     for path, spec in specs.items():
+        rtnl.give_way()
         if spec.made and path is not None and not netns.is_netns(Path(path)):
             continue
         try:
@@ -37,6 +53,97 @@ def observe(rtnl: RtnlClient, desired: Desired, made: frozenset[str]) -> Observe
         except MeshnetError as error:
             unreadable[path] = about(error, (path, ""))
     return Observed(states=states, made=made, unreadable=unreadable)
+
+
+Read = Callable[[RtnlClient, Desired, frozenset[str]], Observed]
+"""``observe``, or what stands for it."""
+
+
+class Observer:
+    """Reads through one client; what it remembers is as it was when it was read, but for rows.
+
+    Args:
+        rtnl: the client.
+        read: reads whole namespaces through it.
+    """
+
+    def __init__(self, rtnl: RtnlClient, read: Read | None = None) -> None:
+        self._rtnl = rtnl
+        self._read = read or observe
+        self._states: dict[Netns, NetnsState] = {}
+
+    def observe(
+        self, desired: Desired, made: frozenset[str], since: Since[Desired] | None
+    ) -> Observed:
+        """As ``observe``; of what is known since the last round only what must be read again.
+
+        Args:
+            desired: what should be.
+            made: namespaces that we once made.
+            since: as in ``meshnet.reconcile.Operations``.
+        """
+        if since is None:
+            found = self._read(self._rtnl, desired, made)
+            self._states = dict(found.states)
+            return found
+        looked = _differing(desired, since.realised) | since.disturbed
+        ends = _other_ends(desired.veths, looked)
+        known: dict[Netns, NetnsState] = {}
+        read: dict[Netns, NetnsSpec] = {}
+        for path, spec in desired.specs.items():
+            if path not in looked and path not in ends:
+                continue
+            had, state = since.realised.specs.get(path), self._states.get(path)
+            if path in since.disturbed or had is None or state is None or not _only_rows(had, spec):
+                read[path] = spec
+            else:
+                known[path] = replace(state, neighbours=had.neighbours, fdb=had.fdb)
+        gone = made - desired.specs.keys()
+        left = frozenset(path for path in made if path in looked or path in gone)
+        found = self._read(self._rtnl, Desired(read), left & (read.keys() | gone))
+        for path in read:
+            self._states.pop(path, None)
+        self._states |= found.states
+        here = frozenset(path for path in looked if path in desired.specs)
+        return Observed(known | {**found.states}, left, found.unreadable, here)
+
+    def changed(self, changes: Iterable[Change]) -> None:
+        """These were made: what they were made on is no longer as it was read, but for rows."""
+        for change in changes:
+            if isinstance(change, AddFdb | DelFdb | AddNeighbour | DelNeighbour):
+                continue
+            for path in _places(change):
+                self._states.pop(path, None)
+
+
+def _places(change: Change) -> tuple[Netns, ...]:
+    match change:
+        case AddNetns(path) | DelNetns(path):
+            return (path,)
+        case AddVeth():
+            return change.netns, change.peer_netns
+        case _:
+            return (change.netns,)
+
+
+def _differing(desired: Desired, realised: Desired) -> frozenset[Netns]:
+    """Namespaces in which something else is wanted than there is."""
+    specs = {path for path, spec in desired.specs.items() if realised.specs.get(path) is not spec}
+    veths: Set[Veth] = frozenset()
+    if desired.veths is not realised.veths:
+        veths = frozenset(desired.veths) ^ frozenset(realised.veths)
+    ends = {path for veth in veths for path in (veth.netns, veth.peer_netns)}
+    return frozenset(specs | ends)
+
+
+def _other_ends(veths: Iterable[Veth], looked: frozenset[Netns]) -> frozenset[Netns]:
+    pairs = [(veth.netns, veth.peer_netns) for veth in veths]
+    return frozenset(path for pair in pairs if not looked.isdisjoint(pair) for path in pair)
+
+
+def _only_rows(had: NetnsSpec, spec: NetnsSpec) -> bool:
+    """Whether nothing but neighbours and FDB rows differs; those that are there are as wanted."""
+    return had is spec or replace(had, neighbours=spec.neighbours, fdb=spec.fdb) == spec
 
 
 def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
@@ -92,4 +199,6 @@ def _sysctls(rtnl: RtnlClient, path: Netns, wanted: Mapping[str, str]) -> dict[s
     if not wanted:
         return {}
     with netns.inside(path or rtnl.host_netns):
+        for key in wanted:  # first: should it change meanwhile, that is told
+            rtnl.watch(sysctl.file(key), path)
         return {key: sysctl.read(key) for key in wanted}

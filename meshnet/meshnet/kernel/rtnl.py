@@ -145,15 +145,31 @@ class RouteSocket:
         return nlmsg.message(message.type, flags, self._sequence, message.body)
 
 
+Watch = Callable[[Path, str | None], None]
+"""Gets a file, and the path of the namespace that it is of (None: the host's)."""
+
+
+def watch_nothing(_file: Path, _netns: str | None) -> None:
+    """A ``Watch``."""
+
+
 class RtnlClient:
     """The sockets of all namespaces that are in use.
 
     Args:
         host_netns: path of the namespace that stands for the host; None: the thread's own.
+        give_way: called before each namespace of many: what must not wait for all of them.
+        watch: called, inside its namespace, with the file of each sysctl that is read, and where.
     """
 
-    def __init__(self, host_netns: str | None = None) -> None:
+    def __init__(
+        self,
+        host_netns: str | None = None,
+        give_way: Callable[[], None] = lambda: None,
+        watch: Watch = watch_nothing,
+    ) -> None:
         self.host_netns = host_netns
+        self.give_way, self.watch = give_way, watch
         self._sockets: dict[str | None, tuple[tuple[int, int], RouteSocket]] = {}
 
     def of(self, path: str | None) -> RouteSocket:

@@ -13,10 +13,15 @@ from meshnet.errors import NotFoundError, kernel_error
 _ROOT: Final = Path("/proc/sys/net")
 
 
+def file(key: str) -> Path:
+    """Where ``key`` is, in the calling thread's namespace."""
+    return _ROOT / key
+
+
 def read(key: str) -> str | None:
     """The value of ``key`` such as ``ipv4/ip_forward``; None when this kernel has no such key."""
     try:
-        return (_ROOT / key).read_text().strip()
+        return file(key).read_text().strip()
     except OSError:
         return None
 
@@ -28,7 +33,7 @@ def write(key: str, value: str) -> None:
         KernelError: the kernel refuses.
     """
     try:
-        (_ROOT / key).write_text(value)
+        file(key).write_text(value)
     except FileNotFoundError as error:
         raise NotFoundError("sysctl", key, error.errno or 0) from error
     except OSError as error:

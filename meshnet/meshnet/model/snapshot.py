@@ -16,12 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.wellknown import VXLAN_PORT
 
 Protocol = Literal["tcp", "udp", "sctp"]
 EndpointMode = Literal["vip", "dnsrr"]
+Port: TypeAlias = tuple[Protocol, int]
+"""Protocol and number of a port of a host."""
 
 """UDP port of every VTEP (RFC 7348 section 5)."""
 
@@ -40,6 +43,8 @@ class Node:
     """Address of the node's gateway on the ingress network; its MAC is ``mac_of`` of it."""
     live: bool = True
     """False: nothing that runs there is chosen from here; how to reach it stays."""
+    down: bool = False
+    """True: by the managers' word nothing of it will answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,9 @@ class Endpoint:
 class Sandbox:
     """The network namespace of a container on this node that we wire.
 
-    ``networks`` is in interface order: eth0 is the first; ``docker_gwbridge`` is always the last
-    and carries the default route.
+    ``networks`` is in interface order: eth0 is the first; ``docker_gwbridge`` is the last and
+    carries the default route. A container that is connected and disconnected while it runs keeps
+    the names that its interfaces have: ``numbers``.
     """
 
     task: TaskId
@@ -120,6 +126,12 @@ class Sandbox:
     upstreams: tuple[IPv4Address | IPv6Address, ...] = ()
     """DNS servers of its own for names that are not ours; none: the host's."""
     search: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    """Of the interfaces of ``networks``, and one more of docker_gwbridge's; empty: 0, 1, 2 ..."""
+
+    def interface(self, at: int) -> str:
+        """Name of the interface on the network at that place; behind the last: to the gateway."""
+        return f"eth{self.numbers[at] if self.numbers else at}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +152,11 @@ class Snapshot:
         self_id: this node.
         complete: manager's assignments and a first gossip exchange are both in. Until then
             nothing may be removed from the kernel: a restart must not wipe live state.
-        epochs: node -> how often its endpoints had changed when they were as they are here.
+        epochs: node -> (generation of its process, how often its endpoints had changed) when they
+            were as they are here.
+        vxlan_port: UDP port of VXLAN on every node.
+        taken: ports of this host that its own processes wait at, and keep: nothing that is
+            published there is led away from them.
     """
 
     revision: int
@@ -152,7 +168,31 @@ class Snapshot:
     sandboxes: Mapping[TaskId, Sandbox] = field(default_factory=dict)
     gwbridge: Gwbridge | None = None
     complete: bool = True
-    epochs: Mapping[NodeId, int] = field(default_factory=dict)
+    epochs: Mapping[NodeId, tuple[int, int]] = field(default_factory=dict)
+    vxlan_port: int = VXLAN_PORT
+    taken: frozenset[Port] = frozenset()
+
+    @property
+    def published(self) -> frozenset[Port]:
+        """Ports of this host that are published on it, by services or by containers here."""
+        in_mesh = (
+            port
+            for service in self.services.values()
+            for port in service.ports
+            if port.mode == "ingress" and self.ingress is not None
+        )
+        here = (
+            port
+            for sandbox in self.sandboxes.values()
+            for port in sandbox.ports
+            if port.mode == "host" and sandbox.gateway_address is not None
+        )
+        return frozenset((port.protocol, port.published) for port in (*in_mesh, *here))
+
+    @property
+    def reserved(self) -> frozenset[Port]:
+        """Ports of this host that meshnet keeps for what is published."""
+        return self.published - self.taken
 
     @property
     def ingress(self) -> Network | None:
@@ -164,14 +204,22 @@ class Snapshot:
 
         50 = outer IPv4 (20) + UDP (8) + VXLAN (8) + inner Ethernet (14); RFC 7348 section 5.
         """
-        if network.mtu is not None:
-            return network.mtu
+        return network.mtu if network.mtu is not None else self.lowest_mtu
+
+    @property
+    def lowest_mtu(self) -> int:
+        """MTU inside a network that sets none, bytes; in one pass over the nodes."""
         return min((node.underlay_mtu for node in self.nodes.values()), default=1500) - 50
 
     def live_endpoints(self) -> Iterator[Endpoint]:
         """Endpoints that may be chosen: those of nodes that are not known to be gone."""
         gone = {node.id for node in self.nodes.values() if not node.live}
         return (each for each in self.endpoints.values() if each.node not in gone)
+
+    def chooses(self, endpoint: Endpoint) -> bool:
+        """Whether it is live and ready: what a choice may be made of."""
+        node = self.nodes.get(endpoint.node)
+        return endpoint.ready and (node is None or node.live)
 
     def backends(self, service: ServiceId, network: NetworkId) -> tuple[IPv4Address, ...]:
         """Addresses of the live, ready endpoints of ``service`` on ``network``, ascending."""

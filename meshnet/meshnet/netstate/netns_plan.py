@@ -50,6 +50,8 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     Nothing that is unwanted is removed unless ``prune``; what stands in the way of something
     wanted (a VXLAN device with another VNI) is replaced all the same.
     """
+    if observed.looked is not None:
+        desired = _part(desired, observed.looked)
     specs = dict(sorted(desired.specs.items(), key=lambda item: item[0] or ""))
     states = {path: observed.states.get(path) for path in specs}
     alive = {
@@ -82,6 +84,15 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     return changes
 
 
+def _part(desired: Desired, looked: frozenset[Netns]) -> Desired:
+    """What concerns these namespaces; of those at the other ends of their veth pairs that alone."""
+    veths = tuple(v for v in desired.veths if v.netns in looked or v.peer_netns in looked)
+    specs: dict[Netns, NetnsSpec] = {
+        path: _NO_SPEC for veth in veths for path in (veth.netns, veth.peer_netns)
+    }
+    return Desired(specs | {p: s for p, s in desired.specs.items() if p in looked}, veths)
+
+
 def _in_the_way(desired: Desired, observed: Observed) -> Iterator[Change]:
     """VXLAN devices of an earlier life that have the VNI of a wanted one; a VNI is there once."""
     vnis = {each.vxlan.vni for spec in desired.specs.values() for each in spec.vxlans.values()}
@@ -97,9 +108,10 @@ def _unwanted(
     """Namespaces and veth ends that nothing wants."""
     wanted_paths = desired.specs.keys()
     for made in sorted(path for path in observed.made if path not in wanted_paths):
-        # The VNI is free only when the device is gone; namespaces are removed in the background.
+        # Namespaces are removed in the background: the VNI is free only when the device is gone,
+        # and a container that runs on has its end of a pair until the other one is.
         for name, link in sorted(observed.states.get(made, _NOTHING).links.items()):
-            if link.kind == "vxlan":
+            if link.kind in {"vxlan", "veth"}:
                 yield DelLink(made, name)
         yield DelNetns(made)
     wanted = {(v.netns, v.name) for v in desired.veths} | {
@@ -282,7 +294,8 @@ def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change
                 route.local,
             )
     for key, value in sorted(spec.sysctls.items()):
-        if state.sysctls.get(key) != value:
+        found = state.sysctls.get(key)
+        if found != value and not (found is None and key in spec.if_there):
             yield SetSysctl(path, key, value)
 
 

@@ -82,6 +82,8 @@ class NetnsSpec:
     routes: frozenset[RouteSpec] = frozenset()
     rules: frozenset[Rule] = frozenset()
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    if_there: frozenset[str] = frozenset()
+    """Those of ``sysctls`` that a kernel may not have, or not yet: it is no error then."""
     exact: frozenset[str] = frozenset()
     macs: Mapping[str, MacAddress] = field(default_factory=dict)
     up: frozenset[str] = frozenset()
@@ -114,6 +116,21 @@ class Desired:
     veths: tuple[Veth, ...] = ()
 
 
+def kept(before: Desired, now: Desired) -> Desired:
+    """``now``, with the objects of ``before`` where these are equal; ``before`` if all are."""
+    specs = {
+        path: had if had is not None and (had is spec or had == spec) else spec
+        for path, spec in now.specs.items()
+        for had in (before.specs.get(path),)
+    }
+    same = before.veths is now.veths or before.veths == now.veths
+    veths = before.veths if same else now.veths
+    same = same and specs.keys() == before.specs.keys()
+    if same and all(before.specs[path] is spec for path, spec in specs.items()):
+        return before
+    return Desired(specs, veths)
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What is in them.
@@ -122,8 +139,11 @@ class Observed:
         states: namespace -> its state; one that is not there (any more) is missing.
         made: namespaces that we once made, wanted or not.
         unreadable: namespace that is there -> why it could not be read.
+        looked: namespaces that may differ from what should be; None: all. The others are as they
+            should be, and ``states`` has those that share a veth pair with one of these.
     """
 
     states: Mapping[Netns, NetnsState]
     made: frozenset[str] = frozenset()
     unreadable: Mapping[Netns, MeshnetError] = field(default_factory=dict)
+    looked: frozenset[Netns] | None = None

@@ -49,6 +49,7 @@ class Set:
             such as ``numgen inc mod 1 : ip daddr`` of an ``integer : ipv4_addr``.
         slots: the keys are 0, 1, … and it is all the same which value stands at which, so that one
             that goes leaves the others where they are.
+        leads: of a verdict map of VIPs or ports: key -> backends that flows to it may have.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Set:
     timeout_s: int = 0
     typeof: str = ""
     slots: bool = False
+    leads: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def is_volatile(self) -> bool:
@@ -75,8 +77,9 @@ class Ruleset:
     """Everything one table should hold; whatever else is in the table is not wanted.
 
     Attributes:
-        backends: addresses that its rules DNAT to. UDP flows to one that leaves are forgotten, as
-            conntrack would keep sending their packets there.
+        backends: addresses that its rules DNAT to. Flows to one that leaves are seen to
+            (``meshnet.nft.flows``), as conntrack would keep sending their packets there.
+        there: addresses of all endpoints that may still answer, chosen or not.
     """
 
     family: Family
@@ -84,3 +87,4 @@ class Ruleset:
     chains: tuple[Chain, ...] = ()
     sets: tuple[Set, ...] = ()
     backends: frozenset[str] = frozenset()
+    there: frozenset[str] = frozenset()

@@ -23,12 +23,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from types import MappingProxyType
+from typing import TypeVar
 
 from meshnet.nft import canonical
 from meshnet.nft.objects import DYNAMIC, Chain, Family, Ruleset, Set
 
+N = TypeVar("N", Chain, Set)
+V = TypeVar("V")
 TableKey = tuple[Family, str]
 OURS: tuple[TableKey, ...] = (("ip", "meshnet"), ("netdev", "meshnet"), ("ip", "meshnet_dns"))
 """Every table that is ours, in whatever namespace; others are never read and never touched."""
@@ -104,13 +109,29 @@ def as_observed(chain: Chain) -> ObservedChain:
     return ObservedChain(hook, f"mn:{digest.hexdigest()}", len(chain.rules))
 
 
-def plan(desired: Sequence[Ruleset], observed: Observed, *, prune: bool) -> list[TableChange]:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A table as a transaction of ours left it."""
+
+    ruleset: Ruleset
+    table: ObservedTable
+
+
+def plan(
+    desired: Sequence[Ruleset],
+    observed: Observed,
+    *,
+    prune: bool,
+    made: Mapping[TableKey, Made] = MappingProxyType({}),
+) -> list[TableChange]:
     """Transactions that make the kernel hold ``desired``; [] when it does already.
 
     Args:
         desired: one Ruleset for each table; the order does not matter.
         observed: every table of ours that is there.
         prune: whether what is not wanted is deleted.
+        made: how we left tables; of one that is as it was left only chains and sets are looked at
+            that are other objects now.
 
     Raises:
         ValueError: Two rulesets are for one table, or an element is not of its set's type.
@@ -120,7 +141,11 @@ def plan(desired: Sequence[Ruleset], observed: Observed, *, prune: bool) -> list
         raise ValueError("two rulesets for one table")
     changes = []
     for key in sorted(wanted):
-        change = _table(wanted[key], observed.get(key), prune=prune)
+        have, left = observed.get(key), made.get(key)
+        if prune and left is not None and have is not None and left.table is have:
+            change = _changed(wanted[key], left)
+        else:
+            change = _table(wanted[key], have, prune=prune)
         if change.commands:
             changes.append(change)
     if prune:
@@ -147,6 +172,53 @@ def _table(ruleset: Ruleset, have: ObservedTable | None, *, prune: bool) -> Tabl
     table = _Table(f"{ruleset.family} {ruleset.name}", chains, sets, have, prune=prune)
     commands += table.commands()
     return TableChange(key, tuple(commands), table.result())
+
+
+def _changed(ruleset: Ruleset, left: Made) -> TableChange:
+    """The same as ``_table``, from what is another object than when the table was left."""
+    have, before = left.table, left.ruleset
+    chains, chain_names = _others(before.chains, ruleset.chains)
+    sets, set_names = _others(before.sets, ruleset.sets)
+    part = ObservedTable(
+        {name: have.chains[name] for name in chain_names if name in have.chains},
+        {name: have.sets[name] for name in set_names if name in have.sets},
+    )
+    if not _fits(chains, sets, part):
+        return _table(ruleset, have, prune=True)
+    had = {set_.name: set_ for set_ in before.sets if set_.name in sets}
+    name = f"{ruleset.family} {ruleset.name}"
+    table = _Table(name, chains, sets, part, prune=True, before=had)
+    commands, result = tuple(table.commands()), have
+    if commands:
+        now = table.result()
+        result = ObservedTable(
+            _replaced(have.chains, chain_names, now.chains),
+            _replaced(have.sets, set_names, now.sets),
+        )
+    return TableChange((ruleset.family, ruleset.name), commands, result)
+
+
+def _others(before: Sequence[N], now: Sequence[N]) -> tuple[dict[str, N], set[str]]:
+    """What is another object now, by name; and its names with those that are gone."""
+    pairs: list[tuple[N | None, N | None]]
+    if len(before) == len(now):  # mostly: one chain has another rule
+        pairs = [(had, has) for had, has in zip(before, now, strict=True) if had is not has]
+    else:
+        old, new = {each.name: each for each in before}, {each.name: each for each in now}
+        pairs = [(old.get(name), new.get(name)) for name in old.keys() | new.keys()]
+        pairs = [(had, has) for had, has in pairs if had is not has]
+    fresh = {has.name: has for _, has in pairs if has is not None}
+    return fresh, fresh.keys() | {had.name for had, _ in pairs if had is not None}
+
+
+def _replaced(
+    have: Mapping[str, V], names: AbstractSet[str], now: Mapping[str, V]
+) -> Mapping[str, V]:
+    left = dict(have)
+    for name in names:
+        left.pop(name, None)
+    left.update(now)
+    return left
 
 
 def _empty(set_: Set) -> ObservedSet:
@@ -180,8 +252,10 @@ class _Table:
         have: ObservedTable,
         *,
         prune: bool,
+        before: Mapping[str, Set] = MappingProxyType({}),
     ) -> None:
         self._name = name
+        self._before = before
         self._chains = chains
         self._sets = sets
         self._have = have
@@ -195,6 +269,9 @@ class _Table:
         if set_.slots:
             have = there.elements if there else {}
             return _arranged(have, set_.elements, prune=self._prune)
+        before = self._before.get(set_.name)
+        if there and before is not None and before.type == set_.type:
+            return _with_changes(there.elements, before, set_)
         return dict(canonical.element(set_.type, *pair) for pair in set_.elements.items())
 
     def _there(self, set_name: str) -> Mapping[str, str]:
@@ -292,6 +369,17 @@ class _Table:
             new = sorted(pair for pair in wanted.items() if there.get(pair[0]) != pair[1])
             if new:
                 yield f"add element {self._name} {name} {{ {_elements(new)} }}"
+
+
+def _with_changes(there: Mapping[str, str], before: Set, now: Set) -> Mapping[str, str]:
+    """Elements that are there as ``before`` wanted them, as ``now`` does."""
+    wanted = dict(there)
+    for key in before.elements.keys() - now.elements.keys():
+        wanted.pop(canonical.element(before.type, key, before.elements[key])[0], None)
+    changed = {
+        key: value for key, value in now.elements.items() if before.elements.get(key) != value
+    }
+    return wanted | dict(canonical.element(now.type, *pair) for pair in changed.items())
 
 
 def _elements(pairs: Sequence[tuple[str, str]]) -> str:

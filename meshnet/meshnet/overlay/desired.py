@@ -20,11 +20,13 @@ process finds what it made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
 
+from meshnet.model.differences import touched
 from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
 from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
@@ -39,6 +41,7 @@ from meshnet.netstate.values import (
     RouteSpec,
     Veth,
     VxlanSpec,
+    kept,
 )
 
 PREFIX: Final = "mn-"
@@ -47,6 +50,8 @@ VXLAN: Final = "vx0"
 INGRESS_PEER: Final = "vgw"
 _VETH_ENDS: Final = r"v[0-9a-z]{12}|vgw"
 _NAME_CHARS: Final = 12
+_COUNTS: Final = "netfilter/nf_conntrack_acct"
+"""Connections count their packets, for ``meshnet lb``. Comes with the first rule of a boot."""
 
 RETURN_TABLE: Final = 100
 _RETURN_PRIORITY: Final = 100
@@ -71,12 +76,147 @@ def veth_name(task: TaskId) -> str:
 
 def desired(snapshot: Snapshot, netns_dir: Path) -> Desired:
     """What should be in each namespace, and the veth pairs between them."""
-    specs: dict[Netns, NetnsSpec] = {None: _host(snapshot)}
-    for network in _realised(snapshot):
-        specs[str(netns_dir / netns_name(network.id))] = _overlay(snapshot, network)
-    for sandbox in snapshot.sandboxes.values():
-        specs[sandbox.netns] = _sandbox(snapshot, sandbox)
-    return Desired(specs, tuple(_veths(snapshot, netns_dir)))
+    return Overlays(netns_dir).of(snapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one network's VXLAN device."""
+
+    neighbours: frozenset[NeighbourOn] = frozenset()
+    fdb: frozenset[FdbRow] = frozenset()
+
+
+_Remote = tuple[NetworkId, IPv4Address, IPv4Address]
+"""(network, overlay address, VTEP) of what another node has."""
+
+
+class Overlays:
+    """What should be, Snapshot after Snapshot: what did not change is the same object.
+
+    Law: whatever came before, ``of`` a Snapshot is what it is as the first one. One endpoint costs
+    the rows of its networks, copied.
+    """
+
+    def __init__(self, netns_dir: Path) -> None:
+        self._netns_dir = netns_dir
+        self._before: Snapshot | None = None
+        self._rows: dict[NetworkId, _Rows] = {}
+        self._made = Desired({})
+        self._lowest = 0
+        self._veths_of: object = None
+
+    def of(self, snapshot: Snapshot) -> Desired:
+        """What should be in each namespace, and the veth pairs between them."""
+        networks = _realised(snapshot)
+        self._follow(snapshot, frozenset(network.id for network in networks))
+        before, self._before = self._before, snapshot
+        if before is None or before.nodes is not snapshot.nodes:
+            self._lowest = snapshot.lowest_mtu
+        mtus = {
+            network.id: network.mtu if network.mtu is not None else self._lowest
+            for network in networks
+        }
+        specs: dict[Netns, NetnsSpec] = {None: _host(snapshot)}
+        for network in networks:
+            path = str(self._netns_dir / netns_name(network.id))
+            specs[path] = self._overlay(path, snapshot, network, mtus[network.id])
+        same_ingress = before is not None and before.ingress == snapshot.ingress
+        for task, sandbox in snapshot.sandboxes.items():
+            same = same_ingress and before is not None and before.sandboxes.get(task) is sandbox
+            spec = self._made.specs.get(sandbox.netns) if same else None
+            specs[sandbox.netns] = spec if spec is not None else _sandbox(snapshot, sandbox)
+        veths = self._made.veths
+        of = (networks, mtus, _gateway(snapshot))
+        if before is None or before.sandboxes is not snapshot.sandboxes or self._veths_of != of:
+            self._veths_of = of
+            veths = tuple(_veths(snapshot, self._netns_dir, networks, mtus))
+        self._made = kept(self._made, Desired(specs, veths))
+        return self._made
+
+    def _overlay(self, path: str, snapshot: Snapshot, network: Network, mtu: int) -> NetnsSpec:
+        rows = self._rows[network.id]
+        made = self._made.specs.get(path)
+        vxlan = Vxlan(network.vni, snapshot.nodes[snapshot.self_id].vtep, snapshot.vxlan_port)
+        wanted = VxlanSpec(vxlan, mtu, BRIDGE)
+        if made is not None and made.vxlans.get(VXLAN) == wanted:
+            if made.neighbours is rows.neighbours and made.fdb is rows.fdb:
+                return made
+            return replace(made, neighbours=rows.neighbours, fdb=rows.fdb)
+        return NetnsSpec(
+            made=True,
+            bridges={BRIDGE: mtu},
+            vxlans={VXLAN: wanted},
+            neighbours=rows.neighbours,
+            fdb=rows.fdb,
+            # A new namespace starts with 1, and every frame would walk the IP hooks for nothing.
+            sysctls={
+                f"bridge/bridge-nf-call-{family}tables": "0" for family in ("ip", "ip6", "arp")
+            },
+            exact=frozenset({VXLAN}),
+            owned=_VETH_ENDS,
+        )
+
+    def _follow(self, snapshot: Snapshot, networks: frozenset[NetworkId]) -> None:
+        """Bring the rows of ``networks`` up to date; those of others are forgotten."""
+        before = self._before or replace(snapshot, endpoints={}, nodes={}, networks={})
+        new = networks - self._rows.keys()
+        self._rows = {network: self._rows.get(network, _Rows()) for network in networks}
+        if new:  # all that is on them has just come
+            every = _remotes(snapshot, snapshot.endpoints, new) | _gateways(snapshot)
+            self._change(new, frozenset(), every)
+        old = networks - new
+        tasks = touched(before, snapshot, lambda node: node.vtep)
+        was, now = _remotes(before, tasks, old), _remotes(snapshot, tasks, old)
+        if before.nodes is not snapshot.nodes or before.ingress != snapshot.ingress:
+            was, now = was | _gateways(before), now | _gateways(snapshot)
+        self._change(old, was - now, now - was)
+
+    def _change(self, networks: Set[NetworkId], gone: Set[_Remote], fresh: Set[_Remote]) -> None:
+        changes: dict[NetworkId, tuple[set[_Remote], set[_Remote]]] = {}
+        for side, remotes in enumerate((gone, fresh)):
+            for each in remotes:
+                if each[0] in networks:
+                    changes.setdefault(each[0], (set(), set()))[side].add(each)
+        for network, sides in changes.items():
+            rows, (out, into) = self._rows[network], map(_rows_of, sides)
+            self._rows[network] = _Rows(
+                (rows.neighbours - out.neighbours) | into.neighbours,
+                (rows.fdb - out.fdb) | into.fdb,
+            )
+
+
+def _remotes(snapshot: Snapshot, tasks: Iterable[TaskId], networks: Set[NetworkId]) -> set[_Remote]:
+    """What of these tasks on these networks is on other nodes; no two have one address."""
+    found: set[_Remote] = set()
+    for task in tasks:
+        endpoint = snapshot.endpoints.get(task)
+        node = snapshot.nodes.get(endpoint.node) if endpoint is not None else None
+        if endpoint is not None and node is not None and node.id != snapshot.self_id:
+            for network, address in endpoint.addresses.items():
+                if network in networks:
+                    found.add((network, address, node.vtep))
+    return found
+
+
+def _gateways(snapshot: Snapshot) -> set[_Remote]:
+    """Gateways of the other nodes on the ingress network."""
+    ingress = snapshot.ingress
+    if ingress is None:
+        return set()
+    return {
+        (ingress.id, node.ingress_address, node.vtep)
+        for node in snapshot.nodes.values()
+        if node.id != snapshot.self_id and node.ingress_address is not None
+    }
+
+
+def _rows_of(remotes: Iterable[_Remote]) -> _Rows:
+    macs = [(mac_of(address), address, vtep) for _, address, vtep in remotes]
+    return _Rows(
+        frozenset((VXLAN, address, mac) for mac, address, _ in macs),
+        frozenset((VXLAN, mac, to) for mac, _, vtep in macs for to in (vtep, None)),
+    )
 
 
 def _realised(snapshot: Snapshot) -> list[Network]:
@@ -87,36 +227,14 @@ def _realised(snapshot: Snapshot) -> list[Network]:
     return known if snapshot.self_id in snapshot.nodes else []
 
 
-def _overlay(snapshot: Snapshot, network: Network) -> NetnsSpec:
-    mtu = snapshot.mtu_of(network)
-    remote = snapshot.remote_macs(network.id)
-    neighbours: set[NeighbourOn] = set()
-    fdb: set[FdbRow] = set()
-    for mac, (address, vtep) in remote.items():
-        neighbours.add((VXLAN, address, mac))
-        fdb |= {(VXLAN, mac, vtep), (VXLAN, mac, None)}
-    local = snapshot.nodes[snapshot.self_id].vtep
-    return NetnsSpec(
-        made=True,
-        bridges={BRIDGE: mtu},
-        vxlans={VXLAN: VxlanSpec(Vxlan(network.vni, local), mtu, BRIDGE)},
-        neighbours=frozenset(neighbours),
-        fdb=frozenset(fdb),
-        # A new namespace starts with 1, and every frame would walk the IP hooks for nothing.
-        sysctls={f"bridge/bridge-nf-call-{family}tables": "0" for family in ("ip", "ip6", "arp")},
-        exact=frozenset({VXLAN}),
-        owned=_VETH_ENDS,
-    )
-
-
 def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
     addresses: set[AddressOn] = set()
     routes: set[RouteSpec] = set()
     rules = set(STANDARD_RULES)
     neighbours: set[NeighbourOn] = set()
-    sysctls: dict[str, str] = {}
+    sysctls = {_COUNTS: "1"}
     for number, (network, address) in enumerate(sandbox.networks):
-        name = f"eth{number}"
+        name = sandbox.interface(number)
         addresses.add((name, address))
         if network in snapshot.networks and snapshot.networks[network].ingress:
             routes.add(RouteSpec(name, RETURN_TABLE, _DEFAULT, _RETURN_GATEWAY, onlink=True))
@@ -133,6 +251,7 @@ def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
         routes=frozenset(routes),
         rules=frozenset(rules),
         sysctls=sysctls,
+        if_there=frozenset({_COUNTS}),
         exact=frozenset(name for name, _ in addresses),
         up=frozenset({_LOOPBACK}),
     )
@@ -149,7 +268,9 @@ def _host(snapshot: Snapshot) -> NetnsSpec:
             f"ipv4/conf/{INGRESS_LINK}/rp_filter": "2",
             # 127.0.0.1:<published port>: the packet leaves lo with a loopback source.
             f"ipv4/conf/{INGRESS_LINK}/route_localnet": "1",
+            _COUNTS: "1",
         },
+        if_there=frozenset({_COUNTS}),
         exact=frozenset({INGRESS_LINK}),
         owned=INGRESS_LINK,
     )
@@ -163,23 +284,29 @@ def _gateway(snapshot: Snapshot) -> IPv4Interface | None:
     return IPv4Interface((node.ingress_address, network.subnet.prefixlen))
 
 
-def _veths(snapshot: Snapshot, netns_dir: Path) -> Iterator[Veth]:
-    for network in _realised(snapshot):
-        path = str(netns_dir / netns_name(network.id))
-        mtu = snapshot.mtu_of(network)
-        gateway = _gateway(snapshot)
+def _veths(
+    snapshot: Snapshot,
+    netns_dir: Path,
+    networks: Sequence[Network],
+    mtus: Mapping[NetworkId, int],
+) -> Iterator[Veth]:
+    gateway = _gateway(snapshot)
+    paths = {network.id: str(netns_dir / netns_name(network.id)) for network in networks}
+    for network in networks:
         if network.ingress and gateway is not None:
             mac = mac_of(gateway.ip)
-            yield Veth(path, INGRESS_PEER, BRIDGE, mtu, None, INGRESS_LINK, mac)
-        for task, sandbox in snapshot.sandboxes.items():
-            for number, (on, address) in enumerate(sandbox.networks):
-                if on == network.id:
-                    yield Veth(
-                        netns=path,
-                        name=veth_name(task),
-                        master=BRIDGE,
-                        mtu=mtu,
-                        peer_netns=sandbox.netns,
-                        peer=f"eth{number}",
-                        peer_mac=mac_of(address.ip),
-                    )
+            yield Veth(
+                paths[network.id], INGRESS_PEER, BRIDGE, mtus[network.id], None, INGRESS_LINK, mac
+            )
+    for task, sandbox in snapshot.sandboxes.items():
+        for number, (on, address) in enumerate(sandbox.networks):
+            if on in paths:
+                yield Veth(
+                    netns=paths[on],
+                    name=veth_name(task),
+                    master=BRIDGE,
+                    mtu=mtus[on],
+                    peer_netns=sandbox.netns,
+                    peer=sandbox.interface(number),
+                    peer_mac=mac_of(address.ip),
+                )

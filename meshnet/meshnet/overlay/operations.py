@@ -7,7 +7,7 @@ the mesh and says so, every round, until one of the two is another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -15,14 +15,15 @@ from typing import TypeAlias
 
 from meshnet.errors import SubnetTakenError, about
 from meshnet.kernel import changer, host, netns, observer
-from meshnet.kernel.rtnl import RtnlClient
+from meshnet.kernel.rtnl import RtnlClient, Watch, watch_nothing
 from meshnet.model.mesh import INGRESS_LINK
+from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
 from meshnet.netstate.values import Desired, NetnsState
 from meshnet.netstate.values import Observed as NetnsObserved
-from meshnet.overlay.desired import PREFIX, desired
+from meshnet.overlay.desired import PREFIX, Overlays
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +70,29 @@ class OverlayOperations:
     Args:
         host_netns: path of the namespace that stands for the host; None: the process's own.
         netns_dir: where the networks' namespaces are named.
+        give_way, watch: as in ``RtnlClient``.
     """
 
     name = "overlay"
     chooses = False
 
-    def __init__(self, host_netns: str | None = None, netns_dir: Path = netns.NETNS_DIR) -> None:
-        self._rtnl = RtnlClient(host_netns)
+    def __init__(
+        self,
+        host_netns: str | None = None,
+        netns_dir: Path = netns.NETNS_DIR,
+        give_way: Callable[[], None] = lambda: None,
+        watch: Watch = watch_nothing,
+    ) -> None:
+        self._rtnl = RtnlClient(host_netns, give_way, watch)
+        self._observer = observer.Observer(self._rtnl)
         self._netns_dir = netns_dir
+        self._overlays = Overlays(netns_dir)
 
     def desired(self, snapshot: Snapshot) -> Desired:
         """See ``meshnet.overlay.desired``."""
-        return desired(snapshot, self._netns_dir)
+        return self._overlays.of(snapshot)
 
-    def observe(self, desired: Desired) -> Observed:
+    def observe(self, desired: Desired, since: Since[Desired] | None = None) -> Observed:
         """Read the namespaces back.
 
         Raises:
@@ -92,7 +102,9 @@ class OverlayOperations:
             str(self._netns_dir / name) for name in netns.names(self._netns_dir, PREFIX)
         )
         self._rtnl.keep({path for path in desired.specs if path is not None} | made)
-        found = observer.observe(self._rtnl, desired, made)
+        found = self._observer.observe(desired, made, since)
+        if found.looked is not None and None not in found.looked:
+            return Observed(found)
         if INGRESS_LINK in found.states.get(None, NetnsState()).links:
             return Observed(found)
         return Observed(found, tuple(host.host_routes(self._rtnl)))
@@ -115,8 +127,10 @@ class OverlayOperations:
             for each in changes
             if isinstance(each, Refuse)
         ]
+        made = [each for each in changes if not isinstance(each, Refuse)]
+        self._observer.changed(made)
         try:
-            changer.apply(self._rtnl, [each for each in changes if not isinstance(each, Refuse)])
+            changer.apply(self._rtnl, made)
         except ExceptionGroup as group:
             failed.append(group)
         if failed:

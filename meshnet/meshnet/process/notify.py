@@ -48,6 +48,11 @@ class Notifier:
             return None
         return int(self._watchdog_us) / 1e6 / PINGS
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is somebody who holds what this process leaves."""
+        return bool(self._path)
+
     def starting(self, doing: str) -> None:
         """What the process does before it is ready, for who waits for it."""
         self._tell(f"STATUS={doing}")
