@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -68,6 +69,30 @@ class Answer:
     authoritative: bool = True
 
 
+class Why(Enum):
+    """Which row of the table a question falls into."""
+
+    CLASS = "class"
+    NAME = "name"
+    POINTER = "pointer"
+    NO_POINTER = "no pointer"
+    FORWARDED = "forwarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to answer, and why.
+
+    Attributes:
+        answer: None: ask the upstreams.
+        zone: which one decided; None: none did.
+    """
+
+    answer: Answer | None
+    why: Why
+    zone: Zone | None = None
+
+
 def answer(question: Question, zones: Sequence[Zone]) -> Answer | None:
     """The answer to ``question``, or None: ask the upstreams. Pure.
 
@@ -75,22 +100,30 @@ def answer(question: Question, zones: Sequence[Zone]) -> Answer | None:
         question: what is asked.
         zones: of the container's networks, in interface order.
     """
+    return decide(question, zones).answer
+
+
+def decide(question: Question, zones: Sequence[Zone]) -> Decision:
+    """The same, with the reason; ``meshnet dns query`` tells it. Pure."""
     if question.cls != IN:
-        return Answer(NOTIMP, authoritative=False)
+        return Decision(Answer(NOTIMP, authoritative=False), Why.CLASS)
     for zone in zones:
         addresses = zone.find(question.name)
         if addresses is not None:
-            return Answer(addresses=addresses if question.type in {A, ANY} else ())
+            said = Answer(addresses=addresses if question.type in {A, ANY} else ())
+            return Decision(said, Why.NAME, zone)
     address = reverse_address(question.name)
     if address is None:
-        return None
+        return Decision(None, Why.FORWARDED)
     for zone in zones:
         pointer = zone.pointers.get(address)
         if pointer is not None:
-            return Answer(pointer=pointer if question.type in {PTR, ANY} else "")
-    if any(address in zone.subnet for zone in zones):
-        return Answer(NXDOMAIN)
-    return None
+            said = Answer(pointer=pointer if question.type in {PTR, ANY} else "")
+            return Decision(said, Why.POINTER, zone)
+    for zone in zones:
+        if address in zone.subnet:
+            return Decision(Answer(NXDOMAIN), Why.NO_POINTER, zone)
+    return Decision(None, Why.FORWARDED)
 
 
 def reverse_address(name: str) -> IPv4Address | None:

@@ -12,7 +12,8 @@ the question must match (RFC 5452). The packet is passed on byte by byte but for
 DNSSEC and types we know nothing of work.
 
 Servers that a container names (``--dns``) are asked from its own network namespace, as Docker does:
-one may be a service on its network, and 127.0.0.1 is the container. The host's servers are asked
+one may be a service on its network, and 127.0.0.1 is the container. One at 127.0.0.11 is the
+Engine's own resolver (``meshnet_dns.ports.PAST_US``). The host's servers are asked
 from the host's: what the host can ask its containers can, 127.0.0.53 of systemd-resolved included.
 
 Be aware: a container has at most ``EACH`` questions on their way at once, and all together have
@@ -31,11 +32,13 @@ from typing import Final
 
 from meshnet.errors import KernelError
 from meshnet.kernel import netns
+from meshnet.model.wellknown import RESOLVER_ADDRESS
 from meshnet_dns import wire
 from meshnet_dns.answer import NXDOMAIN, REFUSED, SERVFAIL
 from meshnet_dns.bounds import Bound, Share
 from meshnet_dns.counters import Counters
 from meshnet_dns.loop import Loop, Timer
+from meshnet_dns.ports import PAST_US
 from meshnet_dns.upstreams import HostUpstreams
 
 TIMEOUT_S: Final = 2.0
@@ -163,6 +166,8 @@ class _Exchange:
         except (OSError, KernelError):
             return False  # no IPv6 here, no descriptor is left, or the container has gone
         try:
+            if self._upstream == RESOLVER_ADDRESS:
+                asking.bind((PAST_US, 0))
             asking.connect((self._upstream, self._forwarder.port))
             if kind == socket.SOCK_DGRAM:
                 asking.send(self._asked)

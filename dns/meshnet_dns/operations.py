@@ -1,7 +1,8 @@
 """meshnetd's side of the resolver: one Operations, so zones are reconciled like kernel state.
 
 desired = zones and sandboxes of the Snapshot with their digests; observe = the digests that the
-resolver has; plan = what differs; apply = messages on its socket, one after the other.
+resolver has; plan = what differs; apply = messages on its socket, one after the other. A zone whose
+digest is the one before ours is sent as what changed in it, any other one whole.
 
 Be aware: until the Snapshot is complete, a zone that the resolver has is left alone, as it may know
 more than a meshnetd that has just started; new ones are put.
@@ -19,14 +20,26 @@ import msgpack
 
 from meshnet.errors import MeshnetError
 from meshnet.model.ids import NetworkId, TaskId
+from meshnet.model.since import Since
 from meshnet.model.snapshot import Sandbox, Snapshot
+from meshnet_dns.answer import Question, Why
 from meshnet_dns.control import MOST_BYTES, NAME
-from meshnet_dns.state import Payload, SandboxDns, digest, sandbox_payload, zone_payload
-from meshnet_dns.zone import zones
+from meshnet_dns.explained import Explained
+from meshnet_dns.kept_zones import KeptZones, Known
+from meshnet_dns.state import (
+    Payload,
+    SandboxDns,
+    change_payload,
+    digest,
+    sandbox_payload,
+    zone_of,
+    zone_payload,
+)
+from meshnet_dns.zone import Zone
 
 TIMEOUT_S: Final = 5.0
 
-Op = Literal["put-zone", "drop-zone", "put-sandbox", "drop-sandbox"]
+Op = Literal["put-zone", "change-zone", "drop-zone", "put-sandbox", "drop-sandbox"]
 
 
 @dataclass
@@ -42,7 +55,7 @@ class ResolverError(MeshnetError):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A zone or a sandbox as it travels."""
+    """A sandbox as it travels."""
 
     payload: Payload
     digest: str
@@ -52,7 +65,7 @@ class Told:
 class Desired:
     """What the resolver should know."""
 
-    zones: Mapping[NetworkId, Told]
+    zones: Mapping[NetworkId, Known]
     sandboxes: Mapping[TaskId, Told]
 
 
@@ -79,21 +92,42 @@ class Change:
         """As it is sent."""
         asked: dict[str, Any] = {"op": self.op, "id": self.id}
         if self.payload is not None:
-            asked[self.op.removeprefix("put-")] = self.payload
+            asked["change" if self.op == "change-zone" else self.op.removeprefix("put-")] = (
+                self.payload
+            )
         return asked
 
 
 def desired(snapshot: Snapshot) -> Desired:
     """Zones of the networks that a container here is on, and those containers. Pure."""
-    known = zones(snapshot)
-    sandboxes = {
-        task: sandbox_dns(sandbox, known.keys()) for task, sandbox in snapshot.sandboxes.items()
-    }
-    used = {network for sandbox in sandboxes.values() for network in sandbox.networks}
-    return Desired(
-        zones={network: _told(zone_payload(known[network])) for network in sorted(used)},
-        sandboxes={task: _told(sandbox_payload(sandboxes[task])) for task in sorted(sandboxes)},
-    )
+    return Desires().of(snapshot)
+
+
+class Desires:
+    """What should be, Snapshot after Snapshot: what did not change is the same object."""
+
+    def __init__(self) -> None:
+        self._zones = KeptZones()
+        self._made = Desired({}, {})
+        self._of: tuple[object, object] = (None, None)
+        self._used: set[NetworkId] = set()
+
+    def of(self, snapshot: Snapshot) -> Desired:
+        """Zones of the networks that a container here is on, and those containers."""
+        sandboxes = self._made.sandboxes
+        named = {network.id for network in snapshot.networks.values() if not network.ingress}
+        if self._of[0] is not snapshot.sandboxes or self._of[1] != named:
+            self._of = (snapshot.sandboxes, named)
+            every = ((t, snapshot.sandboxes[t]) for t in sorted(snapshot.sandboxes))
+            sandboxes = {t: _told(sandbox_payload(sandbox_dns(box, named))) for t, box in every}
+            used = {on for told in sandboxes.values() for on in told.payload["networks"]}
+            self._used = {NetworkId(network) for network in used}
+        zones = dict(self._zones.of(snapshot, self._used))
+        had = self._made.zones
+        same = zones.keys() == had.keys() and all(had[n] is known for n, known in zones.items())
+        if not same or sandboxes != self._made.sandboxes:
+            self._made = Desired({network: zones[network] for network in sorted(zones)}, sandboxes)
+        return self._made
 
 
 def sandbox_dns(sandbox: Sandbox, named: Set[NetworkId]) -> SandboxDns:
@@ -121,9 +155,9 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
         gone = sorted(observed.sandboxes.keys() - desired.sandboxes.keys())
         changes += [Change("drop-sandbox", task) for task in gone]
     changes += [
-        Change("put-zone", network, told.payload)
-        for network, told in desired.zones.items()
-        if network not in observed.zones or (prune and observed.zones[network] != told.digest)
+        _zone_change(network, known, observed.zones.get(network))
+        for network, known in desired.zones.items()
+        if network not in observed.zones or (prune and observed.zones[network] != known.digest)
     ]
     changes += [
         Change("put-sandbox", task, told.payload)
@@ -136,6 +170,12 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     return changes
 
 
+def _zone_change(network: NetworkId, known: Known, has: str | None) -> Change:
+    if known.change is not None and known.change.before == has:
+        return Change("change-zone", network, change_payload(known.change))
+    return Change("put-zone", network, zone_payload(known.zone))
+
+
 class ResolverOperations:
     """The resolver as a reconciler sees it (``meshnet.reconcile.Operations``)."""
 
@@ -144,12 +184,13 @@ class ResolverOperations:
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / NAME
+        self._desires = Desires()
 
     def desired(self, snapshot: Snapshot) -> Desired:
         """See ``desired``."""
-        return desired(snapshot)
+        return self._desires.of(snapshot)
 
-    def observe(self, desired: Desired) -> Observed:
+    def observe(self, desired: Desired, since: Since[Desired] | None = None) -> Observed:
         """What the resolver knows.
 
         Raises:
@@ -197,6 +238,41 @@ def status(path: Path) -> Observed:
         counters=said["counters"],
         pid=said["pid"],
     )
+
+
+def held_zones(path: Path) -> Mapping[NetworkId, Zone]:
+    """The names that the resolver has, network by network.
+
+    Raises:
+        ResolverError: it does not run or does not answer.
+        WireError: it is of another version.
+    """
+    [said] = _ask(path, [{"op": "zones"}])
+    _checked(path, said)
+    return {NetworkId(str(id_)): zone_of(payload) for id_, payload in said.items()}
+
+
+def explained(path: Path, task: TaskId, question: Question) -> Explained:
+    """Why the resolver answers as it does.
+
+    Raises:
+        ResolverError: it does not run, does not answer, or does not serve that container.
+    """
+    message = {"op": "explain", "id": task, "name": question.name, "type": question.type}
+    [said] = _ask(path, [message])
+    _checked(path, said)
+    return Explained(
+        Why(said["why"]),
+        said["network"],
+        tuple(said["addresses"]),
+        said["own"],
+        tuple(said["upstreams"]),
+    )
+
+
+def _checked(path: Path, said: Mapping[str, Any]) -> None:
+    if "error" in said:
+        raise ResolverError(str(path), str(said["error"]))
 
 
 def _told(payload: Payload) -> Told:

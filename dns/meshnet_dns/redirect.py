@@ -6,7 +6,7 @@ question begins and conntrack translates the answer back, as the Engine does (mo
 libnetwork/resolver_unix.go). ``dnat`` keeps the address; ``redirect`` would make it 127.0.0.1.
 
 Be aware: the chain stands before those of the Engine (-100), whose own resolver would win
-otherwise.
+otherwise; where we ask that one ourselves, we do so from an address that is not led to us.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from meshnet.model.snapshot import Snapshot
 from meshnet.model.wellknown import RESOLVER_ADDRESS
 from meshnet.nft.objects import Chain, Ruleset
-from meshnet_dns.ports import RESOLVER_PORT
+from meshnet_dns.ports import PAST_US, RESOLVER_PORT
 
 _RULESET: Final = Ruleset(
     "ip",
@@ -26,7 +26,7 @@ _RULESET: Final = Ruleset(
         Chain(
             "questions",
             tuple(
-                f"ip daddr {RESOLVER_ADDRESS} {protocol} dport 53"
+                f"ip saddr != {PAST_US} ip daddr {RESOLVER_ADDRESS} {protocol} dport 53"
                 f" dnat to {RESOLVER_ADDRESS}:{RESOLVER_PORT}"
                 for protocol in ("udp", "tcp")
             ),

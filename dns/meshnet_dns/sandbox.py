@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -84,6 +85,12 @@ class Sandbox:
         """What its container uses of what is bounded."""
         return {"forwarding": self._forwarding.own, "connections": self._streams.share.own}
 
+    @property
+    def upstreams(self) -> Sequence[str]:
+        """Who is asked what is not ours: its own servers, else the host's, if it may ask them."""
+        others = self._forwarder.host.now() if self.settings.forwards else ()
+        return self.settings.upstreams or others
+
     def close(self) -> None:
         """Stop answering for good; the namespace is free to go."""
         self._shared.held.release(self._identity)
@@ -136,13 +143,10 @@ class Sandbox:
 
     def _ask(self, packet: bytes, *, tcp: bool, done: Done) -> None:
         """Its own servers from inside, as it would reach them; else the host's from the host."""
-        own, forwarder = self.settings.upstreams, self._forwarder
-        if own:
-            inside = self.settings.netns
-            forwarder.ask(packet, own, self._forwarding, tcp=tcp, done=done, netns=inside)
-        else:
-            others = forwarder.host.now() if self.settings.forwards else ()
-            forwarder.ask(packet, others, self._forwarding, tcp=tcp, done=done)
+        inside = self.settings.netns if self.settings.upstreams else ""
+        self._forwarder.ask(
+            packet, self.upstreams, self._forwarding, tcp=tcp, done=done, netns=inside
+        )
 
 
 def _sockets(path: str, held: HeldSockets) -> tuple[Pair, netns.Identity]:

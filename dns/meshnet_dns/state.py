@@ -1,17 +1,17 @@
 """What the resolver is told and remembers, as msgpack values with digests. PURE.
 
-A zone or a sandbox travels as a plain map; its digest (BLAKE2b of the packed map, 12 bytes in hex)
-is made from those bytes on both sides, so that meshnetd can compare what it wants with what the
-resolver has without sending it. docs/protocol.md, section Resolver, has the format.
-
-Be aware: the order of a map's keys is part of its bytes; ``zone_payload`` writes names in the order
-of the Zone, which is ascending.
+A zone or a sandbox travels as a plain map, and a zone that changed as what changed in it. A digest
+of 12 bytes in hex is made of it on both sides, so that meshnetd can compare what it wants with what
+the resolver has without sending it: BLAKE2b of a sandbox's packed map; of a zone the sum of those
+of its names and pointers, so that a change costs what it changes (``meshnet.gossip.sums``).
+docs/protocol.md, section Resolver, has the format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any, Final
@@ -20,10 +20,12 @@ import msgpack
 
 from meshnet.errors import WireError
 from meshnet.model.ids import NetworkId, TaskId
+from meshnet.model.shared_map import SharedMap, shared
 from meshnet_dns.zone import Zone
 
 VERSION: Final = 1
 _IPV4: Final = 4
+_DIGEST_BYTES: Final = 12
 
 Payload = Mapping[str, Any]
 """Strings, bytes, numbers, lists and maps of them: what msgpack carries."""
@@ -57,7 +59,89 @@ class Memory:
 
 def digest(payload: Payload) -> str:
     """24 hex digits that differ when the payload does."""
-    return blake2b(msgpack.packb(payload), digest_size=12).hexdigest()
+    return blake2b(msgpack.packb(payload), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneChange:
+    """What makes a zone of the one with the digest ``before``; None: it is there no more."""
+
+    before: str
+    names: Mapping[str, tuple[IPv4Address, ...] | None]
+    pointers: Mapping[IPv4Address, str | None]
+
+
+def zone_sum(zone: Zone) -> int:
+    """What its digest is made of."""
+    head = _hash(b"z", f"{zone.network} {zone.subnet}".encode(), b"")
+    return head + sum_of(zone, zone.names, zone.pointers)
+
+
+def sum_of(zone: Zone, names: Iterable[str], pointers: Iterable[IPv4Address]) -> int:
+    """The part of ``zone_sum`` that these names and pointers have; those it lacks have none."""
+    found = [(name, zone.names.get(name)) for name in names]
+    total = sum(_hash(b"n", name.encode(), _packed(at)) for name, at in found if at is not None)
+    pointed = [(address, zone.pointers.get(address)) for address in pointers]
+    return total + sum(
+        _hash(b"p", address.packed, name.encode()) for address, name in pointed if name is not None
+    )
+
+
+def zone_digest(total: int) -> str:
+    """24 hex digits of a ``zone_sum``."""
+    return f"{total % (1 << 8 * _DIGEST_BYTES):0{2 * _DIGEST_BYTES}x}"
+
+
+def changed(zone: Zone, change: ZoneChange) -> Zone:
+    """The zone that a change makes of this one."""
+    names, pointers = dict(change.names), dict(change.pointers)
+    put = {name: at for name, at in names.items() if at is not None}
+    said = {address: name for address, name in pointers.items() if name is not None}
+    return replace(
+        zone,
+        names=shared(zone.names).changed(put, names.keys() - put.keys()),
+        pointers=shared(zone.pointers).changed(said, pointers.keys() - said.keys()),
+    )
+
+
+def change_payload(change: ZoneChange) -> Payload:
+    """``change`` as a map."""
+    return {
+        "before": change.before,
+        "names": {n: None if at is None else _packed(at) for n, at in change.names.items()},
+        "pointers": {address.packed: name for address, name in change.pointers.items()},
+    }
+
+
+def change_of(payload: Payload) -> ZoneChange:
+    """The change in ``payload``.
+
+    Raises:
+        WireError: it is not one.
+    """
+    try:
+        return ZoneChange(
+            before=str(payload["before"]),
+            names={
+                str(name): None if packed is None else _addresses(packed)
+                for name, packed in payload["names"].items()
+            },
+            pointers={
+                IPv4Address(bytes(packed)): None if name is None else str(name)
+                for packed, name in payload["pointers"].items()
+            },
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WireError("meshnetd", f"not a change of a zone: {error!r}") from error
+
+
+def _hash(kind: bytes, key: bytes, value: bytes) -> int:
+    said = b"\0".join((kind, key, value))
+    return int.from_bytes(blake2b(said, digest_size=_DIGEST_BYTES).digest(), "big")
+
+
+def _packed(addresses: Iterable[IPv4Address]) -> bytes:
+    return b"".join(address.packed for address in addresses)
 
 
 def zone_payload(zone: Zone) -> Payload:
@@ -65,10 +149,7 @@ def zone_payload(zone: Zone) -> Payload:
     return {
         "network": zone.network,
         "subnet": str(zone.subnet),
-        "names": {
-            name: b"".join(address.packed for address in addresses)
-            for name, addresses in zone.names.items()
-        },
+        "names": {name: _packed(addresses) for name, addresses in zone.names.items()},
         "pointers": {address.packed: name for address, name in zone.pointers.items()},
     }
 
@@ -83,11 +164,15 @@ def zone_of(payload: Payload) -> Zone:
         return Zone(
             network=str(payload["network"]),
             subnet=IPv4Network(payload["subnet"]),
-            names={str(name): _addresses(packed) for name, packed in payload["names"].items()},
-            pointers={
-                IPv4Address(bytes(packed)): str(name)
-                for packed, name in payload["pointers"].items()
-            },
+            names=SharedMap(
+                {str(name): _addresses(packed) for name, packed in payload["names"].items()}
+            ),
+            pointers=SharedMap(
+                {
+                    IPv4Address(bytes(packed)): str(name)
+                    for packed, name in payload["pointers"].items()
+                }
+            ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WireError("meshnetd", f"not a zone: {error!r}") from error
@@ -136,19 +221,26 @@ def encode_memory(memory: Memory) -> bytes:
     return packed
 
 
-def decode_memory(packed: bytes) -> Memory:
-    """What ``encode_memory`` wrote.
+def decode_memory(packed: bytes) -> tuple[Memory, list[Payload]]:
+    """What ``encode_memory`` wrote, and the messages that were taken and appended since.
 
     Raises:
-        WireError: something else; another version too.
+        WireError: it begins with something else; another version too.
     """
+    unpacker = msgpack.Unpacker(max_buffer_size=0)
+    unpacker.feed(packed)
+    messages: list[Payload] = []
     try:
-        held = msgpack.unpackb(packed)
+        held = unpacker.unpack()
         if held["version"] != VERSION:
             raise WireError("resolver.state", f"version {held['version']!r}, mine is {VERSION}")
-        return Memory(
+        memory = Memory(
             zones={NetworkId(id_): zone_of(zone) for id_, zone in held["zones"].items()},
             sandboxes={TaskId(id_): sandbox_of(told) for id_, told in held["sandboxes"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, msgpack.UnpackException) as error:
         raise WireError("resolver.state", f"unreadable: {error!r}") from error
+    # What was written by halves meshnetd tells again.
+    with suppress(ValueError, TypeError, msgpack.UnpackException):
+        messages.extend(message for message in unpacker if isinstance(message, dict))
+    return memory, messages

@@ -17,7 +17,7 @@ from typing import Final
 
 from meshnet.model.ids import NetworkId
 from meshnet_dns import wire
-from meshnet_dns.answer import answer
+from meshnet_dns.answer import Decision, Question, answer, decide
 from meshnet_dns.zone import Zone
 
 FORWARD: Final = b""
@@ -73,6 +73,10 @@ class View:
                 self._cache.clear()
             self._cache[packet[2:]] = make
         return _numbered(packet, make())
+
+    def decide(self, question: Question) -> Decision:
+        """What is answered to it now, and why."""
+        return decide(question, self._zones)
 
     def message(self, packet: bytes) -> bytes:
         """The reply to a query by TCP, or ``FORWARD``; not cached.

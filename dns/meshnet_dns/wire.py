@@ -24,7 +24,19 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any, Final
 
-from dnslib import EDNS0, PTR, QTYPE, RR, A, DNSBuffer, DNSHeader, DNSLabel, DNSRecord
+from dnslib import (
+    EDNS0,
+    PTR,
+    QTYPE,
+    RCODE,
+    RR,
+    A,
+    DNSBuffer,
+    DNSError,
+    DNSHeader,
+    DNSLabel,
+    DNSRecord,
+)
 
 from meshnet.errors import WireError
 from meshnet_dns.answer import FORMERR, NOTIMP, REFUSED, SERVFAIL, TTL_S, Answer, Question
@@ -295,6 +307,50 @@ def with_question(response: bytes, query: bytes) -> bytes:
 def truncated(packet: bytes) -> bool:
     """Whether TC is set in ``packet``, which has at least a header."""
     return bool(int.from_bytes(packet[2:4]) & _TC)
+
+
+def asking(name: str, kind: str, number: int) -> bytes:
+    """A query as a program sends it.
+
+    Raises:
+        ValueError: no name or no type that can be asked.
+    """
+    said = name or "an empty text"
+    no_name = f"{said} is no name that can be asked: its labels have 1 to 63 bytes"
+    if not name:
+        raise ValueError(no_name)
+    try:
+        packed = bytes(DNSRecord.question(name, kind).pack())
+    except UnicodeError as error:
+        raise ValueError(no_name) from error
+    except (DNSError, ValueError) as error:
+        raise ValueError(f"{name} {kind} cannot be asked: {error}") from error
+    return number.to_bytes(2, "big") + packed[2:]
+
+
+def type_number(kind: str) -> int:
+    """IANA's number of a type such as ``AAAA``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return int(getattr(QTYPE, kind.upper()))
+    except (DNSError, AttributeError) as error:
+        raise ValueError(f"no such type: {kind}") from error
+
+
+def told(response: bytes) -> tuple[str, list[str]]:
+    """The result code's name and the answer's records, as a person reads them.
+
+    Raises:
+        WireError: not a message.
+    """
+    try:
+        record = DNSRecord.parse(response)
+    except (DNSError, ValueError, IndexError) as error:
+        raise WireError("a DNS server", f"unreadable: {error}") from error
+    return str(RCODE.get(record.header.rcode)), [str(each.rdata) for each in record.rr]
 
 
 def rcode_of(packet: bytes) -> int:

@@ -69,7 +69,7 @@ class Zone:
         return found
 
 
-class _Claim(IntEnum):
+class Claim(IntEnum):
     """How good a claim on a name is; the lowest wins."""
 
     SERVICE = 0
@@ -79,7 +79,7 @@ class _Claim(IntEnum):
     HOSTNAME = 4
 
 
-_Record = tuple[str, _Claim, tuple[IPv4Address, ...]]
+_Record = tuple[str, Claim, tuple[IPv4Address, ...]]
 
 
 def zones(snapshot: Snapshot) -> dict[NetworkId, Zone]:
@@ -112,14 +112,14 @@ def _zone(network: Network, snapshot: Snapshot, members: list[Endpoint]) -> Zone
         if service.mode == "vip" and network.id in service.vips:
             pointers[service.vips[network.id]] = f"{service.name}.{network.name}"
     for endpoint in members:
-        records += _endpoint_records(endpoint, network.id)
+        records += endpoint_records(endpoint, network.id)
         pointers[endpoint.addresses[network.id]] = f"{endpoint.name}.{network.name}"
     return Zone(
         network=network.name.lower(),
         subnet=network.subnet,
         names=_settled(records),
         pointers={
-            address: pointers[address] for address in sorted(pointers) if _fits(pointers[address])
+            address: pointers[address] for address in sorted(pointers) if fits(pointers[address])
         },
     )
 
@@ -133,27 +133,28 @@ def _service_records(
         return
     ready = tuple(task.addresses[network] for task in tasks if task.ready)
     own = ready if vip is None else (vip,)
-    yield service.name, _Claim.SERVICE, own
-    yield TASKS + service.name, _Claim.SERVICE, ready
+    yield service.name, Claim.SERVICE, own
+    yield TASKS + service.name, Claim.SERVICE, ready
     for alias in aliases:
-        yield alias, _Claim.SERVICE_ALIAS, own
-        yield TASKS + alias, _Claim.SERVICE_ALIAS, ready
+        yield alias, Claim.SERVICE_ALIAS, own
+        yield TASKS + alias, Claim.SERVICE_ALIAS, ready
 
 
-def _endpoint_records(endpoint: Endpoint, network: NetworkId) -> Iterator[_Record]:
+def endpoint_records(endpoint: Endpoint, network: NetworkId) -> Iterator[_Record]:
+    """The names of an endpoint itself, whether it is ready or not."""
     address = (endpoint.addresses[network],)
-    yield endpoint.name, _Claim.CONTAINER, address
-    yield endpoint.container[:SHORT_ID], _Claim.CONTAINER, address
+    yield endpoint.name, Claim.CONTAINER, address
+    yield endpoint.container[:SHORT_ID], Claim.CONTAINER, address
     for alias in endpoint.aliases.get(network, ()):
-        yield alias, _Claim.ALIAS, address
-    yield endpoint.hostname, _Claim.HOSTNAME, address
+        yield alias, Claim.ALIAS, address
+    yield endpoint.hostname, Claim.HOSTNAME, address
 
 
 def _settled(records: list[_Record]) -> dict[str, tuple[IPv4Address, ...]]:
     """One set of addresses per name: of those with the best claim."""
-    best: dict[str, tuple[_Claim, set[IPv4Address]]] = {}
+    best: dict[str, tuple[Claim, set[IPv4Address]]] = {}
     for given, claim, addresses in records:
-        name = given.lower().rstrip(".")
+        name = stored(given)
         if not name:
             continue
         holder = best.get(name)
@@ -164,7 +165,40 @@ def _settled(records: list[_Record]) -> dict[str, tuple[IPv4Address, ...]]:
     return {name: tuple(sorted(best[name][1])) for name in sorted(best)}
 
 
-def _fits(name: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One record that has a name."""
+
+    name: str
+    claim: Claim
+    owner: str
+    """Name of the service or of the endpoint."""
+    addresses: tuple[IPv4Address, ...]
+
+
+def claims(snapshot: Snapshot, network: NetworkId) -> list[Claimed]:
+    """Every record of a network with whose it is, the best claims first; those names go by. Pure.
+
+    The names of a Zone are settled from these very records.
+    """
+    members = _members(snapshot).get(network, [])
+    found: list[Claimed] = []
+    for service in snapshot.services.values():
+        tasks = [endpoint for endpoint in members if endpoint.service == service.id]
+        for given, claim, addresses in _service_records(service, network, tasks):
+            found.append(Claimed(stored(given), claim, service.name, addresses))
+    for endpoint in members:
+        for given, claim, addresses in endpoint_records(endpoint, network):
+            found.append(Claimed(stored(given), claim, endpoint.name, addresses))
+    return sorted((each for each in found if each.name), key=lambda each: (each.name, each.claim))
+
+
+def stored(given: str) -> str:
+    """A name as zones keep it; empty: it is none."""
+    return given.lower().rstrip(".")
+
+
+def fits(name: str) -> bool:
     """Whether ``name`` can be written in a packet (RFC 1035 section 2.3.4)."""
     return (
         name.isascii()

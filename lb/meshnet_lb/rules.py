@@ -5,31 +5,121 @@ each container (``meshnet_lb.sandbox``). What containers on one network have in 
 once and shared.
 
 Be aware: a mapping names every namespace that should hold something. Conntrack entries are not
-rules: ``Ruleset.backends`` says whose UDP flows may stay; whoever applies it forgets the others.
+rules: ``Ruleset.backends``, ``Ruleset.there`` and ``Set.leads`` say which may stay; whoever applies
+them forgets the others (``meshnet.nft.flows``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from ipaddress import IPv4Address
+from operator import is_
+from typing import Final
 
-from meshnet.model.snapshot import Snapshot
+from meshnet.model.ids import NetworkId, ServiceId, TaskId
+from meshnet.model.snapshot import Sandbox, Snapshot
 from meshnet.nft.objects import Ruleset
-from meshnet_lb import ingress, sandbox, service
+from meshnet_lb import ingress, sandbox
+from meshnet_lb.chosen import Chosen
+from meshnet_lb.sandbox import Balancing
+from meshnet_lb.service import NetworkVips
+
+_NOTHING: Final = NetworkVips()
+_NO_BACKENDS: Final[Mapping[ServiceId, tuple[IPv4Address, ...]]] = {}
+_NOBODY: Final = frozenset[str]()
+_FOLLOWED: Final = frozenset({"revision", "services", "endpoints", "epochs"})
+"""Parts of a Snapshot that ``Chosen`` tells the changes of, or that no table shows."""
+_HOST_PARTS: Final = [each.name for each in fields(Snapshot) if each.name not in _FOLLOWED]
+
+_Inputs = tuple[object, ...]
 
 
 def rulesets(snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
-    """What each namespace's tables should hold.
+    """What each namespace's tables should hold, of a Snapshot alone (``Rules.rulesets``)."""
+    return Rules().rulesets(snapshot)
 
-    Returns:
-        Path of a network namespace -> its rulesets; None is the host's own namespace, which has
-        none while this node has no network and no docker_gwbridge (it is in no cluster).
+
+class Rules:
+    """The tables, Snapshot after Snapshot: those whose inputs are the same are the same objects.
+
+    Law: whatever came before, the tables of a Snapshot are those that it has as the first one.
     """
-    ready = service.backends(snapshot)
-    vips = service.vips(snapshot, ready)
-    found: dict[str | None, tuple[Ruleset, ...]] = {}
-    if snapshot.networks or snapshot.gwbridge is not None:
-        found[None] = (ingress.ruleset(snapshot, ready),)
-    for task in sorted(snapshot.sandboxes):
-        wired = snapshot.sandboxes[task]
-        found[wired.netns] = sandbox.rulesets(wired, vips, snapshot)
-    return found
+
+    def __init__(self) -> None:
+        self._chosen = Chosen()
+        self._balancing: dict[tuple[NetworkId, ...], tuple[_Inputs, Balancing]] = {}
+        self._sandboxes: dict[TaskId, tuple[_Inputs, tuple[Ruleset, ...]]] = {}
+        self._host: tuple[_Inputs, tuple[Ruleset, ...]] = ((), ())
+        self._rendered = ingress.Rendered()
+        self._gateways: tuple[object, tuple[IPv4Address, ...]] = (None, ())
+
+    def rulesets(self, snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
+        """What each namespace's tables should hold.
+
+        Returns:
+            Path of a network namespace -> its rulesets; None is the host's own namespace, which has
+            none while this node has no network and no docker_gwbridge (it is in no cluster).
+        """
+        self._chosen.follow(snapshot)
+        if self._gateways[0] is not snapshot.nodes:
+            self._gateways = (snapshot.nodes, _kept(self._gateways[1], sandbox.gateways(snapshot)))
+        found: dict[str | None, tuple[Ruleset, ...]] = {}
+        if snapshot.networks or snapshot.gwbridge is not None:
+            found[None] = self._of_host(snapshot)
+        before, self._sandboxes = self._sandboxes, {}
+        common, self._balancing = self._balancing, {}
+        for task in sorted(snapshot.sandboxes):
+            wired = snapshot.sandboxes[task]
+            balancing = self._of_networks(wired, common)
+            inputs = (wired, balancing, snapshot.ingress, self._gateways[1])
+            had = before.get(task)
+            made = had[1] if had is not None and _same(had[0], inputs) else None
+            if made is None:
+                made = sandbox.rulesets(wired, balancing, snapshot.ingress, self._gateways[1])
+            self._sandboxes[task] = (inputs, made)
+            found[wired.netns] = made
+        return found
+
+    def _of_host(self, snapshot: Snapshot) -> tuple[Ruleset, ...]:
+        chosen, mesh = self._chosen, snapshot.ingress
+        on_mesh = chosen.ready.get(mesh.id, _NO_BACKENDS) if mesh is not None else _NO_BACKENDS
+        there = chosen.there.get(mesh.id, _NOBODY) if mesh is not None else _NOBODY
+        inputs = (
+            chosen.published,
+            on_mesh,
+            there,
+            *(getattr(snapshot, name) for name in _HOST_PARTS),
+        )
+        if not all(map(_alike, self._host[0] or (None,) * len(inputs), inputs)):
+            ready = {(of, mesh.id): found for of, found in on_mesh.items()} if mesh else {}
+            of_mesh = replace(snapshot, services=chosen.published)
+            self._host = (inputs, (ingress.ruleset(of_mesh, ready, there, self._rendered),))
+        return self._host[1]
+
+    def _of_networks(
+        self, wired: Sandbox, before: Mapping[tuple[NetworkId, ...], tuple[_Inputs, Balancing]]
+    ) -> Balancing:
+        key = tuple(network for network, _ in wired.networks)
+        if key not in self._balancing:
+            vips = [self._chosen.vips.get(network, _NOTHING) for network in key]
+            there = [self._chosen.there.get(network, _NOBODY) for network in key]
+            inputs = (*vips, *there)
+            had = before.get(key)
+            if had is None or not _same(had[0], inputs):
+                had = (inputs, sandbox.balancing(vips, there))
+            self._balancing[key] = had
+        return self._balancing[key][1]
+
+
+def _same(one: _Inputs, other: _Inputs) -> bool:
+    return len(one) == len(other) and all(map(is_, one, other))
+
+
+def _alike(one: object, other: object) -> bool:
+    """The same; of numbers and the like an equal one will do."""
+    return one is other or (not isinstance(other, Mapping | frozenset) and one == other)
+
+
+def _kept(before: tuple[IPv4Address, ...], now: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
+    return before if before == now else now

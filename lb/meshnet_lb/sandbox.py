@@ -13,24 +13,32 @@ the task's side of the routing mesh, with ``table netdev meshnet``:
 
 So a node that joins or leaves is one element in two maps.
 
+One port of a client may come in through two nodes at once, or a second time while the task still
+remembers it (TIME_WAIT, with timestamps of another path): to the task both are one connection. So
+what comes in has a conntrack zone for each gateway, and the answers have none: of two that would be
+answered alike the kernel gives the second one another source port, at input, where a nat chain is
+(``meshnet_lb.guard``). The client's address stays.
+
 A UDP server on all addresses answers from the address that the route without the mark suggests:
 that on docker_gwbridge. Such an answer would be no part of the flow, so a client's datagrams are
 translated to that address on the way in, and the answers back by conntrack. (TCP needs no such
 thing: an accepted connection has its address, and with ``tcp_fwmark_accept`` its mark.)
 
-Be aware: a datagram to a VIP without backends fails with EPERM, as with iptables' REJECT and IPVS:
-Linux reports the drop on the way out before the ICMP error. Rule, route, neighbour and sysctls of
-the way back are the overlay reconciler's. Marks use the low 24 bits of the gateway's address, so an
+Be aware: a kernel without conntrack zones refuses the table; distributions' have them.
+A datagram to a VIP without backends fails with EPERM, as with iptables' REJECT and IPVS: Linux
+reports the drop on the way out before the ICMP error. Rule, route, neighbour and sysctls of the way
+back are the overlay reconciler's. Marks use the low 24 bits of the gateway's address, so an
 ingress network larger than a /8 would be ambiguous. A UDP server that binds to its ingress address
 alone is not reached by clients from outside; on all addresses, or on docker_gwbridge's, it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from meshnet.model.ids import NetworkId, mac_of
+from meshnet.model.ids import mac_of
 from meshnet.model.mesh import MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
@@ -39,29 +47,76 @@ from meshnet_lb.service import REFUSE, NetworkVips
 
 _MESH_MARKED = f"ct mark & {MESH_MARK:#010x} == {MESH_MARK:#010x}"
 
-_NOTHING = NetworkVips()
+_ENTRY = "@ll,80,16"
+"""The last two bytes of a frame's source: who of a network of 65,536 addresses sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balancing:
+    """What containers on the same networks have in common.
+
+    Attributes:
+        backends: every address that the chains lead to.
+        there: addresses of all endpoints on these networks that may still answer.
+    """
+
+    chains: tuple[Chain, ...]
+    sets: tuple[Set, ...]
+    backends: frozenset[str]
+    there: frozenset[str]
+
+
+def balancing(networks: Sequence[NetworkVips], there: Sequence[frozenset[str]]) -> Balancing:
+    """What is the same in all containers on these networks, in this order.
+
+    Args:
+        networks: the VIPs of each.
+        there: of each, who is there.
+    """
+    verdicts = {vip: verdict for network in networks for vip, verdict in network.verdicts}
+    chains = (
+        Chain("balance", ("ip daddr vmap @vips",), "type nat hook output priority -100;"),
+        REFUSE,
+        *(chain for network in networks for chain in network.chains),
+    )
+    leads = {vip: to for network in networks for vip, to in network.leads}
+    slots = (set_ for network in networks for set_ in network.sets)
+    return Balancing(
+        chains,
+        (Set("vips", "ipv4_addr : verdict", verdicts, leads=leads), *slots),
+        frozenset[str]().union(*(network.backends for network in networks)),
+        frozenset[str]().union(*there),
+    )
 
 
 def rulesets(
-    sandbox: Sandbox, vips: Mapping[NetworkId, NetworkVips], snapshot: Snapshot
+    sandbox: Sandbox,
+    balancing: Balancing,
+    ingress: Network | None,
+    gateways: Sequence[IPv4Address],
 ) -> tuple[Ruleset, ...]:
-    """What one container's namespace holds; ``vips`` is ``service.vips(snapshot, ...)``."""
-    networks = [vips.get(network, _NOTHING) for network, _ in sandbox.networks]
-    balancing, vip_sets = _balancing(networks)
-    guarding, guard_sets = guard([f"eth{number}" for number in range(len(sandbox.networks))])
-    chains, sets = (*balancing, *guarding), (*vip_sets, *guard_sets)
-    backends = frozenset[str]().union(*(network.backends for network in networks))
-    interface = _ingress_interface(sandbox, snapshot.ingress)
-    if interface is None or snapshot.ingress is None:
-        return (Ruleset("ip", "meshnet", chains, sets, backends),)
-    gateways = _gateways(snapshot)
+    """What one container's namespace holds.
+
+    Args:
+        sandbox: the container's.
+        balancing: of its networks.
+        ingress: the routing-mesh network.
+        gateways: ``gateways(snapshot)``.
+    """
+    guarding, guard_sets = guard([sandbox.interface(at) for at in range(len(sandbox.networks))])
+    chains, sets = (*balancing.chains, *guarding), (*balancing.sets, *guard_sets)
+    backends, there = balancing.backends, balancing.there
+    interface = _ingress_interface(sandbox, ingress)
+    if interface is None or ingress is None:
+        return (Ruleset("ip", "meshnet", chains, sets, backends, there),)
     return (
         Ruleset(
             "ip",
             "meshnet",
-            (*chains, *_mesh_chains(interface), *_mesh_udp(interface, sandbox, snapshot.ingress)),
+            (*chains, *_mesh_chains(interface), *_mesh_udp(interface, sandbox, ingress)),
             (*sets, *_mesh_sets(sandbox, gateways)),
             backends,
+            there,
         ),
         _egress(interface, gateways),
     )
@@ -72,25 +127,14 @@ def mark_of(gateway: IPv4Address) -> int:
     return MESH_MARK | (int(gateway) & 0x00FFFFFF)
 
 
-def _balancing(networks: Sequence[NetworkVips]) -> tuple[tuple[Chain, ...], tuple[Set, ...]]:
-    verdicts = {vip: verdict for network in networks for vip, verdict in network.verdicts}
-    chains = (
-        Chain("balance", ("ip daddr vmap @vips",), "type nat hook output priority -100;"),
-        REFUSE,
-        *(chain for network in networks for chain in network.chains),
-    )
-    slots = (set_ for network in networks for set_ in network.sets)
-    return chains, (Set("vips", "ipv4_addr : verdict", verdicts), *slots)
-
-
 def _ingress_interface(sandbox: Sandbox, ingress: Network | None) -> str | None:
     for index, (network, _) in enumerate(sandbox.networks):
         if ingress is not None and network == ingress.id:
-            return f"eth{index}"
+            return sandbox.interface(index)
     return None
 
 
-def _gateways(snapshot: Snapshot) -> tuple[IPv4Address, ...]:
+def gateways(snapshot: Snapshot) -> tuple[IPv4Address, ...]:
     """Ingress gateway addresses of all nodes, this one included, ascending."""
     found = (node.ingress_address for node in snapshot.nodes.values())
     return tuple(sorted(address for address in found if address is not None))
@@ -98,6 +142,11 @@ def _gateways(snapshot: Snapshot) -> tuple[IPv4Address, ...]:
 
 def _mesh_chains(interface: str) -> tuple[Chain, ...]:
     return (
+        Chain(
+            "mesh_zone",
+            (f'iifname "{interface}" ct original zone set {_ENTRY}',),
+            "type filter hook prerouting priority -300;",
+        ),
         Chain(
             "mesh_in",
             (

@@ -9,21 +9,20 @@ A VIP without ready backends leads to :data:`REFUSE` instead, unless the Snapsho
 there may be some that we do not know of yet, and a connection that is not answered is tried again.
 A map that is made has its backends in ascending order of address; later who has a slot keeps it.
 
-Be aware: the turn is counted for each chain in each container and begins anew when the service's
-backends change, and only then. The ingress network's VIPs are not balanced in containers: what is
-published is reached through the nodes (``meshnet_lb.ingress``).
+Be aware: the turn is counted for each chain in each container and begins anew when the number of
+the service's backends changes, and only then. The ingress network's VIPs are not balanced in
+containers: what is published is reached through the nodes (``meshnet_lb.ingress``).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
 from meshnet.model.ids import NetworkId, ServiceId
-from meshnet.model.snapshot import Snapshot
+from meshnet.model.snapshot import Service
 from meshnet.nft.objects import Chain, Set
 
 Backends = Mapping[tuple[ServiceId, NetworkId], tuple[IPv4Address, ...]]
@@ -52,58 +51,64 @@ class NetworkVips:
         sets: the backends of each, in the same order.
         verdicts: VIP -> ``goto <chain>``; of one that has no ready backend ``goto refuse``.
         backends: every address that the chains lead to.
+        leads: VIP -> addresses that a flow to it may have been led to.
     """
 
     chains: tuple[Chain, ...] = ()
     sets: tuple[Set, ...] = ()
     verdicts: tuple[tuple[str, str], ...] = ()
     backends: frozenset[str] = frozenset()
+    leads: tuple[tuple[str, frozenset[str]], ...] = ()
 
 
-def backends(snapshot: Snapshot) -> Backends:
-    """Every service's live, ready backends on every network, in one pass over the endpoints.
+@dataclass(frozen=True, slots=True)
+class Vip:
+    """One virtual IP.
 
-    The same as ``Snapshot.backends`` for each pair, which walks all endpoints for one.
+    Attributes:
+        chain: its chain and its backends; None: it has no ready ones.
+        verdict: VIP and what its connections meet.
+        to: addresses that a flow to it may have been led to.
     """
-    found: defaultdict[tuple[ServiceId, NetworkId], list[IPv4Address]] = defaultdict(list)
-    for endpoint in snapshot.live_endpoints():
-        if endpoint.service is not None and endpoint.ready:
-            for network, address in endpoint.addresses.items():
-                found[endpoint.service, network].append(address)
-    return {key: tuple(sorted(addresses, key=int)) for key, addresses in found.items()}
+
+    chain: tuple[Chain, Set] | None
+    verdict: tuple[str, str]
+    to: frozenset[str]
 
 
-def vips(snapshot: Snapshot, ready: Backends) -> Mapping[NetworkId, NetworkVips]:
-    """The VIPs of each network that has any; ``ready`` is ``backends(snapshot)``."""
-    chains: defaultdict[NetworkId, list[tuple[Chain, Set]]] = defaultdict(list)
-    verdicts: defaultdict[NetworkId, list[tuple[str, str]]] = defaultdict(list)
-    led_to: defaultdict[NetworkId, set[str]] = defaultdict(set)
-    ingress = snapshot.ingress
-    for service in snapshot.services.values():
-        if service.mode != "vip":
-            continue
-        for network, vip in service.vips.items():
-            if ingress is not None and network == ingress.id:
-                continue
-            addresses = [str(address) for address in ready.get((service.id, network), ())]
-            if not addresses:
-                if snapshot.complete:
-                    verdicts[network].append((str(vip), TO_REFUSE))
-                continue
-            name = chain_name(service.id, network)
-            chain = Chain(name, (turn(len(addresses), name),))
-            chains[network].append((chain, slots(name, addresses)))
-            led_to[network].update(addresses)
-            verdicts[network].append((str(vip), f"goto {name}"))
-    return {
-        network: NetworkVips(
-            tuple(sorted((chain for chain, _ in chains[network]), key=lambda chain: chain.name)),
-            tuple(sorted((set_ for _, set_ in chains[network]), key=lambda set_: set_.name)),
-            tuple(sorted(verdicts[network])),
-            frozenset(led_to[network]),
-        )
-        for network in verdicts
-    }
+def vip_of(
+    service: Service, network: NetworkId, ready: Sequence[IPv4Address], *, complete: bool
+) -> Vip | None:
+    """The VIP of a service on one network that it has one on.
+
+    Args:
+        service: whose it is.
+        network: where.
+        ready: its backends there, ascending.
+        complete: whether there can be no others; None while there may be, and none is known.
+    """
+    vip = str(service.vips[network])
+    if not ready:
+        return Vip(None, (vip, TO_REFUSE), frozenset()) if complete else None
+    addresses = [str(address) for address in ready]
+    name = chain_name(service.id, network)
+    chain = Chain(name, (turn(len(addresses), name),))
+    return Vip((chain, slots(name, addresses)), (vip, f"goto {name}"), frozenset(addresses))
+
+
+def network_vips(every: Iterable[Vip]) -> NetworkVips:
+    """The VIPs of one network together."""
+    vips = sorted(every, key=lambda each: each.verdict)
+    chains = sorted(
+        (each.chain for each in vips if each.chain is not None), key=lambda pair: pair[0].name
+    )
+    return NetworkVips(
+        tuple(chain for chain, _ in chains),
+        tuple(set_ for _, set_ in chains),
+        tuple(each.verdict for each in vips),
+        frozenset[str]().union(*(each.to for each in vips)),
+        tuple((each.verdict[0], each.to) for each in vips),
+    )
 
 
 def chain_name(service: ServiceId, network: NetworkId) -> str:

@@ -1,0 +1,176 @@
+"""What is chosen on each network, Snapshot after Snapshot: pure but for its own memory.
+
+Law: whatever came before, what is kept of a Snapshot is what it is of the first one. What did not
+change is the same object, so that tables are made anew only where something changed: an endpoint
+costs its service and its networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from meshnet.model.differences import touched
+from meshnet.model.ids import NetworkId, ServiceId, TaskId
+from meshnet.model.shared_map import difference
+from meshnet.model.snapshot import Node, Service, Snapshot
+from meshnet_lb.service import NetworkVips, Vip, network_vips, vip_of
+
+_Chosen = tuple[NetworkId, ServiceId, IPv4Address]
+_Addresses = tuple[IPv4Address, ...]
+
+
+class Chosen:
+    """Backends, virtual IPs and who is there, by network.
+
+    Attributes:
+        ready: network -> service -> its live, ready backends, ascending.
+        there: network -> addresses of all endpoints on it that may still answer, ready or not.
+        vips: network -> its virtual IPs; the ingress network has none.
+        published: services with published ports, by id.
+    """
+
+    def __init__(self) -> None:
+        self.ready: dict[NetworkId, Mapping[ServiceId, _Addresses]] = {}
+        self.there: dict[NetworkId, frozenset[str]] = {}
+        self.vips: dict[NetworkId, NetworkVips] = {}
+        self.published: Mapping[ServiceId, Service] = {}
+        self._before: Snapshot | None = None
+        self._parts: dict[NetworkId, dict[ServiceId, Vip]] = {}
+        """What each VIP is; of the ingress network, too."""
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Bring everything up to date."""
+        before = self._before or replace(
+            snapshot, endpoints={}, services={}, nodes={}, networks={}, complete=False
+        )
+        self._before = snapshot
+        tasks = touched(before, snapshot, _facet)
+        stale = self._follow_backends(_ready(before, tasks), _ready(snapshot, tasks))
+        self._follow_there(_there(before, tasks), _there(snapshot, tasks))
+        services = difference(before.services, snapshot.services)
+        for service in services:
+            stale |= {(net, service) for net in _vips(before.services.get(service))}
+            stale |= {(net, service) for net in _vips(snapshot.services.get(service))}
+        ports = [
+            service
+            for service in services
+            if _has_ports(before.services.get(service))
+            or _has_ports(snapshot.services.get(service))
+        ]
+        if ports:
+            some = ((service, snapshot.services.get(service)) for service in ports)
+            fresh = {service: found for service, found in some if found and found.ports}
+            kept = {s: found for s, found in self.published.items() if s not in ports}
+            self.published = kept | fresh
+        if before.complete != snapshot.complete:
+            stale |= {
+                (net, service.id)
+                for service in snapshot.services.values()
+                for net in _vips(service)
+            }
+        self._follow_vips(snapshot, stale)
+        if before.ingress != snapshot.ingress:
+            for network in snapshot.ingress, before.ingress:
+                if network is not None:
+                    self._make(snapshot, network.id)
+
+    def _follow_backends(
+        self, was: Set[_Chosen], now: Set[_Chosen]
+    ) -> set[tuple[NetworkId, ServiceId]]:
+        changes: dict[tuple[NetworkId, ServiceId], tuple[set[IPv4Address], set[IPv4Address]]] = {}
+        for side, facts in enumerate((was - now, now - was)):
+            for network, service, address in facts:
+                changes.setdefault((network, service), (set(), set()))[side].add(address)
+        fresh: dict[NetworkId, dict[ServiceId, _Addresses]] = {}
+        for (network, service), (out, into) in changes.items():
+            if network not in fresh:
+                fresh[network] = dict(self.ready.get(network, {}))
+            had = fresh[network].pop(service, ())
+            left = [address for address in had if address not in out]
+            if left or into:
+                fresh[network][service] = tuple(sorted([*left, *into], key=int))
+        for network, services in fresh.items():
+            if services:
+                self.ready[network] = services
+            else:  # the network itself may be gone
+                self.ready.pop(network, None)
+        return set(changes)
+
+    def _follow_there(
+        self, was: Set[tuple[NetworkId, str]], now: Set[tuple[NetworkId, str]]
+    ) -> None:
+        changes: dict[NetworkId, tuple[set[str], set[str]]] = {}
+        for side, facts in enumerate((was - now, now - was)):
+            for network, address in facts:
+                changes.setdefault(network, (set(), set()))[side].add(address)
+        for network, (out, into) in changes.items():
+            there = (self.there.get(network, frozenset()) - out) | into
+            if there:
+                self.there[network] = there
+            else:
+                self.there.pop(network, None)
+
+    def _follow_vips(self, snapshot: Snapshot, stale: Set[tuple[NetworkId, ServiceId]]) -> None:
+        for network, id_ in stale:
+            parts = self._parts.setdefault(network, {})
+            service = snapshot.services.get(id_)
+            addresses = self.ready.get(network, {}).get(id_, ())
+            part = None
+            if service is not None and network in _vips(service):
+                part = vip_of(service, network, addresses, complete=snapshot.complete)
+            if part is not None:
+                parts[id_] = part
+            else:
+                parts.pop(id_, None)
+        for network in {network for network, _ in stale}:
+            self._make(snapshot, network)
+            if not self._parts[network]:
+                del self._parts[network]
+
+    def _make(self, snapshot: Snapshot, network: NetworkId) -> None:
+        parts = self._parts.get(network, {})
+        ingress = snapshot.ingress
+        if parts and (ingress is None or network != ingress.id):
+            self.vips[network] = network_vips(parts.values())
+        else:
+            self.vips.pop(network, None)
+
+
+def _facet(node: Node) -> object:
+    return node.live, node.down
+
+
+def _ready(snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[_Chosen]:
+    found: set[_Chosen] = set()
+    for task in tasks:
+        endpoint = snapshot.endpoints.get(task)
+        if endpoint is None or endpoint.service is None or not snapshot.chooses(endpoint):
+            continue
+        found |= {(net, endpoint.service, address) for net, address in endpoint.addresses.items()}
+    return found
+
+
+def _there(snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[tuple[NetworkId, str]]:
+    """Those of nodes that the managers do not call down.
+
+    That a host is silent says too little to break its connections; the managers' word is enough.
+    """
+    found: set[tuple[NetworkId, str]] = set()
+    for task in tasks:
+        endpoint = snapshot.endpoints.get(task)
+        if endpoint is None:
+            continue
+        node = snapshot.nodes.get(endpoint.node)
+        if node is None or not node.down:
+            found |= {(net, str(address)) for net, address in endpoint.addresses.items()}
+    return found
+
+
+def _vips(service: Service | None) -> Mapping[NetworkId, IPv4Address]:
+    return service.vips if service is not None and service.mode == "vip" else {}
+
+
+def _has_ports(service: Service | None) -> bool:
+    return service is not None and bool(service.ports)
