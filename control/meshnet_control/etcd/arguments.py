@@ -20,6 +20,7 @@ REQUEST_BYTES: Final = 2 * 1024 * 1024
 KEPT_REVISIONS: Final = 10_000
 """A watch that is further behind reads everything again."""
 QUOTA_BYTES: Final = 2 * 1024**3
+"""What the database's file may grow to. etcd advises against more than 8 GiB."""
 HEARTBEAT_MS: Final = 100
 ELECTION_MS: Final = 800
 """A dead leader is followed after one to two of these; a leader that stalls for as long loses."""
@@ -61,6 +62,8 @@ class Member:
     """Its name: members with another one are strangers."""
     tls: PeerTls | None = None
     """None: peers speak in the clear; for tests on loopback."""
+    quota_bytes: int = QUOTA_BYTES
+    """See there."""
     alone_from_now: bool = False
     """Forget every other member (``--force-new-cluster``); for one start only."""
 
@@ -93,7 +96,7 @@ def arguments(member: Member) -> list[str]:
         "pre-vote": "true",
         "auto-compaction-mode": "revision",
         "auto-compaction-retention": str(KEPT_REVISIONS),
-        "quota-backend-bytes": str(QUOTA_BYTES),
+        "quota-backend-bytes": str(member.quota_bytes),
         "snapshot-count": str(SNAPSHOT_COUNT),
         "max-txn-ops": str(TXN_OPERATIONS),
         "max-request-bytes": str(REQUEST_BYTES),

@@ -36,7 +36,7 @@ _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # for one attempt: a busy host takes its time
     ("grpc.max_reconnect_backoff_ms", 500),
 )
 

@@ -215,8 +215,14 @@ def renew_at(cert_pem: bytes, node_id: str) -> float:
 
 
 def ends_at(cert_pem: bytes) -> float:
-    """When a certificate is no longer valid, Unix seconds."""
+    """When a certificate is valid no more, Unix seconds."""
     return x509.load_pem_x509_certificate(cert_pem).not_valid_after_utc.timestamp()
+
+
+def in_force(cert_pem: bytes, now: float) -> bool:
+    """Whether a certificate is valid at this moment, Unix seconds."""
+    cert = x509.load_pem_x509_certificate(cert_pem)
+    return cert.not_valid_before_utc.timestamp() <= now < cert.not_valid_after_utc.timestamp()
 
 
 def join_anchor(secret: bytes, now: float) -> bytes:

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from meshnet.errors import MeshnetError
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates
+from meshnet_control.identity.referral import leader_of
 
 ASSIGNMENTS_BYTES: Final = 64 * 1024 * 1024
 """Longest message of a manager: all that a node has to know, with its secrets and configs."""
@@ -53,10 +54,14 @@ class CallEndedError(MeshnetError):
     Args:
         why: in the peer's words or gRPC's.
         code: the peer's, when it gave one.
+        leader: ``host:port`` of the manager that it was referred to, empty: nobody knows which;
+            None: that is not why.
     """
 
-    def __init__(self, why: str, code: grpc.StatusCode | None = None) -> None:
-        self.why, self.code = why, code
+    def __init__(
+        self, why: str, code: grpc.StatusCode | None = None, leader: str | None = None
+    ) -> None:
+        self.why, self.code, self.leader = why, code, leader
         super().__init__(why)
 
 
@@ -75,7 +80,8 @@ def call_ends() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise CallEndedError(error.details() or error.code().name, error.code()) from None
+        why = error.details() or error.code().name
+        raise CallEndedError(why, error.code(), leader_of(error)) from None
     except (asyncio.InvalidStateError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
         raise CallEndedError(str(error) or type(error).__name__) from None
     except DecodeError:

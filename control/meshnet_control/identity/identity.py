@@ -2,7 +2,7 @@
 
 ```
  node.pem    certificate and private key      state.json  ids, role, addresses, managers
- ca.crt      the cluster's root               all 0600
+ ca.crt      the cluster's root               gossip.key  what it signs gossip with   all 0600
 ```
 
 Be aware: state.json is written last and says that the node is in a cluster; a directory without it
@@ -19,16 +19,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from meshnet.gossip.signing import SEED_BYTES
 from meshnet.process.durable import sync_directory
 from meshnet_control.api import control_pb2 as pb
 
 _STATE: Final = "state.json"
-_FILES: Final = (_STATE, "node.pem", "ca.crt")
+_GOSSIP_KEY: Final = "gossip.key"
+_FILES: Final = (_STATE, "node.pem", "ca.crt", _GOSSIP_KEY)
 ALREADY_IN_SWARM: Final = (
     'This node is already part of a swarm. Use "docker swarm leave" '
     "to leave this swarm and join another one."
 )
 """A node has one identity at a time."""
+
+
+_ANY: Final = "0.0.0.0"  # noqa: S104 - a value, nothing is bound
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,22 @@ class Identity:
     data_path_addr: str = ""
     """Underlay address of the VXLAN endpoint, without a port."""
     data_path_port: int = 0
+    """Of VXLAN; 0, in a state of before: 4789."""
     availability: str = "active"
+    gossip_key: bytes = field(default=b"", repr=False)
+    """Seed of the key that it signs gossip with, 32 bytes; empty, in a state of before, or where
+    the file is lost or damaged: it makes one, and tells the managers."""
+
+    def way_to(self, remote: str) -> str:
+        """Where a manager is asked from here, ``host:port``; its own one on this host.
+
+        What this node advertises may not lead back to it: 127.0.0.1 beside a narrower
+        ``--listen-addr``, or an address of a router before it.
+        """
+        if self.role != "manager" or remote != self.advertise_addr or not self.listen_addr:
+            return remote
+        host, _, port = self.listen_addr.rpartition(":")
+        return f"{'127.0.0.1' if host == _ANY else host}:{port}"
 
 
 def exists(state_dir: Path) -> bool:
@@ -77,9 +97,11 @@ def load(state_dir: Path) -> Identity | None:
         return None
     certificate, key = _split((state_dir / "node.pem").read_bytes())
     root = (state_dir / "ca.crt").read_bytes()
+    seed = _read(state_dir / _GOSSIP_KEY)
     try:
         return Identity(
             certs=Certificates(key=key, certificate=certificate, root=root),
+            gossip_key=seed if len(seed) == SEED_BYTES else b"",
             **{**state, "managers": tuple(state["managers"])},
         )
     except (TypeError, KeyError) as error:
@@ -94,7 +116,9 @@ def save(state_dir: Path, identity: Identity) -> None:
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = asdict(identity)
-    del state["certs"]
+    del state["certs"], state["gossip_key"]
+    if identity.gossip_key:
+        _write(state_dir / _GOSSIP_KEY, identity.gossip_key)
     _write(state_dir / "ca.crt", identity.certs.root)
     _write(state_dir / "node.pem", identity.certs.certificate + identity.certs.key)
     _write(state_dir / _STATE, json.dumps(state, indent=1).encode() + b"\n")
@@ -110,6 +134,13 @@ def wipe(state_dir: Path) -> None:
 def remotes(managers: Iterable[pb.RemoteManager]) -> tuple[str, ...]:
     """The addresses in a list of managers, those without one left out."""
     return tuple(manager.addr for manager in managers if manager.addr)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _split(pem: bytes) -> tuple[bytes, bytes]:

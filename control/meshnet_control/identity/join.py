@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import select
 import socket
 import time
@@ -27,7 +28,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from meshnet.errors import ControlError
-from meshnet.model.wellknown import CONTROL_PORT, LARGEST_PORT
+from meshnet.gossip.signing import SEED_BYTES, Signer
+from meshnet.model.wellknown import CONTROL_PORT, LARGEST_PORT, VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.identity import ca, tokens
@@ -73,9 +75,13 @@ async def join(
     if not remotes:
         raise ControlError("at least 1 RemoteAddr is required to join")
     addr = (data_path_addr or advertise_addr).partition(":")[0]
+    gossip_key = secrets.token_bytes(SEED_BYTES)
+    described = pb.NodeDescription()
+    described.CopyFrom(description)
+    described.gossip_key = Signer(gossip_key).public  # the others know it before they meet
     request = pb.IssueRequest(
         availability=availability,
-        description=description,
+        description=described,
         addr=addr,
         manager_addr=advertise_addr.partition(":")[0],
         routes=[f"{destination} dev {link}" for destination, link in routes],
@@ -101,7 +107,9 @@ async def join(
                     listen_addr=listen_addr,
                     advertise_addr=advertise_addr,
                     data_path_addr=data_path_addr,
+                    data_path_port=reply.data_path_port or VXLAN_PORT,
                     availability=availability,
+                    gossip_key=gossip_key,
                 )
     except TimeoutError:
         pass

@@ -40,6 +40,8 @@ from meshnet_control.identity import ca, tokens
 
 MIN_LIFE: Final = timedelta(days=365)
 """A new root must be valid for at least this long (minRootExpiration)."""
+MOST_ABANDONED: Final = 8
+"""Roots that signed for a while in one rotation: each is in every manager's trust to its end."""
 _SECRET_BITS: Final = 128
 _RSA_BITS: Final = 2048
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
@@ -101,7 +103,8 @@ def begin(cluster: pb.Cluster, certificate: bytes, key: bytes) -> None:
         key: its key, PEM.
 
     Raises:
-        RootError: the present root can sign no other one, or has the same name.
+        RootError: the present root can sign no other one, or has the same name; or too many others
+            were abandoned on the way.
     """
     rotation = pb.RootRotation(ca_certificate=certificate, ca_key=key)
     if cluster.HasField("root_rotation"):
@@ -109,7 +112,15 @@ def begin(cluster: pb.Cluster, certificate: bytes, key: bytes) -> None:
         if going.ca_certificate == certificate:
             going.ca_key = key
             return
-        rotation.abandoned.extend([*going.abandoned, going.ca_certificate])
+        signed = dict.fromkeys((*going.abandoned, going.ca_certificate))
+        now = (certificate, cluster.ca_certificate)
+        rotation.abandoned.extend(pem for pem in signed if pem not in now)
+        if certificate != cluster.ca_certificate and len(rotation.abandoned) > MOST_ABANDONED:
+            raise RootError(
+                f"the root CA was rotated {len(rotation.abandoned)} times while nodes still have "
+                "certificates of earlier roots: a node that is Down holds up the end until it is "
+                "back or removed (see 'docker node ls')"
+            )
     if certificate == cluster.ca_certificate:
         if not rotation.abandoned:
             return  # it is the root already
@@ -196,7 +207,8 @@ def _check_names(cluster: pb.Cluster, certificate: bytes) -> None:
             "then 'docker swarm init')"
         )
     subject = x509.load_pem_x509_certificate(certificate).subject
-    if any(x509.load_pem_x509_certificate(pem).subject == subject for pem in _present(cluster)):
+    others = [pem for pem in _present(cluster) if pem != certificate]
+    if any(x509.load_pem_x509_certificate(pem).subject == subject for pem in others):
         raise RootError(
             "the desired CA certificate has the subject of the present one: nodes could not tell "
             "them apart, make it with another subject"

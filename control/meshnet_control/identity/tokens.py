@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -78,15 +79,19 @@ def parse(token: str) -> Token:
     """The two halves of a token.
 
     Raises:
-        ControlError: 400 "invalid join token".
+        ControlError: "invalid join token", 500 as the engine has it.
     """
     match = _FORM.match(token.strip())
     if match is None:
-        raise ControlError("invalid join token")
+        raise _invalid()
     try:
         return Token(
             digest=int(match[1], 36).to_bytes(32, "big"),
             secret=int(match[2], 36).to_bytes(SECRET_BYTES, "big"),
         )
     except OverflowError:
-        raise ControlError("invalid join token") from None
+        raise _invalid() from None
+
+
+def _invalid() -> ControlError:
+    return ControlError("invalid join token", HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -25,8 +25,10 @@ from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.host.paths import MANAGER_SOCKET
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Certificates, Identity
+from meshnet_control.link.images import RemoteImages
 from meshnet_control.link.logs import RemoteLogs
 from meshnet_control.link.remote_store import ABSENT, AGAIN_S, RemoteStore
+from meshnet_control.store.store import CompactedError, StoreError
 
 STARTS_S: Final = 60.0
 """For a meshnet-manager that was asked for to say whether it serves; a slow machine takes 20."""
@@ -65,6 +67,7 @@ class ManagerLink:
         self._stub = manager_pb2_grpc.ManagerStub(self._channel)
         self.store = RemoteStore(self._channel)
         self.logs = RemoteLogs(self._channel)
+        self.images = RemoteImages(self._channel)
         self.error = ""
         """Why it does not serve, in its own words; empty: it does, or is silent."""
         self.locked = False
@@ -88,17 +91,18 @@ class ManagerLink:
         """Keep both sides told, until cancelled."""
         await asyncio.gather(self.store.follow(), self._attend())
 
-    async def started(self, unlock_key: bytes = b"") -> None:
+    async def started(self, unlock_key: bytes = b"", within_s: float = STARTS_S) -> None:
         """Wait until it serves.
 
         Args:
             unlock_key: opens a store that was locked at its birth.
+            within_s: the bound.
 
         Raises:
             ControlError: it does not, for its own reasons or because there is none.
         """
         try:
-            async with asyncio.timeout(STARTS_S):
+            async with asyncio.timeout(within_s):
                 await self._said.wait()
         except TimeoutError:
             raise ControlError("meshnet-manager does not start: see its log", 500) from None
@@ -106,6 +110,19 @@ class ManagerLink:
             await self.unlock(unlock_key)
         if self.error:
             raise ControlError(self.error, 500)
+
+    async def node_is_ready(self, node_id: str, within_s: float) -> bool:
+        """Wait until the cluster has a node as Ready; False: it has not, in that time."""
+        try:
+            async with asyncio.timeout(within_s):
+                changes = self.store.watch(self.store.revision)
+                node = await self.store.get(pb.Node, node_id)
+                while node is None or node.status.state != "ready":
+                    await anext(changes)
+                    node = await self.store.get(pb.Node, node_id)
+        except (TimeoutError, StopAsyncIteration, StoreError, CompactedError):
+            return False
+        return True
 
     async def unlock(self, key: bytes) -> mpb.ManagerState:
         """Give it the key of its store; the state after it.
@@ -120,6 +137,22 @@ class ManagerLink:
             raise ControlError(ABSENT, 503) from None
         self._heard(state)
         return state
+
+    async def force_new_cluster(self, advertise_addr: str, listen_addr: str) -> None:
+        """Have it go on as the only manager, at these addresses, ``host:port`` each.
+
+        Raises:
+            ControlError: it does not, for its own reasons, or does not answer.
+        """
+        asked = mpb.ForceNewClusterRequest(advertise_addr=advertise_addr, listen_addr=listen_addr)
+        try:
+            with call_ends():
+                state = await self._stub.ForceNewCluster(asked, timeout=STARTS_S)
+        except CallEndedError:
+            raise ControlError(ABSENT, 503) from None
+        if state.error:
+            raise ControlError(state.error, 500)
+        self._heard(state)
 
     async def backup(self, path: Path) -> pb.BackupReply:
         """Have it write all that it knows to a file.

@@ -13,6 +13,7 @@ without an ``expect`` for each is not sent again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -27,6 +28,7 @@ from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.link import wire
 from meshnet_control.store.store import (
     Change,
+    CompactedError,
     Delete,
     Expect,
     Key,
@@ -36,6 +38,7 @@ from meshnet_control.store.store import (
     StoreClosedError,
     StoreError,
     StoreUnavailableError,
+    Where,
     key_of,
 )
 
@@ -102,9 +105,9 @@ class RemoteStore:
         reply = await self._read(self._stub.Get, wire.key(cast("Key", (kind, id))))
         return wire.found(reply.object, kind) if reply.HasField("object") else None
 
-    async def list(self, kind: type[_M]) -> list[_M]:
-        """Every object of a kind, in no promised order."""
-        reply = await self._read(self._stub.List, mpb.ListRequest(kind=kind.__name__))
+    async def list(self, kind: type[_M], where: Where | None = None) -> list[_M]:
+        """The objects of a kind that meet the conditions, in no promised order."""
+        reply = await self._read(self._stub.List, wire.listing(kind, where or Where()))
         return [wire.found(each, kind) for each in reply.objects]
 
     async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
@@ -226,15 +229,17 @@ class RemoteStore:
     async def _walk(self, seen: int, call: _WatchCall) -> AsyncIterator[Sequence[Change]]:
         try:
             while not self._closed:
-                try:
+                reply = mpb.WatchReply()
+                with contextlib.suppress(CallEndedError):
                     reply = await _next(call)
-                except CallEndedError:
+                failed = wire.error(reply.fault) if reply.HasField("fault") else None
+                if isinstance(failed, CompactedError):
+                    raise failed
+                if not reply.changes and not reply.closed:  # it has no store now: there will be one
                     self._watches.discard(call)
                     await asyncio.sleep(AGAIN_S)
                     call = self._watch(seen)
                     continue
-                if reply.HasField("fault"):
-                    raise wire.error(reply.fault)
                 if reply.closed:
                     return
                 batch = wire.changes(reply)

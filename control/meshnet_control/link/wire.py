@@ -30,6 +30,7 @@ from meshnet_control.store.store import (
     StoreNoLeaderError,
     StoreTooLargeError,
     StoreUnavailableError,
+    Where,
 )
 
 T = TypeVar("T", bound=Object)
@@ -130,6 +131,27 @@ def batch(changes: Iterable[Change]) -> mpb.WatchReply:
         if change.message is not None:
             said.object.CopyFrom(stored(change.message))
     return reply
+
+
+def listing(kind: type, where: Where) -> mpb.ListRequest:
+    """A question for objects."""
+    return mpb.ListRequest(
+        kind=kind.__name__,
+        meant=where.meant,
+        services=sorted(where.services),
+        nodes=sorted(where.nodes),
+        brief=where.brief,
+    )
+
+
+def listed(said: mpb.ListRequest) -> tuple[Kind, Where]:
+    """The kind and the conditions of a question.
+
+    Raises:
+        KeyError: a kind that is none.
+    """
+    services, nodes = frozenset(said.services), frozenset(said.nodes)
+    return KIND[said.kind], Where(said.meant, services, nodes, said.brief)
 
 
 def changes(said: mpb.WatchReply) -> list[Change]:

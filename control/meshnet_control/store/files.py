@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from meshnet.process.durable import sync_directory
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.store.store import Object, Put, StoreError
 
@@ -26,6 +28,10 @@ ETCD: Final = "etcd"
 ETCD_TLS: Final = "etcd-tls"
 MOVED: Final = f"{STORE}.moved"
 """What was copied into etcd; gone as soon as nobody has it open."""
+SALVAGED: Final = "etcd-salvaged"
+"""A copy of etcd's data, while what is in it is carried into a store of this manager's own."""
+GENERATION: Final = "generation"
+"""How often managers went on without others: a number, the higher one counts."""
 SNAPSHOTS: Final = "snapshots"
 """The folder of automatic ones."""
 
@@ -56,11 +62,13 @@ async def opened(state_dir: Path, cluster_id: str, unlock_key: bytes = b"") -> S
         StoreSealedError: its keys are locked, and not with ``unlock_key``.
         StoreError: it cannot be used, or holds another cluster than ``cluster_id``.
     """
-    store = _open(state_dir, unlock_key)
-    held = [cluster.id for cluster in await store.list(pb.Cluster)]
-    if held == [cluster_id]:
-        return store
-    await store.close()
+    held: list[str] = []
+    if (state_dir / STORE).exists():  # one that is not there would be made
+        store = _open(state_dir, unlock_key)
+        held = [cluster.id for cluster in await store.list(pb.Cluster)]
+        if held == [cluster_id]:
+            return store
+        await store.close()
     raise StoreError(
         f"{state_dir / STORE} holds {_clusters(held)}, and this node is of cluster "
         f"{cluster_id}: bring back the store that belongs to it, or leave "
@@ -70,13 +78,37 @@ async def opened(state_dir: Path, cluster_id: str, unlock_key: bytes = b"") -> S
 
 def erase(state_dir: Path) -> None:
     """Remove every file of it, the keys first; none is success. What was put aside stays."""
-    for name in (STORE_KEY, *STORE_FILES, MOVED):
+    for name in (STORE_KEY, *STORE_FILES, MOVED, GENERATION):
         (state_dir / name).unlink(missing_ok=True)
     for draft in list(state_dir.glob(KEY_DRAFTS)):
         draft.unlink(missing_ok=True)
-    for name in (ETCD, ETCD_TLS):
+    for name in (ETCD, ETCD_TLS, SALVAGED):
         shutil.rmtree(state_dir / name, ignore_errors=True)
     shutil.rmtree(state_dir / SNAPSHOTS, ignore_errors=True)  # without the keys they are nothing
+
+
+def generation(state_dir: Path) -> int:
+    """Of the managers this one belongs to; 0: they never went on without others."""
+    try:
+        return int((state_dir / GENERATION).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def set_generation(state_dir: Path, number: int) -> None:
+    """Have it on the disk.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    fresh = state_dir / f".{GENERATION}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{number}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(state_dir / GENERATION)
+    sync_directory(state_dir)
 
 
 def erase_aside(state_dir: Path) -> None:

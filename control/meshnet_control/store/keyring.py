@@ -170,6 +170,23 @@ def save(path: Path, ring: Keyring, *, first: bool = False) -> None:
     sync_directory(path.parent)  # its name outlives a power cut before anything is sealed with it
 
 
+def keep(path: Path, ring: Keyring) -> bool:
+    """Write a key file again that was removed or damaged while its keys are in use.
+
+    Returns:
+        Whether that was so.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    for lock in ring.locks:
+        with contextlib.suppress(OSError, StoreError):
+            if ring.keys[0] in load(path, lock).keys:
+                return False
+    save(path, ring)
+    return True
+
+
 def _split(path: Path, keys: bytes) -> tuple[bytes, ...]:
     if not keys or len(keys) % KEY_BYTES:
         raise StoreError(f"{path} is not a key file: it holds {len(keys)} bytes of keys")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Generic, TypeVar
 
-from meshnet_control.store.store import Change, Object, Store
+from meshnet_control.store.store import Change, Object, Store, Where
 
 _M = TypeVar("_M", bound=Object)
 _S = TypeVar("_S", bound=Store)
@@ -38,9 +38,9 @@ class LayeredStore(Generic[_S]):
         """An object by its exact id; None when there is none."""
         return await self._behind.get(kind, id)
 
-    async def list(self, kind: type[_M]) -> list[_M]:
-        """Every object of a kind, in no promised order."""
-        return await self._behind.list(kind)
+    async def list(self, kind: type[_M], where: Where | None = None) -> list[_M]:
+        """The objects of a kind that meet the conditions, in no promised order."""
+        return await self._behind.list(kind, where)
 
     def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
         """The commits after a revision; see ``Store.watch``."""

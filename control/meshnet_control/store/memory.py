@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TypeVar, cast
 
+from meshnet_control.api.control_pb2 import Task
+from meshnet_control.store.index import Index, brief
 from meshnet_control.store.store import (
     KINDS,
     Change,
@@ -28,6 +30,7 @@ from meshnet_control.store.store import (
     Object,
     OutOfSequenceError,
     Put,
+    Where,
     key_of,
 )
 
@@ -59,8 +62,9 @@ class Memory:
 
     def __init__(self, revision: int, objects: Sequence[Object]) -> None:
         self._objects: dict[type, dict[str, Object]] = {kind: {} for kind in KINDS}
+        self._indexes: dict[type, Index] = {kind: Index() for kind in KINDS}
         for message in objects:
-            self._objects[type(message)][message.id] = message
+            self._set(type(message), message.id, message)
         self._newest = _Commit(revision, ())
         self._history: deque[_Commit] = deque([self._newest], maxlen=HISTORY)
 
@@ -74,9 +78,12 @@ class Memory:
         found = self._objects[kind].get(name)
         return None if found is None else cast("_M", _copy(found))
 
-    def all(self, kind: type[_M]) -> list[_M]:
-        """Copies of a kind's objects."""
-        return [cast("_M", _copy(m)) for m in self._objects[kind].values()]
+    def all(self, kind: type[_M], where: Where | None = None) -> list[_M]:
+        """Copies of a kind's objects that meet the conditions; None: of all."""
+        found = self._indexes[kind].found(self._objects[kind], where or Where())
+        if where is not None and where.brief:
+            return [cast("_M", brief(m) if isinstance(m, Task) else _copy(m)) for m in found]
+        return [cast("_M", _copy(m)) for m in found]
 
     def everything(self) -> Iterator[Object]:
         """Every object of every kind, not copied: only to be read."""
@@ -136,14 +143,20 @@ class Memory:
         """
         commit = _Commit(revision or self.revision + 1, tuple(changes))
         for change in commit.changes:
-            if change.message is None:
-                self._objects[change.kind].pop(change.id, None)
-            else:
-                self._objects[change.kind][change.id] = change.message
+            self._set(change.kind, change.id, change.message)
         before, self._newest = self._newest, commit
         before.following = commit
         before.done.set()
         self._history.append(commit)
+
+    def _set(self, kind: Kind, name: str, message: Object | None) -> None:
+        objects, index = self._objects[kind], self._indexes[kind]
+        old = objects.pop(name, None)
+        if message is not None:
+            index.put(message, old)
+            objects[name] = message
+        elif old is not None:
+            index.drop(old)
 
     def _index(self, kind: Kind, name: str) -> int:
         """The version of an object; 0: there is none."""
@@ -189,6 +202,7 @@ def _copy(message: Object) -> Object:
 def _stamped(message: Object, known: Object | None, revision: int, now_ns: int) -> Object:
     stamped = _copy(message)
     stamped.version.index = revision
+    stamped.version.asked = stamped.version.asked or revision
     stamped.updated_at.FromNanoseconds(now_ns)
     if known is not None and known.HasField("created_at"):
         stamped.created_at.CopyFrom(known.created_at)

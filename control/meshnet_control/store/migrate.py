@@ -17,7 +17,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -88,7 +88,15 @@ async def migrate(
     try:
         await process.start()
         await process.answers()
-        return await moving.move(partial(_carry, source, etcd, sealer, aside, clock))
+        opened = partial(
+            EtcdStore.open,
+            etcd,
+            sealer,
+            clock,
+            quota_bytes=process.member.quota_bytes,
+            ails=lambda: process.trouble,
+        )
+        return await moving.move(partial(_carry, source, etcd, sealer, aside, opened))
     except BaseException:
         await process.stop()
         shutil.rmtree(process.member.data_dir, ignore_errors=True)
@@ -96,7 +104,11 @@ async def migrate(
 
 
 async def _carry(
-    source: SqliteStore, etcd: Etcd, sealer: Sealer, aside: Path, clock: Callable[[], float]
+    source: SqliteStore,
+    etcd: Etcd,
+    sealer: Sealer,
+    aside: Path,
+    opened: Callable[[], Awaitable[EtcdStore]],
 ) -> EtcdStore:
     began = time.monotonic()
     if sealer.key_name != source.key_name:
@@ -106,7 +118,7 @@ async def _carry(
         await _copy(etcd, objects, source.revision, sealer)
     except EtcdError as error:
         raise StoreError(f"cannot copy the store into etcd: {error}") from None
-    target = await EtcdStore.open(etcd, sealer, clock)
+    target = await opened()
     try:
         await _same(target, source.revision, objects)
         await source.put_aside(aside)

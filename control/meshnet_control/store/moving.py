@@ -11,10 +11,12 @@ Be aware: the new backend must hold what the old one held, at the same revision.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar, cast
 
-from meshnet import ends
+from meshnet import ends, measures
 from meshnet_control.store.fenced import Fence, FenceableStore
 from meshnet_control.store.layered import LayeredStore
 from meshnet_control.store.store import (
@@ -74,7 +76,8 @@ class MovingStore(LayeredStore[Store]):
         work = asyncio.ensure_future(commit)
         self._running.add(work)  # also when who asked is cancelled, and it goes on
         work.add_done_callback(self._running.discard)
-        return await asyncio.shield(work)
+        work.add_done_callback(partial(_measured, time.perf_counter()))
+        return await ends.finishing(work)
 
     def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
         """The commits after a revision; see ``Store.watch``.
@@ -111,3 +114,9 @@ class MovingStore(LayeredStore[Store]):
             self._still.set()
         await ends.closed(old.close)
         return new
+
+
+def _measured(began: float, commit: asyncio.Future[int]) -> None:
+    written = not commit.cancelled() and commit.exception() is None
+    result = "written" if written else "refused"
+    measures.commit_seconds.labels(result).observe(time.perf_counter() - began)

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
+from meshnet import ends
 from meshnet.process.durable import sync_directory
 from meshnet_control.api.control_pb2 import Cluster
 from meshnet_control.store import first_format, keyring
@@ -46,6 +47,7 @@ from meshnet_control.store.store import (
     StoreFullError,
     StoreIoError,
     StoreLockedError,
+    Where,
 )
 
 _M = TypeVar("_M", bound=Object)
@@ -159,9 +161,9 @@ class SqliteStore:
         """An object by its exact id; None when there is none."""
         return self._memory.get(kind, id)
 
-    async def list(self, kind: type[_M]) -> list[_M]:
-        """Every object of a kind, in no promised order."""
-        return self._memory.all(kind)
+    async def list(self, kind: type[_M], where: Where | None = None) -> list[_M]:
+        """The objects of a kind that meet the conditions, in no promised order."""
+        return self._memory.all(kind, where)
 
     async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
         """Write all or nothing; see ``Store.commit``.
@@ -172,7 +174,7 @@ class SqliteStore:
             OutOfSequenceError: an expectation does not hold; nothing is written.
             StoreError: the file cannot be written, or the store is closed; nothing is written.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._commit(writes, expect or {})))
+        return await ends.finishing(self._commit(writes, expect or {}))
 
     def watch(self, from_revision: int) -> AsyncIterator[Sequence[Change]]:
         """The commits after a revision; see ``Store.watch``.
@@ -221,6 +223,25 @@ class SqliteStore:
             return await loop.run_in_executor(
                 self._thread, _copy, self._database, self._key_path, path
             )
+
+    async def keep_key(self) -> bool:
+        """See ``keyring.keep``; of a store that was erased nothing is written.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        async with self._writing:
+            if self._closed:
+                return False
+            loop = asyncio.get_running_loop()
+            try:
+                return await loop.run_in_executor(self._thread, self._keep_key)
+            except OSError as error:
+                said = f"{self._key_path} is gone and cannot be written again: {error}"
+                raise _typed(error)(said) from None
+
+    def _keep_key(self) -> bool:
+        return self._path.exists() and keyring.keep(self._key_path, self._ring)
 
     async def close(self) -> None:
         """Finish the running commit, end the watches, let go of the file. Twice is fine."""

@@ -9,16 +9,17 @@ Touches nothing itself; a backend (sqlite.py) is the durable copy. The model is 
 A commit is all or nothing. ``expect`` names the version each object must still have, so that a
 decision made from an older reading is refused instead of overwriting a newer one.
 
-Be aware: there is no query language and no index: ``list`` is the whole kind, filtered by callers.
+Be aware: there is no query language: ``list`` finds by what is indexed (``index.py``), or all.
 Every message that goes in or comes out is a copy: changing it changes nothing in the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
+from meshnet.backoff import Backoff
 from meshnet.errors import MeshnetError
 from meshnet_control.api.control_pb2 import (
     Cluster,
@@ -41,6 +42,20 @@ Expect: TypeAlias = Mapping[tuple[Any, str], int]
 KINDS: tuple[Kind, ...] = (Cluster, Node, Service, Task, Network, Secret, Config)
 
 T = TypeVar("T", bound=Object)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which objects of a kind: those for which every condition holds that is given; none: all."""
+
+    meant: str = ""
+    """What a user says: an id; else a name; else the beginning of ids."""
+    services: frozenset[str] = frozenset()
+    """Of tasks: their services."""
+    nodes: frozenset[str] = frozenset()
+    """Of tasks: their nodes."""
+    brief: bool = False
+    """Of tasks no more than what they are counted by."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,7 @@ NO_LEADER: Final = (
 class StoreError(MeshnetError):
     """The store cannot be opened, read or written; the text says which file and why.
 
-    What was to be written is not: whoever must write it tries again (``retry_delays``). The one
+    What was to be written is not: whoever must write it tries again (``RETRY``). The one
     exception is a ``StoreUnavailableError`` that says so.
     """
 
@@ -141,16 +156,8 @@ class StoreClosedError(StoreError):
     """The store was closed; nothing will be written any more."""
 
 
-RETRY_FIRST_S: Final = 0.25
-RETRY_LAST_S: Final = 5.0
-
-
-def retry_delays() -> Iterator[float]:
-    """Seconds to wait before each new attempt of a write that must not be lost; without end."""
-    delay = RETRY_FIRST_S
-    while True:
-        yield delay
-        delay = min(delay * 2, RETRY_LAST_S)
+RETRY: Final = Backoff(0.25, 5.0)
+"""Between attempts of a write that must not be lost."""
 
 
 class OutOfSequenceError(MeshnetError):
@@ -185,15 +192,22 @@ class Store(Protocol):
         """An object by its exact id; None when there is none."""
         ...
 
-    async def list(self, kind: type[T]) -> list[T]:
-        """Every object of a kind, in no promised order."""
+    async def list(self, kind: type[T], where: Where | None = None) -> list[T]:
+        """The objects of a kind that meet the conditions, in no promised order.
+
+        Args:
+            kind: of the objects.
+            where: what they are asked by; None: all of them.
+        """
         ...
 
     async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
         """Write all or nothing; of several writes to one object the last counts.
 
         Each put object gets ``version.index`` = the new revision, ``updated_at`` = now, and
-        ``created_at`` = that of the stored object, or else its own, or else now.
+        ``created_at`` = that of the stored object, or else its own, or else now. Its
+        ``version.asked``, which users see, stays; unset, it is the new revision: who writes what a
+        user asked for clears it, who writes what the cluster makes of that leaves it alone.
 
         Args:
             writes: what to write. Without an effect (no writes, or deletes of what is not there)
