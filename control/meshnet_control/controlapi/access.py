@@ -1,16 +1,21 @@
 """What every part of the control API works with: the store, one writer at a time, a clock, chance.
 
 Reads take no lock. A write reads what it depends on, decides and commits under one lock, and hands
-the store the version it has read: a manager elsewhere, or the orchestrator in between, makes it
-"update out of sequence", never a lost update.
+the store the version it has read: what a manager elsewhere or the orchestrator wrote in between is
+never overwritten, the write is decided on again (``written``).
+
+The version that users see, and that their updates must name, moves only by what users ask for:
+
+    create, version 41 ── addresses given ── update at 41: fine, version 43 ── update at 41: refused
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -26,9 +31,14 @@ from meshnet_control.api.control_pb2 import (
 )
 from meshnet_control.controlapi import lookup
 from meshnet_control.controlapi.refusals import out_of_sequence
-from meshnet_control.store.store import Delete, OutOfSequenceError, Put, Store
+from meshnet_control.store.index import name_of
+from meshnet_control.store.store import Delete, Object, OutOfSequenceError, Put, Store, Where
 
 T = TypeVar("T", Cluster, Config, Network, Node, Secret, Service, Task)
+P = ParamSpec("P")
+R = TypeVar("R")
+TRIES: Final = 20
+"""Of a write that others keep forestalling; each of them takes milliseconds."""
 
 
 @dataclass
@@ -43,9 +53,9 @@ class Access:
     """Name of a host route that overlaps a subnet (CIDR), None when there is none."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def all(self, kind: type[T]) -> list[T]:
-        """Every object of a kind, by id."""
-        return sorted(await self.store.list(kind), key=lambda o: o.id)
+    async def all(self, kind: type[T], where: Where | None = None) -> list[T]:
+        """The objects of a kind that meet the conditions (None: all), by id."""
+        return sorted(await self.store.list(kind, where), key=lambda o: o.id)
 
     async def find(self, kind: type[T], reference: str) -> T:
         """The object meant by an id, a name or a unique id prefix.
@@ -57,7 +67,8 @@ class Access:
         exact: T | None = await self.store.get(kind, reference)
         if exact is not None:
             return exact
-        return lookup.find(word, await self.all(kind), reference, name_of)
+        found = await self.all(kind, Where(meant=reference)) if reference else []
+        return lookup.find(word, found, reference, name_of)
 
     def new_id(self) -> str:
         """A fresh object id."""
@@ -69,17 +80,20 @@ class Access:
         now.FromNanoseconds(int(self.wall() * 1e9))
         return now
 
-    async def put(self, *objects: T) -> None:
-        """Write objects; each must still have the version it was read with (0: must be new).
+    async def put(self, *objects: Object, unchanged: Sequence[Object] = ()) -> None:
+        """Write what a user asked for; each object must be as it was read (or not be there yet).
+
+        Args:
+            objects: to write; each gets a new version that users see.
+            unchanged: what the decision rests on, too.
 
         Raises:
-            ControlError: one of them changed meanwhile (500, "update out of sequence").
+            OutOfSequenceError: one of them changed meanwhile; see ``written``.
         """
-        expect = {(type(o), o.id): o.version.index for o in objects}
-        try:
-            await self.store.commit([Put(o) for o in objects], expect=expect)
-        except OutOfSequenceError:
-            raise out_of_sequence() from None
+        expect = {(type(o), o.id): o.version.index for o in (*objects, *unchanged)}
+        for each in objects:
+            each.version.ClearField("asked")
+        await self.store.commit([Put(o) for o in objects], expect=expect)
 
     async def delete(self, objects: Sequence[T]) -> None:
         """Remove objects; gone already is success."""
@@ -87,30 +101,43 @@ class Access:
             await self.store.commit([Delete(type(o), o.id) for o in objects])
 
 
+class Writer(Protocol):
+    """A part of the control API that writes."""
+
+    _access: Access
+
+
+W = TypeVar("W", bound=Writer)
+
+
+def written(
+    decide: Callable[Concatenate[W, P], Awaitable[R]],
+) -> Callable[Concatenate[W, P], Coroutine[Any, Any, R]]:
+    """A method that reads, decides and writes: one at a time, again when others wrote in between.
+
+    Raises:
+        ControlError: they did every time (500, "update out of sequence").
+    """
+
+    @wraps(decide)
+    async def deciding(writer: W, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        access = writer._access  # noqa: SLF001 - a method's decorator
+        async with access.writing:
+            for _ in range(TRIES):
+                try:
+                    return await decide(writer, *args, **kwargs)
+                except OutOfSequenceError:
+                    continue
+        raise out_of_sequence()
+
+    return deciding
+
+
 def check_version(stored: T, asked: int) -> None:
-    """Refuse an update made from an older reading of the object.
+    """Refuse an update made from an older reading of what users asked for.
 
     Raises:
         ControlError: 500, "update out of sequence".
     """
-    if stored.version.index != asked:
+    if (stored.version.asked or stored.version.index) != asked:
         raise out_of_sequence()
-
-
-def name_of(stored: Cluster | Config | Network | Node | Secret | Service | Task) -> str:
-    """The name users know an object by: a node's host name, a task's ``web.1.<id>``."""
-    if isinstance(stored, Node):
-        return str(stored.description.hostname)
-    if isinstance(stored, Task):
-        return task_name(stored)
-    return str(stored.spec.name)
-
-
-def task_name(task: Task) -> str:
-    """``web.1.<task id>``, or ``web.<node id>.<task id>`` of a global service.
-
-    Source: swarmkit api/naming/naming.go.
-    """
-    if task.name:
-        return str(task.name)
-    return f"{task.service_name}.{task.slot or task.node_id}.{task.id}"

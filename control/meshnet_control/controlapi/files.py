@@ -1,6 +1,7 @@
 """Secrets and configs: the same object twice, but for who may read it back.
 
 A secret's data leaves the store only towards the nodes whose tasks need it: never through here.
+Docker's own update changes labels alone; ``replace`` is meshnet's, for the data.
 Source: swarmkit manager/controlapi/secret.go and config.go, api/validation/secrets.go.
 """
 
@@ -8,11 +9,23 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from meshnet_control.api.control_pb2 import Config, ConfigSpec, Secret, SecretSpec, Service
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import (
+    Config,
+    ConfigSpec,
+    Secret,
+    SecretSpec,
+    Service,
+    ServiceSpec,
+)
+from meshnet_control.cluster.templates import check_payload
 from meshnet_control.controlapi import filters
-from meshnet_control.controlapi.access import Access, check_version
+from meshnet_control.controlapi.access import Access, check_version, written
 from meshnet_control.controlapi.refusals import exists, invalid, unimplemented
+from meshnet_control.controlapi.services import updated
+from meshnet_control.controlapi.specs.container_checks import is_signal
 from meshnet_control.controlapi.specs.names import check_file_name
+from meshnet_control.controlapi.specs.service_spec import is_job
 
 F = TypeVar("F", Secret, Config)
 Spec = SecretSpec | ConfigSpec
@@ -54,6 +67,7 @@ class Files(Generic[F]):
         """One object; a secret without its data."""
         return self._shown(await self._access.find(self._kind, reference))
 
+    @written
     async def create(self, spec: Spec) -> str:
         """Store a new object and return its id.
 
@@ -61,53 +75,88 @@ class Files(Generic[F]):
             ControlError: refused, or the name is taken.
         """
         self._check(spec)
-        async with self._access.writing:
-            if any(f.spec.name == spec.name for f in await self._access.all(self._kind)):
-                raise exists(f"{self._word} {spec.name} already exists")
-            new = self._kind(id=self._access.new_id())
-            new.spec.MergeFromString(spec.SerializeToString())
-            await self._access.put(new)
+        if any(f.spec.name == spec.name for f in await self._access.all(self._kind)):
+            raise exists(f"{self._word} {spec.name} already exists")
+        new = self._kind(id=self._access.new_id())
+        new.spec.MergeFromString(spec.SerializeToString())
+        await self._access.put(new)
         return str(new.id)
 
+    @written
     async def update(self, reference: str, version: int, spec: Spec) -> None:
         """Replace an object's labels; nothing else of it ever changes.
 
         Raises:
             ControlError: another field differs, not found, or changed since it was read.
         """
-        async with self._access.writing:
-            stored = await self._access.find(self._kind, reference)
-            check_version(stored, version)
-            if (spec.name and spec.name != stored.spec.name) or (
-                spec.data and spec.data != stored.spec.data
-            ):
-                raise invalid("only updates to Labels are allowed")
-            new = self._kind()
-            new.CopyFrom(stored)
-            new.spec.labels.clear()
-            new.spec.labels.update(spec.labels)
-            await self._access.put(new)
+        stored = await self._access.find(self._kind, reference)
+        check_version(stored, version)
+        if (spec.name and spec.name != stored.spec.name) or (
+            spec.data and spec.data != stored.spec.data
+        ):
+            raise invalid("only updates to Labels are allowed")
+        new = self._kind()
+        new.CopyFrom(stored)
+        new.spec.labels.clear()
+        new.spec.labels.update(spec.labels)
+        await self._access.put(new)
 
+    @written
+    async def replace(
+        self, reference: str, data: bytes, *, hot: bool = False, signal: str = ""
+    ) -> list[str]:
+        """Replace an object's data under its name and id; the same data again changes nothing.
+
+        Args:
+            reference: id, name or prefix.
+            data: the new data, whole.
+            hot: nodes rewrite the file in tasks that run; else services that use the object are
+                updated (ForceUpdate), each as its update config says. A job is left alone.
+            signal: for programs whose file was rewritten; empty: none.
+
+        Returns:
+            Names of the services that use it and are rolled, or whose files are rewritten.
+
+        Raises:
+            ControlError: refused, or not found.
+        """
+        if signal and not hot:
+            raise invalid("a signal is for programs whose file is rewritten: ask for hot, too")
+        if signal and not is_signal(signal):
+            raise invalid(f"invalid signal: {signal}")
+        stored = await self._access.find(self._kind, reference)
+        if data == stored.spec.data:
+            return []
+        new = self._kind()
+        new.CopyFrom(stored)
+        new.spec.data, new.hot, new.signal = data, hot, signal
+        self._check(new.spec)
+        using = [s for s in await self._access.all(Service) if stored.id in self._used_by(s)]
+        if hot:
+            await self._access.put(new)
+            return sorted(s.spec.name for s in using)
+        rolled = [_forced(service) for service in using if not is_job(service.spec)]
+        await self._access.put(new, *rolled)
+        return sorted(s.spec.name for s in rolled)
+
+    @written
     async def remove(self, reference: str) -> None:
         """Remove an object that no service uses.
 
         Raises:
             ControlError: not found, or in use and by whom.
         """
-        async with self._access.writing:
-            stored = await self._access.find(self._kind, reference)
-            names = sorted(
-                s.spec.name
-                for s in await self._access.all(Service)
-                if stored.id in self._used_by(s)
+        stored = await self._access.find(self._kind, reference)
+        names = sorted(
+            s.spec.name for s in await self._access.all(Service) if stored.id in self._used_by(s)
+        )
+        if names:
+            services = "services" if len(names) > 1 else "service"
+            raise invalid(
+                f"{self._word} '{stored.spec.name}' is in use by the following "
+                f"{services}: {', '.join(names)}"
             )
-            if names:
-                services = "services" if len(names) > 1 else "service"
-                raise invalid(
-                    f"{self._word} '{stored.spec.name}' is in use by the following "
-                    f"{services}: {', '.join(names)}"
-                )
-            await self._access.delete([stored])
+        await self._access.delete([stored])
 
     def _used_by(self, service: Service) -> set[str]:
         container = service.spec.task_template.container_spec
@@ -122,12 +171,17 @@ class Files(Generic[F]):
                 f"secret driver {spec.driver.name} is not supported by this version of meshnet: "
                 "store the secret's data in the swarm, without --driver"
             )
-        if spec.templating.name:
+        if spec.templating.name not in {"", "golang"}:
             raise unimplemented(
                 f"template driver {spec.templating.name} is not supported by this version of "
-                f"meshnet: create the {self._word} without --template-driver, its data as the "
-                "container shall read it"
+                f"meshnet: create the {self._word} with --template-driver golang, or its data as "
+                "the container shall read it"
             )
+        if spec.templating.name:
+            try:
+                check_payload(spec.data)
+            except ControlError as error:
+                raise invalid(error.message) from None
         limit = _MAX_BYTES[self._word]
         if not 0 < len(spec.data) < limit:
             raise invalid(f"{self._word} data must be larger than 0 and less than {limit} bytes")
@@ -139,3 +193,11 @@ class Files(Generic[F]):
         shown.CopyFrom(stored)
         shown.spec.ClearField("data")
         return shown
+
+
+def _forced(service: Service) -> Service:
+    """A service whose tasks are all to be replaced, as ``docker service update --force`` has it."""
+    spec = ServiceSpec()
+    spec.CopyFrom(service.spec)
+    spec.task_template.force_update += 1
+    return updated(service, spec)

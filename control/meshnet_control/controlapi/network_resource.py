@@ -1,29 +1,33 @@
 """Networks in the shape of ``GET /networks``: the swarm object turned into a NetworkResource.
 
-PURE. ``verbose`` lists the services and peers of the whole cluster, read from the store (Docker
-lists what the asked node has heard).
+PURE. Who is on a network is a node's to say: ``meshnet_control.gateway.network_json``.
 
 Source: moby daemon/cluster/convert/network.go BasicNetworkFromGRPC, api/types/network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from meshnet_control.api.control_pb2 import (
+    TASK_STATE_COMPLETE,
     TASK_STATE_RUNNING,
     Network,
     NetworkCreateRequest,
     NetworkResource,
-    Node,
     Service,
     Task,
 )
+from meshnet_control.cluster import node_local, service_networks
 from meshnet_control.controlapi import filters
-from meshnet_control.controlapi.access import task_name
 from meshnet_control.convert.engine_json import to_engine
 
+_AS_PRINTED: Final = (
+    *("Name", "Id", "Created", "Scope", "Driver", "EnableIPv6", "IPAM", "Internal", "Attachable"),
+    *("Ingress", "ConfigFrom", "ConfigOnly", "Containers", "Options", "Labels"),
+)
+"""The CLI prints a network as it gets it."""
 FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 
 
@@ -41,7 +45,7 @@ def resource(network: Network) -> dict[str, Any]:
         ingress=spec.ingress,
     )
     shape.created.CopyFrom(network.created_at)
-    shape.config_from.SetInParent()
+    shape.config_from.network = spec.config_from
     asked, given = spec.ipam_options, network.ipam_options
     shape.ipam.driver = given.driver.name or asked.driver.name or "default"
     shape.ipam.config.extend(given.configs or asked.configs)
@@ -52,13 +56,14 @@ def resource(network: Network) -> dict[str, Any]:
     shown["Containers"] = None  # as the engine writes them
     shown["Options"] = shown.get("Options") or None
     shown["Labels"] = shown.get("Labels") or None
-    shown["IPAM"] = {**shown["IPAM"], "Options": None}
-    return shown
+    ipam = shown["IPAM"]
+    shown["IPAM"] = {"Driver": ipam["Driver"], "Options": None, "Config": ipam["Config"]}
+    return {key: shown[key] for key in _AS_PRINTED if key in shown}
 
 
 def driver_of(network: Network) -> str:
-    """``overlay``."""
-    return str(network.driver_state.name or network.spec.driver_configuration.name or "overlay")
+    """``overlay``, ``macvlan``."""
+    return node_local.driver_of(network)
 
 
 def to_spec(request: NetworkCreateRequest) -> Network:
@@ -69,6 +74,7 @@ def to_spec(request: NetworkCreateRequest) -> Network:
     spec.labels.update(request.labels)
     spec.internal, spec.attachable = request.internal, request.attachable
     spec.ingress, spec.scope = request.ingress, "swarm"
+    spec.config_from = request.config_from.network
     spec.driver_configuration.name = request.driver or "overlay"
     spec.driver_configuration.options.update(request.options)
     spec.ipam_options.driver.name = request.ipam.driver or "default"
@@ -110,7 +116,7 @@ def users(network: Network, services: Iterable[Service], tasks: Iterable[Task]) 
     services = list(services)
     known = {service.id for service in services}
     for service in services:
-        if any(a.target == network.id for a in service.spec.task_template.networks):
+        if any(a.target == network.id for a in service_networks.template(service.spec).networks):
             return f"service {service.id}"
         publishes = any(p.publish_mode == "ingress" for p in service.spec.endpoint_spec.ports)
         if network.spec.ingress and publishes:
@@ -118,60 +124,11 @@ def users(network: Network, services: Iterable[Service], tasks: Iterable[Task]) 
     for task in tasks:
         if task.service_id and task.service_id not in known:
             continue
-        if max(task.desired_state, task.status.state) <= TASK_STATE_RUNNING and any(
-            a.network.id == network.id for a in task.networks_attachments
+        wanted = task.desired_state <= TASK_STATE_COMPLETE
+        if (
+            wanted
+            and task.status.state <= TASK_STATE_RUNNING
+            and any(a.network.id == network.id for a in task.networks_attachments)
         ):
             return f"task {task.id}"
     return None
-
-
-def verbose(
-    network: Network, services: Iterable[Service], tasks: Iterable[Task], nodes: Iterable[Node]
-) -> dict[str, Any]:
-    """One network as Engine JSON, with ``Peers`` and ``Services``."""
-    by_node = {n.id: n for n in nodes}
-    here = [
-        (task, address)
-        for task in tasks
-        if task.status.state == TASK_STATE_RUNNING
-        for attachment in task.networks_attachments
-        if attachment.network.id == network.id
-        for address in attachment.addresses[:1]
-    ]
-    hosts = sorted({t.node_id for t, _ in here})
-    shown = resource(network)
-    shown["Peers"] = [
-        {"Name": by_node[h].description.hostname, "IP": by_node[h].status.addr}
-        for h in hosts
-        if h in by_node
-    ]
-    shown["Services"] = {
-        s.spec.name: _service(s, network, here, by_node)
-        for s in services
-        if any(t.service_id == s.id for t, _ in here)
-    }
-    return shown
-
-
-def _service(
-    service: Service, network: Network, here: list[tuple[Task, str]], nodes: Mapping[str, Node]
-) -> dict[str, Any]:
-    vips = [v.addr for v in service.endpoint.virtual_ips if v.network_id == network.id]
-    ports = service.endpoint.ports if network.spec.ingress else []
-    return {
-        "VIP": vips[0].partition("/")[0] if vips else "",
-        "Ports": [f"Target: {p.target_port}, Publish: {p.published_port}" for p in ports],
-        "LocalLBIndex": 0,
-        "Tasks": [
-            {
-                "Name": task_name(task),
-                "EndpointID": task.id,
-                "EndpointIP": address.partition("/")[0],
-                "Info": {
-                    "Host IP": nodes[task.node_id].status.addr if task.node_id in nodes else ""
-                },
-            }
-            for task, address in here
-            if task.service_id == service.id
-        ],
-    }

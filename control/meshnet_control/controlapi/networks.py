@@ -1,16 +1,17 @@
 """Swarm-scoped networks: create, inspect, remove, prune, list.
 
 Addresses and the VNI are the allocator's; here a subnet the user chose is checked against every
-other network and against the routes of this host, before anything depends on it.
+other network and against the routes of this host and of all nodes, before anything depends on it.
 
 Source: moby daemon/cluster/networks.go; swarmkit manager/controlapi/network.go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from itertools import combinations
 from typing import Any
 
@@ -22,13 +23,17 @@ from meshnet_control.api.control_pb2 import (
     NetworkCreateRequest,
     Node,
     Service,
+    ServiceView,
     Task,
 )
+from meshnet_control.cluster import host_routes, node_local
+from meshnet_control.cluster.host_routes import NodeRoute
 from meshnet_control.controlapi import filters, lookup, network_resource
-from meshnet_control.controlapi.access import Access, name_of
+from meshnet_control.controlapi.access import Access, written
 from meshnet_control.controlapi.refusals import exists, invalid, precondition, unimplemented
 from meshnet_control.controlapi.specs.cluster_checks import for_networks
 from meshnet_control.controlapi.specs.names import check_dns_name
+from meshnet_control.store.index import name_of
 
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
 _LONGEST_PREFIX = 30
@@ -58,24 +63,22 @@ class Networks:
         ]
 
     async def search(self, reference: str, *, exact: bool) -> list[Network]:
-        """Networks that a reference may mean.
+        """Networks that a reference may mean, as ``search``."""
+        return search(await self._access.all(Network), reference, exact=exact)
 
-        Args:
-            reference: id, name, or prefix of an id.
-            exact: leave prefixes out, so that a local network of that name comes first.
-        """
-        found = lookup.search(await self._access.all(Network), reference, name_of)
-        if exact:
-            return [n for n in found if reference in {n.id, n.spec.name}]
-        return found
+    async def services(self) -> list[ServiceView]:
+        """Every service with what a network's ``verbose`` says of it: name, VIPs and ports."""
+        return [
+            ServiceView(
+                id=service.id,
+                name=service.spec.name,
+                virtual_ips=service.endpoint.virtual_ips,
+                ports=service.endpoint.ports,
+            )
+            for service in await self._access.all(Service)
+        ]
 
-    async def inspect(self, network: Network, *, verbose: bool) -> dict[str, Any]:
-        """One network as Engine JSON."""
-        if not verbose:
-            return network_resource.resource(network)
-        services, tasks = await self._users()
-        return network_resource.verbose(network, services, tasks, await self._access.all(Node))
-
+    @written
     async def create(self, request: NetworkCreateRequest, local_names: Iterable[str]) -> str:
         """Make a network and return its id.
 
@@ -87,39 +90,49 @@ class Networks:
             ControlError: the request is refused, or its name or subnet is taken.
         """
         self._check(request)
-        async with self._access.writing:
-            others = await self._access.all(Network)
-            if request.name in {n.spec.name for n in others} | set(local_names):
-                raise ControlError(
-                    f"network with name {request.name} already exists", HTTPStatus.CONFLICT
-                )
-            present = next((n for n in others if n.spec.ingress), None)
-            if request.ingress and present is not None:
-                raise exists(f"ingress network ({present.id}) is already present")
+        others = await self._access.all(Network)
+        if request.name in {n.spec.name for n in others} | set(local_names):
+            raise ControlError(
+                f"network with name {request.name} already exists", HTTPStatus.CONFLICT
+            )
+        present = next((n for n in others if n.spec.ingress), None)
+        if request.ingress and present is not None:
+            raise exists(f"ingress network ({present.id}) is already present")
+        if request.driver not in node_local.DRIVERS:
+            routes = list(host_routes.of(await self._access.all(Node)))
             for config in request.ipam.config:
-                self._check_subnet(_subnet(config.subnet), others)
-            network = network_resource.to_spec(request)
-            network.id = self._access.new_id()
-            await self._access.put(network)
+                self._check_subnet(_subnet(config.subnet), others, routes)
+        network = network_resource.to_spec(request)
+        network.id = self._access.new_id()
+        await self._access.put(network)
         return str(network.id)
 
+    @written
     async def remove(self, network: Network) -> None:
         """Remove a network that nothing uses.
 
         Raises:
             ControlError: in use, and by whom (400).
         """
-        async with self._access.writing:
-            services, tasks = await self._users()
-            user = network_resource.users(network, services, tasks)
-            if user is not None:
-                raise precondition(
-                    f"ingress network cannot be removed because {user} depends on it"
-                    if network.spec.ingress
-                    else f"network {network.id} is in use by {user}"
-                )
-            await self._access.delete([network])
+        await self.refuse_used(network)
+        await self._access.delete([network])
 
+    async def refuse_used(self, network: Network) -> None:
+        """Refuse a network that a service or task uses.
+
+        Raises:
+            ControlError: in use, and by whom (400).
+        """
+        services, tasks = await self._users()
+        user = network_resource.users(network, services, tasks)
+        if user is not None:
+            raise precondition(
+                f"ingress network cannot be removed because {user} depends on it"
+                if network.spec.ingress
+                else f"network {network.id} is in use by {user}"
+            )
+
+    @written
     async def prune(self, raw_filters: str | None) -> list[str]:
         """Remove every network that nothing uses, the ingress network excepted; their names.
 
@@ -129,17 +142,16 @@ class Networks:
         wanted = filters.parse(raw_filters, PRUNE_FILTERS)
         if "until" in wanted:
             return []  # Docker compares with the creation time; keeping them is the safe side
-        async with self._access.writing:
-            services, tasks = await self._users()
-            unused = [
-                n
-                for n in await self._access.all(Network)
-                if not n.spec.ingress
-                and network_resource.users(n, services, tasks) is None
-                and filters.labels(wanted.get("label"), n.spec.labels)
-                and not (wanted.get("label!") and filters.labels(wanted["label!"], n.spec.labels))
-            ]
-            await self._access.delete(unused)
+        services, tasks = await self._users()
+        unused = [
+            n
+            for n in await self._access.all(Network)
+            if not n.spec.ingress
+            and network_resource.users(n, services, tasks) is None
+            and filters.labels(wanted.get("label"), n.spec.labels)
+            and not (wanted.get("label!") and filters.labels(wanted["label!"], n.spec.labels))
+        ]
+        await self._access.delete(unused)
         return [n.spec.name for n in unused]
 
     async def _users(self) -> tuple[list[Service], list[Task]]:
@@ -152,6 +164,11 @@ class Networks:
                 HTTPStatus.FORBIDDEN,
             )
         check_dns_name(request.name)
+        _check_configuration(request)
+        if request.driver in node_local.DRIVERS:
+            for config in request.ipam.config:
+                _check_local(config)
+            return
         if request.driver not in {"", "overlay"}:
             raise unimplemented(
                 f"swarm-scoped networks with driver {request.driver} are not supported "
@@ -172,11 +189,6 @@ class Networks:
                 f"IPAM driver {request.ipam.driver} is not supported by this version of meshnet: "
                 "leave out --ipam-driver"
             )
-        if request.config_only or request.config_from.network:
-            raise unimplemented(
-                "networks from a configuration are not supported by this version of meshnet: "
-                "leave out --config-only and --config-from"
-            )
         mtu = request.options.get(MTU_OPTION)
         if mtu is not None and not (_MTU.fits(mtu) and _SMALLEST_MTU <= int(mtu) <= _LARGEST_MTU):
             raise invalid(
@@ -188,7 +200,9 @@ class Networks:
             _check_config(config)
         _check_apart(request.ipam.config)
 
-    def _check_subnet(self, subnet: IPv4Network | None, others: list[Network]) -> None:
+    def _check_subnet(
+        self, subnet: IPv4Network | None, others: list[Network], routes: Iterable[NodeRoute]
+    ) -> None:
         if subnet is None:
             return
         for other in others:
@@ -201,6 +215,69 @@ class Networks:
         route = self._access.conflicting_route(str(subnet))
         if route is not None:
             raise invalid(f"subnet {subnet} overlaps with the route {route} of this host")
+        elsewhere = host_routes.overlapping(subnet, routes)
+        if elsewhere is not None:
+            raise invalid(f"subnet {subnet} overlaps with {elsewhere}")
+
+
+def search(networks: Sequence[Network], reference: str, *, exact: bool) -> list[Network]:
+    """Networks that a reference may mean. PURE.
+
+    Args:
+        networks: those there are.
+        reference: id, name, or prefix of an id.
+        exact: leave prefixes out, so that a local network of that name comes first.
+    """
+    found = lookup.search(networks, reference, name_of)
+    if exact:
+        return [n for n in found if reference in {n.id, n.spec.name}]
+    return found
+
+
+def _check_configuration(request: NetworkCreateRequest) -> None:
+    """What networks of nodes' own may be asked for with, in libnetwork's words.
+
+    Raises:
+        ControlError: the first thing that is wrong (403).
+
+    Source: moby libnetwork network.go validateConfiguration, controller.go NewNetwork.
+    """
+    local, given = request.driver in node_local.DRIVERS, request.config_from.network
+    if request.config_only:
+        raise ControlError(
+            "configuration network can only contain network specific fields. Network operator "
+            "fields like [ ingress | internal | attachable | scope ] are not supported.",
+            HTTPStatus.FORBIDDEN,
+        )
+    if given and not local:
+        raise invalid(
+            "an overlay network is the same on every node: leave out --config-from, or name the "
+            "driver of a network that each node makes for itself (-d macvlan)"
+        )
+    if local and request.ingress:
+        words = "Ingress network can only be global scope network"
+        raise ControlError(words, HTTPStatus.FORBIDDEN)
+    if not given:
+        return
+    ipam = request.ipam
+    if (
+        request.labels
+        or request.enable_ipv6
+        or ipam.driver not in {"", "default"}
+        or ipam.options
+        or ipam.config
+    ):
+        raise ControlError(
+            "user specified configurations are not supported if the network depends on a "
+            "configuration network",
+            HTTPStatus.FORBIDDEN,
+        )
+    if request.options:
+        raise ControlError(
+            "network driver options are not supported if the network depends on a configuration "
+            "network",
+            HTTPStatus.FORBIDDEN,
+        )
 
 
 def _subnet(said: str) -> IPv4Network | None:
@@ -234,6 +311,27 @@ def _check_config(config: IPAMConfig) -> None:
             raise invalid(f"ipam configuration: {what} {said} is not in the subnet")
         if address in {subnet.network_address, subnet.broadcast_address}:
             raise invalid(f"ipam configuration: {what} {said} names the subnet, not a host in it")
+
+
+def _check_local(config: IPAMConfig) -> None:
+    """Refuse what is no address range, of IPv4 or IPv6; whether it suits a host is its engine's.
+
+    Raises:
+        ControlError: the first thing that is wrong (400).
+    """
+    ranges = {"subnet": config.subnet, "ip-range": config.ip_range}
+    for what, said in ranges.items():
+        _parsed(what, said, partial(ip_network, strict=False))
+    for said in (config.gateway, *config.auxiliary_addresses.values()):
+        _parsed("address", said, ip_address)
+
+
+def _parsed(what: str, said: str, parse: Callable[[str], object]) -> None:
+    try:
+        if said:
+            parse(said)
+    except ValueError:
+        raise invalid(f"ipam configuration: invalid {what} {_on_a_line(said)}") from None
 
 
 def _exact(what: str, said: str) -> IPv4Network | None:

@@ -1,16 +1,20 @@
-"""Nodes: list, inspect, label, drain, remove.
+"""Nodes: list, inspect, label, drain, promote, demote, remove.
 
-This version runs one manager: roles do not change.
+A role is what is wanted: the managers bring it about (``cluster.roles``).
 Source: swarmkit manager/controlapi/node.go; moby daemon/cluster/nodes.go and filters.go.
 """
 
 from __future__ import annotations
 
 from meshnet.errors import ControlError
-from meshnet_control.api.control_pb2 import Node, NodeSpec
+from meshnet_control.api.control_pb2 import Cluster, Node, NodeSpec
+from meshnet_control.cluster import gossip_ring
+from meshnet_control.cluster.roles import MANAGER
 from meshnet_control.controlapi import filters
-from meshnet_control.controlapi.access import Access, check_version
-from meshnet_control.controlapi.refusals import precondition, unimplemented
+from meshnet_control.controlapi.access import Access, check_version, written
+from meshnet_control.controlapi.managers import check_demotion, check_removal
+from meshnet_control.controlapi.refusals import precondition
+from meshnet_control.store.store import Delete, Key, Put
 
 _FILTERS = ("id", "label", "membership", "name", "node.label", "role")
 
@@ -43,8 +47,9 @@ class Nodes:
         """One node, by id, host name or unique id prefix."""
         return await self._access.find(Node, reference)
 
+    @written
     async def update(self, reference: str, version: int, spec: NodeSpec) -> None:
-        """Replace a node's labels and availability.
+        """Replace a node's labels, availability and role.
 
         Raises:
             ControlError: refused, not found, or changed since it was read.
@@ -53,41 +58,37 @@ class Nodes:
             raise ControlError(f'invalid Role: "{spec.role}"')
         if spec.availability not in {"", "active", "pause", "drain"}:
             raise ControlError(f'invalid Availability: "{spec.availability}"')
-        async with self._access.writing:
-            node = await self._access.find(Node, reference)
-            check_version(node, version)
-            role = spec.role or node.spec.role
-            if role != node.spec.role:
-                await self._refuse_role(node, role)
-            new = Node()
-            new.CopyFrom(node)
-            new.spec.CopyFrom(spec)
-            new.spec.role = role
-            new.spec.availability = spec.availability or node.spec.availability
-            await self._access.put(new)
+        node = await self._access.find(Node, reference)
+        check_version(node, version)
+        role, managers = spec.role or node.spec.role, []
+        if node.spec.role == MANAGER and role != MANAGER:
+            nodes = await self._access.all(Node)
+            check_demotion(node, nodes)
+            managers = [n for n in nodes if n.spec.role == MANAGER and n.id != node.id]
+        new = Node()
+        new.CopyFrom(node)
+        new.spec.CopyFrom(spec)
+        new.spec.role = role
+        new.spec.availability = spec.availability or node.spec.availability
+        await self._access.put(new, unchanged=managers)
 
-    async def _refuse_role(self, node: Node, role: str) -> None:
-        managers = sum(n.spec.role == "manager" for n in await self._access.all(Node))
-        if role == "worker" and managers == 1:
-            raise precondition("attempting to demote the last manager of the swarm")
-        raise unimplemented(
-            f"node {node.description.hostname} cannot become a {role}: "
-            "this version of meshnet runs one manager; leave it a worker"
-        )
-
+    @written
     async def remove(self, reference: str, *, force: bool) -> None:
         """Remove a node that is down; with ``force`` also one that is not.
 
         Raises:
             ControlError: not found, still up, or a manager.
         """
-        async with self._access.writing:
-            node = await self._access.find(Node, reference)
-            if node.spec.role == "manager":
-                raise precondition(
-                    f"node {node.id} is a cluster manager and is a member of the raft cluster. "
-                    "It must be demoted to worker before removal"
-                )
-            if not force and node.status.state != "down":
-                raise precondition(f"node {node.id} is not down and can't be removed")
-            await self._access.delete([node])
+        node = await self._access.find(Node, reference)
+        check_removal(node)
+        if not force and node.status.state != "down":
+            raise precondition(f"node {node.id} is not down and can't be removed")
+        writes: list[Put | Delete] = [Delete(Node, node.id)]
+        expect: dict[Key, int] = {}
+        for cluster in await self._access.all(Cluster):
+            expect[Cluster, cluster.id] = cluster.version.index
+            after = Cluster()
+            after.CopyFrom(cluster)
+            gossip_ring.want(after)  # the node has the present key
+            writes.append(Put(after))
+        await self._access.store.commit(writes, expect=expect)

@@ -6,13 +6,17 @@ PURE. Source: moby errdefs and daemon/cluster/errors.go; swarmkit manager/contro
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from meshnet.errors import ControlError
+from meshnet_control.store.store import NO_LEADER
+
+INVALID: Final = "rpc error: code = InvalidArgument desc = "
 
 
 def invalid(why: str) -> ControlError:
     """A request that can never be served as it is: 400."""
-    return ControlError(f"rpc error: code = InvalidArgument desc = {why}", HTTPStatus.BAD_REQUEST)
+    return ControlError(f"{INVALID}{why}", HTTPStatus.BAD_REQUEST)
 
 
 def precondition(why: str) -> ControlError:
@@ -32,6 +36,11 @@ def unimplemented(why: str) -> ControlError:
     return ControlError(why, HTTPStatus.NOT_IMPLEMENTED)
 
 
+def not_to_be_changed(why: str) -> ControlError:
+    """Something that no update can change: 501, in the engine's words."""
+    return ControlError(f"rpc error: code = Unimplemented desc = {why}", HTTPStatus.NOT_IMPLEMENTED)
+
+
 def not_found(kind: str, reference: str) -> ControlError:
     """``service web not found``: 404."""
     return ControlError(f"{kind} {reference} not found", HTTPStatus.NOT_FOUND)
@@ -42,6 +51,13 @@ def ambiguous(kind: str, reference: str, matches: int) -> ControlError:
     return ControlError(
         f"{kind} {reference} is ambiguous ({matches} matches found)",
         HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+
+
+def no_leader() -> ControlError:
+    """Too few managers are there to write anything: 500, as the engine has it."""
+    return ControlError(
+        f"rpc error: code = Unknown desc = {NO_LEADER}", HTTPStatus.INTERNAL_SERVER_ERROR
     )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from meshnet.model.ids import Rng, base36
 from meshnet_control.api.control_pb2 import CAConfig, Cluster, ClusterSpec
-from meshnet_control.controlapi.access import Access, check_version
+from meshnet_control.cluster import gossip_ring
+from meshnet_control.controlapi.access import Access, check_version, written
 from meshnet_control.controlapi.refusals import invalid, not_found
 from meshnet_control.controlapi.specs import cluster_checks
 from meshnet_control.identity import ca, rotation
+from meshnet_control.store.store import Key, Put
 from meshnet_control.store.unlock_key import new_unlock_key, unlock_key_text
 
 _SECRET_BITS, _SECRET_DIGITS = 128, 25
@@ -39,6 +41,7 @@ class Swarm:
         key = (await self.inspect()).unlock_key
         return unlock_key_text(key) if key else ""
 
+    @written
     async def update(
         self,
         version: int,
@@ -53,28 +56,37 @@ class Swarm:
         Raises:
             ControlError: a setting is refused, or the cluster changed since it was read.
         """
-        async with self._access.writing:
-            cluster = await self.inspect()
-            check_version(cluster, version)
-            cluster_checks.check(spec)
-            new = Cluster()
-            new.CopyFrom(cluster)
-            new.spec.labels.clear()
-            new.spec.MergeFrom(spec)
-            new.spec.name = cluster.spec.name
-            if spec.HasField("encryption_config"):
-                new.spec.encryption_config.CopyFrom(spec.encryption_config)
-            if not new.spec.encryption_config.auto_lock_managers:
-                new.unlock_key = b""
-            elif rotate_unlock_key or not new.unlock_key:
-                new.unlock_key = new_unlock_key(self._access.rng)
-            self._rotate_root(new, cluster.spec.ca_config, spec.ca_config)
-            tokens = new.join_tokens
-            if rotate_worker:
-                tokens.worker = rotated(tokens.worker, self._access.rng)
-            if rotate_manager:
-                tokens.manager = rotated(tokens.manager, self._access.rng)
-            await self._access.put(new)
+        cluster = await self.inspect()
+        check_version(cluster, version)
+        cluster_checks.check(spec)
+        new = Cluster()
+        new.CopyFrom(cluster)
+        new.spec.labels.clear()
+        new.spec.MergeFrom(spec)
+        new.spec.name = cluster.spec.name
+        if spec.HasField("encryption_config"):
+            new.spec.encryption_config.CopyFrom(spec.encryption_config)
+        if not new.spec.encryption_config.auto_lock_managers:
+            new.unlock_key = b""
+        elif rotate_unlock_key or not new.unlock_key:
+            new.unlock_key = new_unlock_key(self._access.rng)
+        self._rotate_root(new, cluster.spec.ca_config, spec.ca_config)
+        tokens = new.join_tokens
+        if rotate_worker:
+            tokens.worker = rotated(tokens.worker, self._access.rng)
+        if rotate_manager:
+            tokens.manager = rotated(tokens.manager, self._access.rng)
+        await self._access.put(new)
+
+    @written
+    async def rotate_gossip_key(self) -> None:
+        """Ask for a new key of gossip; the version that users see stays."""
+        cluster = await self.inspect()
+        new = Cluster()
+        new.CopyFrom(cluster)
+        gossip_ring.want(new)
+        expect: dict[Key, int] = {(Cluster, cluster.id): cluster.version.index}
+        await self._access.store.commit([Put(new)], expect=expect)
 
     def _rotate_root(self, cluster: Cluster, has: CAConfig, asked: CAConfig) -> None:
         """Begin with another root when the settings ask for one; in place.

@@ -13,11 +13,14 @@ Timestamp                 RFC 3339 as Go writes it; Go's zero time is an unset f
 map, repeated, message    object, array, object; an empty message that is set is ``{}``
 optional                  written when set, whatever its value
 (hidden)                  never in JSON, neither way
+(instead) = "Index"       written as ``Index``, when it is set; never read
 ========================  =====================================================================
 
 Reading is as Go's decoder reads: names in any case, null is nothing, a wrong type is refused in its
 words. Other than Go's it refuses a field it does not know, unless its value says nothing: what we
-cannot do must not be dropped in silence.
+cannot do must not be dropped in silence. No field of the Engine API begins with a small letter:
+such a member is a client's own (dockerode sends its query in the body as well), is left out, and
+said in the log once.
 
 Be aware: whether values make sense is the control API's business. The order of JSON members means
 nothing. Source: Go encoding/json decode.go (UnmarshalTypeError), time.Time.MarshalJSON.
@@ -25,10 +28,11 @@ nothing. Source: Go encoding/json decode.go (UnmarshalTypeError), time.Time.Mars
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -46,6 +50,10 @@ from meshnet_control.convert.scalars import (
     utf8,
 )
 
+_log = logging.getLogger(__name__)
+_MOST_NAMES: Final = 256
+_LONGEST_NAME: Final = 64
+"""Characters of a client's own names that are logged, and how many are remembered."""
 _M = TypeVar("_M", bound=Message)
 Json = dict[str, Any]
 
@@ -61,7 +69,7 @@ def to_engine(message: Message) -> Json:
     for descriptor, value in message.ListFields():
         field = fields.get(descriptor.number)
         if field is not None:
-            out[field.name] = field.write(value)
+            out[field.name] = field.write(value)  # a field (instead) of another comes after it
     for field in table.always:
         if field.name not in out:
             out[field.name] = field.empty()
@@ -111,6 +119,10 @@ def _table(descriptor: Descriptor) -> _Table:
         if _says(item, control_pb2.hidden):
             continue
         field = _field(item)
+        instead: str = item.GetOptions().Extensions[control_pb2.instead]  # type: ignore[index]
+        if instead:
+            by_number[item.number] = replace(field, name=instead)
+            continue
         by_number[item.number] = field
         by_name[item.json_name] = field
         by_name.setdefault(item.json_name.lower(), field)
@@ -236,13 +248,21 @@ def _fill(message: Message, obj: Any) -> None:  # noqa: ANN401 - any JSON value
             continue
         field = fields.get(name) or fields.get(name.lower())
         try:
-            if field is None:
+            if field is None and name[:1].islower():
+                _left_out(descriptor.name, name[:_LONGEST_NAME])
+            elif field is None:
                 _refuse_unless_empty(value)
             else:
                 field.read(message, value)
         except RefusedError as refused:
             refused.within(descriptor.name, name if field is None else field.name)
             raise
+
+
+@lru_cache(maxsize=_MOST_NAMES)
+def _left_out(message: str, name: str) -> None:
+    """Say it once; a client that makes up names can have it said again, and no more."""
+    _log.info("member %r of a %s is no field of the Engine API: left out", name, message)
 
 
 def _same(value: Any) -> Any:  # noqa: ANN401 - any JSON value

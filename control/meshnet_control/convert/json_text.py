@@ -7,6 +7,7 @@ of more digits than Python reads, more than some hundred levels.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from meshnet.errors import ControlError
@@ -55,6 +56,12 @@ def parse_json(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value
         ) from None
     except ValueError as error:  # a number of more digits than Python reads
         raise ControlError(f"invalid number in the body: {error}") from None
+
+
+def part(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object inside of an object; empty where there is none, or something else."""
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}
 
 
 def _no_number(said: str) -> NoReturn:

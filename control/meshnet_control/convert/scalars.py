@@ -159,13 +159,45 @@ def _write_double(value: float) -> int | float:
     return int(value) if value.is_integer() else value
 
 
+_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_PAD = ord("=")
+
+
 def _read_bytes(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     if not isinstance(value, str):
         raise RefusedError(go_kind(value), "[]uint8")
+    text = value.replace("\r", "").replace("\n", "")
     try:
-        return base64.b64decode(value.replace("\r", "").replace("\n", ""), validate=True)
+        decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise RefusedError("illegal base64 data in {path}") from None
+        decoded = None
+    if decoded is None or text.endswith("==="):  # which b64decode takes behind a whole group
+        at = _corrupt_at(value.encode(errors="replace"))
+        raise RefusedError(f"illegal base64 data at input byte {at}") from None
+    return decoded
+
+
+def _corrupt_at(text: bytes) -> int:
+    """Where Go finds that base64 is none: at a foreign byte, or where a group of four is not whole.
+
+    Source: Go encoding/base64 CorruptInputError.
+    """
+    line_ends, group = b"\r\n", 0
+    for at, byte in enumerate(text):
+        if byte in line_ends:
+            continue
+        if byte in _BASE64:
+            group = (group + 1) % 4
+            continue
+        if byte != _PAD or group < 2:  # noqa: PLR2004 - two characters are a byte
+            return at
+        pads = [i for i in range(at, len(text)) if text[i] not in line_ends]
+        needed = 4 - group
+        wrong = next((k for k, i in enumerate(pads[:needed]) if text[i] != _PAD), None)
+        if wrong is not None:
+            return pads[wrong] - 1
+        return pads[needed] if len(pads) > needed else len(text)
+    return len(text) - group
 
 
 def _read_time(value: Any) -> Timestamp | None:  # noqa: ANN401 - any JSON value

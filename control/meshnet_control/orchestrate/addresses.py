@@ -15,12 +15,13 @@ Source: moby libnetwork/ipam (serial allocation), swarmkit manager/allocator/net
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
 from meshnet_control.api import control_pb2 as pb
 
 NO_ADDRESS = "could not find an available IP"
+ADDRESS_TAKEN = "Address already in use"
 NO_VIP = "could not find an available IP while allocating VIP"
 NO_SUBNET = (
     "could not find an available, non-overlapping IPv4 address pool among the defaults "
@@ -39,12 +40,12 @@ class Addresses:
 
     Args:
         config: the network's allocated configuration, subnet and gateway set.
-        held: addresses in use, plain or with a prefix length.
+        held: addresses in use, as numbers.
         remembered: addresses of dead tasks, given away last.
     """
 
     def __init__(
-        self, config: pb.IPAMConfig, held: Iterable[str], remembered: Iterable[str] = ()
+        self, config: pb.IPAMConfig, held: Iterable[int], remembered: Iterable[int] = ()
     ) -> None:
         self.subnet = IPv4Network(config.subnet, strict=False)
         space = IPv4Network(config.ip_range, strict=False) if config.ip_range else self.subnet
@@ -53,17 +54,12 @@ class Addresses:
         gateway = config.gateway or str(self.subnet[1])
         reserved |= {number_of(a) for a in (gateway, *config.auxiliary_addresses.values())}
         self._first, self._last = first, last
-        self._held = reserved | {number_of(address) for address in held}
-        self._remembered = {number_of(address) for address in remembered}
+        self._held = reserved.union(held)
+        self._remembered = set(remembered)
+        self.exhausted = False
+        """There was none left; none has come back since."""
         inside = [n for n in self._held | self._remembered if first <= n < last]
         self._next = max(inside, default=first - 1) + 1
-
-    def __contains__(self, address: str) -> bool:
-        """True when an address, plain or with a prefix length, lies in the subnet."""
-        try:
-            return IPv4Interface(address).ip in self.subnet
-        except AddressValueError:
-            return False
 
     def take(self) -> str | None:
         """The next free address, as ``10.0.1.2/24``; None when every one is held."""
@@ -74,14 +70,24 @@ class Addresses:
             every = range(self._first, self._last + 1)
             number = next((n for n in every if n not in self._held), None)
         if number is None:
+            self.exhausted = True
             return None
         self._held.add(number)
         self._next = number + 1
         return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
 
+    def take_this(self, address: str) -> str | None:
+        """A certain address, as ``10.0.1.2/24``; None when it is held, or not in the subnet."""
+        number = number_of(address)
+        if number in self._held or IPv4Address(number) not in self.subnet:
+            return None
+        self._held.add(number)
+        return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
+
     def give_back(self, address: str) -> None:
         """Undo a ``take`` of the same step."""
         self._held.discard(number_of(address))
+        self.exhausted = False
 
 
 def number_of(address: str) -> int:
@@ -89,11 +95,20 @@ def number_of(address: str) -> int:
     return int(IPv4Address(address.partition("/")[0]))
 
 
-def subnet_for(cluster: pb.Cluster | None, networks: Iterable[pb.Network]) -> IPv4Network | None:
+def subnet_for(
+    cluster: pb.Cluster | None,
+    networks: Iterable[pb.Network],
+    routes: Iterable[IPv4Network] = (),
+) -> IPv4Network | None:
     """The next subnet of the cluster's pools that overlaps no network's; None: none is left.
 
     The search starts behind the newest subnet given by us (highest VNI) and goes round; a subnet
     that was asked for is only stepped over.
+
+    Args:
+        cluster: its pools.
+        networks: those there are.
+        routes: of the nodes. What one leads to is stepped over, unless nothing else is left.
     """
     pools = (cluster.default_addr_pool if cluster else ()) or (DEFAULT_POOL,)
     size = (cluster.subnet_size if cluster else 0) or DEFAULT_SUBNET_SIZE
@@ -111,11 +126,16 @@ def subnet_for(cluster: pb.Cluster | None, networks: Iterable[pb.Network]) -> IP
     spaces = [IPv4Network(pool, strict=False) for pool in pools]
     after = newest[1] if newest else None
     start = next((i for i, s in enumerate(spaces) if after and after.subnet_of(s)), None)
-    if start is None or after is None:
-        return _first_free(spaces, size, taken)
-    behind = [int(after.broadcast_address) + 1] + [0] * (len(spaces) - start - 1)
-    found = _first_free(spaces[start:], size, taken, behind)
-    return found or _first_free(spaces, size, taken)
+    behind: list[int] = []
+    later: list[IPv4Network] = []
+    if start is not None and after is not None:
+        behind = [int(after.broadcast_address) + 1] + [0] * (len(spaces) - start - 1)
+        later = spaces[start:]
+    for avoided in ([*taken, *routes], taken):
+        found = _first_free(later, size, avoided, behind) or _first_free(spaces, size, avoided)
+        if found is not None:
+            return found
+    return None
 
 
 def _first_free(

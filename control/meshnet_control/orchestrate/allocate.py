@@ -1,9 +1,10 @@
 """Gives networks, nodes, services and tasks their network resources. Pure.
 
-    Network   VNI, subnet, gateway            once
+    Network   VNI, subnet, gateway            once; one that nodes make for themselves: nothing
     Node      its address on the ingress network, as soon as the node exists
     Service   virtual IPs (ingress first, then its networks in order), published ports
-    Task      one address per network, in the same order; then it goes NEW -> PENDING
+    Task      one address per network, in the same order; then it goes NEW -> PENDING,
+              that of a container alone (``attachments``) NEW -> ASSIGNED
 
 What is given stays: an update of a service takes or returns only what the change needs, so a VIP
 is stable for the life of its service. A task's addresses are free again once its state is past
@@ -16,16 +17,19 @@ Source: swarmkit manager/allocator/network.go.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Interface, IPv4Network
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import engine_networks
+from meshnet_control.cluster import engine_networks, host_routes, node_local, service_networks
+from meshnet_control.cluster.attachments import is_attachment, not_found
 from meshnet_control.orchestrate import ports
 from meshnet_control.orchestrate.addresses import (
+    ADDRESS_TAKEN,
     FIRST_VNI,
     NO_ADDRESS,
     NO_SUBNET,
@@ -34,22 +38,23 @@ from meshnet_control.orchestrate.addresses import (
     subnet_for,
     vni_for,
 )
+from meshnet_control.orchestrate.indexes import OF_NODES, Hold, Waiting
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import holds_addresses
 
 VXLAN_IDS = "com.docker.network.driver.overlay.vxlanid_list"
 PENDING_MESSAGE = "pending task scheduling"
+ATTACHED_MESSAGE = "attached by its node"
 
 
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Allocate whatever lacks something."""
-    networks = _networks(view)
-    view = view.apply(networks)
-    if not _something_to_do(view):
-        return Step(tuple(networks))
+    networks = _networks(view) if view.scope.networks else []
+    if networks:
+        view = view.apply(networks)
     allocator = _Allocator(view)
     rest = [*allocator.services(), *allocator.nodes(), *allocator.tasks(now)]
-    return Step((*networks, *rest))
+    return Step((*networks, *rest), lacking=frozenset(allocator.lacking))
 
 
 def ingress_network(rng: Rng) -> pb.Network:
@@ -75,7 +80,7 @@ def wanted_networks(view: StoreView, spec: pb.TaskSpec, endpoint: pb.EndpointSpe
 
 def ingress_of(view: StoreView) -> pb.Network | None:
     """The ingress network; None when it was removed."""
-    return next((n for n in view.networks.values() if n.spec.ingress), None)
+    return min(view.indexes.ingress.values(), key=lambda n: n.id, default=None)
 
 
 def allocated(network: pb.Network | None) -> bool:
@@ -83,17 +88,29 @@ def allocated(network: pb.Network | None) -> bool:
     return network is not None and bool(network.vni and network.ipam_options.configs)
 
 
+def _to_allocate(network: pb.Network) -> bool:
+    """It lacks what the cluster gives to networks."""
+    if node_local.is_node_local(network):
+        return not network.driver_state.name
+    return not allocated(network)
+
+
 def _networks(view: StoreView) -> list[Write]:
     """Subnets and VNIs for the networks that have none, the ingress network first."""
-    new = [n for n in view.networks.values() if not allocated(n)]
+    new = [n for n in view.networks.values() if _to_allocate(n)]
     if not new:
         return []
     known = dict(view.networks)
     last = view.cluster.last_vni if view.cluster else 0
+    routes = [route.destination for route in host_routes.of(view.nodes.values())]
     writes: list[Write] = []
     for old in sorted(new, key=lambda n: (not n.spec.ingress, *_age(n))):
         network = changed(old)
-        if not _give_subnet(network, view.cluster, known.values()):
+        if node_local.is_node_local(network):
+            network.driver_state.name = network.spec.driver_configuration.name
+            writes.append(Put(network))
+            continue
+        if not _give_subnet(network, view.cluster, known.values(), routes):
             continue
         free = FIRST_VNI not in {n.vni for n in known.values()}
         vni = FIRST_VNI if network.spec.ingress and free else vni_for(last, known)
@@ -114,7 +131,10 @@ def _networks(view: StoreView) -> list[Write]:
 
 
 def _give_subnet(
-    network: pb.Network, cluster: pb.Cluster | None, networks: Iterable[pb.Network]
+    network: pb.Network,
+    cluster: pb.Cluster | None,
+    networks: Iterable[pb.Network],
+    routes: Iterable[IPv4Network],
 ) -> bool:
     """Fill in IPAMOptions, in place; False when no subnet is left."""
     asked = [config for config in network.spec.ipam_options.configs if config.subnet]
@@ -124,7 +144,7 @@ def _give_subnet(
     if asked:
         options.configs.extend(asked)
     else:
-        subnet = subnet_for(cluster, networks)
+        subnet = subnet_for(cluster, networks, routes)
         if subnet is None:
             return False
         options.configs.add(subnet=str(subnet))
@@ -137,44 +157,48 @@ def _first_host(subnet: str) -> str:
     return str(Addresses(pb.IPAMConfig(subnet=subnet), ()).subnet[1])
 
 
-def _something_to_do(view: StoreView) -> bool:
-    """Cheap look whether anything could lack or hold too much; the usual answer is no."""
-    return (
-        any(_waits(task) for task in view.tasks.values())
-        or any(not _settled(view, service) for service in view.services.values())
-        or any(_node_lacks(view, node) for node in view.nodes.values())
-    )
-
-
-def _waits(task: pb.Task) -> bool:
-    return bool(
-        task.status.state == pb.TASK_STATE_NEW and task.desired_state <= pb.TASK_STATE_COMPLETE
-    )
-
-
-def _node_lacks(view: StoreView, node: pb.Node) -> bool:
+def _ingress_subnet(view: StoreView) -> IPv4Network | None:
     ingress = ingress_of(view)
     if ingress is None or not allocated(ingress):
+        return None
+    return IPv4Network(ingress.ipam_options.configs[0].subnet, strict=False)
+
+
+def _node_lacks(node: pb.Node, subnet: IPv4Network | None) -> bool:
+    if subnet is None:
         return bool(node.ingress_address)
-    return node.ingress_address not in Addresses(ingress.ipam_options.configs[0], ())
+    try:
+        return IPv4Interface(node.ingress_address).ip not in subnet
+    except AddressValueError:
+        return True
 
 
 def _vip_networks(view: StoreView, service: pb.Service) -> list[str]:
     spec = service.spec
     if spec.endpoint_spec.mode == "dnsrr":
         return []
-    wanted = wanted_networks(view, spec.task_template, spec.endpoint_spec)
-    return [network_id for network_id in wanted if network_id not in engine_networks.NAMES]
+    wanted = wanted_networks(view, service_networks.template(spec), spec.endpoint_spec)
+    return [key for key in wanted if key not in engine_networks.NAMES and not _is_local(view, key)]
+
+
+def _is_local(view: StoreView, network_id: str) -> bool:
+    network = view.networks.get(network_id)
+    return network is not None and node_local.is_node_local(network)
 
 
 def _settled(view: StoreView, service: pb.Service) -> bool:
     spec, endpoint = service.spec, service.endpoint
     return (
-        endpoint.spec == spec.endpoint_spec
-        and service.HasField("endpoint")
+        endpoint.spec == _endpoint_spec(view, service)
         and [vip.network_id for vip in endpoint.virtual_ips] == _vip_networks(view, service)
         and len(endpoint.ports) == len(spec.endpoint_spec.ports)
     )
+
+
+def _endpoint_spec(view: StoreView, service: pb.Service) -> pb.EndpointSpec:
+    """What a service's endpoint was made from; empty for one that needs none, as Docker has it."""
+    asked = service.spec.endpoint_spec
+    return asked if asked.ports or _vip_networks(view, service) else pb.EndpointSpec()
 
 
 def _age(message: pb.Network | pb.Service | pb.Node | pb.Task) -> tuple[int, int, str]:
@@ -184,41 +208,68 @@ def _age(message: pb.Network | pb.Service | pb.Node | pb.Task) -> tuple[int, int
     return (message.created_at.seconds, message.created_at.nanos, message.id)
 
 
+@dataclass
+class _Wanted:
+    """What tasks of one specification need."""
+
+    spec: pb.TaskSpec
+    endpoint: pb.EndpointSpec
+    networks: Sequence[str]
+    aliases: Mapping[str, Sequence[str]]
+    missing: str | None
+    """In words."""
+
+
 class _Allocator:
     """The free addresses of every network while one step hands them out."""
 
     def __init__(self, view: StoreView) -> None:
         self._view = view
-        held: defaultdict[str, list[str]] = defaultdict(list)
-        remembered: defaultdict[str, list[str]] = defaultdict(list)
-        for service in view.services.values():
-            for vip in service.endpoint.virtual_ips:
-                held[vip.network_id].append(vip.addr)
-        for task in view.tasks.values():
-            into = held if holds_addresses(task, view) else remembered
-            for attachment in task.networks_attachments:
-                into[attachment.network.id].extend(attachment.addresses)
         self._ingress = ingress_of(view)
-        if self._ingress is not None:
-            addresses = (node.ingress_address for node in view.nodes.values())
-            held[self._ingress.id].extend(address for address in addresses if address)
-        self._free = {
-            key: Addresses(network.ipam_options.configs[0], held[key], remembered[key])
-            for key, network in view.networks.items()
-            if allocated(network)
-        }
-        self._services = dict(view.services)
+        self._free: dict[str, Addresses | None] = {}
+        self._given: dict[str, pb.Service] = {}
+        self._ports: dict[ports.PortKey, str] = {}
+        """Given in this step, and to whom."""
         self._ports_short: set[str] = set()
+        self._wanted: dict[tuple[str, int], _Wanted] = {}
+        self.lacking: set[str] = set()
+        """Services and nodes that did not get everything."""
+
+    def _free_of(self, network_id: str) -> Addresses | None:
+        """What a network has left; None: there is no such network, or it has no subnet."""
+        if network_id not in self._free:
+            network = self._view.networks.get(network_id)
+            known = network is not None and allocated(network)
+            self._free[network_id] = self._addresses(network) if known and network else None
+        return self._free[network_id]
+
+    def _addresses(self, network: pb.Network) -> Addresses:
+        indexed = self._view.indexes.addresses
+        holds = [indexed.get(network.id)]
+        if self._ingress is not None and network.id == self._ingress.id:
+            holds.append(indexed.get(OF_NODES))
+        held: set[int] = set()
+        remembered: set[int] = set()
+        for by_holder in holds:
+            for (number, holder), hold in (by_holder or {}).items():
+                firm = hold is Hold.FIRM or (hold is Hold.UNSURE and self._may_run(holder))
+                (held if firm else remembered).add(number)
+        return Addresses(network.ipam_options.configs[0], held, remembered)
+
+    def _may_run(self, task_id: str) -> bool:
+        return holds_addresses(self._view.tasks[task_id], self._view)
 
     def services(self) -> list[Write]:
         """Endpoints of new and changed services."""
         writes: list[Write] = []
-        for old in sorted(self._view.services.values(), key=_age):
-            if _settled(self._view, old):
-                continue
+        due = (each for each in self._view.due_services() if not _settled(self._view, each))
+        for old in sorted(due, key=_age):
             new = self._endpoint(old)
+            self._given[new.id] = new
+            self._ports.update(dict.fromkeys(ports.taken([new]), new.id))
+            if not _settled(self._view, new):
+                self.lacking.add(new.id)
             if new != old:
-                self._services[new.id] = new
                 writes.append(Put(new))
         return writes
 
@@ -226,10 +277,8 @@ class _Allocator:
         """The service with as much of its endpoint as there is."""
         new = changed(old)
         endpoint = new.endpoint
-        endpoint.SetInParent()
-        endpoint.spec.CopyFrom(new.spec.endpoint_spec)
-        others = ports.taken(s for s in self._services.values() if s.id != new.id)
-        given = ports.allocate(old, others)
+        endpoint.spec.CopyFrom(_endpoint_spec(self._view, new))
+        given = ports.allocate(old, lambda port: self._has_port(port, new.id))
         del endpoint.ports[:]
         if given is None:
             self._ports_short.add(new.id)
@@ -243,17 +292,24 @@ class _Allocator:
                 endpoint.virtual_ips.add(network_id=network_id, addr=address)
         return new
 
+    def _has_port(self, port: ports.PortKey, but: str) -> bool:
+        """Whether a service other than this one has a port, or wants it."""
+        others = self._view.indexes.ports.get(port, ())
+        return any(name != but for name in others) or self._ports.get(port, but) != but
+
     def _take(self, network_id: str) -> str | None:
-        free = self._free.get(network_id)
+        free = self._free_of(network_id)
         return None if free is None else free.take()
 
     def nodes(self) -> list[Write]:
         """Ingress addresses of nodes."""
         writes: list[Write] = []
-        for old in sorted(self._view.nodes.values(), key=_age):
-            if not _node_lacks(self._view, old):
-                continue
+        subnet = _ingress_subnet(self._view)
+        due = (node for node in self._view.due_nodes() if _node_lacks(node, subnet))
+        for old in sorted(due, key=_age):
             address = self._take(self._ingress.id) if self._ingress is not None else None
+            if address is None and subnet is not None:
+                self.lacking.add(old.id)
             if (address or "") != old.ingress_address:
                 new = changed(old)
                 new.ingress_address = address or ""
@@ -263,62 +319,121 @@ class _Allocator:
     def tasks(self, now: float) -> list[Write]:
         """Addresses of the tasks that wait for them; what cannot be given is said in the task."""
         writes: list[Write] = []
-        waiting = [task for task in self._view.tasks.values() if _waits(task)]
-        given_at = self._later_than_all(now) if waiting else Timestamp()
-        for old in sorted(waiting, key=lambda t: (t.service_id, t.slot, *_age(t))):
-            service = self._services.get(old.service_id)
-            if service is None:
+        waiting = self._view.waiting(Waiting.ADDRESS)
+        given_at = self._later_than_all(now)
+        for old in sorted(waiting, key=lambda t: (t.service_id, not _asks(t), t.slot, *_age(t))):
+            service = self._given.get(old.service_id) or self._view.services.get(old.service_id)
+            alone = is_attachment(old)
+            if service is None and not alone:
+                continue
+            missing = self._missing(old, service) if service is not None else None
+            if missing is not None and missing == old.status.err:
                 continue
             new = changed(old)
-            error = None if _on_engine(new) else self._attach(new, service)
+            if service is None:
+                error = self._attach_alone(new)
+            elif missing is not None:
+                error = missing
+            else:
+                error = None if _on_engine(new) else self._attach(new, service)
             if error is None:
                 new.allocated_at.CopyFrom(given_at)
-                new.status.state = pb.TASK_STATE_PENDING
-                new.status.message = PENDING_MESSAGE
+                new.status.state = pb.TASK_STATE_ASSIGNED if alone else pb.TASK_STATE_PENDING
+                new.status.message = ATTACHED_MESSAGE if alone else PENDING_MESSAGE
             new.status.err = error or ""
             if new != old:
                 new.status.timestamp.CopyFrom(timestamp(now))
                 writes.append(Put(new))
         return writes
 
+    def _attach_alone(self, task: pb.Task) -> str | None:
+        """Give a container its address on the one network of its task, in place."""
+        wanted = task.spec.networks[0]
+        free = self._free_of(wanted.target)
+        if free is None:
+            return NO_SUBNET if wanted.target in self._view.networks else not_found(wanted.target)
+        address = free.take_this(wanted.addresses[0]) if wanted.addresses else free.take()
+        if address is None:
+            return ADDRESS_TAKEN if wanted.addresses else NO_ADDRESS
+        del task.networks_attachments[:]
+        attachment = task.networks_attachments.add(addresses=[address])
+        attachment.network.CopyFrom(self._view.networks[wanted.target])
+        return None
+
     def _later_than_all(self, now: float) -> Timestamp:
         """A time for what is given now: the managers' word of whose an address is (claims.py).
 
         A clock that went back makes no address belong to who had it before.
         """
-        given = (task.allocated_at.ToNanoseconds() for task in self._view.tasks.values())
         found = Timestamp()
-        found.FromNanoseconds(max(timestamp(now).ToNanoseconds(), max(given, default=0) + 1))
+        last = self._view.indexes.given_ns
+        found.FromNanoseconds(max(timestamp(now).ToNanoseconds(), last + 1))
         return found
+
+    def _wants(self, task: pb.Task, service: pb.Service) -> _Wanted:
+        """What a task needs, found out once for the tasks of a specification."""
+        key = service.id, task.spec_version
+        known = self._wanted.get(key)
+        if known is not None and known.spec == task.spec and known.endpoint == task.endpoint_spec:
+            return known
+        endpoint = task.endpoint_spec if task.HasField("endpoint_spec") else service.endpoint.spec
+        found = _Wanted(
+            spec=task.spec,
+            endpoint=task.endpoint_spec,
+            networks=wanted_networks(self._view, task.spec, endpoint),
+            aliases={config.target: list(config.aliases) for config in task.spec.networks},
+            missing=None,
+        )
+        has_vip = {vip.network_id for vip in service.endpoint.virtual_ips}
+        needs_vip = set(_vip_networks(self._view, service))
+        for network_id in found.networks:
+            if network_id not in self._view.networks:
+                found.missing = f"network {network_id} not found"
+            elif self._free_of(network_id) is None and not _is_local(self._view, network_id):
+                found.missing = NO_SUBNET
+            elif network_id in needs_vip and network_id not in has_vip:
+                found.missing = NO_VIP
+            if found.missing is not None:
+                break
+        self._wanted[key] = found
+        return found
+
+    def _missing(self, task: pb.Task, service: pb.Service) -> str | None:
+        """Why a task cannot get its addresses now, in words; None: perhaps it can."""
+        if any(config.target in engine_networks.NAMES for config in task.spec.networks):
+            return None
+        if service.id in self._ports_short:
+            return ports.NO_PORT
+        wants = self._wants(task, service)
+        if wants.missing is not None:
+            return wants.missing
+        free = (self._free_of(network_id) for network_id in wants.networks)
+        return NO_ADDRESS if any(each is not None and each.exhausted for each in free) else None
 
     def _attach(self, task: pb.Task, service: pb.Service) -> str | None:
         """Give a task its addresses, in place and all or none; what is missing, in words."""
-        if service.id in self._ports_short:
-            return ports.NO_PORT
-        has_vip = {vip.network_id for vip in service.endpoint.virtual_ips}
-        needs_vip = set(_vip_networks(self._view, service))
-        aliases = {config.target: config.aliases for config in task.spec.networks}
-        endpoint = task.endpoint_spec if task.HasField("endpoint_spec") else service.endpoint.spec
-        wanted = wanted_networks(self._view, task.spec, endpoint)
-        for network_id in wanted:
-            if network_id not in self._view.networks:
-                return f"network {network_id} not found"
-            if network_id not in self._free:
-                return NO_SUBNET
-            if network_id in needs_vip and network_id not in has_vip:
-                return NO_VIP
-        taken = [(network_id, self._take(network_id)) for network_id in wanted]
+        wants = self._wants(task, service)
+        taken = [
+            (network_id, "" if _is_local(self._view, network_id) else self._take(network_id))
+            for network_id in wants.networks
+        ]
         if any(address is None for _, address in taken):
             for network_id, address in taken:
-                if address is not None:
-                    self._free[network_id].give_back(address)
+                free = self._free_of(network_id)
+                if address and free is not None:
+                    free.give_back(address)
             return NO_ADDRESS
         del task.networks_attachments[:]
         for network_id, address in taken:
-            attachment = task.networks_attachments.add(addresses=[address or ""])
+            attachment = task.networks_attachments.add(addresses=[address] if address else [])
             attachment.network.CopyFrom(self._view.networks[network_id])
-            attachment.aliases.extend(aliases.get(network_id, ()))
+            attachment.aliases.extend(wants.aliases.get(network_id, ()))
         return None
+
+
+def _asks(task: pb.Task) -> bool:
+    """The task wants a certain address, which nobody who takes any must get before."""
+    return any(config.addresses for config in task.spec.networks)
 
 
 def _on_engine(task: pb.Task) -> bool:

@@ -18,25 +18,26 @@ from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView
 from meshnet_control.orchestrate.tasks import (
-    by_slot,
+    Making,
     is_global,
     new_task,
     node_fits,
     occupants,
+    slots_of,
     wanted,
 )
 
 
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Tasks to add and to take away, for every global service."""
-    return Step(
-        tuple(
-            Put(task)
-            for service in view.services.values()
-            if is_global(service)
-            for task in _spread(service, view, now, rng)
-        )
-    )
+    made = Making(view, now)
+    writes = [
+        Put(task)
+        for service in view.due_services()
+        if is_global(service)
+        for task in _spread(service, view, now, rng, made)
+    ]
+    return Step(tuple(writes), made.again)
 
 
 def takes_tasks(node: pb.Node) -> bool:
@@ -44,8 +45,10 @@ def takes_tasks(node: pb.Node) -> bool:
     return node.status.state == "ready" and node.spec.availability in {"", "active"}
 
 
-def _spread(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Iterator[pb.Task]:
-    slots = by_slot(view.tasks_of_service(service.id))
+def _spread(
+    service: pb.Service, view: StoreView, now: float, rng: Rng, made: Making
+) -> Iterator[pb.Task]:
+    slots = slots_of(service, view)
     for (_, node_id), tasks in sorted(slots.items()):
         node = view.nodes.get(node_id)
         if node is None or not node_fits(node, service):
@@ -57,5 +60,6 @@ def _spread(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Itera
             takes_tasks(node)
             and node_fits(node, service)
             and not occupants(slots.get((0, node_id), []))
+            and made.one_more(service)
         ):
             yield new_task(service, node_id, view, now, rng)

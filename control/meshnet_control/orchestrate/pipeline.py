@@ -1,7 +1,8 @@
 """From what is to what should be: every step in turn until none wants a change. Pure.
 
-    roots -> returned -> globals -> replicated -> update -> restart -> reap -> allocate -> schedule
-      ^──────────────────────────────────── again ───────────────────────────────────────────┘
+    roots -> returned -> globals -> replicated -> jobs -> update -> restart
+      ^                                                                │
+      └─────── again ─────── schedule <- allocate <- attachments <- reap
 
 One call takes a new service to assigned tasks; its writes are committed together, each object once.
 
@@ -11,11 +12,14 @@ raised after ``MAX_ROUNDS``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from meshnet.model.ids import Rng
+from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import (
     allocate,
+    attachments,
+    jobs,
     reap,
     replicated,
     restart,
@@ -33,9 +37,11 @@ STEPS: Sequence[StepFunction] = (
     returned.step,
     global_services.step,
     replicated.step,
+    jobs.step,
     update.step,
     restart.step,
     reap.step,
+    attachments.step,
     allocate.step,
     schedule.step,
 )
@@ -46,14 +52,14 @@ def converge(view: StoreView, now: float, rng: Rng, steps: Sequence[StepFunction
     """All writes that lead from the view to one where no step wants a change.
 
     Args:
-        view: the cluster as it is.
+        view: the cluster as it is; what of it is in its scope is looked at.
         now: Unix seconds.
         rng: for the ids of new tasks.
         steps: in the order in which they run.
 
     Returns:
-        The writes, at most one for an object and none without effect, and the earliest time at
-        which a step wants to be called again.
+        The writes, at most one for an object and none without effect; when a step wants to be
+        called again, about what; and what lacks something.
 
     Raises:
         RuntimeError: the steps do not come to an end.
@@ -61,25 +67,20 @@ def converge(view: StoreView, now: float, rng: Rng, steps: Sequence[StepFunction
     current, last = view, dict[Key, Write]()
     for _ in range(MAX_ROUNDS):
         quiet = True
-        wake_at: float | None = None
+        wakes, lacking = dict[str, float](), frozenset[str]()
         for step in steps:
             wanted = step(current, now, rng)
-            wake_at = earliest(wake_at, wanted.wake_at)
+            lacking |= wanted.lacking
+            for key, at in wanted.wakes.items():
+                wakes[key] = min(at, wakes.get(key, at))
             if wanted.writes:
                 quiet = False
                 current = current.apply(wanted.writes)
                 last.update((key_of(write), write) for write in wanted.writes)
         if quiet:
-            return Step(tuple(_effective(view, last.values())), wake_at)
+            return Step(tuple(_effective(view, last.values())), wakes, lacking)
     names = ", ".join(f"{kind.DESCRIPTOR.name} {key}" for kind, key in sorted(last, key=str)[:5])
     raise RuntimeError(f"orchestration does not settle after {MAX_ROUNDS} rounds: {names}")
-
-
-def earliest(one: float | None, other: float | None) -> float | None:
-    """The earlier of two times, of which either may be never (None)."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
 
 
 def key_of(write: Write) -> Key:
@@ -94,9 +95,13 @@ def find(view: StoreView, key: Key) -> Object | None:
     kind, identifier = key
     if view.cluster is not None and kind is type(view.cluster):
         return view.cluster if view.cluster.id == identifier else None
-    objects = (view.nodes, view.services, view.tasks, view.networks)
-    there = (mapping.get(identifier) for mapping in objects)
-    return next((message for message in there if type(message) is kind), None)
+    found: Mapping[type, Mapping[str, Object]] = {
+        pb.Node: view.nodes,
+        pb.Service: view.services,
+        pb.Task: view.tasks,
+        pb.Network: view.networks,
+    }
+    return found[kind].get(identifier) if kind in found else None
 
 
 def _effective(view: StoreView, writes: Iterable[Write]) -> Iterable[Write]:

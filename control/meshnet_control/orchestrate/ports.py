@@ -11,7 +11,7 @@ Source: swarmkit manager/allocator/portallocator.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from meshnet_control.api import control_pb2 as pb
 
@@ -37,12 +37,14 @@ def taken(services: Iterable[pb.Service]) -> set[PortKey]:
     }
 
 
-def allocate(service: pb.Service, others: set[PortKey]) -> Sequence[pb.PortConfig] | None:
+def allocate(
+    service: pb.Service, others: Callable[[PortKey], bool]
+) -> Sequence[pb.PortConfig] | None:
     """The service's ports, every ingress one with a number; None when no number is left.
 
     Args:
         service: with the ports it had so far in its endpoint.
-        others: ports of all other services.
+        others: whether a port is another service's.
     """
     asked = {
         (port.protocol or "tcp", port.published_port)
@@ -59,8 +61,9 @@ def allocate(service: pb.Service, others: set[PortKey]) -> Sequence[pb.PortConfi
         if not port.published_port and is_ingress(port):
             before = (p.published_port for p in had if _same_target(p, port))
             candidates = (*before, *range(FIRST_DYNAMIC, LAST_DYNAMIC + 1))
-            closed = others | asked | given
-            number = next((n for n in candidates if (protocol, n) not in closed), None)
+            closed = asked | given
+            free = (n for n in candidates if (protocol, n) not in closed)
+            number = next((n for n in free if not others((protocol, n))), None)
             if number is None:
                 return None
             port.published_port = number

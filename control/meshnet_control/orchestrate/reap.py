@@ -19,11 +19,12 @@ from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.store_view import Delete, Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import (
-    by_slot,
     live,
     may_run,
     node_lost,
+    of_iteration,
     seconds,
+    slots_of,
     stamp,
     terminal,
     wanted,
@@ -38,8 +39,8 @@ ORPHAN_AFTER_S: Final = 24 * 3600.0
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Mark, delete and orphan tasks."""
     writes: list[Write] = []
-    wakes: list[float] = []
-    for task in view.tasks.values():
+    wakes: dict[str, float] = {}
+    for task in view.due_tasks():
         write = _forget(task, view)
         if write is not None:
             writes.append(write)
@@ -48,11 +49,11 @@ def step(view: StoreView, now: float, rng: Rng) -> Step:
         if due is not None and due <= now:
             writes.append(Put(_orphaned(task, now)))
         elif due is not None:
-            wakes.append(due)
-    for service in view.services.values():
-        for slot in by_slot(view.tasks_of_service(service.id)).values():
-            writes.extend(Delete(pb.Task, task.id) for task in _history(slot, view))
-    return Step(tuple(writes), min(wakes, default=None))
+            wakes[task.node_id] = due
+    for service in view.due_services():
+        for slot in slots_of(service, view, every_iteration=True).values():
+            writes.extend(Delete(pb.Task, task.id) for task in _history(service, slot, view))
+    return Step(tuple(writes), wakes)
 
 
 def _forget(task: pb.Task, view: StoreView) -> Write | None:
@@ -94,8 +95,8 @@ def history_limit(task: pb.Task, view: StoreView) -> int | None:
     return max(limit, attempts + 1) if attempts else limit
 
 
-def _history(slot: Sequence[pb.Task], view: StoreView) -> Iterator[pb.Task]:
-    """Tasks of a slot, oldest first, to forget."""
+def _history(service: pb.Service, slot: Sequence[pb.Task], view: StoreView) -> Iterator[pb.Task]:
+    """Tasks of a slot, oldest first, to forget; what a job has done in this iteration never."""
     limit = history_limit(slot[-1], view)
     if limit is None:
         return
@@ -104,7 +105,7 @@ def _history(slot: Sequence[pb.Task], view: StoreView) -> Iterator[pb.Task]:
         if surplus <= 0:
             return
         if (
-            not live(task)
+            (not live(task) if of_iteration(task, service) else terminal(task))
             and not may_run(task, view)
             and (terminal(task) or task.status.state < pb.TASK_STATE_ASSIGNED)
         ):

@@ -19,26 +19,27 @@ from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView
 from meshnet_control.orchestrate.tasks import (
+    Making,
     SlotKey,
-    by_slot,
     is_replicated,
     new_task,
     occupants,
     running,
+    slots_of,
     wanted,
 )
 
 
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Tasks to add and to take away, for every replicated service."""
-    return Step(
-        tuple(
-            Put(task)
-            for service in view.services.values()
-            if is_replicated(service)
-            for task in _scaled(service, view, now, rng)
-        )
-    )
+    made = Making(view, now)
+    writes = [
+        Put(task)
+        for service in view.due_services()
+        if is_replicated(service)
+        for task in _scaled(service, view, now, rng, made)
+    ]
+    return Step(tuple(writes), made.again)
 
 
 def replicas(service: pb.Service) -> int:
@@ -47,8 +48,10 @@ def replicas(service: pb.Service) -> int:
     return int(mode.replicas) if mode.HasField("replicas") else 1
 
 
-def _scaled(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Iterator[pb.Task]:
-    slots = by_slot(view.tasks_of_service(service.id))
+def _scaled(
+    service: pb.Service, view: StoreView, now: float, rng: Rng, made: Making
+) -> Iterator[pb.Task]:
+    slots = slots_of(service, view)
     occupied = {
         key: found for key, tasks in slots.items() if key[0] and (found := occupants(tasks))
     }
@@ -60,6 +63,8 @@ def _scaled(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Itera
         for task in slots[key]:
             yield wanted(task, pb.TASK_STATE_REMOVE)
     for number in filled:
+        if not made.one_more(service):
+            return
         yield new_task(service, number, view, now, rng)
 
 

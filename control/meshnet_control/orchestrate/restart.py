@@ -3,7 +3,8 @@
     ended        -> desired SHUTDOWN; if the policy says so a successor, READY from now + delay on
     node lost    -> displaced if it ran and the node is Down (``returned``), else desired SHUTDOWN
     not fitting  -> desired SHUTDOWN; either way the slot is filled at once, without the delay
-    READY        -> RUNNING once NotBefore has come and the tasks before it in the slot have stopped
+    READY        -> RUNNING (a job's: COMPLETE) once NotBefore has come and the tasks before it in
+                    the slot have stopped
     ended READY  -> nothing before NotBefore: a rejected image is tried once in a delay, not at once
 
 Be aware: a task that is to be stopped for more than a minute no longer holds up the one after it.
@@ -24,9 +25,9 @@ from meshnet_control.orchestrate.tasks import (
     RESTART_DELAY_S,
     SECOND,
     age_key,
-    by_slot,
     dirty,
     is_global,
+    is_job,
     live,
     misplaced,
     node_lost,
@@ -34,7 +35,9 @@ from meshnet_control.orchestrate.tasks import (
     running,
     seconds,
     should_restart,
+    slots_of,
     stamp,
+    succeeded,
     successor,
     terminal,
     wanted,
@@ -47,20 +50,24 @@ OLD_TASK_WAIT_S: Final = 60.0
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Replace what ended, give up what lost its node, start what waited long enough."""
     writes: list[Put] = []
-    wakes: list[float] = []
-    for service in view.services.values():
-        for slot in by_slot(view.tasks_of_service(service.id)).values():
+    wakes: dict[str, float] = {}
+    for service in view.due_services():
+        dues: list[float] = []
+        for slot in slots_of(service, view).values():
             writes.extend(Put(task) for task in _after(service, slot, view, now, rng))
-            wakes.extend(due for task in slot if (due := _replaced_at(task)) > now)
+            dues.extend(due for task in slot if (due := _replaced_at(task)) > now)
             for task in slot:
                 if not _waits(task, view):
                     continue
                 due = start_at(task, slot, view)
                 if due <= now:
-                    writes.append(Put(wanted(task, pb.TASK_STATE_RUNNING)))
+                    to = pb.TASK_STATE_COMPLETE if is_job(service) else pb.TASK_STATE_RUNNING
+                    writes.append(Put(wanted(task, to)))
                 else:
-                    wakes.append(due)
-    return Step(tuple(writes), min(wakes, default=None))
+                    dues.append(due)
+        if dues:
+            wakes[service.id] = min(dues)
+    return Step(tuple(writes), wakes)
 
 
 def delay_s(task: pb.Task) -> float:
@@ -108,7 +115,7 @@ def _after(
     service: pb.Service, slot: Sequence[pb.Task], view: StoreView, now: float, rng: Rng
 ) -> Iterator[pb.Task]:
     for task in slot:
-        if not live(task):
+        if not live(task) or succeeded(task):
             continue
         if terminal(task):
             if _replaced_at(task) > now:
@@ -130,7 +137,7 @@ def _after(
 def _wants_successor(
     task: pb.Task, service: pb.Service, slot: Sequence[pb.Task], view: StoreView
 ) -> bool:
-    if is_global(service):
+    if is_global(service) or service.spec.mode.HasField("global_job"):
         node = view.nodes.get(task.node_id)
         if node is None or not takes_tasks(node):
             return False

@@ -8,6 +8,8 @@ but nobody has told the displaced ones to stop, for they may run on. When the no
     none runs, the task is out of date,
     misplaced, or its node is drained     -> desired SHUTDOWN
 
+A task of a job that had ended well meanwhile fits: what is done is not done again.
+
 So a healthy container is never stopped for a replacement that is not there, and a global service's
 task is not made anew beside one that runs.
 
@@ -20,15 +22,17 @@ from collections.abc import Iterator, Sequence
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.indexes import Waiting
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 from meshnet_control.orchestrate.tasks import (
-    by_slot,
     dirty,
     displaced,
     live,
     misplaced,
     node_unusable,
     running,
+    slots_of,
+    succeeded,
     terminal,
     wanted,
 )
@@ -36,13 +40,13 @@ from meshnet_control.orchestrate.tasks import (
 
 def step(view: StoreView, _now: float, _rng: Rng) -> Step:
     """Decide about every displaced task whose node is not Down any more."""
-    if not any(displaced(task) for task in view.tasks.values()):
-        return Step()
+    away = {task.service_id for task in view.waiting(Waiting.RETURN)}
     return Step(
         tuple(
             Put(task)
-            for service in view.services.values()
-            for slot in by_slot(view.tasks_of_service(service.id)).values()
+            for service in view.due_services()
+            if service.id in away
+            for slot in slots_of(service, view).values()
             for task in _decided(service, slot, view)
         )
     )
@@ -50,18 +54,19 @@ def step(view: StoreView, _now: float, _rng: Rng) -> Step:
 
 def _decided(service: pb.Service, slot: Sequence[pb.Task], view: StoreView) -> Iterator[pb.Task]:
     others = [task for task in slot if live(task) and not terminal(task)]
-    taken = any(running(task) for task in others)
+    done = any(live(task) and succeeded(task) for task in slot)
+    taken = done or any(running(task) for task in others)
     for task in reversed(slot):
         node = view.nodes.get(task.node_id)
         if not displaced(task) or (node is not None and node.status.state == "down"):
             continue
-        fits = not (
+        fits = succeeded(task) or not (
             terminal(task)
             or node_unusable(task, view)
             or misplaced(task, service, view)
             or dirty(task, service, view)
         )
-        if taken or not fits:
+        if not fits or (taken and not succeeded(task)):
             yield wanted(task, pb.TASK_STATE_SHUTDOWN)
             continue
         taken = True

@@ -14,6 +14,8 @@ from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Drop the old root once nobody needs it."""
     cluster = view.cluster
+    if not (view.scope.cluster or view.scope.nodes):
+        return Step()
     if cluster is None or not cluster.HasField("root_rotation"):
         return Step()
     if not rotation.finished(cluster, view.nodes.values()):

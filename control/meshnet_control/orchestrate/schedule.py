@@ -1,37 +1,38 @@
 """Gives every PENDING task a node: PENDING -> ASSIGNED. Pure.
 
-Each node goes through the filters in this order and fails at the first that refuses it:
+Of the nodes that fit (``room``) the task goes to the one with, in this order: the least loaded
+branch for every spread preference; fewest recent failures of the service (counted from five in five
+minutes on); fewest tasks of the service; fewest tasks; lowest id.
 
-    ready and active | resources | plugins | constraints | platform | host ports | max replicas
+Tasks of one specification are placed one after the other, each time on the best node of a heap: a
+node is looked at once for all of them, and again when it got one.
 
-Of the nodes left the task goes to the one with, in this order: the least loaded branch for every
-spread preference; fewest recent failures of the service (counted from five in five minutes on);
-fewest tasks of the service; fewest tasks; lowest id.
+    zone x (3)     zone y (5)     one heap of branches for each preference, by their tasks,
+     a  b  c        d  e          one heap of nodes in each branch at the end
 
-Be aware: only reservations are counted, never what a container really uses. Nothing is moved once
-it runs. A task that finds no node stays PENDING and says why in Status.Err; a changed node or task
-wakes the leader, which tries again.
-Source: swarmkit manager/scheduler (pipeline.go, filter.go, nodeinfo.go, scheduler.go nodeLess).
+Be aware: nothing is moved once it runs. A task that finds no node stays PENDING and says why in
+Status.Err; a changed node or task wakes the leader, which tries again.
+Source: swarmkit manager/scheduler (pipeline.go, scheduler.go nodeLess, nodeset.go).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import constraints
 from meshnet_control.orchestrate.allocate import timestamp
-from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
+from meshnet_control.orchestrate.generic import claimed
+from meshnet_control.orchestrate.indexes import Waiting
+from meshnet_control.orchestrate.room import MANY_FAILURES, Demand, Load, Room, filled, refusal
+from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 
 ASSIGNED_MESSAGE = "scheduler assigned task to node"
 CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"
-MANY_FAILURES = 5
-"""A node with fewer recent failures of a service counts as one without."""
-FAILURE_WINDOW_S = 300.0
 
 _REASONS = {  # of one node, of several; in the order of the filters
     "ready": ("1 node not available for new tasks", "{} nodes not available for new tasks"),
@@ -47,47 +48,28 @@ _REASONS = {  # of one node, of several; in the order of the filters
         "host-mode port already in use on {} nodes",
     ),
     "max replicas": ("max replicas per node limit exceed",) * 2,
+    "privileges": (
+        "1 node does not allow privileged services",
+        "{} nodes do not allow privileged services",
+    ),
 }
 _ORDER = list(_REASONS)
 
 
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Assign what can be assigned; say of the rest why not."""
-    pending = [task for task in view.tasks.values() if _pending(task)]
+    pending = view.waiting(Waiting.NODE)
     if not pending:
         return Step()
-    nodes = [_Load.of(view, node, now) for _, node in sorted(view.nodes.items())]
-    static: _Static = {}
-    writes: list[Write] = []
-    for task in sorted(pending, key=lambda t: (not t.node_id, t.service_id, t.slot, t.id)):
-        new = _placed(_Demand.of(task), nodes, static, now)
-        if new != task:
-            writes.append(Put(new))
-    return Step(tuple(writes))
+    room = Room(view, now)
+    tasks = sorted(pending, key=lambda t: (not t.node_id, t.service_id, t.slot, t.id))
+    placed = (
+        task for demand, group in _groups(tasks) for task in _placed(demand, group, room, now)
+    )
+    return Step(tuple(Put(task) for task in placed))
 
 
-def _placed(demand: _Demand, nodes: Sequence[_Load], static: _Static, now: float) -> pb.Task:
-    """The task on a node, whose load grows, or with the reason why it got none."""
-    task = demand.task
-    refusals: Counter[str] = Counter()
-    fitting: list[_Load] = []
-    for load in nodes:
-        if task.node_id and load.node.id != task.node_id:
-            continue
-        refusal = _refusal(demand, load, static)
-        if refusal is None:
-            fitting.append(load)
-        else:
-            refusals[refusal] += 1
-    if not fitting:
-        return _explained(task, explain(refusals), now)
-    chosen = _best(demand, fitting, nodes)
-    new = _assigned(task, chosen.node.id, now)
-    chosen.add(demand)
-    return new
-
-
-def explain(refusals: Counter[str]) -> str:
+def explain(refusals: Mapping[str, int]) -> str:
     """How many nodes each filter refused, most first, in Swarm's words; "" when there are none."""
     found = sorted(
         (name for name in refusals if refusals[name]),
@@ -96,203 +78,131 @@ def explain(refusals: Counter[str]) -> str:
     return "; ".join(_REASONS[name][refusals[name] > 1].format(refusals[name]) for name in found)
 
 
-@dataclass(frozen=True)
-class _Demand:
-    """What a task takes of a node, read once from its spec."""
-
-    task: pb.Task
-    service: str
-    version: tuple[str, int]
-    """Service and version of its spec."""
-    cpus: int
-    memory: int
-    generic: Counter[str]
-    host_ports: tuple[tuple[str, int], ...]
-    max_replicas: int
-    spread: tuple[str, ...]
-    """Keys of the spread preferences, the widest first."""
-
-    @classmethod
-    def of(cls, task: pb.Task) -> _Demand:
-        reserved, placement = task.spec.resources.reservations, task.spec.placement
-        return cls(
-            task=task,
-            service=task.service_id,
-            version=(task.service_id, task.spec_version),
-            cpus=reserved.nano_cpus,
-            memory=reserved.memory_bytes,
-            generic=_generic(reserved),
-            host_ports=tuple(_host_ports(task)),
-            max_replicas=placement.max_replicas,
-            spread=tuple(p.spread.spread_descriptor for p in placement.preferences),
-        )
+def _groups(tasks: Iterable[pb.Task]) -> Iterator[tuple[Demand, list[pb.Task]]]:
+    """Tasks that follow each other and take the same."""
+    demand: Demand | None = None
+    group: list[pb.Task] = []
+    for task in tasks:
+        if demand is not None and demand.is_that_of(task):
+            group.append(task)
+            continue
+        if demand is not None:
+            yield demand, group
+        demand, group = Demand.of(task), [task]
+    if demand is not None:
+        yield demand, group
 
 
-@dataclass
-class _Load:
-    """A node and what its tasks leave of it, kept up to date while a step assigns."""
-
-    node: pb.Node
-    ready: bool
-    cpus: int
-    memory: int
-    generic: Counter[str]
-    """Free amounts; below zero when the node shrank."""
-    tasks: int = 0
-    of_service: Counter[str] = field(default_factory=Counter)
-    failures: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """Recent failures by service and version of its spec."""
-    host_ports: dict[tuple[str, int], list[pb.Task]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, view: StoreView, node: pb.Node, now: float) -> _Load:
-        has = node.description.resources
-        load = cls(
-            node=node,
-            ready=node.status.state == "ready" and node.spec.availability in {"", "active"},
-            cpus=has.nano_cpus,
-            memory=has.memory_bytes,
-            generic=_generic(has),
-        )
-        for task in view.tasks_on_node(node.id):
-            if task.status.state <= pb.TASK_STATE_RUNNING and not _pending(task):
-                load.add(_Demand.of(task))
-            elif task.status.state in {pb.TASK_STATE_FAILED, pb.TASK_STATE_REJECTED}:
-                at = task.status.timestamp.seconds + task.status.timestamp.nanos / 1e9
-                if now - at < FAILURE_WINDOW_S:
-                    load.failures[task.service_id, task.spec_version] += 1
-        return load
-
-    def add(self, demand: _Demand) -> None:
-        """Count a task that is not over yet."""
-        self.cpus -= demand.cpus
-        self.memory -= demand.memory
-        self.generic.subtract(demand.generic)
-        if demand.task.desired_state <= pb.TASK_STATE_COMPLETE:
-            self.tasks += 1
-            self.of_service[demand.service] += 1
-        for port in demand.host_ports:
-            self.host_ports.setdefault(port, []).append(demand.task)
-
-
-_Static: TypeAlias = dict[tuple[tuple[str, int], str], str | None]
-"""Answers, by spec and node, of the filters that look at nothing else."""
-
-
-def _pending(task: pb.Task) -> bool:
-    return bool(
-        task.status.state == pb.TASK_STATE_PENDING and task.desired_state <= pb.TASK_STATE_COMPLETE
-    )
-
-
-def _refusal(demand: _Demand, load: _Load, static: _Static) -> str | None:
-    """The first filter that refuses the node; None: it fits."""
-    if not load.ready:
-        return "ready"
-    if not _has_room(demand, load):
-        return "resources"
-    key = (demand.version, load.node.id)
-    if key not in static:
-        static[key] = _static_refusal(demand.task, load.node)
-    if static[key] is not None:
-        return static[key]
-    holders = (holder for port in demand.host_ports for holder in load.host_ports.get(port, ()))
-    if any(_port_taken(demand.task, holder) for holder in holders):
-        return "host ports"
-    if demand.max_replicas and load.of_service[demand.service] >= demand.max_replicas:
-        return "max replicas"
-    return None
-
-
-def _static_refusal(task: pb.Task, node: pb.Node) -> str | None:
-    placement = task.spec.placement
-    if not _has_plugins(task.spec, node):
-        return "plugins"
-    if not all(constraints.satisfied(text, node) for text in placement.constraints):
-        return "constraints"
-    if not constraints.runs_platform(node, list(placement.platforms)):
-        return "platform"
-    return None
-
-
-def _has_room(demand: _Demand, load: _Load) -> bool:
-    return (
-        (not demand.cpus or demand.cpus <= load.cpus)
-        and (not demand.memory or demand.memory <= load.memory)
-        and all(amount <= load.generic[kind] for kind, amount in demand.generic.items())
-    )
-
-
-def _generic(resources: pb.NodeResources) -> Counter[str]:
-    """Amounts by kind; every named resource is one."""
-    amounts: Counter[str] = Counter()
-    for resource in resources.generic_resources:
-        if resource.HasField("named_resource_spec"):
-            amounts[resource.named_resource_spec.kind] += 1
+def _placed(demand: Demand, tasks: Iterable[pb.Task], room: Room, now: float) -> Iterator[pb.Task]:
+    """The tasks that got a node, whose load grows, or another reason why they got none."""
+    of_service = room.of_service(demand.service)
+    anywhere: _Candidates | None = None
+    for task in tasks:
+        if task.node_id:
+            load = room.by_id.get(task.node_id)
+            why = "" if load is None else refusal(demand, load, of_service[load.id])
+            text = explain({why: 1}) if why else ""
+            load = load if why is None else None
         else:
-            discrete = resource.discrete_resource_spec
-            amounts[discrete.kind] += discrete.value
-    return amounts
+            anywhere = anywhere or _Candidates(demand, room)
+            load = anywhere.best()
+            text = "" if load is not None else anywhere.reasons()
+        if load is None:
+            yield from _explained(task, text, now)
+            continue
+        new = _assigned(task, load.id, now)
+        if demand.generic:
+            new.generic_resources.extend(claimed(demand.generic, load.claims.free_names))
+        load.add(demand, new)
+        of_service[load.id] += 1
+        yield new
 
 
-def _has_plugins(spec: pb.TaskSpec, node: pb.Node) -> bool:
-    """Volume drivers and the log driver; the overlay driver is ours and everywhere."""
-    plugins = {(p.type, p.name.removesuffix(":latest")) for p in node.description.engine.plugins}
-    drivers = {
-        mount.volume_options.driver_config.name
-        for mount in spec.container_spec.mounts
-        if mount.type == "volume"
-    }
-    wanted = {("Volume", name.removesuffix(":latest")) for name in drivers - {"", "local"}}
-    log = spec.log_driver.name
-    if log not in {"", "none"} and any(kind == "Log" for kind, _ in plugins):
-        wanted.add(("Log", log))
-    return wanted <= plugins
+_Rank: TypeAlias = tuple[int, int, int, str]
+"""Failures when they are many, tasks of the service, tasks, id."""
 
 
-def _host_ports(task: pb.Task) -> list[tuple[str, int]]:
-    return [
-        (port.protocol or "tcp", port.published_port)
-        for port in task.endpoint_spec.ports
-        if port.publish_mode == "host" and port.published_port
-    ]
+class _Candidates:
+    """The nodes that fit tasks of one specification.
+
+    Args:
+        demand: of each of the tasks.
+        room: all nodes.
+    """
+
+    def __init__(self, demand: Demand, room: Room) -> None:
+        self._demand, self._loads = demand, room.by_id
+        self._of_service = room.of_service(demand.service)
+        self._refusals: Counter[str] = Counter()
+        self._root = _Branch()
+        failures = room.failing(demand)
+        for load in room.loads:
+            tasks, branch = self._of_service[load.id], self._root
+            for value in _path(load, demand.spread):
+                branch = branch.grown(value, tasks)
+            why = refusal(demand, load, tasks)
+            if why is None:
+                failed = failures[load.id]
+                many = failed if failed >= MANY_FAILURES else 0
+                branch.nodes.append((many, tasks, load.tasks, load.id))
+            else:
+                self._refusals[why] += 1
+        self._root.order()
+
+    def best(self) -> Load | None:
+        """The best node for one more task, which it gets; None: none fits any more."""
+        return self._best(self._root)
+
+    def reasons(self) -> str:
+        """Why there is no node, in Swarm's words."""
+        text = explain(self._refusals)
+        return f"no suitable node ({text})" if text else "no suitable node"
+
+    def _best(self, branch: _Branch) -> Load | None:
+        while branch.branches:
+            tasks, value, inner = heappop(branch.branches)
+            found = self._best(inner)
+            if found is not None:
+                heappush(branch.branches, (tasks + 1, value, inner))
+                return found
+        while branch.nodes:
+            many, tasks, every, name = heappop(branch.nodes)
+            load = self._loads[name]
+            why = filled(self._demand, load, self._of_service[name])
+            if why is None:
+                heappush(branch.nodes, (many, tasks + 1, every + 1, name))
+                return load
+            self._refusals[why] += 1
+        return None
 
 
-def _port_taken(task: pb.Task, holder: pb.Task) -> bool:
-    """False when the holder is on its way out and the task waits (READY) to take its place."""
-    return not (
-        holder.desired_state > pb.TASK_STATE_COMPLETE
-        and holder.service_id == task.service_id
-        and task.desired_state <= pb.TASK_STATE_READY
-    )
+class _Branch:
+    """Nodes with the same values of some preferences; by the next one, or the nodes themselves."""
+
+    def __init__(self) -> None:
+        self.nodes: list[_Rank] = []
+        self.branches: list[tuple[int, str, _Branch]] = []
+        """By tasks of the service on all of their nodes, and the value."""
+        self._grown: dict[str, tuple[int, _Branch]] = {}
+
+    def grown(self, value: str, tasks: int) -> _Branch:
+        """The branch of a value, with these tasks more."""
+        before, branch = self._grown.get(value, (0, None))
+        branch = branch or _Branch()
+        self._grown[value] = before + tasks, branch
+        return branch
+
+    def order(self) -> None:
+        """The best to the front, once everything has grown."""
+        heapify(self.nodes)
+        self.branches = [(tasks, value, inner) for value, (tasks, inner) in self._grown.items()]
+        heapify(self.branches)
+        for _, _, inner in self.branches:
+            inner.order()
 
 
-def _best(demand: _Demand, fitting: Sequence[_Load], nodes: Sequence[_Load]) -> _Load:
-    """The node to take, of those that fit; all nodes count for the load of a branch."""
-    branches: Counter[tuple[str, ...]] = Counter()
-    if demand.spread:
-        for load in nodes:
-            path = _path(load, demand.spread)
-            for depth in range(1, len(path) + 1):
-                branches[path[:depth]] += load.of_service[demand.service]
-
-    def rank(load: _Load) -> tuple[list[tuple[int, str]], int, int, int, str]:
-        path = _path(load, demand.spread)
-        spread = [(branches[path[: i + 1]], value) for i, value in enumerate(path)]
-        failures = load.failures.get(demand.version, 0)
-        return (
-            spread,
-            failures if failures >= MANY_FAILURES else 0,
-            load.of_service[demand.service],
-            load.tasks,
-            load.node.id,
-        )
-
-    return min(fitting, key=rank)
-
-
-def _path(load: _Load, keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(constraints.value_of(key, load.node) or "" for key in keys)
+def _path(load: Load, keys: Iterable[str]) -> Iterator[str]:
+    return (constraints.value_of(key, load.node) or "" for key in keys)
 
 
 def _assigned(task: pb.Task, node_id: str, now: float) -> pb.Task:
@@ -305,15 +215,11 @@ def _assigned(task: pb.Task, node_id: str, now: float) -> pb.Task:
     return new
 
 
-def _explained(task: pb.Task, reasons: str, now: float) -> pb.Task:
-    """The task with the reason why it waits; unchanged when it says so already."""
-    if task.node_id:
-        text = reasons
-    else:
-        text = f"no suitable node ({reasons})" if reasons else "no suitable node"
+def _explained(task: pb.Task, text: str, now: float) -> Iterator[pb.Task]:
+    """The task with the reason why it waits; nothing when it says so already."""
     if task.status.err == text:
-        return task
+        return
     new = changed(task)
     new.status.err = text
     new.status.timestamp.CopyFrom(timestamp(now))
-    return new
+    yield new

@@ -1,9 +1,9 @@
 """What a task is to the orchestrator: making one, and reading the state of one; PURE.
 
 A *slot* is one place of a service that wants one running task: a number (replicated) or a node
-(global). A task in a slot is *live* while it is wanted (desired state at most RUNNING) and not
-displaced (its node was lost while it ran); a slot whose newest task ended and is not to be
-restarted is *finished*, and counts as occupied.
+(global). A task in a slot is *live* while it is wanted (desired state at most RUNNING, or COMPLETE,
+which only a job's is) and not displaced (its node was lost while it ran); a slot whose newest task
+ended and is not to be restarted is *finished*, and counts as occupied.
 
     slot 3:  [dead] [dead] [live]      occupied     slot 5:  [dead, restart no]    occupied
     slot 4:  [dead] [dead]             free         REMOVE tasks belong to no slot
@@ -15,13 +15,14 @@ Source: swarmkit manager/orchestrator/{task,slot,service}.go.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import service_networks
 from meshnet_control.orchestrate.constraints import runs_platform, satisfied
 from meshnet_control.orchestrate.store_view import StoreView, changed
 
@@ -32,11 +33,6 @@ RESTART_DELAY_S: Final = 5.0
 
 SlotKey = tuple[int, str]
 """``(number, "")`` in a replicated service, ``(0, node id)`` in a global one."""
-
-
-def slot_key(task: pb.Task) -> SlotKey:
-    """The slot a task belongs to within its service."""
-    return (task.slot, "") if task.slot else (0, task.node_id)
 
 
 def stamp(at: float) -> Timestamp:
@@ -62,13 +58,23 @@ def terminal(task: pb.Task) -> bool:
 
 
 def live(task: pb.Task) -> bool:
-    """The task is wanted: desired state READY or RUNNING, and its node was not lost."""
-    return task.desired_state <= pb.TASK_STATE_RUNNING and not task.displaced
+    """The task is wanted: desired state READY, RUNNING or COMPLETE, and its node was not lost."""
+    return task.desired_state <= pb.TASK_STATE_COMPLETE and not task.displaced
 
 
 def displaced(task: pb.Task) -> bool:
     """The task's node was lost while it ran, and it was not told to stop since (``returned``)."""
-    return task.displaced and task.desired_state <= pb.TASK_STATE_RUNNING
+    return task.displaced and task.desired_state <= pb.TASK_STATE_COMPLETE
+
+
+def succeeded(task: pb.Task) -> bool:
+    """The task is a job's and ended well: nothing is to follow it in its slot."""
+    return task.HasField("job_iteration") and task.status.state == pb.TASK_STATE_COMPLETE
+
+
+def of_iteration(task: pb.Task, service: pb.Service) -> bool:
+    """The task belongs to what its job does now, not to what it did before it was updated."""
+    return bool(task.job_iteration.index == service.job_status.job_iteration.index)
 
 
 def running(task: pb.Task) -> bool:
@@ -140,14 +146,50 @@ def is_replicated(service: pb.Service) -> bool:
     return mode.HasField("replicated") or not mode.ListFields()
 
 
+def is_replicated_job(service: pb.Service) -> bool:
+    """A number of tasks, each of which is to end well once."""
+    return service.spec.mode.HasField("replicated_job")
+
+
+def is_job(service: pb.Service) -> bool:
+    """Its tasks are to end, not to run for ever."""
+    return is_replicated_job(service) or service.spec.mode.HasField("global_job")
+
+
+class Making:
+    """The tasks that a step makes, no more than the StoreView has room for.
+
+    A service that is large already grows by a half of itself: all of it is looked at each time.
+
+    Args:
+        view: what the step looks at.
+        now: Unix seconds.
+    """
+
+    def __init__(self, view: StoreView, now: float) -> None:
+        self._view, self._room, self._now = view, view.room, now
+        self.again: dict[str, float] = {}
+        """Services that are to get more tasks as soon as these are written: when to be called."""
+
+    def one_more(self, service: pb.Service) -> bool:
+        """Whether another task may be made for a service now."""
+        if self._room is None:
+            return True
+        if self._room <= 0 and self._room <= -(self._view.written(service.id) // 2):
+            self.again[service.id] = self._now
+            return False
+        self._room -= 1
+        return True
+
+
 def new_task(
     service: pb.Service, slot: int | str, view: StoreView, now: float, rng: Rng
 ) -> pb.Task:
-    """A task of a service as it is specified now: status NEW, desired RUNNING.
+    """A task of a service as it is specified now: status NEW, desired RUNNING; a job's COMPLETE.
 
     Args:
         service: whose task template is copied.
-        slot: a slot number from 1, or the node id of a global service's task.
+        slot: a slot number, from 1 (of a job: from 0), or the node id of a global service's task.
         view: for the cluster's default log driver.
         now: Unix seconds.
         rng: for the task's id.
@@ -157,7 +199,7 @@ def new_task(
         service_id=service.id,
         service_name=service.spec.name,
         service_labels=service.spec.labels,
-        spec=service.spec.task_template,
+        spec=service_networks.template(service.spec),
         spec_version=service.spec_version,
         desired_state=pb.TASK_STATE_RUNNING,
         status=pb.TaskStatus(state=pb.TASK_STATE_NEW, timestamp=stamp(now), message="created"),
@@ -168,7 +210,11 @@ def new_task(
         task.slot = slot
     else:
         task.node_id = slot
-    task.name = f"{service.spec.name}.{slot}.{task.id}"
+    if is_job(service):
+        task.desired_state = pb.TASK_STATE_COMPLETE
+        task.job_iteration.index = service.job_status.job_iteration.index
+    if slot != 0:  # as in Swarm a job's first task is named by its node, which is not known yet
+        task.name = f"{service.spec.name}.{slot}.{task.id}"
     if service.spec.HasField("endpoint_spec"):
         task.endpoint_spec.CopyFrom(service.spec.endpoint_spec)
     if not task.spec.HasField("log_driver") and view.cluster is not None:
@@ -180,7 +226,7 @@ def new_task(
 
 def successor(task: pb.Task, service: pb.Service, view: StoreView, now: float, rng: Rng) -> pb.Task:
     """A new task for the slot of another one, prepared (READY) but not yet started."""
-    fresh = new_task(service, task.slot or task.node_id, view, now, rng)
+    fresh = new_task(service, slot_of(task, service), view, now, rng)
     fresh.desired_state = pb.TASK_STATE_READY
     return fresh
 
@@ -192,12 +238,36 @@ def wanted(task: pb.Task, desired: pb.TaskState) -> pb.Task:
     return copy
 
 
-def by_slot(tasks: Iterable[pb.Task]) -> dict[SlotKey, list[pb.Task]]:
-    """Tasks of one service by slot, oldest first; tasks to be removed are left out."""
+def slot_of(task: pb.Task, service: pb.Service) -> int | str:
+    """A task's place in its service, as ``new_task`` takes it."""
+    numbered = task.slot or is_replicated_job(service)
+    return int(task.slot) if numbered else str(task.node_id)
+
+
+def slots_of(
+    service: pb.Service, view: StoreView, *, every_iteration: bool = False
+) -> dict[SlotKey, list[pb.Task]]:
+    """A service's tasks by slot, oldest first, without those to be removed. Not to be changed.
+
+    Args:
+        service: the service.
+        view: with its tasks.
+        every_iteration: a job's earlier iterations are in it, too.
+    """
+    key = "slots", service.id, service.job_status.job_iteration.index, every_iteration
+    return view.remembered(key, lambda: _slots_of(service, view, every_iteration=every_iteration))
+
+
+def _slots_of(
+    service: pb.Service, view: StoreView, *, every_iteration: bool
+) -> dict[SlotKey, list[pb.Task]]:
     slots: dict[SlotKey, list[pb.Task]] = defaultdict(list)
-    for task in sorted(tasks, key=age_key):
-        if task.desired_state < pb.TASK_STATE_REMOVE:
-            slots[slot_key(task)].append(task)
+    for task in sorted(view.indexes.by_service.get(service.id, {}).values(), key=age_key):
+        if task.desired_state >= pb.TASK_STATE_REMOVE:
+            continue
+        if every_iteration or of_iteration(task, service):
+            place = slot_of(task, service)
+            slots[(0, place) if isinstance(place, str) else (place, "")].append(task)
     return dict(slots)
 
 
@@ -230,7 +300,7 @@ def should_restart(task: pb.Task, slot: Sequence[pb.Task]) -> bool:
     Source: swarmkit manager/orchestrator/restart/restart.go shouldRestart.
     """
     policy = task.spec.restart_policy
-    if policy.condition == "none":
+    if policy.condition == "none" or succeeded(task):
         return False
     if policy.condition == "on-failure" and task.status.state == pb.TASK_STATE_COMPLETE:
         return False
@@ -281,11 +351,23 @@ def dirty(task: pb.Task, service: pb.Service, view: StoreView) -> bool:
 
 
 def expected_spec(service: pb.Service, task: pb.Task) -> pb.TaskSpec:
-    """The service's task template, with the task's log driver where it names none itself."""
-    template = service.spec.task_template
-    if template.HasField("log_driver") or not task.spec.HasField("log_driver"):
+    """The service's task template, with the task's log driver where it names none itself.
+
+    A task that has its image has no more use for other credentials: they make no other task.
+    """
+    template = service_networks.template(service.spec)
+    log_driver = not template.HasField("log_driver") and task.spec.HasField("log_driver")
+    had = task.spec.container_spec.pull_options
+    pulled = pb.TASK_STATE_READY <= task.status.state <= pb.TASK_STATE_RUNNING
+    pull_options = pulled and template.container_spec.pull_options != had
+    if not log_driver and not pull_options:
         return template
     full = pb.TaskSpec()
     full.CopyFrom(template)
-    full.log_driver.CopyFrom(task.spec.log_driver)
+    if log_driver:
+        full.log_driver.CopyFrom(task.spec.log_driver)
+    if pull_options:
+        full.container_spec.ClearField("pull_options")
+        if task.spec.container_spec.HasField("pull_options"):
+            full.container_spec.pull_options.CopyFrom(had)
     return full

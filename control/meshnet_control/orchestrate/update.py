@@ -37,13 +37,14 @@ from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, 
 from meshnet_control.orchestrate.tasks import (
     SECOND,
     age_key,
-    by_slot,
     dirty,
+    is_job,
     live,
     new_task,
     occupants,
     running,
     seconds,
+    slots_of,
     stamp,
     successor,
     terminal,
@@ -121,8 +122,10 @@ class _Progress:
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Go on with the update of every service whose tasks are out of date."""
     writes: list[Write] = []
-    wakes: list[float] = []
-    for service in view.services.values():
+    wakes: dict[str, float] = {}
+    for service in view.due_services():
+        if is_job(service):  # an update is another iteration of it
+            continue
         noted = list(_noted(service, view, now))
         if noted:  # the next call, with these in the view, decides
             writes.extend(Put(task) for task in noted)
@@ -130,8 +133,8 @@ def step(view: StoreView, now: float, rng: Rng) -> Step:
         found = _advance(service, view, now, rng)
         writes.extend(found.writes)
         if found.wake_at is not None:
-            wakes.append(found.wake_at)
-    return Step(tuple(writes), min(wakes, default=None))
+            wakes[service.id] = found.wake_at
+    return Step(tuple(writes), wakes)
 
 
 def config_of(service: pb.Service) -> Config:
@@ -179,7 +182,7 @@ def _progress(service: pb.Service, view: StoreView) -> _Progress:
     fresh: list[pb.Task] = []
     replaced: list[pb.Task] = []
     waiting: list[pb.Task] = []
-    slots = by_slot(view.tasks_of_service(service.id))
+    slots = slots_of(service, view)
     for (_, node_id), slot in sorted(slots.items(), key=lambda item: item[0]):
         fresh += [t for t in slot if _is_fresh(t, since) and not dirty(t, service, view)]
         occupying = occupants(slot)
@@ -232,7 +235,7 @@ def _advance(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Step
         service = _completed(service, now)
     if service is not before:
         writes.insert(0, Put(service))
-    return Step(tuple(writes), min(deadlines, default=None))
+    return Step(tuple(writes), {service.id: min(deadlines)} if deadlines else {})
 
 
 def _replace(
@@ -283,6 +286,7 @@ def _on_failure(service: pb.Service, config: Config, task: pb.Task, now: float) 
         copy.spec_version = service.previous_spec_version
         copy.ClearField("previous_spec")
         copy.ClearField("previous_spec_version")
+        copy.version.ClearField("asked")  # what users have read is not the specification any more
         return copy
     copy = changed(service)
     word = "rollback" if back and config.failure_action == "rollback" else "update"

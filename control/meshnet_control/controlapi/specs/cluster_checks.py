@@ -11,6 +11,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Final
 
 from meshnet.errors import ControlError
+from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet_control.api.control_pb2 import ClusterSpec, SwarmInitRequest, SwarmJoinRequest
 from meshnet_control.controlapi.refusals import invalid, unimplemented
 
@@ -55,8 +56,8 @@ def check_init(request: SwarmInitRequest) -> None:
     check(request.spec)
     if request.spec.ca_config.signing_ca_cert or request.spec.ca_config.signing_ca_key:
         raise unimplemented(
-            "a swarm begins with a CA of its own: bring yours afterwards, with "
-            "'docker swarm ca --rotate --ca-cert FILE --ca-key FILE'"
+            "a CA of yours is not supported at init by this version of meshnet: bring it later, "
+            "with 'docker swarm ca --rotate --ca-cert FILE --ca-key FILE'"
         )
     check_availability(request.availability)
     _addresses((request.listen_addr, request.advertise_addr, request.data_path_addr))
@@ -64,6 +65,8 @@ def check_init(request: SwarmInitRequest) -> None:
     port = request.data_path_port
     if port and port not in _DATA_PATH_PORTS:
         raise ControlError(f"Datapath port number is not in valid range (1024-49151) : {port}")
+    if port == GOSSIP_PORT:
+        raise ControlError(f"data path port {port} is gossip's on every node: choose another one")
     if request.subnet_size > _LONGEST_SUBNET_PREFIX:
         raise ControlError(
             f"subnet size is out of range: {request.subnet_size} (at most {_LONGEST_SUBNET_PREFIX})"

@@ -25,6 +25,7 @@ from meshnet_control.api.control_pb2 import (
     Privileges,
     Ulimit,
 )
+from meshnet_control.cluster.host_entries import HOST_GATEWAY
 from meshnet_control.controlapi.refusals import invalid
 
 LAST_ID: Final = 2**32 - 2
@@ -76,8 +77,14 @@ def check(container: ContainerSpec) -> None:
         _health(container.healthcheck)
     _rights(container)
     _privileges(container.privileges)
-    _references("secret", ((s.secret_id, s.secret_name, s.file) for s in container.secrets))
-    _references("config", ((c.config_id, c.config_name, c.file) for c in container.configs))
+    _references(
+        "secret",
+        ((s.secret_id, s.secret_name, s.HasField("file"), s.file) for s in container.secrets),
+    )
+    _references(
+        "config",
+        ((c.config_id, c.config_name, c.HasField("file"), c.file) for c in container.configs),
+    )
 
 
 def _process(container: ContainerSpec) -> None:
@@ -90,7 +97,7 @@ def _process(container: ContainerSpec) -> None:
             f"ContainerSpec: the working directory '{directory}' is invalid, "
             "it needs to be an absolute path"
         )
-    if container.stop_signal and not _is_signal(container.stop_signal):
+    if container.stop_signal and not is_signal(container.stop_signal):
         raise invalid(f"ContainerSpec: invalid signal: {container.stop_signal}")
     if container.stop_grace_period < 0:
         raise invalid("ContainerSpec: StopGracePeriod cannot be negative")
@@ -103,7 +110,8 @@ def _process(container: ContainerSpec) -> None:
         _ulimit(ulimit)
 
 
-def _is_signal(said: str) -> bool:
+def is_signal(said: str) -> bool:
+    """``HUP``, ``SIGHUP``, ``1`` or ``RTMIN+3``."""
     if _SIGNAL_NUMBER.fits(said):
         return 0 < int(said) <= _LAST_SIGNAL
     name = said.upper().removeprefix("SIG")
@@ -167,7 +175,7 @@ def _names(container: ContainerSpec) -> None:
         address, *names = entry.split()[:2] or [""]
         if not names or not entry.isprintable():
             raise invalid(f'ContainerSpec: bad format for add-host: "{entry}"')
-        if not _is_address(address):
+        if address != HOST_GATEWAY and not _is_address(address):
             raise invalid(f'ContainerSpec: invalid IP address in add-host: "{address}"')
     for server in container.dns_config.nameservers:
         if not _is_address(server):
@@ -199,9 +207,7 @@ def _health(health: HealthConfig) -> None:
         ("StartPeriod", health.start_period),
         ("StartInterval", health.start_interval),
     ):
-        if value < 0:
-            raise invalid(f"ContainerSpec: {what} in HealthConfig cannot be negative")
-        if 0 < value < _MIN_HEALTH_NS:
+        if value != 0 and value < _MIN_HEALTH_NS:
             raise invalid(f"ContainerSpec: {what} in HealthConfig cannot be less than 1ms")
     if health.retries < 0:
         raise invalid("ContainerSpec: Retries in HealthConfig cannot be negative")
@@ -234,14 +240,16 @@ def _privileges(privileges: Privileges) -> None:
             raise invalid("ContainerSpec: the seccomp profile is not JSON") from None
 
 
-def _references(kind: str, references: Iterable[tuple[str, str, FileTarget]]) -> None:
+def _references(kind: str, references: Iterable[tuple[str, str, bool, FileTarget]]) -> None:
     by_target: dict[str, str] = {}
-    for identifier, name, file in references:
+    for identifier, name, has_file, file in references:
         target = file.name
         if not identifier or not name:
             raise invalid(f"malformed {kind} reference")
+        if not has_file:
+            raise invalid(f"malformed {kind} reference, no target provided")
         if not target:
-            raise invalid(f"malformed file {kind} reference, no target file")
+            raise invalid(f"malformed file {kind} reference, invalid target file name provided")
         if target in by_target:
             raise invalid(
                 f"{kind} references '{by_target[target]}' and '{name}' "

@@ -7,7 +7,7 @@ Source: swarmkit manager/controlapi/service.go (validate*), manager/constraint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final
 
 from meshnet.errors import ControlError
@@ -30,11 +30,13 @@ from meshnet_control.api.control_pb2 import (
     TaskSpec,
     UpdateConfig,
 )
+from meshnet_control.cluster import privileges, service_networks
 from meshnet_control.cluster.constraint import parse
 from meshnet_control.cluster.templates import Where, expanded
 from meshnet_control.controlapi.refusals import invalid
 from meshnet_control.controlapi.specs import container_checks
 from meshnet_control.controlapi.specs.names import check_dns_name
+from meshnet_control.controlapi.specs.service_spec import is_job
 
 _MIN_NANO_CPUS: Final = 1_000_000
 _MIN_MEMORY_BYTES: Final = 4 * 1024 * 1024
@@ -45,10 +47,9 @@ OWN_PORTS: Final = frozenset(
         (PEER_PORT, "tcp"),
         (GOSSIP_PORT, "tcp"),
         (GOSSIP_PORT, "udp"),
-        (VXLAN_PORT, "udp"),
     }
 )
-"""What nodes speak to each other on; a service there would cut them off from one another."""
+"""What nodes speak to each other on, beside VXLAN's: a service there would cut them off."""
 MOST_REPLICAS: Final = 10_000
 """Tasks of one service; more than any overlay of usual size has addresses for."""
 _ID: Final = 25
@@ -57,8 +58,12 @@ _MOST_ALIASES: Final = 64
 _ALIAS: Final = Pattern(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9_])?", longest=253)
 
 
-def check(spec: ServiceSpec) -> None:
+def check(spec: ServiceSpec, data_path_port: int = VXLAN_PORT) -> None:
     """Refuse a specification that no service can have.
+
+    Args:
+        spec: of the service.
+        data_path_port: of the cluster.
 
     Raises:
         ControlError: the first thing wrong with it.
@@ -70,11 +75,19 @@ def check(spec: ServiceSpec) -> None:
         _restart(task.restart_policy)
     _placement(task.placement)
     container_checks.check(_expanded(spec))
-    _networks(task)
+    _networks(service_networks.template(spec))
     _mode(spec)
+    if is_job(spec):
+        for name, word in (("update_config", "an update"), ("rollback_config", "a rollback")):
+            if spec.HasField(name):
+                raise invalid(f"Jobs may not have {word} config")
     for config, manual in ((spec.update_config, True), (spec.rollback_config, False)):
         _update(config, rollback_allowed=manual)
-    _endpoint(spec.endpoint_spec)
+    _endpoint(spec.endpoint_spec, OWN_PORTS | {(data_path_port, "udp")})
+    try:
+        privileges.asked(spec.labels)
+    except ControlError as error:
+        raise invalid(str(error)) from None
 
 
 def _expanded(spec: ServiceSpec) -> ContainerSpec:
@@ -104,6 +117,12 @@ def _resources(resources: ResourceRequirements) -> None:
             raise invalid(f"invalid cpu value {amount.nano_cpus / 1e9:g}: Must be at least 0.001")
         if amount.memory_bytes and amount.memory_bytes < _MIN_MEMORY_BYTES:
             raise invalid(f"invalid memory value {amount.memory_bytes}: Must be at least 4MiB")
+    if resources.swap_bytes < -1:
+        raise invalid(f"invalid swap value {resources.swap_bytes}: Must be at least -1")
+    if resources.swap_bytes > 0 and not resources.limits.memory_bytes:
+        raise invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
     swappiness = resources.memory_swappiness
     if resources.HasField("memory_swappiness") and not -1 <= swappiness <= _MAX_SWAPPINESS:
         raise invalid(
@@ -117,9 +136,10 @@ def _resources(resources: ResourceRequirements) -> None:
 
 
 def _mode(spec: ServiceSpec) -> None:
-    replicas = spec.mode.replicated.replicas
-    if replicas > MOST_REPLICAS:
-        raise invalid(f"invalid replicas {replicas}: Must be at most {MOST_REPLICAS}")
+    job = spec.mode.replicated_job
+    for value in (spec.mode.replicated.replicas, job.total_completions, job.max_concurrent):
+        if value > MOST_REPLICAS:
+            raise invalid(f"invalid replicas {value}: Must be at most {MOST_REPLICAS}")
 
 
 def _networks(task: TaskSpec) -> None:
@@ -162,7 +182,7 @@ def _update(config: UpdateConfig, *, rollback_allowed: bool) -> None:
         raise invalid("TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1")
 
 
-def _endpoint(endpoint: EndpointSpec) -> None:
+def _endpoint(endpoint: EndpointSpec, own: Set[tuple[int, str]]) -> None:
     _one_of("endpoint mode", endpoint.mode, ("vip", "dnsrr"))
     seen: set[tuple[int, str]] = set()
     for port in endpoint.ports:
@@ -175,7 +195,7 @@ def _endpoint(endpoint: EndpointSpec) -> None:
         if not 0 < port.target_port <= LARGEST_PORT or port.published_port > LARGEST_PORT:
             raise invalid("EndpointSpec: ports must be between 1 and 65535")
         protocol = port.protocol or "tcp"
-        if (port.published_port, protocol) in OWN_PORTS:
+        if (port.published_port, protocol) in own:
             raise invalid(
                 f"EndpointSpec: port {port.published_port}/{protocol} is the cluster's own on every"
                 " node: publish another one"

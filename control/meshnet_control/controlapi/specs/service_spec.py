@@ -41,6 +41,11 @@ def mode_of(spec: ServiceSpec) -> str:
     return ""
 
 
+def is_job(spec: ServiceSpec) -> bool:
+    """The service's tasks are to end, not to run for ever."""
+    return mode_of(spec).endswith("-job")
+
+
 def complete(spec: ServiceSpec) -> ServiceSpec:
     """A copy with everything written out that the engine writes out on create and update.
 
@@ -53,13 +58,10 @@ def complete(spec: ServiceSpec) -> ServiceSpec:
     if not task.HasField("container_spec") or task.runtime not in {"", "container"}:
         raise ControlError("mismatched Runtime and *Spec fields", HTTPStatus.BAD_REQUEST)
     _check_supported(task.container_spec)
-    if not task.networks and done.networks:
-        task.networks.extend(done.networks)
-    del done.networks[:]
     task.runtime = "container"
     task.container_spec.isolation = task.container_spec.isolation or "default"
     if task.HasField("restart_policy"):
-        task.restart_policy.condition = task.restart_policy.condition or "any"
+        task.restart_policy.condition = task.restart_policy.condition or _condition(done)
         if not task.restart_policy.HasField("max_attempts"):
             task.restart_policy.max_attempts = 0
     _complete_mode(done)
@@ -87,18 +89,24 @@ def _check_supported(container: ContainerSpec) -> None:
         )
 
 
+def _condition(spec: ServiceSpec) -> str:
+    """When a task is followed by another one, if nothing is said."""
+    return "on-failure" if is_job(spec) else "any"
+
+
 def _complete_mode(spec: ServiceSpec) -> None:
+    if len(spec.mode.ListFields()) > 1:
+        raise ControlError("must specify only one service mode", HTTPStatus.BAD_REQUEST)
     mode = mode_of(spec)
-    if mode == "":
-        spec.mode.replicated.SetInParent()
-    elif mode.endswith("-job"):
-        raise unimplemented(
-            f"service mode {mode} is not supported by this version of meshnet: create the service "
-            f"with --mode {mode.removesuffix('-job')} and --restart-condition none, "
-            "then its tasks run once"
-        )
-    if mode != "global" and not spec.mode.replicated.HasField("replicas"):
-        spec.mode.replicated.replicas = 1
+    if mode in {"", "replicated"}:
+        if not spec.mode.replicated.HasField("replicas"):
+            spec.mode.replicated.replicas = 1
+    elif mode == "replicated-job":
+        job = spec.mode.replicated_job
+        if not job.HasField("max_concurrent"):
+            job.max_concurrent = 1
+        if not job.HasField("total_completions"):
+            job.total_completions = job.max_concurrent
 
 
 def _complete_endpoint(endpoint: EndpointSpec) -> None:
@@ -120,12 +128,12 @@ def with_defaults(spec: ServiceSpec) -> ServiceSpec:
     task.resources.reservations.SetInParent()
     task.placement.SetInParent()
     policy = task.restart_policy
-    policy.condition = policy.condition or "any"
+    policy.condition = policy.condition or _condition(spec)
     if not policy.HasField("delay"):
         policy.delay = 5 * SECOND
     if not policy.HasField("max_attempts"):
         policy.max_attempts = 0
-    for name in ("update_config", "rollback_config"):
+    for name in () if is_job(spec) else ("update_config", "rollback_config"):
         if not full.HasField(name):
             getattr(full, name).CopyFrom(
                 UpdateConfig(
