@@ -19,25 +19,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
-from ipaddress import IPv4Interface
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from meshnet import ends
 from meshnet.errors import MeshnetError
+from meshnet.kernel import host_sockets
 from meshnet.model.snapshot import Gwbridge
-from meshnet_control.agent import container, host_ports, inspected
+from meshnet_control.agent import container, engine_socket, host_ports, inspected, step
+from meshnet_control.agent.attachments import Attachments
 from meshnet_control.agent.collaborators import DataPlane, Engine
+from meshnet_control.agent.gateway_addresses import GatewayAddresses, gateway_in
 from meshnet_control.agent.host import Host
+from meshnet_control.agent.node_networks import NodeNetworks
 from meshnet_control.agent.process_watch import PROC
 from meshnet_control.agent.report import Report
 from meshnet_control.agent.step import final
+from meshnet_control.agent.task_containers import task_containers
 from meshnet_control.agent.task_dir import TASKS, TaskDir
+from meshnet_control.agent.task_files import Assigned
 from meshnet_control.agent.task_memory import TaskMemory
 from meshnet_control.agent.worker import Worker
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.attachments import is_attachment
 from meshnet_control.engine.client import (
     NODE_LABEL,
     RESYNC,
@@ -66,6 +74,8 @@ class Agent:
         state_dir: directory for what outlives a reboot; ``tasks`` in it is ours.
         gwbridge: docker_gwbridge of the local engine.
         proc: proc(5) with the processes of the engine's containers.
+        wall: Unix time, seconds.
+        allows_privileged: services may ask for more of this host (``cluster/privileges``).
     """
 
     def __init__(
@@ -80,13 +90,14 @@ class Agent:
         state_dir: Path,
         gwbridge: Gwbridge,
         proc: Path = PROC,
+        wall: Callable[[], float] = time.time,
+        allows_privileged: bool = False,
     ) -> None:
         self._engine = engine
         self._dataplane = dataplane
         self._node_id = node_id
-        self._gwbridge = gwbridge
-        self._gateways: dict[str, IPv4Interface] = {}
-        self._files: dict[tuple[str, str], bytes] = {}
+        self._gateways = GatewayAddresses(gwbridge)
+        self._files: dict[tuple[str, str], Assigned] = {}
         self._published: set[host_ports.PortKey] = set()
         self._assigned: dict[str, pb.Task] | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
@@ -97,31 +108,50 @@ class Agent:
         self._swept = False
         self._leaving = False
         self._idle = asyncio.Event()
+        self.attachments = Attachments(
+            engine,
+            dataplane,
+            node_id=node_id,
+            state_dir=state_dir,
+            run_dir=run_dir,
+            gateways=self._gateways,
+        )
+        """Containers of ``docker run`` on networks of the cluster."""
+        self.networks = NodeNetworks(engine)
+        """Networks of the cluster that this node's engine makes."""
         self._host = Host(
             engine=engine,
             dataplane=dataplane,
             report=report,
-            place=container.Place(node_id, hostname, platform.machine()),
+            place=container.Place(
+                node_id, hostname, platform.machine(), allows_privileged=allows_privileged
+            ),
             tasks_dir=run_dir / TASKS,
             memories_dir=state_dir / TASKS,
             proc=proc,
-            gateway=self._allocate,
+            socket=engine_socket.lent_path(state_dir),
+            gwbridge=gwbridge,
+            gateway=self._gateways.of,
             numbered=self._numbered,
-            file_data=lambda kind, object_id: self._files.get((kind, object_id)),
+            assigned=lambda kind, object_id: self._files.get((kind, object_id)),
+            networks=self.networks,
+            runnable=set(),
+            wall=wall,
         )
 
     # ---- messages in ----
 
     def assign(self, assignments: pb.Assignments) -> None:
         """All tasks of this node, with their secrets and configs."""
-        self._files = {("secret", s.id): s.data for s in assignments.secrets}
-        self._files |= {("config", c.id): c.data for c in assignments.configs}
+        self._files = {("secret", s.id): s for s in assignments.secrets}
+        self._files |= {("config", c.id): c for c in assignments.configs}
         self._published = host_ports.of(p for s in assignments.services for p in s.ports)
         self._assigned = {
             task.id: task
             for task in assignments.tasks
-            if not task.node_id or task.node_id == self._node_id
+            if (not task.node_id or task.node_id == self._node_id) and not is_attachment(task)
         }
+        self.attachments.assign(assignments.tasks)
         self._sync()
 
     @property
@@ -131,23 +161,34 @@ class Agent:
             worker.view.state == pb.TASK_STATE_RUNNING for worker, _ in self._workers.values()
         )
 
+    @property
+    def states(self) -> Counter[str]:
+        """How many tasks of this host are in each state, in words."""
+        return Counter(step.word(worker.view.state) for worker, _ in self._workers.values())
+
     async def run(self) -> None:
         """Adopts what runs already, then follows assignments and events until cancelled."""
+        sweeping: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
                 if self._has_booted():
                     self._dataplane.nothing_ran()
                 await self._adopt()
+                await self.attachments.adopt()
                 self._adopted = True
                 self._dataplane.adopted()
                 self._sync()
+                sweeping = group.create_task(self.networks.run(), name="networks of this node")
                 await self._follow()
             finally:
                 self._adopted = False
                 self._group = None
+                if sweeping is not None:
+                    sweeping.cancel()
                 for _, running in self._workers.values():
                     running.cancel()
+                await self.attachments.close()
 
     async def stop_all(self) -> None:
         """Stops and removes every task container of this node; for a node that leaves.
@@ -155,13 +196,17 @@ class Agent:
         ``run`` must still be running: it does the work.
         """
         self._leaving = True
+        await self.attachments.leave()
         self._sync()
         while self._workers:
             self._idle.clear()
             await self._idle.wait()
+        with suppress(EngineError):
+            await self.networks.sweep()
 
     async def close(self) -> None:
         """Stops looking after the tasks; their containers run on."""
+        await self.attachments.close()
         await ends.ended(*(running for _, running in self._workers.values()))
 
     # ---- inside ----
@@ -193,7 +238,9 @@ class Agent:
             _log.exception("task %s", task.id)
             self._refused.add(task.id)
             words = str(error) or type(error).__name__
-            Report(self._host.report).state(task, pb.TASK_STATE_REJECTED, words, None)
+            Report(self._host.report, self._host.wall).state(
+                task, pb.TASK_STATE_REJECTED, words, None
+            )
 
     def _employ(self, worker: Worker) -> None:
         if self._group is None:
@@ -205,20 +252,13 @@ class Agent:
 
     def _dismiss(self, task_id: str) -> None:
         self._workers.pop(task_id, None)
-        self._gateways.pop(task_id, None)
+        self._gateways.release(task_id)
         self._idle.set()
-
-    def _allocate(self, task_id: str) -> IPv4Interface:
-        found = self._gateways.get(task_id)
-        if found is None:
-            found = container.free_gateway_address(self._gwbridge, list(self._gateways.values()))
-            self._gateways[task_id] = found
-        return found
 
     def _numbered(self, task: pb.Task) -> pb.Task:
         here = [worker.task for worker, _ in self._workers.values()]
         taken = host_ports.of(port for other in here for port in other.endpoint_spec.ports)
-        return host_ports.numbered(task, taken | self._published | host_ports.open_ports())
+        return host_ports.numbered(task, taken | self._published | host_sockets.open_ports())
 
     def _sweep(self) -> None:
         """Forgets what is left of tasks that nobody looks after: they ended while we were away."""
@@ -233,7 +273,9 @@ class Agent:
                 _log.warning("files of tasks that are gone: %s", error)
 
     def _has_booted(self) -> bool:
-        """No task was made since the host came up, so no container runs, whatever was said."""
+        """Nothing was made since the host came up, so no container runs, whatever was said."""
+        if self.attachments.survived:
+            return False
         try:
             return next(self._host.tasks_dir.iterdir(), None) is None
         except FileNotFoundError:
@@ -249,11 +291,11 @@ class Agent:
 
     async def _ours(self) -> list[dict[str, Any]]:
         """Task containers of this node; waits for an engine that is not up yet."""
-        labels = [container.TASK_LABEL, f"{NODE_LABEL}={self._node_id}"]
+        labels = [container.IS_TASK_LABEL, f"{NODE_LABEL}={self._node_id}"]
         said = ""
         while True:
             try:
-                return await self._engine.containers(labels)
+                return await task_containers(self._engine, labels)
             except EngineError as error:
                 if not isinstance(error, EngineGoneError) and str(error) != said:
                     said = str(error)
@@ -295,9 +337,9 @@ class Agent:
         if task is not None and ours and task_id not in self._workers:
             task.desired_state = pb.TASK_STATE_RUNNING
             task.status.Clear()
-            gateway = container.gateway_in(labels)
+            gateway = gateway_in(labels)
             if gateway is not None:
-                self._gateways[task_id] = gateway
+                self._gateways.hold(task_id, gateway)
             worker = Worker(self._host, task)
             worker.adopt(container_id, found, gateway)
             self._employ(worker)
@@ -313,10 +355,14 @@ class Agent:
                 self._heard(event)
 
     def _heard(self, event: Event) -> None:
+        self.networks.heard(event)
         if event.action == RESYNC:
             for worker, _ in self._workers.values():
                 worker.refresh()
-        elif event.task in self._workers:
+            self.attachments.refresh()
+            return
+        self.attachments.heard(event)  # whose labels may be of a task that its image was made of
+        if event.task in self._workers:
             worker = self._workers[event.task][0]
             try:
                 worker.happened(event)
@@ -326,7 +372,11 @@ class Agent:
 
 
 async def remove_task_containers(engine: Engine) -> int:
-    """Removes every task container of ours, whatever node it was made by; how many there were."""
-    found = await engine.containers([container.TASK_LABEL])
+    """Removes every task container of ours, whatever node it was made by; how many there were.
+
+    And the networks that the engine made for them.
+    """
+    found = await task_containers(engine, [container.IS_TASK_LABEL])
     await asyncio.gather(*(engine.remove(entry["Id"]) for entry in found))
+    await NodeNetworks(engine).sweep()
     return len(found)

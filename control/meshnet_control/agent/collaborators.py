@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox
 from meshnet_control.engine.client import Event
+from meshnet_control.engine.files import Found
+
+
+class OthersPorts(Protocol):
+    """Ports of this host, protocol and number, that others have (meshnet_control.dataplane)."""
+
+    @property
+    def published(self) -> AbstractSet[tuple[str, int]]:
+        """By services on every node, or by other containers here."""
+        ...
+
+    @property
+    def sockets(self) -> AbstractSet[tuple[str, int]]:
+        """Ports that processes of this host wait at."""
+        ...
 
 
 class DataPlane(Protocol):
@@ -23,6 +39,10 @@ class DataPlane(Protocol):
 
     def endpoint(self, task: TaskId, endpoint: Endpoint | None) -> None:
         """What this node says of one of its endpoints; None: it is gone."""
+        ...
+
+    def ports_of_others(self, task: TaskId) -> OthersPorts:
+        """Ports of this host that the task cannot have now."""
         ...
 
     def nothing_ran(self) -> None:
@@ -64,6 +84,10 @@ class Engine(Protocol):
         """``GET /containers/{id}/json``."""
         ...
 
+    async def file(self, container: str, path: str) -> Found | None:
+        """A file of a container, running or not; None: there is none, or no such container."""
+        ...
+
     async def kill(self, container: str, signal: str) -> None:
         """Sends a signal; a container that does not run is success."""
         ...
@@ -76,12 +100,36 @@ class Engine(Protocol):
         """Containers, stopped ones included, with all ``labels`` (``key`` or ``key=value``)."""
         ...
 
+    async def network(self, name: str) -> dict[str, Any] | None:
+        """``GET /networks/{id}``; None: there is none of that name or ID."""
+        ...
+
+    async def networks(self, label: str) -> list[dict[str, Any]]:
+        """Networks with a label (``key`` or ``key=value``)."""
+        ...
+
+    async def create_network(self, config: Mapping[str, Any]) -> str:
+        """Makes a network; its ID."""
+        ...
+
+    async def connect(self, network: str, container: str, endpoint: Mapping[str, Any]) -> None:
+        """A container is on one more network, with ``EndpointSettings``."""
+        ...
+
+    async def on_network(self, name: str, network: str) -> bool:
+        """Some container is on a network, by its name and ID, running or not."""
+        ...
+
+    async def remove_network(self, network: str) -> None:
+        """Removes a network; gone already is success."""
+        ...
+
     async def last_line(self, container: str) -> str:
         """The last line a container logged; empty when it cannot be read."""
         ...
 
-    async def image(self, reference: str) -> dict[str, Any]:
-        """``GET /images/{name}/json``; an image that is not here is pulled first."""
+    async def image(self, reference: str, auth: str = "") -> dict[str, Any]:
+        """``GET /images/{name}/json``; an image that is not here is pulled first, with ``auth``."""
         ...
 
     def events(self) -> AsyncGenerator[Event, None]:

@@ -3,33 +3,33 @@
 A task on overlay networks gets ``NetworkMode: none``, our name server and the gate; a task without
 them is an ordinary container of the engine (default bridge, or the engine's network it names).
 
-Longer than most modules: it is one mapping, field by field.
-
-Be aware: with ``none`` the engine writes resolv.conf from Dns/DnsSearch/DnsOptions as given (tried
-with 20.10). /etc/hosts would lack the container's own name there, so it is a file of ours.
+Its ``HostConfig`` is in ``host_config``, what is mounted in ``mounts``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Final
 
-from meshnet.errors import ControlError, PoolExhaustedError
-from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
-from meshnet.model.snapshot import Endpoint, Gwbridge, PublishedPort, Sandbox
-from meshnet.model.wellknown import RESOLVER_ADDRESS
-from meshnet_control.agent import gate
+from meshnet.errors import ControlError
+from meshnet_control.agent import engine_socket, gate
+from meshnet_control.agent.gateway_addresses import GATEWAY_LABEL
+from meshnet_control.agent.host_config import host_config
+from meshnet_control.agent.program import DEFAULT_PATH, Program
+from meshnet_control.agent.task_networks import name_of, overlays_of, sandbox_of
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import node_local, privileges
 from meshnet_control.cluster.published_ports import ports_of
 from meshnet_control.cluster.templates import Where, expanded
+from meshnet_control.engine.labels import NODE_LABEL, TASK_LABEL, TASK_NAME_LABEL
 
-GATEWAY_LABEL: Final = "meshnet.gateway_address"
-TASK_LABEL: Final = "meshnet.task"
-_ENGINE_DRIVERS: Final = frozenset({"bridge", "host", "null", "macvlan", "ipvlan"})
-_FIRST_GATEWAY_HOST: Final = 3
+IS_TASK_LABEL: Final = "meshnet.task"
+"""Of every task's container that we made."""
+TASKS: Final = "tasks"
+"""In the run directory: the directories of all tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Place:
     hostname: str
     architecture: str = ""
     os: str = "linux"
+    allows_privileged: bool = False
+    """Its administrator lets services ask for more of the host (``cluster/privileges``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,101 +50,20 @@ class Created:
 
     name: str
     config: dict[str, Any]
+    program: Program | None = None
+    """What waits at the gate; None: no gate."""
+    connections: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """Networks of the engine that it is to be on besides, with ``EndpointSettings``."""
 
-
-def name_of(task: pb.Task) -> str:
-    """``web.1.<task id>``; for a global service ``web.<node id>.<task id>`` (swarmkit naming)."""
-    if not task.service_name:
-        return task.name or task.id
-    return f"{task.service_name}.{task.slot or task.node_id}.{task.id}"
-
-
-def overlays_of(task: pb.Task) -> list[pb.NetworkAttachment]:
-    """The task's networks that are ours to wire, in interface order."""
-    return [net for net in task.networks_attachments if _driver(net) not in _ENGINE_DRIVERS]
-
-
-def on_host_network(task: pb.Task) -> bool:
-    """True when the task runs in its host's own namespace: the engine publishes nothing there."""
-    return any(_driver(net) == "host" for net in task.networks_attachments)
-
-
-def free_gateway_address(bridge: Gwbridge, used: Sequence[IPv4Interface]) -> IPv4Interface:
-    """The lowest free address of docker_gwbridge, from .3 on.
-
-    Raises:
-        PoolExhaustedError: all are taken.
-    """
-    taken = {interface.ip for interface in used} | {bridge.gateway}
-    last = bridge.subnet.num_addresses - 1
-    for host in range(_FIRST_GATEWAY_HOST, last):
-        if bridge.subnet[host] not in taken:
-            return IPv4Interface(f"{bridge.subnet[host]}/{bridge.subnet.prefixlen}")
-    raise PoolExhaustedError(str(bridge.subnet), "address")
-
-
-def gateway_in(labels: Mapping[str, str]) -> IPv4Interface | None:
-    """The address on docker_gwbridge that a container of ours was made with."""
-    try:
-        return IPv4Interface(labels[GATEWAY_LABEL])
-    except (KeyError, ValueError):
-        return None
-
-
-def needs_gateway(task: pb.Task) -> bool:
-    """True when one of the task's overlay networks has a way out."""
-    return any(not net.network.spec.internal for net in overlays_of(task))
-
-
-def sandbox_of(task: pb.Task, netns: str, gateway: IPv4Interface | None) -> Sandbox:
-    """The namespace to wire.
-
-    Args:
-        task: the task.
-        netns: path of the container's network namespace.
-        gateway: its address on docker_gwbridge.
-    """
-    dns = task.spec.container_spec.dns_config
-    networks = tuple(
-        (NetworkId(net.network.id), _interface(net)) for net in overlays_of(task) if net.addresses
-    )
-    return Sandbox(
-        task=TaskId(task.id),
-        netns=netns,
-        networks=networks,
-        gateway_address=gateway,
-        ports=_ports(task),
-        upstreams=tuple(_name_server(server) for server in dns.nameservers),
-        search=tuple(dns.search),
-    )
-
-
-def endpoint_of(
-    task: pb.Task, node: str, container: str, *, hostname: str, ready: bool
-) -> Endpoint:
-    """What this node says of the task to the cluster."""
-    nets = [net for net in overlays_of(task) if net.addresses]
-    given_at = task.allocated_at if task.HasField("allocated_at") else task.created_at
-    return Endpoint(
-        task=TaskId(task.id),
-        name=name_of(task),
-        node=NodeId(node),
-        service=ServiceId(task.service_id) if task.service_id else None,
-        addresses={NetworkId(net.network.id): _interface(net).ip for net in nets},
-        container=container,
-        hostname=hostname,
-        aliases={NetworkId(n.network.id): tuple(n.aliases) for n in nets if n.aliases},
-        ready=ready,
-        made=max(0, given_at.ToNanoseconds()),
-    )
-
-
-def hosts_file(task: pb.Task, hostname: str) -> str:
-    """/etc/hosts of a container of ours: localhost, ``--host`` entries, its own name."""
-    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    lines += ["\t".join([address, *names]) for address, names in _hosts(task)]
-    lines += [f"{_interface(n).ip}\t{hostname}" for n in overlays_of(task) if n.addresses]
-    return "\n".join(lines) + "\n"
+    @property
+    def ungated(self) -> dict[str, Any]:
+        """The body without the gate: for a program that the engine is to refuse itself."""
+        if self.program is None:
+            return self.config
+        words = self.program.words
+        return self.config | {
+            "Entrypoint": list(words.entrypoint), "Cmd": list(words.command)
+        }  # fmt: skip
 
 
 def create_arguments(
@@ -151,6 +72,7 @@ def create_arguments(
     place: Place,
     directory: Path,
     gateway: IPv4Interface | None,
+    socket: Path | None = None,
 ) -> Created:
     """The container of a task.
 
@@ -160,31 +82,46 @@ def create_arguments(
         place: where it runs.
         directory: the task's directory on this host: ``gate``, ``hosts``, ``files/<n>``.
         gateway: its address on docker_gwbridge, None when it has none.
+        socket: what it gets in place of docker.sock, None: the engine's own.
 
     Raises:
         ControlError: the task cannot run; ``message`` is the engine's sentence for it.
     """
-    spec = expanded(
-        task, Where(name_of(task), place.node_id, place.hostname, place.architecture, place.os)
-    )
+    spec = expanded(task, where(task, place))
+    spec.env.extend(_resource_env(task))
     wired = bool(overlays_of(task))
     if wired:
         sandbox_of(task, "", gateway)  # what cannot be wired is not made either
-    argv = _argv(spec, image.get("Config") or {})
-    entrypoint, command = gate.wrapped(argv) if wired else (list(spec.command), list(spec.args))
+    entrypoint, command, labels = list(spec.command), list(spec.args), _labels(task, place, gateway)
+    said = image.get("Config") or {}
+    words = gate.words_of(entrypoint, command, said)
+    if not words.argv:
+        raise ControlError("No command specified")
+    program: Program | None = None
+    if wired:
+        environment = gate.environment_of(said.get("Env") or (), spec.env)
+        labels[gate.COMMAND_LABEL] = words.label()
+        entrypoint, command = gate.wrapped(words.argv, environment)
+        program = Program(
+            words,
+            str(image.get("Id") or ""),
+            environment.get("PATH", DEFAULT_PATH),
+            spec.dir or said.get("WorkingDir") or "/",
+        )
     config: dict[str, Any] = {
         "Image": spec.image,
         "Cmd": command,
         "Env": list(spec.env),
-        "Labels": _labels(task, place, gateway),
+        "Labels": labels,
         "User": spec.user,
         "WorkingDir": spec.dir,
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
-        "HostConfig": _host_config(task, spec, directory, wired=wired),
+        "HostConfig": host_config(task, spec, directory, wired=wired),
     }
     if not wired:
-        config["ExposedPorts"] = {f"{port.target}/{port.protocol}": {} for port in _ports(task)}
+        ports = ports_of(task.endpoint_spec.ports)
+        config["ExposedPorts"] = {f"{port.target}/{port.protocol}": {} for port in ports}
     if entrypoint:
         config["Entrypoint"] = entrypoint
     if spec.hostname:
@@ -193,213 +130,49 @@ def create_arguments(
         config["StopSignal"] = spec.stop_signal
     if spec.HasField("healthcheck"):
         config["Healthcheck"] = _health(spec.healthcheck)
-    return Created(name_of(task), {k: v for k, v in config.items() if v not in ("", None)})
+    local = [(p.network.spec.name, node_local.endpoint(task, p)) for p in node_local.of_task(task)]
+    if local:
+        config["NetworkingConfig"] = {"EndpointsConfig": dict(local[:1])}
+    wanted = privileges.asked(task.service_labels)
+    if wanted.anything and not place.allows_privileged:
+        raise ControlError(privileges.REFUSED)
+    config["HostConfig"] |= wanted.host_config()
+    kept = {key: value for key, value in config.items() if value not in ("", None)}
+    if socket is not None and not engine_socket.wants_engines(task.service_labels):
+        kept = dict(engine_socket.lent(kept, socket))
+    return Created(name_of(task), kept, program, tuple(local[1:]))
 
 
-def file_targets(task: pb.Task) -> list[tuple[str, str, pb.FileTarget, str]]:
-    """Files to put into the container: (kind, object id, target, path inside)."""
-    spec = task.spec.container_spec
-    secrets = [
-        ("secret", ref.secret_id, ref.file, _inside("/run/secrets", ref.file.name))
-        for ref in spec.secrets
-    ]
-    configs = [
-        ("config", ref.config_id, ref.file, _inside("/", ref.file.name))
-        for ref in spec.configs
-        if ref.file.name
-    ]
-    return secrets + configs
+def where(task: pb.Task, place: Place) -> Where:
+    """What templates are told of where the task runs."""
+    return Where(name_of(task), place.node_id, place.hostname, place.architecture, place.os)
 
 
 # ---- inside ----
 
 
-def _driver(net: pb.NetworkAttachment) -> str:
-    return net.network.driver_state.name or net.network.spec.driver_configuration.name
-
-
-def _interface(net: pb.NetworkAttachment) -> IPv4Interface:
-    configs = net.network.ipam_options.configs
-    try:
-        address = IPv4Interface(net.addresses[0])
-        if "/" in net.addresses[0] or not configs:
-            return address
-        return IPv4Interface(f"{address.ip}/{IPv4Network(configs[0].subnet).prefixlen}")
-    except ValueError as error:
-        raise ControlError(f"network {net.network.spec.name}: {error}") from error
-
-
-def _hosts(task: pb.Task) -> list[tuple[str, list[str]]]:
-    """``--host`` entries: (address, names); as in Swarm, one without a name says nothing."""
-    words = [entry.split() for entry in task.spec.container_spec.hosts]  # as in hosts(5)
-    return [(address, names) for address, *names in filter(None, words) if names]
-
-
-def _name_server(text: str) -> IPv4Address | IPv6Address:
-    try:
-        return ip_address(text)
-    except ValueError as error:
-        raise ControlError(f"invalid IP address in DNS configuration: {text!r}") from error
-
-
-def _ports(task: pb.Task) -> tuple[PublishedPort, ...]:
-    return ports_of(task.endpoint_spec.ports)
-
-
-def _argv(spec: pb.ContainerSpec, image: Mapping[str, Any]) -> list[str]:
-    # Docker: an entrypoint of one's own drops the image's command.
-    if spec.command:
-        argv = [*spec.command, *spec.args]
-    else:
-        argv = [*(image.get("Entrypoint") or ()), *(spec.args or image.get("Cmd") or ())]
-    if not argv:
-        raise ControlError("No command specified")
-    return argv
-
-
 def _labels(task: pb.Task, place: Place, gateway: IPv4Interface | None) -> dict[str, str]:
     return dict(task.spec.container_spec.labels) | {
-        "com.docker.swarm.node.id": place.node_id,
+        NODE_LABEL: place.node_id,
         "com.docker.swarm.service.id": task.service_id,
         "com.docker.swarm.service.name": task.service_name,
         "com.docker.swarm.task": "",
-        "com.docker.swarm.task.id": task.id,
-        "com.docker.swarm.task.name": name_of(task),
-        TASK_LABEL: "1",
+        TASK_LABEL: task.id,
+        TASK_NAME_LABEL: name_of(task),
+        IS_TASK_LABEL: "1",
         GATEWAY_LABEL: str(gateway) if gateway is not None else "",
     }
 
 
-def _inside(parent: str, name: str) -> str:
-    return name if name.startswith("/") else f"{parent.rstrip('/')}/{name}"
-
-
-def _host_config(
-    task: pb.Task, spec: pb.ContainerSpec, directory: Path, *, wired: bool
-) -> dict[str, Any]:
-    dns = spec.dns_config
-    mounts = [_mount(mount) for mount in spec.mounts]
-    mounts += [
-        _bind(directory / "files" / str(number), inside, read_only=True)
-        for number, (_, _, _, inside) in enumerate(file_targets(task))
-    ]
-    config: dict[str, Any] = {
-        "DnsSearch": list(dns.search),
-        "Init": spec.init if spec.HasField("init") else None,
-        "ReadonlyRootfs": spec.read_only,
-        "CapAdd": list(spec.capability_add),
-        "CapDrop": list(spec.capability_drop),
-        "GroupAdd": list(spec.groups),
-        "Sysctls": dict(spec.sysctls),
-        "OomScoreAdj": spec.oom_score_adj,
-        "SecurityOpt": _security(spec.privileges),
-        "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in spec.ulimits],
-    }
-    if wired:
-        mounts.append(_bind(gate.BUSYBOX, gate.SHELL_TARGET, read_only=True))
-        mounts.append(_bind(directory / "gate", gate.GATE_TARGET, read_only=True))
-        if all(mount.target != "/etc/hosts" for mount in spec.mounts):
-            mounts.append(_bind(directory / "hosts", "/etc/hosts", read_only=False))
-        options = list(dns.options)
-        if not any(option.startswith("ndots") for option in options):
-            options.append("ndots:0")
-        config |= {"NetworkMode": "none", "Dns": [RESOLVER_ADDRESS], "DnsOptions": options}
-    else:
-        config |= {"Dns": list(dns.nameservers), "DnsOptions": list(dns.options)}
-        config |= _engine_network(task)
-    config["Mounts"] = mounts
-    if task.spec.HasField("log_driver"):
-        driver = task.spec.log_driver
-        config["LogConfig"] = {"Type": driver.name, "Config": dict(driver.options)}
-    return config | _resources(task.spec.resources)
-
-
-def _engine_network(task: pb.Task) -> dict[str, Any]:
-    """A task on the engine's own network: its name, host-mode ports, extra hosts.
-
-    Be aware: the engine binds only ports that ``ExposedPorts`` names as well.
-    """
-    names = [net.network.spec.name for net in task.networks_attachments]
-    bindings: dict[str, list[dict[str, str]]] = {}
-    for port in _ports(task):
-        if port.mode == "host":
-            bound = bindings.setdefault(f"{port.target}/{port.protocol}", [])
-            bound.append({"HostPort": str(port.published)})
-    return {
-        "NetworkMode": names[0] if names else "default",
-        "PortBindings": bindings,
-        "ExtraHosts": [f"{name}:{address}" for address, names in _hosts(task) for name in names],
-    }
-
-
-def _resources(wanted: pb.ResourceRequirements) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "NanoCpus": wanted.limits.nano_cpus,
-        "Memory": wanted.limits.memory_bytes,
-        "PidsLimit": wanted.limits.pids or None,
-        "MemoryReservation": wanted.reservations.memory_bytes,
-    }
-    if wanted.HasField("swap_bytes"):
-        limit = wanted.limits.memory_bytes
-        config["MemorySwap"] = -1 if wanted.swap_bytes < 0 else limit + wanted.swap_bytes
-    if wanted.HasField("memory_swappiness"):
-        config["MemorySwappiness"] = wanted.memory_swappiness
-    return config
-
-
-def _security(wanted: pb.Privileges) -> list[str]:
-    selinux = wanted.se_linux_context
-    fields = {
-        "user": selinux.user,
-        "role": selinux.role,
-        "type": selinux.type,
-        "level": selinux.level,
-    }
-    found = ["label=disable"] if selinux.disable else []
-    found += [f"label={key}:{value}" for key, value in fields.items() if value]
-    if wanted.no_new_privileges:
-        found.append("no-new-privileges=true")
-    if wanted.seccomp.mode == "unconfined":
-        found.append("seccomp=unconfined")
-    elif wanted.seccomp.profile:
-        try:
-            found.append(f"seccomp={wanted.seccomp.profile.decode()}")
-        except UnicodeDecodeError as error:
-            raise ControlError(f"the seccomp profile is not UTF-8: {error}") from error
-    if wanted.app_armor.mode == "disabled":
-        found.append("apparmor=unconfined")
-    return found
-
-
-def _bind(source: Path, target: str, *, read_only: bool) -> dict[str, Any]:
-    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": read_only}
-
-
-def _mount(mount: pb.Mount) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "Type": mount.type or "volume",
-        "Source": mount.source,
-        "Target": mount.target,
-        "ReadOnly": mount.read_only,
-    }
-    if mount.HasField("bind_options"):
-        bind = mount.bind_options
-        config["BindOptions"] = {
-            "Propagation": bind.propagation,
-            "NonRecursive": bind.non_recursive,
-            "CreateMountpoint": bind.create_mountpoint,
-        }
-    if mount.HasField("volume_options"):
-        volume, driver = mount.volume_options, mount.volume_options.driver_config
-        config["VolumeOptions"] = {
-            "NoCopy": volume.no_copy,
-            "Labels": dict(volume.labels),
-            "DriverConfig": {"Name": driver.name, "Options": dict(driver.options)},
-        }
-    if mount.HasField("tmpfs_options"):
-        tmpfs = mount.tmpfs_options
-        config["TmpfsOptions"] = {"SizeBytes": tmpfs.size_bytes, "Mode": tmpfs.mode}
-    return config
+def _resource_env(task: pb.Task) -> list[str]:
+    """``DOCKER_RESOURCE_GPU=a,b``: what the task was given (swarmkit genericresource.EnvFormat)."""
+    given: dict[str, list[str]] = {}
+    for resource in task.generic_resources:
+        named, discrete = resource.named_resource_spec, resource.discrete_resource_spec
+        is_named = resource.HasField("named_resource_spec")
+        kind, value = (named.kind, named.value) if is_named else (discrete.kind, discrete.value)
+        given.setdefault(kind, []).append(str(value))
+    return [f"DOCKER_RESOURCE_{kind.upper()}={','.join(of)}" for kind, of in sorted(given.items())]
 
 
 def _health(check: pb.HealthConfig) -> dict[str, Any]:
@@ -408,5 +181,6 @@ def _health(check: pb.HealthConfig) -> dict[str, Any]:
         "Interval": check.interval,
         "Timeout": check.timeout,
         "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
         "Retries": check.retries,
     }

@@ -6,9 +6,18 @@ For tests, and for looking at what the agent decides without a kernel.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox
+
+
+@dataclass
+class FakePorts:
+    """Ports of the host that are others'."""
+
+    published: frozenset[tuple[str, int]] = frozenset()
+    sockets: frozenset[tuple[str, int]] = frozenset()
 
 
 class FakeDataPlane:
@@ -26,6 +35,7 @@ class FakeDataPlane:
         """Every node knows of withdrawals once it is set; it is."""
         self.acknowledged.set()
         self.troubles: dict[TaskId, str] = {}
+        self.ports = FakePorts()
         self.empty_starts = 0
         self.adoptions = 0
 
@@ -44,6 +54,10 @@ class FakeDataPlane:
             self.endpoints.pop(task, None)
         else:
             self.endpoints[task] = endpoint
+
+    def ports_of_others(self, task: TaskId) -> FakePorts:
+        """As told."""
+        return self.ports
 
     def nothing_ran(self) -> None:
         """No container survived: what the last process said of them is void."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
 
+from meshnet.model.snapshot import Gwbridge
 from meshnet_control.agent.collaborators import DataPlane, Engine
 from meshnet_control.agent.container import Place
+from meshnet_control.agent.node_networks import NodeNetworks
+from meshnet_control.agent.program import ProgramKey
+from meshnet_control.agent.task_files import Assigned
 from meshnet_control.api import control_pb2 as pb
 
 
@@ -26,9 +31,19 @@ class Host:
     """What is remembered of tasks over a reboot."""
     proc: Path
     """proc(5) with the processes of the engine's containers."""
+    socket: Path
+    """What containers get in place of docker.sock, if it is there."""
+    gwbridge: Gwbridge
+    """docker_gwbridge of the local engine."""
     gateway: Callable[[str], IPv4Interface]
     """Allocates an address of docker_gwbridge for a task ID."""
     numbered: Callable[[pb.Task], pb.Task]
     """The task with a free number for every host-mode port that has none."""
-    file_data: Callable[[str, str], bytes | None]
-    """Data of a secret or config: (kind, ID)."""
+    assigned: Callable[[str, str], Assigned | None]
+    """A secret or config: (kind, ID)."""
+    networks: NodeNetworks
+    """Networks that the engine makes for tasks and others."""
+    runnable: set[ProgramKey]
+    """Programs that were found in their image."""
+    wall: Callable[[], float] = time.time
+    """Unix time, seconds."""

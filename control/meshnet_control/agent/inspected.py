@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from meshnet_control.agent import gate
 from meshnet_control.agent.step import Seen
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import EngineError
@@ -36,7 +37,7 @@ def seen_of(found: Mapping[str, Any], died: int | None) -> Seen:
             pid=int(state.get("Pid") or 0),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _nonsense(error) from error
+        raise nonsense(error) from error
 
 
 def netns_of(found: Mapping[str, Any]) -> str:
@@ -44,10 +45,16 @@ def netns_of(found: Mapping[str, Any]) -> str:
     try:
         path = str(found["NetworkSettings"]["SandboxKey"])
     except (KeyError, TypeError) as error:
-        raise _nonsense(error) from error
+        raise nonsense(error) from error
     if not path:
         raise EngineError("the container has no network namespace", 500)
     return path
+
+
+def gated(found: Mapping[str, Any]) -> bool:
+    """The container's program waits at a gate, or has passed it."""
+    entrypoint = _config(found).get("Entrypoint")
+    return isinstance(entrypoint, list) and entrypoint[:1] == [gate.SHELL_TARGET]
 
 
 def hostname_of(found: Mapping[str, Any]) -> str:
@@ -74,9 +81,10 @@ def stop_signal_in(task: pb.Task, found: Mapping[str, Any]) -> str:
 def _config(found: Mapping[str, Any]) -> Mapping[str, Any]:
     config = found.get("Config") or {}
     if not isinstance(config, Mapping):
-        raise _nonsense(TypeError(config))
+        raise nonsense(TypeError(config))
     return config
 
 
-def _nonsense(error: Exception) -> EngineError:
+def nonsense(error: Exception) -> EngineError:
+    """What is raised for something that is no container."""
     return EngineError(f"the engine describes a container that is none: {error!r}", 502)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from meshnet_control.agent import container, step
+from meshnet import measures
+from meshnet_control.agent import step, task_networks
 from meshnet_control.agent.step import Seen
 from meshnet_control.api import control_pb2 as pb
 
@@ -17,10 +19,13 @@ class Report:
 
     Args:
         send: gets (task ID, status).
+        wall: Unix time, seconds.
     """
 
-    def __init__(self, send: Callable[[str, pb.TaskStatus], None]) -> None:
-        self._send = send
+    def __init__(
+        self, send: Callable[[str, pb.TaskStatus], None], wall: Callable[[], float] = time.time
+    ) -> None:
+        self._send, self._wall = send, wall
         self._told = ""
 
     def state(self, task: pb.Task, state: int, err: str, seen: Seen | None) -> None:
@@ -32,8 +37,17 @@ class Report:
             err: why, when it is no good one.
             seen: its container.
         """
+        measures.task_states.labels(step.word(state)).inc()
+        self._say(task, state, err, seen)
+
+    def trouble(self, task: pb.Task, state: int, why: str, seen: Seen | None) -> None:
+        """Why a task that does not run yet does not get on; empty: it does again."""
+        if why != self._told and state < pb.TASK_STATE_RUNNING:
+            self._say(task, state, why, seen)
+
+    def _say(self, task: pb.Task, state: int, err: str, seen: Seen | None) -> None:
         status = pb.TaskStatus(
-            timestamp=_now(),
+            timestamp=_stamp(self._wall()),
             state=cast("pb.TaskState", state),
             message=step.message(state),
             err=err,
@@ -42,19 +56,14 @@ class Report:
             status.container_status.container_id = seen.id
             status.container_status.pid = seen.pid if seen.running else 0
             status.container_status.exit_code = seen.exit_code
-        if state == pb.TASK_STATE_RUNNING and not container.on_host_network(task):
+        if state == pb.TASK_STATE_RUNNING and not task_networks.on_host_network(task):
             ports = [p for p in task.endpoint_spec.ports if p.publish_mode == "host"]
             status.port_status.ports.extend(ports)
         self._send(task.id, status)
         self._told = err
 
-    def trouble(self, task: pb.Task, state: int, why: str, seen: Seen | None) -> None:
-        """Why a task that does not run yet does not get on; empty: it does again."""
-        if why != self._told and state < pb.TASK_STATE_RUNNING:
-            self.state(task, state, why, seen)
 
-
-def _now() -> Timestamp:
+def _stamp(at: float) -> Timestamp:
     stamp = Timestamp()
-    stamp.GetCurrentTime()
+    stamp.FromNanoseconds(int(at * 1e9))
     return stamp

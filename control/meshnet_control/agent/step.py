@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final
+from typing import Final, cast
 
 from meshnet_control.api import control_pb2 as pb
 
@@ -54,6 +54,8 @@ class Action(Enum):
     """Wait until the network is wired, then open the gate."""
     KNOCK = auto()
     """An earlier life began to open the gate: make sure that it is open."""
+    REWRITE = auto()
+    """Put what a hot update brought into the container's files."""
     PUBLISH = auto()
     """Say that the endpoint is ready."""
     DRAIN = auto()
@@ -113,6 +115,8 @@ class TaskView:
     announced: bool = False
     """The endpoint or sandbox is known to the data plane."""
     has_health: bool = False
+    outdated: bool = False
+    """A hot update is not in the container's files yet, or its signal is not sent."""
     failing: str = ""
     """Why it is ended though it is wanted; empty: it is not."""
     ended: bool = False
@@ -140,6 +144,11 @@ class Step:
 def message(state: int) -> str:
     """Engine's words for a state."""
     return _MESSAGES.get(state, "")
+
+
+def word(state: int) -> str:
+    """As ``docker service ps`` says it, in small letters: ``running``."""
+    return pb.TaskState.Name(cast("pb.TaskState", state)).removeprefix("TASK_STATE_").lower()
 
 
 def final(state: int) -> bool:
@@ -180,9 +189,9 @@ def _decided(view: TaskView, now: float) -> Step:
         return _over(view)
     if seen is None:
         return Step(Action.CREATE, _grown(view, pb.TASK_STATE_PREPARING))
-    if not seen.running:
-        return _not_running(view, seen)
-    return _forward(view, seen)
+    if view.outdated and (seen.running or not (seen.started or seen.error)):
+        return Step(Action.REWRITE)
+    return _forward(view, seen) if seen.running else _not_running(view, seen)
 
 
 def _forward(view: TaskView, seen: Seen) -> Step:

@@ -4,6 +4,7 @@
  gate      FIFO the container's shell waits at
  hosts     /etc/hosts of the container
  files/<n> secrets and configs, on a tmpfs of their own; only when the task has some
+ signals   of a hot update, that the container was not sent yet
 ```
 
 Be aware: secrets are never on a disk: ``files`` is a tmpfs whatever the run directory is on. A
@@ -17,15 +18,17 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from meshnet.errors import ControlError, KernelError
 from meshnet.kernel import syscalls
-from meshnet_control.agent import gate_fifo
+from meshnet_control.agent import container, gate_fifo
+from meshnet_control.agent.task_files import TaskFile
 from meshnet_control.api import control_pb2 as pb
 
-TASKS: Final = "tasks"
+TASKS: Final = container.TASKS
 """In the run directory: the directories of all tasks."""
 
 _LAST_OWNER: Final = 2**32 - 2
@@ -70,7 +73,7 @@ class TaskDir:
         """Writes the container's /etc/hosts in place (it may be bind-mounted already)."""
         (self.path / "hosts").write_text(text)
 
-    def write_files(self, files: list[tuple[pb.FileTarget, bytes]]) -> None:
+    def write_files(self, files: list[TaskFile]) -> None:
         """Writes secrets and configs as ``files/0``, ``files/1`` … on a tmpfs.
 
         Raises:
@@ -79,7 +82,7 @@ class TaskDir:
         """
         if not files:
             return
-        owners = [_owner(target) for target, _ in files]
+        owners = [_owner(file.target) for file in files]
         directory = self.path / "files"
         directory.mkdir(mode=0o711, exist_ok=True)
         if not directory.is_mount():
@@ -89,11 +92,53 @@ class TaskDir:
                 )
             except OSError as error:
                 raise KernelError("mount tmpfs on", str(directory), error.errno or 0) from error
-        for number, (target, data) in enumerate(files):
+        for number, file in enumerate(files):
             path_of = directory / str(number)
-            path_of.write_bytes(data)
+            path_of.write_bytes(file.data)
             os.chown(path_of, *owners[number])
-            path_of.chmod(target.mode & _MODE_BITS or 0o444)
+            path_of.chmod(file.target.mode & _MODE_BITS or 0o444)
+
+    def has(self, number: int, data: bytes) -> bool:
+        """Whether ``files/<number>`` is that.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return (self.path / "files" / str(number)).read_bytes() == data
+
+    def rewrite(self, number: int, data: bytes) -> None:
+        """Makes ``files/<number>`` that, owner and mode as they are.
+
+        In place, for it is bind-mounted: another file of that name would not reach the container.
+        All of it is one write(2), so a program that watches it hears of it once.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        descriptor = os.open(self.path / "files" / str(number), os.O_WRONLY | os.O_NOFOLLOW)
+        try:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(descriptor, data[done:], done)
+            os.ftruncate(descriptor, len(data))
+        finally:
+            os.close(descriptor)
+
+    @property
+    def signals(self) -> list[str]:
+        """What the container was not sent yet."""
+        try:
+            return (self.path / "signals").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def owe(self, signals: Iterable[str]) -> None:
+        """Remembers what the container is to be sent; nothing: it was."""
+        text = "\n".join(signals)
+        if text:
+            (self.path / "signals").write_text(text)
+        else:
+            (self.path / "signals").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Removes everything; gone already is success.

@@ -37,10 +37,14 @@ class TaskMemory:
         self._path = path
 
     def write(self, task: pb.Task) -> None:
-        """Remembers the task."""
+        """Remembers the task, but not what its image was pulled with."""
+        kept = pb.Task()
+        kept.CopyFrom(task)
+        if kept.spec.container_spec.HasField("pull_options"):
+            kept.spec.container_spec.ClearField("pull_options")
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = self._path / "task.new"
-        fresh.write_bytes(task.SerializeToString())
+        fresh.write_bytes(kept.SerializeToString())
         fresh.replace(self._path / "task")
 
     def task(self) -> pb.Task | None:

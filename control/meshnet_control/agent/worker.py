@@ -3,9 +3,8 @@
 Whatever goes wrong with a task is that task's alone: what may pass is tried again and told as the
 error of its present state; what does not, and what nobody thought of, ends the task with its words.
 
-Longer than most modules: everything that is done for a task is here, in one class that owns the
-task's picture. What is decided is in ``step``, what is read in ``inspected``, what is said in
-``report``.
+What is known is in ``picture``, what is decided in ``step``. What is done: the container is made in
+``making``, the data plane told in ``announcement``, the managers in ``report``.
 
 Be aware: a step that waits for others (image, network, drain) is given up when what is wanted or
 seen changes meanwhile; calls to the engine run to their end, so nothing is left half made.
@@ -22,27 +21,19 @@ from dataclasses import replace
 from ipaddress import IPv4Interface
 from typing import Any, Final
 
-from meshnet.errors import ControlError, MeshnetError
-from meshnet.model.ids import TaskId
-from meshnet.model.snapshot import Endpoint
-from meshnet_control.agent import (
-    container,
-    gate,
-    gate_fifo,
-    host_ports,
-    inspected,
-    process_watch,
-    step,
-)
+from meshnet.errors import MeshnetError
+from meshnet_control.agent import gate, gate_fifo, host_ports, inspected, step, task_networks
+from meshnet_control.agent.announcement import Announcement
 from meshnet_control.agent.host import Host
+from meshnet_control.agent.hot_files import HotFiles
+from meshnet_control.agent.making import Making
+from meshnet_control.agent.picture import LOOK_S, Picture
 from meshnet_control.agent.report import Report
 from meshnet_control.agent.step import Action, Seen, TaskView
 from meshnet_control.agent.task_dir import TaskDir
 from meshnet_control.agent.task_memory import TaskMemory
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import (
-    TASK_LABEL,
-    EngineConflictError,
     EngineError,
     EngineGoneError,
     EngineNotFoundError,
@@ -54,10 +45,6 @@ _log = logging.getLogger(__name__)
 _RETRY_S: Final = 0.5
 _GONE_S: Final = 10.0
 """An engine that went is asked again after this long, should nobody tell that it is back."""
-_LOOK_S: Final = 1.0
-"""How long the engine may take to tell of an end that we know of, before it is asked."""
-_TROUBLE_S: Final = 2.0
-"""A network that is not wired by then is told of, and again as often."""
 _INTERRUPTIBLE: Final = frozenset({Action.OPEN, Action.DRAIN})
 _STARVED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN})
 """This process or host has none left for now: it says nothing of the task."""
@@ -76,26 +63,31 @@ class Worker:
         self._host = host
         self._dir = TaskDir(host.tasks_dir / task.id)
         self._memory = TaskMemory(host.memories_dir / task.id)
-        self._died: int | None = None
-        self._process: process_watch.Process | None = None
-        self._report = Report(host.report)
-        self._id = TaskId(task.id)
-        self._hostname = ""
+        self._making = Making(host, self._dir, self._memory)
+        self._hot = HotFiles(host, self._dir)
+        self._announcement = Announcement(host, task.id)
+        self._report = Report(host.report, host.wall)
         self._pulling = False
-        self._changed = asyncio.Event()
-        self._gateway: IPv4Interface | None = None
+        self._stop_signal = "SIGTERM"
         spec = task.spec.container_spec
-        self.view = TaskView(
+        view = TaskView(
             desired=task.desired_state,
             state=task.status.state,
-            name=container.name_of(task),
+            name=task_networks.name_of(task),
             lost=task.status.state >= pb.TASK_STATE_STARTING,  # unless its container is found
-            wired=bool(container.overlays_of(task)),
+            wired=bool(task_networks.overlays_of(task)),
             has_health=bool(spec.healthcheck.test and spec.healthcheck.test[0] != "NONE"),
             grace_s=spec.stop_grace_period / 1e9
             if spec.HasField("stop_grace_period")
             else step.DEFAULT_GRACE_S,
         )
+        # What is announced is withdrawn when its process is gone, whatever the worker waits for.
+        self._picture = Picture(view, host.proc, self._withdraw)
+
+    @property
+    def view(self) -> TaskView:
+        """What is known of the task."""
+        return self._picture.view
 
     # ---- messages in ----
 
@@ -105,24 +97,13 @@ class Worker:
             self._see(desired=pb.TASK_STATE_REMOVE)
             return
         self.task = host_ports.kept(task, self.task)
-        self._see(desired=task.desired_state, state=max(self.view.state, task.status.state))
+        outdated = self.view.container is not None and self._hot.outdated(self.task)
+        state = max(self.view.state, task.status.state)
+        self._see(desired=task.desired_state, state=state, outdated=outdated)
 
     def happened(self, event: Event) -> None:
         """The engine says something about our container."""
-        seen = self.view.container
-        if seen is not None and event.container != seen.id:
-            return
-        if event.action == "die":
-            self._died = event.exit_code
-            if seen is not None:
-                self._died_seen(seen, event.exit_code)
-        elif event.action == "start" and self._died is not None:
-            self._died = None  # somebody started it again: it is to be ended
-            self.refresh()
-        elif event.action == "destroy" and seen is not None:
-            self._lose()
-        elif event.action.startswith("health_status: ") and seen is not None:
-            self._see(container=replace(seen, health=event.action.partition(": ")[2]))
+        self._picture.happened(event)
 
     def adopt(
         self, container_id: str, found: Mapping[str, Any] | None, gateway: IPv4Interface | None
@@ -142,9 +123,9 @@ class Worker:
         memory, failing = self._memory, self._memory.failing
         seen = Seen(container_id, running=True, started=True)
         if found is not None:
-            seen = inspected.seen_of(found, self._died)
+            seen = self._picture.read(found)
         opened = memory.opened or not self.view.wired
-        self._gateway = gateway
+        self._announcement.gateway = gateway
         self._see(
             lost=False,
             opened=opened,
@@ -164,13 +145,11 @@ class Worker:
 
     def refresh(self) -> None:
         """The engine is asked for the container's state: events may have been missed."""
-        self._see(look_at=asyncio.get_running_loop().time())
+        self._picture.refresh()
 
     def close(self) -> None:
         """Stops watching; the container runs on."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        self._picture.close()
 
     # ---- the loop ----
 
@@ -182,7 +161,7 @@ class Worker:
                     if await self._advance():
                         return
                 except Exception as error:  # noqa: BLE001 - a task's fault is that task's alone
-                    _log.exception("task %s", self._id)
+                    _log.exception("task %s", self.task.id)
                     self._give_up(str(error) or type(error).__name__)
                     await asyncio.sleep(_RETRY_S)
         finally:
@@ -190,7 +169,7 @@ class Worker:
 
     async def _advance(self) -> bool:
         """One step; True: nothing of the task is left."""
-        self._changed.clear()
+        self._picture.changed.clear()
         now = asyncio.get_running_loop().time()
         following = step.step(self.view, now)
         if following.state is not None:
@@ -205,12 +184,12 @@ class Worker:
         doing = asyncio.ensure_future(self._do(action))
         try:
             while not doing.done():
-                changed = asyncio.ensure_future(self._changed.wait())
+                changed = asyncio.ensure_future(self._picture.changed.wait())
                 await asyncio.wait({doing, changed}, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
-                if doing.done() or not self._changed.is_set():
+                if doing.done() or not self._picture.changed.is_set():
                     continue
-                self._changed.clear()
+                self._picture.changed.clear()
                 now = asyncio.get_running_loop().time()
                 other = step.step(self.view, now).action is not action
                 if other and (action in _INTERRUPTIBLE or self._pulling):
@@ -235,7 +214,7 @@ class Worker:
             elif action is Action.START and isinstance(error, EngineError):
                 self._not_started(error)
             else:
-                _log.warning("task %s: %s: %s", self._id, action.name.lower(), error)
+                _log.warning("task %s: %s: %s", self.task.id, action.name.lower(), error)
                 self._complain(str(error))
                 await asyncio.sleep(_RETRY_S)
         else:
@@ -259,7 +238,7 @@ class Worker:
             else:
                 self._memory.mark_failing(why)
         except (MeshnetError, OSError) as error:
-            _log.warning("task %s: %s", self._id, error)
+            _log.warning("task %s: %s", self.task.id, error)
 
     def _complain(self, why: str) -> None:
         self._report.trouble(self.task, self.view.state, why, self.view.container)
@@ -267,7 +246,7 @@ class Worker:
     async def _wait(self, delay: float | None) -> None:
         try:
             async with asyncio.timeout(delay):
-                await self._changed.wait()
+                await self._picture.changed.wait()
         except TimeoutError:
             return
 
@@ -289,21 +268,24 @@ class Worker:
         if action is Action.START:
             await self._start(seen)
         elif action is Action.OPEN:
-            await self._wired()
+            await self._announcement.wired(self._complain)
             await gate_fifo.open_gate(self._dir.gate, self._memory.mark_opened)
             self._see(opened=True)
         elif action is Action.KNOCK:
             with suppress(FileNotFoundError):
                 gate_fifo.knock(self._dir.gate)
             self._see(knocked=True)
+        elif action is Action.REWRITE:
+            await self._hot.rewrite(self.task, seen.id, runs=seen.running and self.view.opened)
+            self._see(outdated=self._hot.outdated(self.task))
         elif action is Action.PUBLISH:
             self._publish(ready=True)
         elif action is Action.CONDEMN:
             self._see(failing=step.UNHEALTHY)
             self._memory.mark_failing(step.UNHEALTHY)
         elif action is Action.DRAIN:
-            self._host.dataplane.endpoint(self._id, self._endpoint(ready=False))
-            await self._host.dataplane.drained(self._id, self.view.grace_s)
+            self._say_endpoint(ready=False)
+            await self._announcement.drained(self.view.grace_s)
             self._see(published=False)
         elif action is Action.STOP:
             self._mark_stopping()
@@ -312,7 +294,7 @@ class Worker:
         elif action is Action.KILL:
             self._mark_stopping()
             await engine.kill(seen.id, "SIGKILL")
-            self._see(killed=True, look_at=loop.time() + _LOOK_S)
+            self._see(killed=True, look_at=loop.time() + LOOK_S)
         elif action is Action.LOOK:
             await self._look(seen)
         elif action is Action.REMOVE:
@@ -322,6 +304,9 @@ class Worker:
             self._see(container=None)
 
     async def _start(self, seen: Seen) -> None:
+        conflict = self._announcement.port_conflict(self.task) if self.view.wired else ""
+        if conflict:
+            raise EngineError(conflict)
         await self._memory.mark_started()
         await self._host.engine.start(seen.id)
         if not self.view.wired:
@@ -333,73 +318,35 @@ class Worker:
         try:
             self._memory.mark_stopping()
         except OSError as error:
-            _log.warning("task %s: %s", self._id, error)
-
-    async def _wired(self) -> None:
-        """Returns when the task's network is; tells what is in its way meanwhile."""
-        ready = asyncio.ensure_future(self._host.dataplane.ready(self._id))
-        try:
-            while not (await asyncio.wait({ready}, timeout=_TROUBLE_S))[0]:
-                self._complain(self._host.dataplane.trouble(self._id))
-        finally:
-            ready.cancel()
-        await ready
+            _log.warning("task %s: %s", self.task.id, error)
 
     async def _create(self) -> None:
         if self._memory.started:
             self._see(lost=True)
             return
-        reference = self.task.spec.container_spec.image
+        spec = self.task.spec.container_spec
         self._pulling = True  # may take long, and leaves nothing to clean up
         try:
-            image = await self._host.engine.image(reference)
+            image = await self._host.engine.image(spec.image, spec.pull_options.registry_auth)
         finally:
             self._pulling = False
         gateway = self._host.gateway(self.task.id) if self._needs_gateway() else None
-        self._gateway = gateway
-        if not container.on_host_network(self.task):
+        self._announcement.gateway = gateway
+        if not task_networks.on_host_network(self.task):
             self.task = self._host.numbered(self.task)
-        made = container.create_arguments(
-            self.task, image, self._host.place, self._dir.path, gateway
-        )
-        self._memory.write(self.task)
-        self._dir.make()
-        self._dir.write_hosts("")
-        self._dir.write_files(self._files())
-        try:
-            found = await self._host.engine.create(made.name, made.config)
-        except EngineConflictError:
-            if not await self._clear():
-                raise
-            found = await self._host.engine.create(made.name, made.config)
-        self._see(container=Seen(found))
-        self._hostname = made.config.get("Hostname") or found[:12]
+        made = await self._making.make(self.task, image, gateway)
+        self._see(container=Seen(made.id), outdated=self._hot.outdated(self.task))
+        self._announcement.hostname = made.hostname
         self._stop_signal = inspected.stop_signal_of(self.task, image.get("Config") or {})
-        self._dir.write_hosts(container.hosts_file(self.task, self._hostname))
-
-    async def _clear(self) -> bool:
-        """Removes what an earlier try made, whose answer was lost; whether there was something."""
-        found = await self._host.engine.containers([f"{TASK_LABEL}={self.task.id}"])
-        for entry in found:
-            await self._host.engine.remove(entry["Id"])
-        return bool(found)
+        host = self._host.gwbridge.gateway
+        self._dir.write_hosts(task_networks.hosts_file(self.task, made.hostname, host))
 
     def _needs_gateway(self) -> bool:
-        return self.view.wired and container.needs_gateway(self.task)
-
-    def _files(self) -> list[tuple[pb.FileTarget, bytes]]:
-        files: list[tuple[pb.FileTarget, bytes]] = []
-        for kind, object_id, target, _ in container.file_targets(self.task):
-            data = self._host.file_data(kind, object_id)
-            if data is None:
-                raise ControlError(f"{kind} {target.name} ({object_id}) not found on this node")
-            files.append((target, data))
-        return files
+        return self.view.wired and task_networks.needs_gateway(self.task)
 
     def _withdraw(self) -> None:
         if self.view.wired:
-            self._host.dataplane.endpoint(self._id, None)
-            self._host.dataplane.sandbox_removed(self._id)
+            self._announcement.withdraw()
         self._see(announced=False, published=False)
 
     def _forget(self) -> None:
@@ -409,74 +356,41 @@ class Worker:
 
     # ---- what is seen ----
 
-    _stop_signal = "SIGTERM"
-
     def _see(self, **changes: Any) -> None:  # noqa: ANN401 - fields of TaskView
-        self.view = replace(self.view, **changes)
-        self._changed.set()
-
-    def _died_seen(self, seen: Seen, code: int) -> None:
-        self.close()
-        self._see(container=replace(seen, running=False, started=True, exit_code=code))
-
-    def _lose(self) -> None:
-        """The container is gone, and we did not remove it."""
-        self.close()
-        self._see(container=None, lost=True, look_at=None)
+        self._picture.see(**changes)
 
     async def _look(self, seen: Seen) -> None:
         try:
             found = await self._host.engine.inspect(seen.id)
         except EngineNotFoundError:
-            self._lose()
+            self._picture.lose()
             return
-        now = inspected.seen_of(found, self._died)
-        again = asyncio.get_running_loop().time() + _LOOK_S
-        # An end that we know of and the engine does not: it is about to.
-        doubt = now.running and (self.view.ended or self.view.killed)
-        self._see(look_at=again if doubt else None)
+        now = self._picture.read(found)
+        self._picture.looked(now)
         self._take(found, now)
 
     def _take(self, found: Mapping[str, Any], seen: Seen) -> None:
-        """What the engine says of our container is what we see from now on."""
-        self._hostname = inspected.hostname_of(found)
+        """What the engine says of our container is what we see, and announce, from now on."""
+        self._announcement.hostname = inspected.hostname_of(found)
         self._stop_signal = inspected.stop_signal_in(self.task, found)
+        self._picture.take(found, seen)
         view = self.view
-        if not seen.running:
-            self.close()
-        elif self._process is None and not view.ended:
-            self._process = process_watch.watch(seen.pid, seen.id, self._gone, self._host.proc)
-        self._see(container=seen)
         if seen.running and view.wired and not view.announced and not view.ended:
+            self._announcement.sandbox(self.task, inspected.netns_of(found))
+            self._see(announced=True)
             healthy = not view.has_health or seen.health == "healthy"
-            self._announce(found, ready=view.opened and healthy and not view.failing)
+            self._publish(ready=view.opened and healthy and not view.failing)
 
-    def _gone(self) -> None:
-        """The kernel says that the container's first process has ended."""
-        self._process = None
-        self._see(ended=True, look_at=asyncio.get_running_loop().time() + _LOOK_S)
-        self._withdraw()  # now, whatever else the worker waits for
-
-    def _announce(self, found: Mapping[str, Any], *, ready: bool) -> None:
-        """Says sandbox and endpoint; the container must run."""
-        sandbox = container.sandbox_of(self.task, inspected.netns_of(found), self._gateway)
-        self._host.dataplane.sandbox_added(sandbox)
-        self._see(announced=True)
-        self._publish(ready=ready)
+    # ---- what is said ----
 
     def _publish(self, *, ready: bool) -> None:
-        self._host.dataplane.endpoint(self._id, self._endpoint(ready=ready))
+        self._say_endpoint(ready=ready)
         self._see(published=ready)
 
-    def _endpoint(self, *, ready: bool) -> Endpoint:
+    def _say_endpoint(self, *, ready: bool) -> None:
         seen = self.view.container
-        return container.endpoint_of(
-            self.task,
-            self._host.place.node_id,
-            seen.id if seen is not None else "",
-            hostname=self._hostname,
-            ready=ready,
-        )
+        container = seen.id if seen is not None else ""
+        self._announcement.endpoint(self.task, container, ready=ready)
 
     async def _say(self, state: int, err: str) -> None:
         """Reports a state once; it only grows."""

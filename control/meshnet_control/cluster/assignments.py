@@ -16,15 +16,19 @@ Source: swarmkit manager/dispatcher/assignments.go.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import AddressValueError, IPv4Address
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+from immutables import Map
 
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import gossip_ring, service_networks
+from meshnet_control.cluster.buckets import Buckets, BucketsEdit
 from meshnet_control.cluster.roles import MANAGER, WORKER, is_manager
 
 HEARTBEAT_NS: Final = 5_000_000_000
@@ -39,6 +43,16 @@ class _Named(Protocol):
 
 
 M = TypeVar("M", bound=_Named)
+Change: TypeAlias = tuple[type, str, Any]
+"""Kind, id, and the object as it is now; None: it is gone."""
+_FIELDS: Final[Mapping[type, str]] = {
+    pb.Node: "nodes",
+    pb.Service: "services",
+    pb.Task: "tasks",
+    pb.Network: "networks",
+    pb.Secret: "secrets",
+    pb.Config: "configs",
+}
 
 
 @dataclass(frozen=True)
@@ -52,36 +66,39 @@ class Objects:
     networks: Mapping[str, pb.Network] = field(default_factory=dict)
     secrets: Mapping[str, pb.Secret] = field(default_factory=dict)
     configs: Mapping[str, pb.Config] = field(default_factory=dict)
+    number: int = field(default=0, compare=False, kw_only=True)
+    """Grows with every change."""
 
     @cached_property
-    def tasks_of(self) -> Mapping[str, list[pb.Task]]:
+    def tasks_of(self) -> Buckets[str, str, pb.Task]:
         """Tasks that a node was told to run, by node."""
-        found: dict[str, list[pb.Task]] = defaultdict(list)
+        found = BucketsEdit[str, str, pb.Task](Map())
         for task in self.tasks.values():
-            if task.node_id and task.status.state >= pb.TASK_STATE_ASSIGNED:
-                found[task.node_id].append(task)
-        return found
+            if _is_told(task):
+                found.put(task.node_id, task.id, task)
+        return found.finish()
 
     @cached_property
-    def network_views(self) -> Mapping[str, pb.Network]:
+    def network_views(self) -> Map[str, pb.Network]:
         """Networks without what changes for no node's sake."""
-        return {network.id: _network(network) for network in self.networks.values()}
+        return Map({network.id: _network(network) for network in self.networks.values()})
 
     @cached_property
-    def node_views(self) -> Mapping[str, pb.NodeView]:
+    def node_views(self) -> Map[str, pb.NodeView]:
         """Nodes with an address that others can reach: the way to one that is down stays, too."""
-        return {
-            node.id: _node(node)
-            for node in self.nodes.values()
-            if is_host_address(node.status.addr)
-        }
+        return Map({node.id: _node(node) for node in self.nodes.values() if _is_reached(node)})
 
     @cached_property
-    def service_views(self) -> Mapping[str, pb.ServiceView]:
-        """Services by id; their networks by id even where the spec names them."""
+    def network_ids(self) -> Mapping[str, str]:
+        """Ids of networks, by name and by id."""
         ids = {network.spec.name: network.id for network in self.networks.values()}
-        ids |= {network.id: network.id for network in self.networks.values()}
-        return {service.id: _service(service, ids) for service in self.services.values()}
+        return ids | {network.id: network.id for network in self.networks.values()}
+
+    @cached_property
+    def service_views(self) -> Map[str, pb.ServiceView]:
+        """Services by id; their networks by id even where the spec names them."""
+        ids = self.network_ids
+        return Map({service.id: _service(service, ids) for service in self.services.values()})
 
     @cached_property
     def managers(self) -> list[pb.RemoteManager]:
@@ -94,6 +111,72 @@ class Objects:
         there.sort(key=lambda node: not node.manager_status.leader)
         return [pb.RemoteManager(node_id=node.id, addr=node.manager_status.addr) for node in there]
 
+    def after(self, changes: Iterable[Change]) -> Objects:
+        """The objects after some changes of nodes, services, tasks, networks, secrets, configs.
+
+        What was found out of these is kept for what did not change.
+
+        Args:
+            changes: kind, id, and the object; None: it is gone.
+        """
+        changed = {kind: dict[str, Any]() for kind in _FIELDS}
+        for kind, name, message in changes:
+            changed[kind][name] = message
+        fields: dict[str, Any] = {
+            _FIELDS[kind]: _updated(getattr(self, _FIELDS[kind]), messages)
+            for kind, messages in changed.items()
+            if messages
+        }
+        new = replace(self, **fields, number=self.number + 1)
+        kept: dict[str, Any] = {"tasks_of": self._tasks_after(changed[pb.Task])}
+        if not changed[pb.Node]:
+            kept["managers"] = self.managers
+        reached = {
+            name: _node(node) if node is not None and _is_reached(node) else None
+            for name, node in changed[pb.Node].items()
+        }
+        kept["node_views"] = _updated(self.node_views, reached)
+        networks = changed[pb.Network]
+        seen = {name: None if each is None else _network(each) for name, each in networks.items()}
+        kept["network_views"] = _updated(self.network_views, seen)
+        new.__dict__.update(kept)
+        services = changed[pb.Service]
+        if networks:
+            services = dict(new.services) | services
+        else:
+            new.__dict__["network_ids"] = self.network_ids
+        ids = new.network_ids
+        views: dict[str, pb.ServiceView | None] = {}
+        for name, service in services.items():
+            view = None if service is None else _service(service, ids)
+            known = self.service_views.get(name)
+            views[name] = known if view == known else view
+        new.__dict__["service_views"] = _updated(self.service_views, views)
+        return new
+
+    def with_cluster(self, cluster: pb.Cluster) -> Objects:
+        """The same objects, but for the cluster itself."""
+        new = replace(self, cluster=cluster, number=self.number + 1)
+        own = {"cluster", "number"}
+        found = {name: each for name, each in self.__dict__.items() if name not in own}
+        new.__dict__.update(found)
+        return new
+
+    def of(self, kind: type) -> Mapping[str, Any]:
+        """The objects of a kind, by id."""
+        found: Mapping[str, Any] = getattr(self, _FIELDS[kind])
+        return found
+
+    def _tasks_after(self, tasks: Mapping[str, pb.Task | None]) -> Buckets[str, str, pb.Task]:
+        edit = BucketsEdit(self.tasks_of)
+        for name, task in tasks.items():
+            old = self.tasks.get(name)
+            if old is not None:
+                edit.drop(old.node_id, name)
+            if task is not None and _is_told(task):
+                edit.put(task.node_id, name, task)
+        return edit.finish()
+
 
 def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
     """Everything one node works from: a state, with version 0.
@@ -101,36 +184,85 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
     Its tasks; the networks of those that may still run, and the ingress network; services on these
     networks or with published ports; all nodes; secrets and configs of tasks that may still run.
     """
-    tasks = objects.tasks_of.get(node_id, [])
-    live = [task for task in tasks if not _final(task)]
-    wanted = {
-        attachment.network.id for task in live for attachment in task.networks_attachments
-    } | {network.id for network in objects.networks.values() if network.spec.ingress}
+    needs = needs_of(objects, node_id)
+    state = pb.Assignments(
+        full=True,
+        tasks=_sorted(told_task(task) for task in objects.tasks_of.get(node_id, {}).values()),
+        networks=_sorted(_present(objects.network_views, needs.networks)),
+        services=_sorted(s for s in objects.service_views.values() if concerns(s, needs.networks)),
+        nodes=_sorted(objects.node_views.values()),
+        secrets=[told_secret(s) for s in _sorted(_present(objects.secrets, needs.secrets))],
+        configs=[told_config(c) for c in _sorted(_present(objects.configs, needs.configs))],
+    )
+    state.MergeFrom(settings_of(objects))
+    return state
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a node's tasks that may still run need, by ids."""
+
+    networks: frozenset[str]
+    """With the ingress network, which every node is on."""
+    secrets: frozenset[str]
+    configs: frozenset[str]
+
+
+def needs_of(objects: Objects, node_id: str) -> Needs:
+    """What a node has to be told of, for its tasks."""
+    live = [task for task in objects.tasks_of.get(node_id, {}).values() if not _final(task)]
+    attached = {a.network.id for task in live for a in task.networks_attachments}
+    everywhere = {network.id for network in objects.networks.values() if network.spec.ingress}
     containers = [task.spec.container_spec for task in live]
-    secrets = {ref.secret_id for container in containers for ref in container.secrets}
-    configs = {ref.config_id for container in containers for ref in container.configs}
+    return Needs(
+        frozenset(attached | everywhere),
+        frozenset(ref.secret_id for container in containers for ref in container.secrets),
+        frozenset(ref.config_id for container in containers for ref in container.configs),
+    )
+
+
+def settings_of(objects: Objects) -> pb.Assignments:
+    """What is the same for every node, and whole in each message."""
     cluster = objects.cluster
     return pb.Assignments(
-        full=True,
-        tasks=_sorted(_task(task) for task in tasks),
-        networks=_sorted(_present(objects.network_views, wanted)),
-        services=_sorted(s for s in objects.service_views.values() if _concerns(s, wanted)),
-        nodes=_sorted(objects.node_views.values()),
-        secrets=[
-            pb.SecretAssignment(id=secret.id, data=secret.spec.data)
-            for secret in _sorted(_present(objects.secrets, secrets))
-        ],
-        configs=[
-            pb.ConfigAssignment(id=config.id, data=config.spec.data)
-            for config in _sorted(_present(objects.configs, configs))
-        ],
-        gossip_keys=cluster.gossip_keys,
+        gossip_keys=gossip_ring.ring(cluster),
         cluster_id=cluster.id,
         heartbeat_period=min(heartbeat_ns(cluster), BEAT_NS),
         managers=objects.managers,
         trust_root=cluster.ca_certificate,
         issuer_key=cluster.tls_info.cert_issuer_public_key,
+        data_path_port=cluster.data_path_port,
     )
+
+
+def told_secret(secret: pb.Secret) -> pb.SecretAssignment:
+    """A secret as nodes get it."""
+    return pb.SecretAssignment(
+        id=secret.id,
+        data=secret.spec.data,
+        templated=bool(secret.spec.templating.name),
+        hot=secret.hot,
+        signal=secret.signal,
+    )
+
+
+def told_config(config: pb.Config) -> pb.ConfigAssignment:
+    """A config as nodes get it."""
+    return pb.ConfigAssignment(
+        id=config.id,
+        data=config.spec.data,
+        templated=bool(config.spec.templating.name),
+        hot=config.hot,
+        signal=config.signal,
+    )
+
+
+def data_path_addr(node: pb.Node) -> str:
+    """A node's underlay address: its VTEP, where gossip reaches it.
+
+    What others are told (``status.addr``) may be another one, of a router before it.
+    """
+    return str(node.status.data_path_addr or node.status.addr)
 
 
 def is_host_address(said: str) -> bool:
@@ -226,9 +358,21 @@ def _told(task: pb.Task) -> pb.TaskState:
     return pb.TASK_STATE_STARTING if begun else pb.TASK_STATE_ASSIGNED
 
 
-def _task(task: pb.Task) -> pb.Task:
+def _is_told(task: pb.Task) -> bool:
+    """Its node is told to run it."""
+    return bool(task.node_id and task.status.state >= pb.TASK_STATE_ASSIGNED)
+
+
+def _is_reached(node: pb.Node) -> bool:
+    return is_host_address(data_path_addr(node))
+
+
+def told_task(task: pb.Task) -> pb.Task:
+    """The task as its node hears of it; one of a job runs like any other, and ends by itself."""
     view = pb.Task()
     view.CopyFrom(task)
+    if task.desired_state == pb.TASK_STATE_COMPLETE:
+        view.desired_state = pb.TASK_STATE_RUNNING
     for name in ("version", "updated_at", "status"):
         view.ClearField(name)
     view.status.state = _told(task)
@@ -238,6 +382,7 @@ def _task(task: pb.Task) -> pb.Task:
 def _network(network: pb.Network) -> pb.Network:
     return pb.Network(
         id=network.id,
+        created_at=network.created_at,
         spec=network.spec,
         driver_state=network.driver_state,
         ipam_options=network.ipam_options,
@@ -249,22 +394,20 @@ def _node(node: pb.Node) -> pb.NodeView:
     return pb.NodeView(
         id=node.id,
         hostname=node.description.hostname,
-        addr=node.status.addr,
+        addr=data_path_addr(node),
         ingress_address=node.ingress_address,
         role=MANAGER if is_manager(node) else WORKER,
         down=node.status.state == "down",
+        gossip_key=node.description.gossip_key,
     )
 
 
 def _service(service: pb.Service, ids: Mapping[str, str]) -> pb.ServiceView:
-    networks = service.spec.task_template.networks or service.spec.networks
-    spec = (
-        service.endpoint.spec if service.endpoint.HasField("spec") else service.spec.endpoint_spec
-    )
+    networks = service_networks.template(service.spec).networks
     return pb.ServiceView(
         id=service.id,
         name=service.spec.name,
-        endpoint_mode=spec.mode or "vip",
+        endpoint_mode=service.endpoint.spec.mode or service.spec.endpoint_spec.mode or "vip",
         virtual_ips=service.endpoint.virtual_ips,
         ports=service.endpoint.ports,
         networks=[
@@ -278,7 +421,8 @@ def _service(service: pb.Service, ids: Mapping[str, str]) -> pb.ServiceView:
     )
 
 
-def _concerns(service: pb.ServiceView, networks: set[str]) -> bool:
+def concerns(service: pb.ServiceView, networks: AbstractSet[str]) -> bool:
+    """Nodes on these networks are told of a service."""
     attached = {network.target for network in service.networks}
     attached |= {vip.network_id for vip in service.virtual_ips}
     return bool(service.ports) or not attached.isdisjoint(networks)
@@ -292,6 +436,7 @@ def _settings(state: pb.Assignments) -> pb.Assignments:
         managers=state.managers,
         trust_root=state.trust_root,
         issuer_key=state.issuer_key,
+        data_path_port=state.data_path_port,
     )
 
 
@@ -302,7 +447,21 @@ def _sorted(messages: Iterable[M]) -> list[M]:
     return sorted(messages, key=lambda message: message.id)
 
 
-def _present(by_id: Mapping[str, M], ids: set[str]) -> Iterator[M]:
+def _updated(objects: Mapping[str, M], changed: Mapping[str, M | None]) -> Map[str, M]:
+    """Objects after some were made, changed, or are gone (None)."""
+    start = objects if isinstance(objects, Map) else Map(objects)
+    if not changed:
+        return start
+    edit = start.mutate()
+    for name, message in changed.items():
+        if message is None:
+            edit.pop(name, None)
+        else:
+            edit[name] = message
+    return edit.finish()
+
+
+def _present(by_id: Mapping[str, M], ids: AbstractSet[str]) -> Iterator[M]:
     return (by_id[id_] for id_ in ids if id_ in by_id)
 
 

@@ -7,7 +7,8 @@ everybody who reads records, and names the node that wrote it. docs/protocol.md 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final
 
@@ -21,7 +22,6 @@ from meshnet.model.snapshot import Endpoint
 NODE_KEY: Final = "node"
 EPOCH_KEY: Final = "epoch"
 _ENDPOINT_PREFIX: Final = "ep/"
-_APPLIED_PREFIX: Final = "applied/"
 _NAME_LENGTH: Final = 255
 _CONTAINER_LENGTH: Final = 64
 _SMALLEST_MTU: Final = 576  # RFC 791
@@ -33,6 +33,8 @@ _ALIAS_BYTES: Final = VALUE_BYTES // 2
 _TEXT_HEAD_BYTES: Final = 5
 """Most that msgpack puts before a text."""
 
+Epoch = tuple[int, int]
+"""(generation of a node's process, how often its endpoints changed since it started)."""
 Records = Mapping[tuple[NodeId, str], bytes]
 """(owner, key) -> value, as gossip gives them."""
 
@@ -48,9 +50,7 @@ def is_well_formed(key: str, value: bytes) -> bool:
         if key == NODE_KEY:
             _mtu(told)
         elif key == EPOCH_KEY:
-            _number(told)
-        elif is_applied_key(key):
-            _epochs(told)
+            _epoch(told)
         elif key == UNREACHED_KEY:
             _ids(told)
         elif key.startswith(_ENDPOINT_PREFIX):
@@ -65,32 +65,6 @@ def endpoint_key(task: TaskId) -> str:
     return _ENDPOINT_PREFIX + task
 
 
-def applied_key(peer: NodeId) -> str:
-    """The gossip key under which a node says the epoch of ``peer``'s endpoints that it applied.
-
-    All peers in one value would not fit into a datagram from some thirty nodes on, and would be
-    told anew for each: those whose ids end alike share one.
-    """
-    return _APPLIED_PREFIX + peer[-1:]
-
-
-def is_applied_key(key: str) -> bool:
-    """Whether a record says what its node applied."""
-    return key.startswith(_APPLIED_PREFIX)
-
-
-def encode_applied(epochs: Mapping[NodeId, int]) -> dict[str, bytes]:
-    """The ``applied/…`` records: key -> value.
-
-    Args:
-        epochs: node -> the epoch of its endpoints that our kernel holds.
-    """
-    parts: dict[str, dict[NodeId, int]] = {}
-    for peer, epoch in sorted(epochs.items()):
-        parts.setdefault(applied_key(peer), {})[peer] = epoch
-    return {key: bytes(msgpack.packb(part)) for key, part in parts.items()}
-
-
 def encode_node(underlay_mtu: int) -> bytes:
     """The ``node`` record.
 
@@ -100,6 +74,7 @@ def encode_node(underlay_mtu: int) -> bytes:
     return bytes(msgpack.packb({"mtu": underlay_mtu}))
 
 
+@lru_cache(maxsize=64)
 def decode_mtu(value: bytes) -> int:
     """Underlay MTU of a ``node`` record, bytes; 1500 when it is malformed."""
     try:
@@ -108,34 +83,38 @@ def decode_mtu(value: bytes) -> int:
         return _USUAL_MTU
 
 
-def decode_epoch(value: bytes) -> int | None:
+def encode_epoch(epoch: Epoch) -> bytes:
+    """The ``epoch`` record."""
+    return bytes(msgpack.packb(list(epoch)))
+
+
+def decode_epoch(value: bytes) -> Epoch | None:
     """How often a node's endpoints changed (record ``epoch``), or None when it is malformed."""
     try:
-        return _number(_unpacked(value))
-    except _MalformedError:
-        return None
-
-
-def decode_applied(value: bytes) -> Mapping[NodeId, int] | None:
-    """The epochs of some nodes that a node's kernel holds (record ``applied/…``), or None."""
-    try:
-        return _epochs(_unpacked(value))
+        return _epoch(_unpacked(value))
     except _MalformedError:
         return None
 
 
 def unreached(records: Records) -> dict[NodeId, frozenset[NodeId]]:
-    """Who says that it cannot reach whom though others can; what crosses such a way is lost.
+    """Who says among all these records that it cannot reach whom though others can."""
+    return decode_unreached({node: v for (node, key), v in records.items() if key == UNREACHED_KEY})
+
+
+def decode_unreached(told: Mapping[NodeId, bytes]) -> dict[NodeId, frozenset[NodeId]]:
+    """Who cannot reach whom though others can; what crosses such a way is lost.
+
+    Args:
+        told: the record ``unreachable`` of each node that has one; a malformed one is left out.
 
     Be aware: where packets get lost in one direction, maybe only one of the two says so.
     """
     found: dict[NodeId, frozenset[NodeId]] = {}
-    for (owner, key), value in records.items():
-        if key == UNREACHED_KEY:
-            try:
-                found[owner] = _ids(_unpacked(value))
-            except _MalformedError:
-                continue
+    for owner, value in told.items():
+        try:
+            found[owner] = _ids(_unpacked(value))
+        except _MalformedError:
+            continue
     return found
 
 
@@ -183,18 +162,26 @@ def decode_endpoints(records: Records) -> dict[TaskId, Endpoint]:
     A task said by two nodes (its address moved while a node was cut off) belongs to the one whose
     endpoint is ready, else to the greater node id, so that all nodes agree.
     """
-    found: dict[TaskId, Endpoint] = {}
+    found: dict[TaskId, list[Endpoint]] = {}
     for (owner, key), value in records.items():
-        if not key.startswith(_ENDPOINT_PREFIX):
-            continue
-        task = TaskId(key.removeprefix(_ENDPOINT_PREFIX))
-        endpoint = decode_endpoint(owner, task, value)
-        if endpoint is None:
-            continue
-        other = found.get(task)
-        if other is None or (endpoint.ready, endpoint.node) > (other.ready, other.node):
-            found[task] = endpoint
-    return found
+        task = task_of(key)
+        endpoint = decode_endpoint(owner, task, value) if task is not None else None
+        if endpoint is not None:
+            found.setdefault(endpoint.task, []).append(endpoint)
+    chosen = {task: of_several(said) for task, said in found.items()}
+    return {task: endpoint for task, endpoint in chosen.items() if endpoint is not None}
+
+
+def task_of(key: str) -> TaskId | None:
+    """Whose endpoint the record ``key`` is; None: it is none."""
+    if not key.startswith(_ENDPOINT_PREFIX):
+        return None
+    return TaskId(key.removeprefix(_ENDPOINT_PREFIX))
+
+
+def of_several(said: Iterable[Endpoint]) -> Endpoint | None:
+    """Which of the endpoints that nodes say of one task is taken; None: nobody says one."""
+    return max(said, key=lambda each: (each.ready, each.node), default=None)
 
 
 def _unpacked(value: bytes) -> Any:  # noqa: ANN401 - msgpack
@@ -275,8 +262,12 @@ def _mtu(told: object) -> int:
     return mtu
 
 
-def _epochs(told: object) -> dict[NodeId, int]:
-    return {NodeId(node): _number(epoch) for node, epoch in _map(told).items()}
+def _epoch(told: object) -> Epoch:
+    match told:
+        case [generation, changes]:
+            return _number(generation), _number(changes)
+        case _:
+            raise _MalformedError
 
 
 def _ids(told: object) -> frozenset[NodeId]:

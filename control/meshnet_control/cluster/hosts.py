@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+
+from meshnet.gossip.members import State
+from meshnet.model.ids import NodeId
+from meshnet_control.api import control_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -25,3 +29,17 @@ class Hosts:
     def unheard(self) -> Hosts:
         """The same once nobody tells any more: one that was gone may have come back."""
         return replace(self, gone=frozenset())
+
+
+def manager_missed(
+    remote: str, managers: Iterable[pb.RemoteManager], states: Mapping[NodeId, State]
+) -> bool:
+    """Whether gossip misses the host of a manager.
+
+    Args:
+        remote: ``host:port`` of the manager.
+        managers: all of them.
+        states: of the members that gossip knows; of another host it says nothing.
+    """
+    at = [NodeId(each.node_id) for each in managers if each.addr == remote]
+    return any(states.get(node, State.ALIVE) is not State.ALIVE for node in at)

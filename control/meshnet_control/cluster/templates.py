@@ -1,17 +1,19 @@
-"""Templates in a container's specification: ``{{.Service.Name}}`` and friends. PURE.
+"""Templates in a container's specification and files: ``{{.Service.Name}}`` and friends. PURE.
 
 Go's text/template as far as Swarm's documents go: a field of the task's context, or ``index`` of
-labels; in environment values, mounts and the hostname. A manager expands them with a task made up,
-to refuse what no node could expand; a node with its task. What templates put in is bounded: a long
-label named often would be more than any host has memory.
+labels; in environment values, mounts and the hostname. In a secret or config with a template driver
+also ``env "A"``, ``secret "target"`` and ``config "target"``, of the same task. A manager expands
+them with a task made up, to refuse what no node could expand; a node with its task. What templates
+put in is bounded: a long label named often would be more than any host has memory.
 
-Source: swarmkit template/context.go, expand.go; Go text/template/parse for the words of errors.
+Source: swarmkit template/context.go, expand.go, getter.go; Go text/template/parse for the words of
+errors.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +22,7 @@ from meshnet.patterns import Pattern
 from meshnet_control.api import control_pb2 as pb
 
 _INDEX: Final = Pattern(r'index\s+(\.\w+\.Labels)\s+"([^"]*)"', longest=1024)
+_CALL: Final = Pattern(r'(env|secret|config)\s+"([^"]*)"', longest=1024)
 _FIELD: Final = Pattern(r"\.\w+(?:\.\w+)*", longest=1024)
 _WORD: Final = Pattern(r"\w+", longest=1024)
 _SPACE: Final = " \t\r\n"
@@ -71,6 +74,50 @@ def expanded(task: pb.Task, where: Where) -> pb.ContainerSpec:
     return spec
 
 
+def payload(
+    data: bytes, task: pb.Task, where: Where, files: Mapping[tuple[str, str], bytes]
+) -> bytes:
+    """A secret's or config's data with its templates replaced.
+
+    Args:
+        data: as it is stored; bytes that are no text stay as they are.
+        task: whose it is to be.
+        where: its node.
+        files: data of the task's secrets and configs by ``secret`` or ``config`` and target, as
+            they are stored.
+
+    Raises:
+        ControlError: a template that cannot be, or names what the task does not have.
+    """
+    env = dict(entry.partition("=")[::2] for entry in task.spec.container_spec.env)
+    words = _Words(task, where, lambda kind, name: _called(kind, name, env, files))
+    return words.expand(_text(data), "").encode(errors="surrogateescape")
+
+
+def check_payload(data: bytes) -> None:
+    """Refuse data that no node could expand, whatever its task.
+
+    Raises:
+        ControlError: a template that cannot be.
+    """
+    words = _Words(pb.Task(), Where("", "", "", "", ""), lambda *_: "")
+    words.expand(_text(data), "")
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
+def _called(
+    kind: str, name: str, env: Mapping[str, str], files: Mapping[tuple[str, str], bytes]
+) -> str:
+    if kind == "env":
+        return env.get(name, "")
+    if (kind, name) not in files:
+        raise ControlError(f"{kind} target {name} not found")
+    return _text(files[kind, name])
+
+
 def _map(values: MutableMapping[str, str], expand: Callable[[str, str], str], said: str) -> None:
     for key, value in list(values.items()):
         entry = f"{_quoted(key)}={_quoted(value)}"
@@ -84,7 +131,10 @@ def _quoted(text: str) -> str:
 class _Words:
     """What a template may name."""
 
-    def __init__(self, task: pb.Task, where: Where) -> None:
+    def __init__(
+        self, task: pb.Task, where: Where, call: Callable[[str, str], str] | None = None
+    ) -> None:
+        self._call = call
         self._labels = {
             ".Service.Labels": dict(task.service_labels),
             ".Node.Labels": dict[str, str](),
@@ -104,33 +154,37 @@ class _Words:
 
     def expand(self, text: str, said: str) -> str:
         """``text`` with its templates replaced; ``said``: what leads an error."""
-        done, *templates = text.split("{{")
-        line = 1 + done.count("\n")
+        said = f"{said}: " if said else ""
+        first, *templates = text.split("{{")
+        done, line = [first], 1 + first.count("\n")  # the last of done is text, not put in
         for template in templates:
             inside, closed, rest = template.partition("}}")
             if not closed:
-                raise ControlError(f"{said}: template: expansion:{line}: unclosed action")
+                raise ControlError(f"{said}template: expansion:{line}: unclosed action")
             if inside.startswith("- "):
-                done = done.rstrip(_SPACE)
+                done[-1] = done[-1].rstrip(_SPACE)
             if inside.endswith(" -"):
                 rest = rest.lstrip(_SPACE)
             asked = inside.removeprefix("- ").removesuffix(" -").strip()
             value = self._value(asked)
             if value is None:
-                raise ControlError(f"{said}: template: expansion:{line}: {_wrong(asked)}")
+                raise ControlError(f"{said}template: expansion:{line}: {_wrong(asked)}")
             self._left -= len(value)
             if self._left < 0:
                 raise ControlError(
-                    f"{said}: template: expansion:{line}: what templates of one container put in "
+                    f"{said}template: expansion:{line}: what templates of one container put in "
                     f"must not be longer than {MOST_PUT_IN} characters"
                 )
-            done += value + rest
+            done += (value, rest)
             line += template.count("\n")
-        return done
+        return "".join(done)
 
     def _value(self, asked: str) -> str | None:
         if asked in self._values:
             return self._values[asked]
+        called = _CALL.match(asked) if self._call is not None else None
+        if self._call is not None and called is not None:
+            return self._call(called[1], called[2])
         index = _INDEX.match(asked)
         if index is None or index[1] not in self._labels:
             return None

@@ -31,18 +31,20 @@ def settled(endpoints: Mapping[TaskId, Endpoint], taken: Iterable[Place]) -> dic
         taken: addresses that the managers gave to no task.
     """
     owners: dict[Place, TaskId | None] = {}
-    for task, endpoint in sorted(endpoints.items(), key=lambda item: _word(item[1])):
+    for task, endpoint in sorted(endpoints.items(), key=lambda item: word(item[1])):
         owners |= dict.fromkeys(endpoint.addresses.items(), task)
     owners |= dict.fromkeys(taken)
     return {
-        task: endpoint
-        if all(owners[place] == task for place in endpoint.addresses.items())
-        else replace(
-            endpoint,
-            addresses={n: a for n, a in endpoint.addresses.items() if owners[n, a] == task},
+        task: with_addresses(
+            endpoint, {n: a for n, a in endpoint.addresses.items() if owners[n, a] == task}
         )
         for task, endpoint in endpoints.items()
     }
+
+
+def with_addresses(endpoint: Endpoint, own: Mapping[NetworkId, IPv4Address]) -> Endpoint:
+    """The endpoint with these of its addresses alone; itself when those are all."""
+    return endpoint if len(own) == len(endpoint.addresses) else replace(endpoint, addresses=own)
 
 
 def taken(
@@ -67,5 +69,6 @@ def lost(
     return {task: places for task, places in found.items() if places}
 
 
-def _word(endpoint: Endpoint) -> tuple[int, TaskId, NodeId]:
+def word(endpoint: Endpoint) -> tuple[int, TaskId, NodeId]:
+    """Whose is the greatest has an address that several say that they have."""
     return endpoint.made, endpoint.task, endpoint.node

@@ -7,7 +7,7 @@ withdrawal is acknowledged when nothing here can choose its endpoints any more, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from meshnet.errors import KernelObject
@@ -19,9 +19,13 @@ from meshnet.reconcile import Concerns
 
 
 def of_sandbox(sandbox: Sandbox, netns_dir: Path) -> Concerns:
-    """What a container needs: its namespace, and of others only what it is tied to."""
+    """What a container needs: its namespace, and of others only what it is tied to.
+
+    Its end on a network is its concern also where it is to be on the network no more.
+    """
     overlays = {str(netns_dir / netns_name(network)) for network, _ in sandbox.networks}
-    links = {"", BRIDGE, VXLAN, veth_name(sandbox.task)}
+    end = veth_name(sandbox.task)
+    links = {"", BRIDGE, VXLAN}
     on_host = {port_name(sandbox.task)}
     if any(port.mode == "host" for port in sandbox.ports):
         on_host.add("")
@@ -30,19 +34,21 @@ def of_sandbox(sandbox: Sandbox, netns_dir: Path) -> Concerns:
         path, link = what
         if path is None:
             return link in on_host
-        return path == sandbox.netns or (path in overlays and link in links)
+        return path == sandbox.netns or link == end or (path in overlays and link in links)
 
     return concerns
 
 
-def of_peer(peer: NodeId, snapshot: Snapshot) -> Concerns:
-    """Where endpoints of ``peer`` may be chosen: what is on a network that one of them is on."""
-    networks = {
-        network
-        for endpoint in snapshot.endpoints.values()
-        if endpoint.node == peer
-        for network in endpoint.addresses
-    }
+def networks_of_peers(snapshot: Snapshot) -> Mapping[NodeId, Set[NetworkId]]:
+    """The networks that endpoints of each peer are on, in one pass over all."""
+    found: dict[NodeId, set[NetworkId]] = {}
+    for endpoint in snapshot.endpoints.values():
+        found.setdefault(endpoint.node, set()).update(endpoint.addresses)
+    return found
+
+
+def of_networks(networks: Set[NetworkId], snapshot: Snapshot) -> Concerns:
+    """Where endpoints on ``networks`` may be chosen: what is on one of them."""
     ingress = snapshot.ingress
     paths = {
         sandbox.netns
@@ -59,5 +65,5 @@ def of_peer(peer: NodeId, snapshot: Snapshot) -> Concerns:
     return concerns
 
 
-def _meets(networks: set[NetworkId], others: Iterable[NetworkId]) -> bool:
+def _meets(networks: Set[NetworkId], others: Iterable[NetworkId]) -> bool:
     return not networks.isdisjoint(others)

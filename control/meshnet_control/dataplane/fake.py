@@ -6,7 +6,7 @@ are led to in each namespace, as nftables does, and fails for the objects that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import TypeAlias
@@ -14,10 +14,34 @@ from typing import TypeAlias
 from meshnet.errors import KernelError, KernelObject, MeshnetError, about
 from meshnet.gossip.members import Member, State
 from meshnet.model.ids import NetworkId, NodeId
-from meshnet.model.snapshot import Snapshot
+from meshnet.model.snapshot import Port, Snapshot
 
 Led: TypeAlias = frozenset[str]
 """Backends: ``<service> <address>``."""
+
+
+class FakeSockets:
+    """The ports of a host (``host_ports.Sockets``): some are its processes'."""
+
+    def __init__(self) -> None:
+        self.processes: dict[Port, str] = {}
+        """Port -> who waits there."""
+        self.held: frozenset[Port] = frozenset()
+        self.short = False
+
+    def hold(self, wanted: Set[Port], /) -> Mapping[Port, str]:
+        """As told."""
+        taken = {port: self.processes[port] for port in wanted if port in self.processes}
+        self.held, self.short = frozenset(wanted - taken.keys()), bool(taken)
+        return taken
+
+    def others(self) -> frozenset[Port]:
+        """As told."""
+        return frozenset(self.processes)
+
+    def close(self) -> None:
+        """Let all go."""
+        self.held = frozenset()
 
 
 class GossipRoom:
@@ -27,10 +51,12 @@ class GossipRoom:
         self.members: dict[NodeId, Member] = {}
         self.records: dict[tuple[NodeId, str], bytes] = {}
         self.listeners: dict[NodeId, Callable[[], None]] = {}
+        self.applied: dict[NodeId, Mapping[NodeId, tuple[int, int]]] = {}
 
     def enter(self, node: NodeId, changed: Callable[[], None] = lambda: None) -> FakeGossip:
         """The gossip of a node whose process starts: what it said before is forgotten."""
         self.records = {place: v for place, v in self.records.items() if place[0] != node}
+        self.applied.pop(node, None)
         self.listeners[node] = changed
         self.judge(node, State.ALIVE)
         return FakeGossip(self, node)
@@ -54,6 +80,12 @@ class FakeGossip:
         self._room, self._node = room, node
         self.writes: list[str] = []
         """Keys, in the order in which they were set."""
+        self.asked: frozenset[NodeId] = frozenset()
+        self.asks = 0
+        """How often it was told whom to ask."""
+        self.looks = 0
+        """How often all records were asked for."""
+        self._told: dict[NodeId, tuple[int, int]] = {}
 
     def members(self) -> Mapping[NodeId, Member]:
         """Every member known."""
@@ -66,6 +98,7 @@ class FakeGossip:
 
     def all_records(self) -> Mapping[tuple[NodeId, str], bytes]:
         """Records of every member known."""
+        self.looks += 1
         return dict(self._room.records)
 
     def set_record(self, key: str, value: bytes | None) -> None:
@@ -76,6 +109,26 @@ class FakeGossip:
         else:
             self._room.records[self._node, key] = value
         self._room.tell()
+
+    def applied(self, marks: Mapping[NodeId, tuple[int, int]]) -> None:
+        """What of each node's changes this one has applied."""
+        self._room.applied[self._node] = dict(marks)
+        self._room.tell()
+
+    def ask(self, mark: tuple[int, int], members: Collection[NodeId]) -> None:
+        """Exactly these answer from now on."""
+        self.asks += 1
+        before, self.asked = self.asked, frozenset(members)
+        if self.asked - before:
+            self._room.tell()
+
+    def acknowledged(self) -> Mapping[NodeId, tuple[int, int]]:
+        """What those that were asked have applied of this node's changes."""
+        for node in self.asked:
+            mark = self._room.applied.get(node, {}).get(self._node)
+            if mark is not None:
+                self._told[node] = mark
+        return self._told
 
 
 class FakeProbe:
@@ -134,7 +187,9 @@ class FakeKernel:
             for path, networks in on.items()
         }
 
-    def observe(self, _: Mapping[str | None, Led]) -> Mapping[str | None, Led]:
+    def observe(
+        self, desired: Mapping[str | None, Led], since: object = None
+    ) -> Mapping[str | None, Led]:
         """What is there.
 
         Raises:

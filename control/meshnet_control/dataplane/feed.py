@@ -2,19 +2,19 @@
 
 ```
  Assignments ─┐                      ┌─> overlay   ─┐
- gossip ──────┼─> snapshot.build() ─┼─> gwbridge   ├─ kernel thread
+ gossip ──────┼─> builder.build() ──┼─> gwbridge   ├─ kernel thread
  host probe ──┤     Snapshot n       ├─> lb (nft)  ─┘
  sandboxes ───┘                      └─> resolver ─── resolver thread
                                              │ after each round: who waits looks again
-        gossip <── epochs that are applied ──┘
+        gossip <── epochs that are applied ──┘  told to whoever asks
 ```
 
 One asyncio loop owns the inputs; whatever changes, the next Snapshot is made once, at the end of
-the loop's turn. Withdrawals are acknowledged: every node gossips the epoch of each peer's endpoints
-that it chooses from, so ``drained`` knows when the last node stopped sending.
+the loop's turn. Withdrawals are acknowledged: ``drained`` asks every node from which epoch of our
+endpoints it chooses, so it knows when the last node stopped sending.
 
-Be aware: an epoch begins at the time of the process's start, so that what others acknowledged to an
-earlier process is never taken for an answer to this one.
+Be aware: an epoch is of one process, so what others acknowledged to an earlier one is never taken
+for an answer to this one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
-from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import msgpack
-
+from meshnet.gossip.acknowledgements import reaches
 from meshnet.gossip.members import Member
 from meshnet.kernel.netns import NETNS_DIR
 from meshnet.model.ids import NodeId, TaskId
@@ -37,46 +35,15 @@ from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
-from meshnet_control.dataplane import claims, concerns, known_records, liveness, snapshot
+from meshnet_control.cluster.gossip_records import Epoch
+from meshnet_control.dataplane import claims, concerns, liveness, snapshot
+from meshnet_control.dataplane.builder import Builder
+from meshnet_control.dataplane.host_ports import OthersPorts, PublishedPorts, Sockets
+from meshnet_control.dataplane.judge import Judge
+from meshnet_control.dataplane.known_records import News
+from meshnet_control.dataplane.sources import Gossip, Probe
 
 _log = logging.getLogger(__name__)
-
-
-class Gossip(Protocol):
-    """What the data plane needs of gossip (meshnet.gossip.runner.GossipRunner)."""
-
-    def members(self) -> Mapping[NodeId, Member]:
-        """Every member known."""
-        ...
-
-    def records(self) -> Mapping[tuple[NodeId, str], bytes]:
-        """Records of the members that take part."""
-        ...
-
-    def all_records(self) -> Mapping[tuple[NodeId, str], bytes]:
-        """Records of every member known: what each last said."""
-        ...
-
-    def set_record(self, key: str, value: bytes | None) -> None:
-        """Changes one of our records."""
-        ...
-
-
-class Probe(Protocol):
-    """What the data plane needs to know of hosts (meshnet.kernel.host_probe.HostProbe)."""
-
-    @property
-    def answering(self) -> Mapping[NodeId, bool]:
-        """Node -> whether its host answers; a node that is not in it is not known (yet)."""
-        ...
-
-    def watch(self, hosts: Mapping[NodeId, IPv4Address]) -> None:
-        """Ask exactly these from now on."""
-        ...
-
-    async def close(self) -> None:
-        """Stop asking."""
-        ...
 
 
 class DataPlane:
@@ -86,9 +53,10 @@ class DataPlane:
         self_id: this node.
         reconcilers: all of them get every Snapshot.
         probe: makes what asks the hosts of silent daemons; gets what to call with its news.
+        sockets: hold what is published on this host.
         on_snapshot: called with each new Snapshot (watchers follow the namespaces in it).
         netns_dir: where the networks' namespaces are named.
-        wall: Unix time in seconds; the first epoch.
+        wall: Unix time in seconds; the generation of our epochs.
     """
 
     def __init__(
@@ -96,6 +64,7 @@ class DataPlane:
         self_id: NodeId,
         reconcilers: Sequence[Reconciler[Any, Any, Any]],
         probe: Callable[[Callable[[], None]], Probe],
+        sockets: Sockets,
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
         *,
         netns_dir: Path = NETNS_DIR,
@@ -104,15 +73,19 @@ class DataPlane:
         self._self_id = self_id
         self._reconcilers = tuple(reconcilers)
         self._probe = probe(self.changed)
+        self._judge = Judge(self_id, self._probe)
+        self._ports = PublishedPorts(sockets)
         self._on_snapshot = on_snapshot
         self._netns_dir = netns_dir
         self._gossip: Gossip | None = None
         self._assignments: pb.Assignments | None = None
-        self._known: gossip_records.Records = {}
-        self._sandboxes: dict[TaskId, Sandbox] = {}
+        self._builder = Builder(self_id)
+        self._heard: dict[tuple[NodeId, str], bytes | None] | None = None
+        self._sandboxes: Mapping[TaskId, Sandbox] = {}
         self._endpoints: dict[TaskId, Endpoint] = {}
         self._gwbridge: Gwbridge | None = None
-        self._epoch = int(wall() * 1000)
+        self._epoch: Epoch = (int(wall() * 1000), 0)
+        self._waiting: list[Epoch] = []
         self._adopted = False
         self._withdrawn = False
         self._impatient: asyncio.TimerHandle | None = None
@@ -120,7 +93,7 @@ class DataPlane:
         self._scheduled = False
         self._closed = False
         self._changed = asyncio.Event()
-        self._acknowledged: dict[NodeId, int] = {}
+        self._applied: dict[NodeId, Epoch] = {}
         self._lost: dict[TaskId, frozenset[claims.Place]] = {}
         self.snapshot = Snapshot(revision=0, self_id=self_id, complete=False)
         for reconciler in self._reconcilers:
@@ -136,14 +109,30 @@ class DataPlane:
     def assignments(self, assignments: pb.Assignments) -> None:
         """Everything the managers said so far, merged."""
         self._assignments = assignments
+        self._judge.assigned(assignments)
         self.changed()
 
-    def gossip_changed(self) -> None:
-        """Members or records are new."""
-        self.changed()
+    def gossip_changed(self, news: News | None = None, *, members: bool = True) -> None:
+        """Members or records are new.
+
+        Args:
+            news: the records that are new, of any member, our own among them; None: look at all.
+            members: whether any member's state is.
+        """
+        if news is None:
+            self._heard = None
+        elif self._heard is not None:
+            self._heard.update(news)
+        if members:
+            self._judge.doubt()
+        self._schedule()
 
     def changed(self) -> None:
         """Something that a Snapshot is made of is new: make the next one soon."""
+        self._judge.doubt()
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not (self._scheduled or self._closed):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._rebuild)
@@ -168,13 +157,14 @@ class DataPlane:
 
     def sandbox_added(self, sandbox: Sandbox) -> None:
         """A container of ours has a network namespace."""
-        self._sandboxes[sandbox.task] = sandbox
-        self.changed()
+        self._sandboxes = {**self._sandboxes, sandbox.task: sandbox}
+        self._schedule()
 
     def sandbox_removed(self, task: TaskId) -> None:
         """A container of ours is gone."""
-        if self._sandboxes.pop(task, None) is not None:
-            self.changed()
+        if task in self._sandboxes:
+            self._sandboxes = {t: box for t, box in self._sandboxes.items() if t != task}
+            self._schedule()
 
     def endpoint(self, task: TaskId, endpoint: Endpoint | None) -> None:
         """What this node says of one of its endpoints; None: it is gone."""
@@ -188,17 +178,37 @@ class DataPlane:
             self._endpoints[task] = endpoint
         value = gossip_records.encode_endpoint(endpoint) if endpoint is not None else None
         self._gossip.set_record(gossip_records.endpoint_key(task), value)
-        self._epoch += 1
+        self._epoch = (self._epoch[0], self._epoch[1] + 1)
         if self._adopted:
             self._tell_epoch()
-        self.changed()
+        self._schedule()
+
+    def look(self) -> None:
+        """Look for what nobody tells of: whether a port that was taken is free."""
+        if not self._closed and self._ports.look():
+            self._schedule()
+
+    # ---- asked ----
+
+    def ports_of_others(self, task: TaskId) -> OthersPorts:
+        """Ports of this host that a task's container cannot have when it starts."""
+        return self._ports.of_others(self.snapshot, task)
+
+    @property
+    def port_troubles(self) -> list[str]:
+        """What is published and does not lead to its service on this node, a sentence each."""
+        return self._ports.troubles()
 
     # ---- waiting ----
+
+    async def news(self) -> None:
+        """Returns when there is another Snapshot, or may be."""
+        await self._changed.wait()
 
     async def ready(self, task: TaskId) -> None:
         """Returns when the kernel holds everything the task's sandbox needs."""
         while not self._is_ready(task):
-            await self._next_change()
+            await self.news()
 
     def trouble(self, task: TaskId) -> str:
         """Why the task's sandbox is not ready, one sentence for each reason; empty: nothing failed.
@@ -236,17 +246,15 @@ class DataPlane:
         if names:
             _log.warning("this node ends although %s may still choose what runs here", names)
 
-    def unaware(self, epoch: int) -> list[NodeId]:
+    def unaware(self, epoch: Epoch) -> list[NodeId]:
         """Nodes that may still choose what we withdrew with ``epoch``, ascending."""
-        if self._gossip is None:
-            return []
-        told = self._gossip.records()
-        gone = self._gone()
-        return sorted(
-            node
-            for node in self.snapshot.nodes
-            if node not in gone and known_records.applied(told, node, self._self_id) < epoch
-        )
+        if self._gossip is not None and self._assignments is not None:
+            self._judge.look(self._gossip.members(), self._builder.unreached)
+        return sorted(node for node in self.snapshot.nodes if self._may_choose(node, epoch))
+
+    def acknowledged(self) -> None:
+        """Some node chooses from a newer epoch of ours."""
+        self._notify()
 
     async def settled(self) -> None:
         """Returns when the newest Snapshot is in the kernel."""
@@ -276,16 +284,39 @@ class DataPlane:
     async def _chosen_by(self, within_s: float) -> str:
         """Names of the nodes that may still choose what was withdrawn, after that time."""
         epoch = self._epoch
+        self._waiting.append(epoch)
         try:
             async with asyncio.timeout(within_s):
-                while self.unaware(epoch):
-                    await self._next_change()
+                while unaware := self.unaware(epoch):
+                    self._ask()
+                    while self._may_choose(unaware[0], epoch):  # one answers for all that wait
+                        await self.news()
         except TimeoutError:
             return ", ".join(self._hostname(node) for node in self.unaware(epoch))
+        finally:
+            self._waiting.remove(epoch)
+            self._ask()
         return ""
+
+    def _may_choose(self, node: NodeId, epoch: Epoch) -> bool:
+        """Whether a node is there and chooses from an older epoch of ours."""
+        if self._gossip is None:
+            return False
+        told = self._applied if node == self._self_id else self._gossip.acknowledged()
+        there = node in self.snapshot.nodes and node not in self._judge.gone
+        return there and not reaches(told.get(node), epoch)
+
+    def _ask(self) -> None:
+        """Of the epochs that are waited for the newest: who chooses from it has the others."""
+        if self._gossip is None or self._closed:
+            return
+        newest = max(self._waiting, default=None)
+        others = self.unaware(newest) if newest is not None else []
+        self._gossip.ask(newest or self._epoch, [n for n in others if n != self._self_id])
 
     def _stop(self) -> None:
         self._closed = True
+        self._ports.close()
         if self._impatient is not None:
             self._impatient.cancel()
 
@@ -297,32 +328,31 @@ class DataPlane:
         self._scheduled = False
         if self._assignments is None or self._gossip is None or self._closed:
             return
+        self._listen(self._gossip)
         members = self._gossip.members()
-        nodes = {NodeId(node.id): node.addr for node in self._assignments.nodes if node.addr}
-        down = {NodeId(node.id) for node in self._assignments.nodes if node.down}
-        others = nodes.keys() - {self._self_id}
-        self._known = known_records.remembered(self._known, self._gossip.all_records(), nodes)
-        self._probe.watch(
-            {node: IPv4Address(nodes[node]) for node in liveness.doubtful(others - down, members)}
-        )
-        fresh = snapshot.build(
-            revision=self.snapshot.revision,
-            self_id=self._self_id,
+        self._judge.look(members, self._builder.unreached)
+        before = self.snapshot
+        built = self._builder.build(
+            before,
             assignments=self._assignments,
-            gone=(self._gone() | liveness.cut(self._self_id, members, self._known)) & others,
-            records=self._known,
+            gone=self._judge.not_chosen,
             sandboxes=self._sandboxes,
             gwbridge=self._gwbridge,
-            complete=self.snapshot.complete or self._is_complete(others - down, members),
-            before=self.snapshot.networks,
+            complete=before.complete or self._is_complete(members),
         )
+        fresh = self._ports.keep(before, built)
         self._tell_lost(claims.lost(self._endpoints, fresh.endpoints))
-        if fresh != self.snapshot:
-            before = self.snapshot
-            self.snapshot = snapshot.numbered(fresh, before.revision + 1)
-            self._on_snapshot(self.snapshot)
+        if fresh is not before:
+            self.snapshot = fresh
+            self._on_snapshot(fresh)
             for reconciler in self._in_order(before):
-                reconciler.submit(self.snapshot)
+                tried = reconciler.tried
+                less = (
+                    reconciler.operations.chooses
+                    and tried is not None
+                    and snapshot.only_withdraws(tried, fresh)
+                )
+                reconciler.submit(fresh, less=less)
         self._notify()
 
     def _in_order(self, before: Snapshot) -> Sequence[Reconciler[Any, Any, Any]]:
@@ -340,23 +370,23 @@ class DataPlane:
                 _log.warning("task %s: %s", task, why)
         self._lost = lost
 
-    def _is_complete(self, others: Set[NodeId], members: Mapping[NodeId, Member]) -> bool:
-        """Whether we know as much as the process before us did."""
-        spoke = known_records.epochs(self._known).keys()
-        all_spoke = liveness.all_spoke(others, members, self._probe.answering, spoke)
-        return self._adopted and (all_spoke or not self._patient)
+    def _listen(self, gossip: Gossip) -> None:
+        """Take what nodes said since the last Snapshot."""
+        if self._heard is None:
+            self._builder.records.tell_all(gossip.all_records())
+        else:
+            self._builder.records.tell(self._heard)
+        self._heard = {}
+        unreached = self._builder.unreached
+        self._builder.follow(self._judge.nodes)
+        if self._builder.unreached is not unreached:
+            self._judge.doubt()
 
-    def _gone(self) -> frozenset[NodeId]:
-        """Nodes of which nothing serves or sends any more, by the managers' word or by gossip's."""
-        if self._assignments is None or self._gossip is None:
-            return frozenset()
-        members, answering = self._gossip.members(), self._probe.answering
-        nodes = {NodeId(node.id): node.down for node in self._assignments.nodes}
-        return frozenset(
-            n
-            for n, down in nodes.items()
-            if down or liveness.is_gone(members.get(n), answering=answering.get(n))
-        )
+    def _is_complete(self, members: Mapping[NodeId, Member]) -> bool:
+        """Whether we know as much as the process before us did."""
+        if not self._adopted:
+            return False
+        return self._judge.all_spoke(members, self._builder.epochs.keys()) or not self._patient
 
     def _is_ready(self, task: TaskId) -> bool:
         sandbox = self._sandboxes.get(task)
@@ -381,27 +411,31 @@ class DataPlane:
         tried = [r.tried for r in choosing if r.tried is not None and r.tried.complete]
         if len(tried) < len(choosing) or not tried:
             return
+        epochs = min(tried, key=lambda each: each.revision).epochs
+        new = {peer: epoch for peer, epoch in epochs.items() if self._applied.get(peer) != epoch}
+        failing = [
+            (r, each, concerns.networks_of_peers(each))
+            for r, each in zip(choosing, tried, strict=True)
+            if new and r.failures
+        ]
         fresh = {
             peer: epoch
-            for peer, epoch in min(tried, key=lambda each: each.revision).epochs.items()
+            for peer, epoch in new.items()
             if all(
-                not r.failures or r.holds(concerns.of_peer(peer, each))
-                for r, each in zip(choosing, tried, strict=True)
+                r.holds(concerns.of_networks(on.get(peer, frozenset()), each))
+                for r, each, on in failing
             )
         }
-        all_said = sorted({**self._acknowledged, **fresh}.items())
-        said = {peer: epoch for peer, epoch in all_said if peer in self.snapshot.nodes}
-        if said != self._acknowledged:
-            before = gossip_records.encode_applied(self._acknowledged)
-            now = gossip_records.encode_applied(said)
-            self._acknowledged = said
-            for key in sorted(before.keys() | now.keys()):
-                if before.get(key) != now.get(key):
-                    self._gossip.set_record(key, now.get(key))
+        all_said = {**self._applied, **fresh}
+        said = {peer: epoch for peer, epoch in all_said.items() if peer in self.snapshot.nodes}
+        if said != self._applied:
+            self._applied = said
+            self._gossip.applied(said)
 
     def _tell_epoch(self) -> None:
         if self._gossip is not None:
-            self._gossip.set_record(gossip_records.EPOCH_KEY, msgpack.packb(self._epoch))
+            value = gossip_records.encode_epoch(self._epoch)
+            self._gossip.set_record(gossip_records.EPOCH_KEY, value)
 
     def _hostname(self, node: NodeId) -> str:
         known = self.snapshot.nodes.get(node)
@@ -411,9 +445,6 @@ class DataPlane:
         # Whoever waits holds the old event; a check and the next wait never miss a change between.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-
-    async def _next_change(self) -> None:
-        await self._changed.wait()
 
 
 def _not_ours(places: Set[claims.Place]) -> list[str]:

@@ -25,7 +25,6 @@ from typing import Final
 
 from meshnet.gossip.members import Member, State
 from meshnet.model.ids import NodeId
-from meshnet_control.cluster import gossip_records
 
 PATIENCE_S: Final = 30.0
 """Longest wait of a daemon that starts for what the others know, seconds.
@@ -54,16 +53,17 @@ def is_gone(member: Member | None, *, answering: bool | None) -> bool:
 
 
 def cut(
-    self_id: NodeId, members: Mapping[NodeId, Member], records: gossip_records.Records
+    self_id: NodeId,
+    members: Mapping[NodeId, Member],
+    unreached: Mapping[NodeId, Set[NodeId]],
 ) -> frozenset[NodeId]:
     """Nodes that live although no packet passes between them and us, one way or both.
 
     Args:
         self_id: this node.
         members: gossip's word.
-        records: what nodes say; among it, whom each of them does not reach.
+        unreached: whom each node says that it does not reach.
     """
-    unreached = gossip_records.unreached(records)
     return frozenset(
         node
         for node, member in members.items()

@@ -2,7 +2,8 @@
 
 ```
  host probe ──> DataPlane
- DataPlane ── Snapshot ──> Reconciler overlay, gwbridge, lb    one kernel thread (setns is safe)
+ DataPlane ── Snapshot ──> Reconciler overlay, gwbridge, lb    one kernel thread (setns is safe);
+                      │                                        a withdrawal goes between namespaces
                       └──> Reconciler resolver                 a thread of its own: it may wait
  Watchers ── an event ──> poke
 ```
@@ -11,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +21,15 @@ from typing import Any, Final
 from meshnet import ends
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.kernel.events import NFT_CHANGED, Watchers
+from meshnet.kernel.file_events import REMOVED, WRITTEN, FileEvents
 from meshnet.kernel.host_probe import HostProbe
 from meshnet.kernel.netns import NETNS_DIR
 from meshnet.kernel.nft import NftOperations
+from meshnet.kernel.reserved_ports import ReservedPorts
+from meshnet.kernel.rtnl import Watch, watch_nothing
+from meshnet.kernel.thread import KernelThread
 from meshnet.model.ids import NodeId
+from meshnet.model.snapshot import Snapshot
 from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet.overlay.desired import netns_name
 from meshnet.overlay.operations import OverlayOperations
@@ -31,7 +37,7 @@ from meshnet.reconcile import Operations, Reconciler, ReconcilerStatus
 from meshnet_control.dataplane.feed import DataPlane
 from meshnet_dns import redirect
 from meshnet_dns.operations import ResolverOperations
-from meshnet_lb import rules
+from meshnet_lb.rules import Rules
 
 _LOOK_S: Final = 1.0
 """How long a namespace may have been replaced before it is noticed."""
@@ -41,12 +47,15 @@ _EMPTY_S: Final = 15.0
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 
-def kernel_operations() -> tuple[Operations[Any, Any, Any], ...]:
-    """Every kind of state that is in the kernel."""
+def kernel_operations(
+    give_way: Callable[[], None] = lambda: None,
+    watch: Watch = watch_nothing,
+) -> tuple[Operations[Any, Any, Any], ...]:
+    """Every kind of state that is in the kernel; the arguments are those of ``RtnlClient``."""
     return (
-        OverlayOperations(),
-        GwbridgeOperations(),
-        NftOperations([rules.rulesets, redirect.rulesets]),
+        OverlayOperations(give_way=give_way, watch=watch),
+        GwbridgeOperations(give_way=give_way, watch=watch),
+        NftOperations([Rules().rulesets, redirect.rulesets]),
     )
 
 
@@ -66,21 +75,33 @@ class NodeReconcilers:
         spawn: Spawn,
         operations: Sequence[Operations[Any, Any, Any]] | None = None,
     ) -> None:
-        self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._kernel = KernelThread()
         self._dns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resolver")
-        every = kernel_operations() if operations is None else operations
-        self._in_kernel = [Reconciler(each, self._kernel) for each in every]
+        self._watchers = Watchers(self._changed)
+        self._written = FileEvents(
+            WRITTEN, lambda where: self._changed("a sysctl was written", where)
+        )
+        self._names = FileEvents(REMOVED, lambda _: self._watchers.look())
+        every = operations
+        if every is None:
+            every = kernel_operations(self._kernel.give_way, self._written.watch)
+        self._in_kernel = [
+            Reconciler(each, self._kernel, first=self._kernel.first if each.chooses else None)
+            for each in every
+        ]
         self._resolver = Reconciler(ResolverOperations(run_dir), self._dns)
         self._reconcilers = (*self._in_kernel, self._resolver)
-        self._watchers = Watchers(self._changed)
         self._watching = asyncio.Event()
+        self.on_snapshot: Callable[[Snapshot], None] = lambda _: None
+        """Called with each new one."""
         self.idle = False
         """Closed, and nothing of ours works on the kernel any more."""
         self.dataplane = DataPlane(
             node_id,
             self._reconcilers,
             lambda news: HostProbe(GOSSIP_PORT, news),
-            lambda _: self._watching.set(),
+            ReservedPorts(),
+            self._snapped,
         )
         self._tasks = [spawn(r.run(), r.operations.name) for r in self._reconcilers]
         self._tasks.append(spawn(self._watch(), "watch namespaces"))
@@ -104,6 +125,8 @@ class NodeReconcilers:
         await ends.ended(*self._tasks, seconds=step_s)
         await ends.closed(self.dataplane.close, step_s)
         self._watchers.close()
+        self._names.close()
+        self._written.close()
         self.idle, _ = await asyncio.gather(
             ends.executed(self._kernel, self._let_go, "the kernel does not answer", step_s),
             ends.executed(self._dns, lambda: None, "meshnet-resolver does not answer", step_s),
@@ -112,6 +135,10 @@ class NodeReconcilers:
     def _let_go(self) -> None:
         for reconciler in self._in_kernel:
             reconciler.operations.close()
+
+    def _snapped(self, snapshot: Snapshot) -> None:
+        self._watching.set()
+        self.on_snapshot(snapshot)
 
     async def _watch(self) -> None:
         """Watch the namespaces of the newest Snapshot, whether it is applied yet or cannot be.
@@ -128,11 +155,16 @@ class NodeReconcilers:
                 snapshot = self.dataplane.snapshot
                 overlays = (str(NETNS_DIR / netns_name(network)) for network in snapshot.networks)
                 sandboxes = (sandbox.netns for sandbox in snapshot.sandboxes.values())
-                self._watchers.watch([None, *overlays, *sandboxes])
+                wanted = [*overlays, *sandboxes]
+                self._watchers.watch([None, *wanted])
+                for directory in {Path(path).parent for path in wanted}:
+                    self._names.watch(directory, None)
             self._watchers.look()
+            self.dataplane.look()
 
-    def _changed(self, reason: str) -> None:
+    def _changed(self, reason: str, where: Collection[str | None] | None) -> None:
         """Whoever chooses goes first: without its table the host's own stack refuses."""
         for reconciler in sorted(self._in_kernel, key=lambda each: not each.operations.chooses):
             chooses = reconciler.operations.chooses
-            reconciler.poke(reason, at_once=chooses and reason == NFT_CHANGED)
+            at_once = chooses and reason == NFT_CHANGED
+            reconciler.poke(reason, netns=where, at_once=at_once)

@@ -7,11 +7,12 @@ what runs on it stays whatever becomes of its daemon. Whether they are chosen is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from types import MappingProxyType
 from typing import cast
 
+from meshnet.model.differences import touched
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import (
     Endpoint,
@@ -23,8 +24,10 @@ from meshnet.model.snapshot import (
     Service,
     Snapshot,
 )
+from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.gossip_records import NODE_KEY
 from meshnet_control.cluster.published_ports import ports_of
 from meshnet_control.dataplane import claims, known_records
 
@@ -79,7 +82,7 @@ def build(
     complete: bool,
     before: Mapping[NetworkId, Network] = MappingProxyType({}),
 ) -> Snapshot:
-    """The Snapshot of this moment.
+    """The Snapshot of this moment, from scratch; ``builder.Builder`` makes the same of changes.
 
     Args:
         revision: number of the new Snapshot.
@@ -93,25 +96,9 @@ def build(
         before: networks of the last Snapshot: one that was removed stays while a container that
             still stops is on it.
     """
-    nodes = {
-        NodeId(node.id): Node(
-            id=NodeId(node.id),
-            hostname=node.hostname,
-            vtep=IPv4Address(node.addr),
-            underlay_mtu=gossip_records.decode_mtu(
-                records.get((NodeId(node.id), gossip_records.NODE_KEY), b"")
-            ),
-            ingress_address=IPv4Interface(node.ingress_address).ip
-            if node.ingress_address
-            else None,
-            live=node.id == self_id or node.id not in gone,
-        )
-        for node in assignments.nodes
-        if node.addr
-    }
-    found = [network_of(network) for network in assignments.networks]
-    networks = {network.id: network for network in found if network is not None}
-    networks |= _still_used(before, networks, sandboxes.values())
+    mtus = {node: value for (node, key), value in records.items() if key == NODE_KEY}
+    nodes = nodes_of(assignments, self_id, mtus, gone)
+    networks = networks_of(assignments, sandboxes.values(), before)
     endpoints: dict[TaskId, Endpoint] = {
         task: endpoint
         for task, endpoint in gossip_records.decode_endpoints(records).items()
@@ -131,7 +118,54 @@ def build(
         gwbridge=gwbridge,
         complete=complete,
         epochs=known_records.epochs(records),
+        vxlan_port=assignments.data_path_port or VXLAN_PORT,
     )
+
+
+@lru_cache(maxsize=8192)
+def address_of(said: str) -> IPv4Address:
+    """An address of a node, with or without a prefix length; the same few are read all the time."""
+    return IPv4Interface(said).ip
+
+
+def nodes_of(
+    assignments: pb.Assignments,
+    self_id: NodeId,
+    records: Mapping[NodeId, bytes],
+    gone: Set[NodeId],
+) -> dict[NodeId, Node]:
+    """The nodes that have an address.
+
+    Args:
+        assignments: everything the managers said, merged.
+        self_id: this node.
+        records: the record ``node`` of each node that has one.
+        gone: nodes that nothing is chosen of.
+    """
+    return {
+        NodeId(node.id): Node(
+            id=NodeId(node.id),
+            hostname=node.hostname,
+            vtep=address_of(node.addr),
+            underlay_mtu=gossip_records.decode_mtu(records.get(NodeId(node.id), b"")),
+            ingress_address=address_of(node.ingress_address) if node.ingress_address else None,
+            live=node.id == self_id or node.id not in gone,
+            down=node.down and node.id != self_id,
+        )
+        for node in assignments.nodes
+        if node.addr
+    }
+
+
+def networks_of(
+    assignments: pb.Assignments,
+    sandboxes: Iterable[Sandbox],
+    before: Mapping[NetworkId, Network],
+) -> dict[NetworkId, Network]:
+    """The networks, and those of ``before`` that containers here still stop on."""
+    found = [network_of(network) for network in assignments.networks]
+    networks = {network.id: network for network in found if network is not None}
+    return networks | _still_used(before, networks, sandboxes)
 
 
 def _still_used(
@@ -148,18 +182,19 @@ def _still_used(
 
 def only_withdraws(before: Snapshot, now: Snapshot) -> bool:
     """Whether somebody may not be chosen any more, and nobody may who could not be before."""
-    return _chosen(now) < _chosen(before)
+    tasks = touched(before, now, lambda node: node.live)
+    chosen_before, chosen_now = _chosen(before, tasks), _chosen(now, tasks)
+    return chosen_now < chosen_before
 
 
-def _chosen(snapshot: Snapshot) -> frozenset[tuple[ServiceId, NetworkId, IPv4Address]]:
-    return frozenset(
+def _chosen(
+    snapshot: Snapshot, tasks: Iterable[TaskId]
+) -> set[tuple[ServiceId, NetworkId, IPv4Address]]:
+    """What is chosen of these tasks; no two have one address (``claims``)."""
+    found = (snapshot.endpoints.get(task) for task in tasks)
+    return {
         (endpoint.service, network, address)
-        for endpoint in snapshot.live_endpoints()
-        if endpoint.ready and endpoint.service is not None
+        for endpoint in found
+        if endpoint is not None and snapshot.chooses(endpoint) and endpoint.service is not None
         for network, address in endpoint.addresses.items()
-    )
-
-
-def numbered(snapshot: Snapshot, revision: int) -> Snapshot:
-    """The same Snapshot under another revision."""
-    return replace(snapshot, revision=revision)
+    }
