@@ -6,7 +6,8 @@
  nodes ── TLS, 2377 ──> ControlServer ────────────────────────────┘
 ```
 Its crash, its load and its interpreter's lock touch neither gossip nor the data plane, agent or
-gateway, which are meshnetd's. Whoever keeps it starts it on managers alone: where ``MARK`` is.
+gateway, which are meshnetd's. Whoever keeps it starts it where ``MARK`` is: on managers, and on
+hosts in no cluster, where it stands by (``host/standby.py``).
 
 Be aware: SIGTERM stops the process and nothing else. What cannot be begun (a port that is taken, a
 store that cannot be read) is said to meshnetd and tried again; this process stays.
@@ -26,29 +27,29 @@ import grpc.aio
 
 from meshnet import ends
 from meshnet.errors import ControlError, MeshnetError
+from meshnet.process import garbage
 from meshnet_control.api import manager_pb2_grpc
 from meshnet_control.host.paths import MANAGER, MANAGER_SOCKET
 from meshnet_control.host.program import Program, parsed, parser
+from meshnet_control.host.standby import Standby
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import Identity
 from meshnet_control.link.manager_link import OPTIONS
 from meshnet_control.manager import archive
 from meshnet_control.manager.lead import Lead
-from meshnet_control.manager.private_service import LogService, ManagerService
+from meshnet_control.manager.private_service import ImageService, LogService, ManagerService
 from meshnet_control.manager.store_service import StoreService
 
 _log = logging.getLogger(__name__)
 END_S: Final = 8.0
 GRACE_S: Final = 0.2
-_FIRST_DELAY_S: Final = 1.0
-_LAST_DELAY_S: Final = 30.0
-"""Between two attempts to begin."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT; exit status 0 then, 1: cannot start or failed."""
     line = parser(MANAGER, "Manages the cluster, on a host that is a manager.")
     asked = parsed(line, arguments)
+    garbage.rare()
     try:
         asyncio.run(ManagerDaemon(asked.run_dir, asked.state_dir).run())
     except (MeshnetError, OSError) as error:
@@ -79,18 +80,31 @@ class ManagerDaemon:
         archive.sweep(self._state_dir)
         async with AsyncExitStack() as stack:
             program.begin(stack)
-            lead = Lead(_manager(self._state_dir), self._run_dir, self._state_dir, program.spawn)
+            who = _manager(self._state_dir) or await self._standing_by()
+            if who is None:
+                return
+            lead = Lead(who, self._run_dir, self._state_dir, program.spawn)
             stack.push_async_callback(ends.closed, lead.stop)
             program.starting("opening the store and port 2377")
             if not await lead.begin():
                 _log.error("cannot manage, trying again: %s", lead.error)
-                again = program.spawn(_begin_again(lead), "begin again")
+                again = program.spawn(lead.begin_again(), "begin again")
                 stack.push_async_callback(ends.ended, again)
             server = PrivateServer(lead, self._run_dir / MANAGER_SOCKET)
             await server.start()
             stack.push_async_callback(ends.closed, server.stop)
+            garbage.put_aside()
             _log.info("serving %s", self._run_dir / MANAGER_SOCKET)
             await program.serve(stack)
+
+    async def _standing_by(self) -> Identity | None:
+        """Who this node is as soon as it is a manager; None: a signal came before that."""
+        _log.info("standing by: this node is in no cluster")
+        with Standby(self._run_dir) as standby:
+            while (who := _manager(self._state_dir)) is None:
+                if not await self._program.idle(standby.woken()):
+                    return None
+        return who
 
 
 class PrivateServer:
@@ -109,6 +123,7 @@ class PrivateServer:
             StoreService(lead.store, lambda: lead.trouble), self._server
         )
         add.add_LogsServicer_to_server(LogService(lead), self._server)
+        add.add_ImagesServicer_to_server(ImageService(lead), self._server)
         add.add_ManagerServicer_to_server(ManagerService(lead), self._server)
 
     async def start(self) -> None:
@@ -126,29 +141,19 @@ class PrivateServer:
         await self._server.stop(GRACE_S)
 
 
-def _manager(state_dir: Path) -> Identity:
-    """Who this node is.
+def _manager(state_dir: Path) -> Identity | None:
+    """Who this node is; None: it is in no cluster.
 
     Raises:
-        ControlError: it is no manager.
+        ControlError: it is a worker.
     """
     try:
         found = identity.load(state_dir)
     except (OSError, ValueError) as error:
         raise ControlError(f"cannot read this node's identity: {error}", 500) from error
-    if found is None or found.role != "manager":
+    if found is not None and found.role != "manager":
         raise ControlError("this node is not a manager", 500)
     return found
-
-
-async def _begin_again(lead: Lead) -> None:
-    delay = _FIRST_DELAY_S
-    while True:
-        await asyncio.sleep(delay)
-        if lead.server is not None or (not lead.locked and await lead.begin()):
-            _log.info("manages")
-            return
-        delay = min(delay * 2, _LAST_DELAY_S)
 
 
 if __name__ == "__main__":

@@ -45,12 +45,16 @@ HIDDEN_FIELD_NUMBER: _ClassVar[int]
 hidden: _descriptor.FieldDescriptor
 ALWAYS_FIELD_NUMBER: _ClassVar[int]
 always: _descriptor.FieldDescriptor
+INSTEAD_FIELD_NUMBER: _ClassVar[int]
+instead: _descriptor.FieldDescriptor
 
 class Version(_message.Message):
-    __slots__ = ("index",)
+    __slots__ = ("index", "asked")
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
     index: int
-    def __init__(self, index: _Optional[int] = ...) -> None: ...
+    asked: int
+    def __init__(self, index: _Optional[int] = ..., asked: _Optional[int] = ...) -> None: ...
 
 class Platform(_message.Message):
     __slots__ = ("architecture", "os")
@@ -130,20 +134,32 @@ class TLSInfo(_message.Message):
     def __init__(self, trust_root: _Optional[str] = ..., cert_issuer_subject: _Optional[bytes] = ..., cert_issuer_public_key: _Optional[bytes] = ...) -> None: ...
 
 class NodeDescription(_message.Message):
-    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "underlay_mtu")
+    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "underlay_mtu", "routes", "gossip_key")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     TLS_INFO_FIELD_NUMBER: _ClassVar[int]
     UNDERLAY_MTU_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    GOSSIP_KEY_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     platform: Platform
     resources: NodeResources
     engine: EngineDescription
     tls_info: TLSInfo
     underlay_mtu: int
-    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., resources: _Optional[_Union[NodeResources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., underlay_mtu: _Optional[int] = ...) -> None: ...
+    routes: _containers.RepeatedCompositeFieldContainer[HostRoute]
+    gossip_key: bytes
+    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., resources: _Optional[_Union[NodeResources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., underlay_mtu: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[HostRoute, _Mapping]]] = ..., gossip_key: _Optional[bytes] = ...) -> None: ...
+
+class HostRoute(_message.Message):
+    __slots__ = ("destination", "link")
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    destination: str
+    link: str
+    def __init__(self, destination: _Optional[str] = ..., link: _Optional[str] = ...) -> None: ...
 
 class NodeSpec(_message.Message):
     __slots__ = ("name", "labels", "role", "availability")
@@ -165,14 +181,16 @@ class NodeSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., role: _Optional[str] = ..., availability: _Optional[str] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("state", "message", "addr")
+    __slots__ = ("state", "message", "addr", "data_path_addr")
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
+    DATA_PATH_ADDR_FIELD_NUMBER: _ClassVar[int]
     state: str
     message: str
     addr: str
-    def __init__(self, state: _Optional[str] = ..., message: _Optional[str] = ..., addr: _Optional[str] = ...) -> None: ...
+    data_path_addr: str
+    def __init__(self, state: _Optional[str] = ..., message: _Optional[str] = ..., addr: _Optional[str] = ..., data_path_addr: _Optional[str] = ...) -> None: ...
 
 class ManagerStatus(_message.Message):
     __slots__ = ("leader", "reachability", "addr")
@@ -630,8 +648,14 @@ class Privileges(_message.Message):
     no_new_privileges: bool
     def __init__(self, credential_spec: _Optional[_Union[CredentialSpec, _Mapping]] = ..., se_linux_context: _Optional[_Union[SELinuxContext, _Mapping]] = ..., seccomp: _Optional[_Union[SeccompOpts, _Mapping]] = ..., app_armor: _Optional[_Union[AppArmorOpts, _Mapping]] = ..., no_new_privileges: _Optional[bool] = ...) -> None: ...
 
+class PullOptions(_message.Message):
+    __slots__ = ("registry_auth",)
+    REGISTRY_AUTH_FIELD_NUMBER: _ClassVar[int]
+    registry_auth: str
+    def __init__(self, registry_auth: _Optional[str] = ...) -> None: ...
+
 class ContainerSpec(_message.Message):
-    __slots__ = ("image", "labels", "command", "args", "hostname", "env", "dir", "user", "groups", "privileges", "init", "stop_signal", "tty", "open_stdin", "read_only", "mounts", "stop_grace_period", "healthcheck", "hosts", "dns_config", "secrets", "configs", "isolation", "sysctls", "capability_add", "capability_drop", "ulimits", "oom_score_adj")
+    __slots__ = ("image", "labels", "command", "args", "hostname", "env", "dir", "user", "groups", "privileges", "init", "stop_signal", "tty", "open_stdin", "read_only", "mounts", "stop_grace_period", "healthcheck", "hosts", "dns_config", "secrets", "configs", "isolation", "sysctls", "capability_add", "capability_drop", "ulimits", "oom_score_adj", "pull_options")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -674,6 +698,7 @@ class ContainerSpec(_message.Message):
     CAPABILITY_DROP_FIELD_NUMBER: _ClassVar[int]
     ULIMITS_FIELD_NUMBER: _ClassVar[int]
     OOM_SCORE_ADJ_FIELD_NUMBER: _ClassVar[int]
+    PULL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     image: str
     labels: _containers.ScalarMap[str, str]
     command: _containers.RepeatedScalarFieldContainer[str]
@@ -702,7 +727,8 @@ class ContainerSpec(_message.Message):
     capability_drop: _containers.RepeatedScalarFieldContainer[str]
     ulimits: _containers.RepeatedCompositeFieldContainer[Ulimit]
     oom_score_adj: int
-    def __init__(self, image: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., hostname: _Optional[str] = ..., env: _Optional[_Iterable[str]] = ..., dir: _Optional[str] = ..., user: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., privileges: _Optional[_Union[Privileges, _Mapping]] = ..., init: _Optional[bool] = ..., stop_signal: _Optional[str] = ..., tty: _Optional[bool] = ..., open_stdin: _Optional[bool] = ..., read_only: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., stop_grace_period: _Optional[int] = ..., healthcheck: _Optional[_Union[HealthConfig, _Mapping]] = ..., hosts: _Optional[_Iterable[str]] = ..., dns_config: _Optional[_Union[DNSConfig, _Mapping]] = ..., secrets: _Optional[_Iterable[_Union[SecretReference, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigObjectReference, _Mapping]]] = ..., isolation: _Optional[str] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., capability_add: _Optional[_Iterable[str]] = ..., capability_drop: _Optional[_Iterable[str]] = ..., ulimits: _Optional[_Iterable[_Union[Ulimit, _Mapping]]] = ..., oom_score_adj: _Optional[int] = ...) -> None: ...
+    pull_options: PullOptions
+    def __init__(self, image: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., hostname: _Optional[str] = ..., env: _Optional[_Iterable[str]] = ..., dir: _Optional[str] = ..., user: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., privileges: _Optional[_Union[Privileges, _Mapping]] = ..., init: _Optional[bool] = ..., stop_signal: _Optional[str] = ..., tty: _Optional[bool] = ..., open_stdin: _Optional[bool] = ..., read_only: _Optional[bool] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., stop_grace_period: _Optional[int] = ..., healthcheck: _Optional[_Union[HealthConfig, _Mapping]] = ..., hosts: _Optional[_Iterable[str]] = ..., dns_config: _Optional[_Union[DNSConfig, _Mapping]] = ..., secrets: _Optional[_Iterable[_Union[SecretReference, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigObjectReference, _Mapping]]] = ..., isolation: _Optional[str] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., capability_add: _Optional[_Iterable[str]] = ..., capability_drop: _Optional[_Iterable[str]] = ..., ulimits: _Optional[_Iterable[_Union[Ulimit, _Mapping]]] = ..., oom_score_adj: _Optional[int] = ..., pull_options: _Optional[_Union[PullOptions, _Mapping]] = ...) -> None: ...
 
 class Limit(_message.Message):
     __slots__ = ("nano_cpus", "memory_bytes", "pids")
@@ -763,7 +789,7 @@ class Placement(_message.Message):
     def __init__(self, constraints: _Optional[_Iterable[str]] = ..., preferences: _Optional[_Iterable[_Union[PlacementPreference, _Mapping]]] = ..., max_replicas: _Optional[int] = ..., platforms: _Optional[_Iterable[_Union[Platform, _Mapping]]] = ...) -> None: ...
 
 class NetworkAttachmentConfig(_message.Message):
-    __slots__ = ("target", "aliases", "driver_opts")
+    __slots__ = ("target", "aliases", "driver_opts", "addresses")
     class DriverOptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -774,13 +800,21 @@ class NetworkAttachmentConfig(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     DRIVER_OPTS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     target: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
     driver_opts: _containers.ScalarMap[str, str]
-    def __init__(self, target: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., driver_opts: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, target: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., driver_opts: _Optional[_Mapping[str, str]] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class NetworkAttachmentSpec(_message.Message):
+    __slots__ = ("container_id",)
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    def __init__(self, container_id: _Optional[str] = ...) -> None: ...
 
 class TaskSpec(_message.Message):
-    __slots__ = ("container_spec", "resources", "restart_policy", "placement", "networks", "log_driver", "force_update", "runtime")
+    __slots__ = ("container_spec", "resources", "restart_policy", "placement", "networks", "log_driver", "force_update", "runtime", "network_attachment_spec")
     CONTAINER_SPEC_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
     RESTART_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -789,6 +823,7 @@ class TaskSpec(_message.Message):
     LOG_DRIVER_FIELD_NUMBER: _ClassVar[int]
     FORCE_UPDATE_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ATTACHMENT_SPEC_FIELD_NUMBER: _ClassVar[int]
     container_spec: ContainerSpec
     resources: ResourceRequirements
     restart_policy: RestartPolicy
@@ -797,7 +832,8 @@ class TaskSpec(_message.Message):
     log_driver: Driver
     force_update: int
     runtime: str
-    def __init__(self, container_spec: _Optional[_Union[ContainerSpec, _Mapping]] = ..., resources: _Optional[_Union[ResourceRequirements, _Mapping]] = ..., restart_policy: _Optional[_Union[RestartPolicy, _Mapping]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., networks: _Optional[_Iterable[_Union[NetworkAttachmentConfig, _Mapping]]] = ..., log_driver: _Optional[_Union[Driver, _Mapping]] = ..., force_update: _Optional[int] = ..., runtime: _Optional[str] = ...) -> None: ...
+    network_attachment_spec: NetworkAttachmentSpec
+    def __init__(self, container_spec: _Optional[_Union[ContainerSpec, _Mapping]] = ..., resources: _Optional[_Union[ResourceRequirements, _Mapping]] = ..., restart_policy: _Optional[_Union[RestartPolicy, _Mapping]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., networks: _Optional[_Iterable[_Union[NetworkAttachmentConfig, _Mapping]]] = ..., log_driver: _Optional[_Union[Driver, _Mapping]] = ..., force_update: _Optional[int] = ..., runtime: _Optional[str] = ..., network_attachment_spec: _Optional[_Union[NetworkAttachmentSpec, _Mapping]] = ...) -> None: ...
 
 class ReplicatedService(_message.Message):
     __slots__ = ("replicas",)
@@ -1103,18 +1139,22 @@ class SecretSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., data: _Optional[bytes] = ..., driver: _Optional[_Union[Driver, _Mapping]] = ..., templating: _Optional[_Union[Driver, _Mapping]] = ...) -> None: ...
 
 class Secret(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "hot", "signal")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    HOT_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
     spec: SecretSpec
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[SecretSpec, _Mapping]] = ...) -> None: ...
+    hot: bool
+    signal: str
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[SecretSpec, _Mapping]] = ..., hot: _Optional[bool] = ..., signal: _Optional[str] = ...) -> None: ...
 
 class ConfigSpec(_message.Message):
     __slots__ = ("name", "labels", "data", "templating")
@@ -1136,18 +1176,22 @@ class ConfigSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., data: _Optional[bytes] = ..., templating: _Optional[_Union[Driver, _Mapping]] = ...) -> None: ...
 
 class Config(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "hot", "signal")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    HOT_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
     spec: ConfigSpec
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ConfigSpec, _Mapping]] = ...) -> None: ...
+    hot: bool
+    signal: str
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ConfigSpec, _Mapping]] = ..., hot: _Optional[bool] = ..., signal: _Optional[str] = ...) -> None: ...
 
 class OrchestrationConfig(_message.Message):
     __slots__ = ("task_history_retention_limit",)
@@ -1267,8 +1311,24 @@ class RootRotation(_message.Message):
     abandoned: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., cross_signed: _Optional[bytes] = ..., abandoned: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
+class GossipRotation(_message.Message):
+    __slots__ = ("next_key", "begun", "moved", "wanted", "made", "in_haste")
+    NEXT_KEY_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
+    MOVED_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    IN_HASTE_FIELD_NUMBER: _ClassVar[int]
+    next_key: bytes
+    begun: int
+    moved: int
+    wanted: int
+    made: int
+    in_haste: bool
+    def __init__(self, next_key: _Optional[bytes] = ..., begun: _Optional[int] = ..., moved: _Optional[int] = ..., wanted: _Optional[int] = ..., made: _Optional[int] = ..., in_haste: _Optional[bool] = ...) -> None: ...
+
 class Cluster(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni", "unlock_key", "root_rotation", "ca_cross_signed")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni", "unlock_key", "root_rotation", "ca_cross_signed", "gossip_rotation")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -1287,6 +1347,7 @@ class Cluster(_message.Message):
     UNLOCK_KEY_FIELD_NUMBER: _ClassVar[int]
     ROOT_ROTATION_FIELD_NUMBER: _ClassVar[int]
     CA_CROSS_SIGNED_FIELD_NUMBER: _ClassVar[int]
+    GOSSIP_ROTATION_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
@@ -1305,7 +1366,8 @@ class Cluster(_message.Message):
     unlock_key: bytes
     root_rotation: RootRotation
     ca_cross_signed: bytes
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., root_rotation: _Optional[_Union[RootRotation, _Mapping]] = ..., ca_cross_signed: _Optional[bytes] = ...) -> None: ...
+    gossip_rotation: GossipRotation
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., root_rotation: _Optional[_Union[RootRotation, _Mapping]] = ..., ca_cross_signed: _Optional[bytes] = ..., gossip_rotation: _Optional[_Union[GossipRotation, _Mapping]] = ...) -> None: ...
 
 class SwarmInitRequest(_message.Message):
     __slots__ = ("listen_addr", "advertise_addr", "data_path_addr", "data_path_port", "force_new_cluster", "spec", "auto_lock_managers", "availability", "default_addr_pool", "subnet_size")
@@ -1392,20 +1454,22 @@ class SwarmInfo(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., node_addr: _Optional[str] = ..., local_node_state: _Optional[str] = ..., control_available: _Optional[bool] = ..., error: _Optional[str] = ..., remote_managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., nodes: _Optional[int] = ..., managers: _Optional[int] = ..., cluster: _Optional[_Union[Cluster, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeView(_message.Message):
-    __slots__ = ("id", "hostname", "addr", "ingress_address", "role", "down")
+    __slots__ = ("id", "hostname", "addr", "ingress_address", "role", "down", "gossip_key")
     ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
     INGRESS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     DOWN_FIELD_NUMBER: _ClassVar[int]
+    GOSSIP_KEY_FIELD_NUMBER: _ClassVar[int]
     id: str
     hostname: str
     addr: str
     ingress_address: str
     role: str
     down: bool
-    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., ingress_address: _Optional[str] = ..., role: _Optional[str] = ..., down: _Optional[bool] = ...) -> None: ...
+    gossip_key: bytes
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., ingress_address: _Optional[str] = ..., role: _Optional[str] = ..., down: _Optional[bool] = ..., gossip_key: _Optional[bytes] = ...) -> None: ...
 
 class ServiceView(_message.Message):
     __slots__ = ("id", "name", "endpoint_mode", "virtual_ips", "ports", "networks")
@@ -1424,23 +1488,35 @@ class ServiceView(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., endpoint_mode: _Optional[str] = ..., virtual_ips: _Optional[_Iterable[_Union[VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortConfig, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[NetworkAttachmentConfig, _Mapping]]] = ...) -> None: ...
 
 class SecretAssignment(_message.Message):
-    __slots__ = ("id", "data")
+    __slots__ = ("id", "data", "templated", "hot", "signal")
     ID_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATED_FIELD_NUMBER: _ClassVar[int]
+    HOT_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
     id: str
     data: bytes
-    def __init__(self, id: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    templated: bool
+    hot: bool
+    signal: str
+    def __init__(self, id: _Optional[str] = ..., data: _Optional[bytes] = ..., templated: _Optional[bool] = ..., hot: _Optional[bool] = ..., signal: _Optional[str] = ...) -> None: ...
 
 class ConfigAssignment(_message.Message):
-    __slots__ = ("id", "data")
+    __slots__ = ("id", "data", "templated", "hot", "signal")
     ID_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATED_FIELD_NUMBER: _ClassVar[int]
+    HOT_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
     id: str
     data: bytes
-    def __init__(self, id: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    templated: bool
+    hot: bool
+    signal: str
+    def __init__(self, id: _Optional[str] = ..., data: _Optional[bytes] = ..., templated: _Optional[bool] = ..., hot: _Optional[bool] = ..., signal: _Optional[str] = ...) -> None: ...
 
 class Assignments(_message.Message):
-    __slots__ = ("version", "full", "tasks", "networks", "services", "nodes", "secrets", "configs", "gossip_keys", "removed_tasks", "removed_networks", "removed_services", "removed_nodes", "removed_secrets", "removed_configs", "cluster_id", "heartbeat_period", "managers", "trust_root", "issuer_key")
+    __slots__ = ("version", "full", "tasks", "networks", "services", "nodes", "secrets", "configs", "gossip_keys", "removed_tasks", "removed_networks", "removed_services", "removed_nodes", "removed_secrets", "removed_configs", "cluster_id", "heartbeat_period", "managers", "trust_root", "issuer_key", "data_path_port")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FULL_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -1461,6 +1537,7 @@ class Assignments(_message.Message):
     MANAGERS_FIELD_NUMBER: _ClassVar[int]
     TRUST_ROOT_FIELD_NUMBER: _ClassVar[int]
     ISSUER_KEY_FIELD_NUMBER: _ClassVar[int]
+    DATA_PATH_PORT_FIELD_NUMBER: _ClassVar[int]
     version: int
     full: bool
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
@@ -1481,7 +1558,8 @@ class Assignments(_message.Message):
     managers: _containers.RepeatedCompositeFieldContainer[RemoteManager]
     trust_root: bytes
     issuer_key: bytes
-    def __init__(self, version: _Optional[int] = ..., full: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[Network, _Mapping]]] = ..., services: _Optional[_Iterable[_Union[ServiceView, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeView, _Mapping]]] = ..., secrets: _Optional[_Iterable[_Union[SecretAssignment, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigAssignment, _Mapping]]] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., removed_tasks: _Optional[_Iterable[str]] = ..., removed_networks: _Optional[_Iterable[str]] = ..., removed_services: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., removed_secrets: _Optional[_Iterable[str]] = ..., removed_configs: _Optional[_Iterable[str]] = ..., cluster_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., trust_root: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ...) -> None: ...
+    data_path_port: int
+    def __init__(self, version: _Optional[int] = ..., full: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[Network, _Mapping]]] = ..., services: _Optional[_Iterable[_Union[ServiceView, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeView, _Mapping]]] = ..., secrets: _Optional[_Iterable[_Union[SecretAssignment, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigAssignment, _Mapping]]] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., removed_tasks: _Optional[_Iterable[str]] = ..., removed_networks: _Optional[_Iterable[str]] = ..., removed_services: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., removed_secrets: _Optional[_Iterable[str]] = ..., removed_configs: _Optional[_Iterable[str]] = ..., cluster_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., trust_root: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ..., data_path_port: _Optional[int] = ...) -> None: ...
 
 class TaskStatusUpdate(_message.Message):
     __slots__ = ("task_id", "status")
@@ -1492,16 +1570,18 @@ class TaskStatusUpdate(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., status: _Optional[_Union[TaskStatus, _Mapping]] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
-    __slots__ = ("description", "statuses", "addr", "acked")
+    __slots__ = ("description", "statuses", "addr", "acked", "advertised")
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
     ACKED_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISED_FIELD_NUMBER: _ClassVar[int]
     description: NodeDescription
     statuses: _containers.RepeatedCompositeFieldContainer[TaskStatusUpdate]
     addr: str
     acked: int
-    def __init__(self, description: _Optional[_Union[NodeDescription, _Mapping]] = ..., statuses: _Optional[_Iterable[_Union[TaskStatusUpdate, _Mapping]]] = ..., addr: _Optional[str] = ..., acked: _Optional[int] = ...) -> None: ...
+    advertised: str
+    def __init__(self, description: _Optional[_Union[NodeDescription, _Mapping]] = ..., statuses: _Optional[_Iterable[_Union[TaskStatusUpdate, _Mapping]]] = ..., addr: _Optional[str] = ..., acked: _Optional[int] = ..., advertised: _Optional[str] = ...) -> None: ...
 
 class SessionReply(_message.Message):
     __slots__ = ("assignments", "removed")
@@ -1528,22 +1608,26 @@ class IssueRequest(_message.Message):
     def __init__(self, csr: _Optional[bytes] = ..., availability: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ..., manager_addr: _Optional[str] = ...) -> None: ...
 
 class IssueReply(_message.Message):
-    __slots__ = ("node_id", "certificate", "ca_certificate", "cluster_id", "role")
+    __slots__ = ("node_id", "certificate", "ca_certificate", "cluster_id", "role", "data_path_port")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     CA_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    DATA_PATH_PORT_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     certificate: bytes
     ca_certificate: bytes
     cluster_id: str
     role: str
-    def __init__(self, node_id: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificate: _Optional[bytes] = ..., cluster_id: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+    data_path_port: int
+    def __init__(self, node_id: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificate: _Optional[bytes] = ..., cluster_id: _Optional[str] = ..., role: _Optional[str] = ..., data_path_port: _Optional[int] = ...) -> None: ...
 
 class LeaveRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("resigns",)
+    RESIGNS_FIELD_NUMBER: _ClassVar[int]
+    resigns: bool
+    def __init__(self, resigns: _Optional[bool] = ...) -> None: ...
 
 class LeaveReply(_message.Message):
     __slots__ = ()
@@ -1556,7 +1640,7 @@ class ManagerJoinRequest(_message.Message):
     def __init__(self, peer_addr: _Optional[str] = ...) -> None: ...
 
 class ManagerJoinReply(_message.Message):
-    __slots__ = ("peers", "store_keys", "lock")
+    __slots__ = ("peers", "store_keys", "lock", "generation")
     class PeersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1567,10 +1651,70 @@ class ManagerJoinReply(_message.Message):
     PEERS_FIELD_NUMBER: _ClassVar[int]
     STORE_KEYS_FIELD_NUMBER: _ClassVar[int]
     LOCK_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     peers: _containers.ScalarMap[str, str]
     store_keys: _containers.RepeatedScalarFieldContainer[bytes]
     lock: bytes
-    def __init__(self, peers: _Optional[_Mapping[str, str]] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., lock: _Optional[bytes] = ...) -> None: ...
+    generation: int
+    def __init__(self, peers: _Optional[_Mapping[str, str]] = ..., store_keys: _Optional[_Iterable[bytes]] = ..., lock: _Optional[bytes] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class ManagerStandingRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ManagerStandingReply(_message.Message):
+    __slots__ = ("member", "generation")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    member: bool
+    generation: int
+    def __init__(self, member: _Optional[bool] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class Attachment(_message.Message):
+    __slots__ = ("container_id", "network_id", "address")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    network_id: str
+    address: str
+    def __init__(self, container_id: _Optional[str] = ..., network_id: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+
+class AttachRequest(_message.Message):
+    __slots__ = ("attachments",)
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
+    attachments: _containers.RepeatedCompositeFieldContainer[Attachment]
+    def __init__(self, attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ...) -> None: ...
+
+class AttachReply(_message.Message):
+    __slots__ = ("states",)
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    states: _containers.RepeatedCompositeFieldContainer[AttachmentState]
+    def __init__(self, states: _Optional[_Iterable[_Union[AttachmentState, _Mapping]]] = ...) -> None: ...
+
+class AttachmentState(_message.Message):
+    __slots__ = ("container_id", "network_id", "made", "trouble")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    network_id: str
+    made: int
+    trouble: str
+    def __init__(self, container_id: _Optional[str] = ..., network_id: _Optional[str] = ..., made: _Optional[int] = ..., trouble: _Optional[str] = ...) -> None: ...
+
+class FindNetworkRequest(_message.Message):
+    __slots__ = ("reference",)
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    reference: str
+    def __init__(self, reference: _Optional[str] = ...) -> None: ...
+
+class FindNetworkReply(_message.Message):
+    __slots__ = ("network",)
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    network: Network
+    def __init__(self, network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
 
 class LogOptions(_message.Message):
     __slots__ = ("stdout", "stderr", "follow", "since", "until", "tail", "timestamps", "details")
@@ -1640,6 +1784,38 @@ class PublishReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ImageOffer(_message.Message):
+    __slots__ = ("id", "close", "image_id", "tags")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    close: bool
+    image_id: str
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., close: _Optional[bool] = ..., image_id: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ImageWord(_message.Message):
+    __slots__ = ("offer_id", "wants", "done", "error")
+    OFFER_ID_FIELD_NUMBER: _ClassVar[int]
+    WANTS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    offer_id: str
+    wants: bool
+    done: bool
+    error: str
+    def __init__(self, offer_id: _Optional[str] = ..., wants: _Optional[bool] = ..., done: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
+
+class ImageChunk(_message.Message):
+    __slots__ = ("data", "last")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    def __init__(self, data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -1681,7 +1857,7 @@ class SnapshotStatus(_message.Message):
     def __init__(self, path: _Optional[str] = ..., made: _Optional[float] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops", "warnings", "snapshots", "manager")
+    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops", "warnings", "snapshots", "manager", "happened", "data_path_port", "allows_privileged")
     class DropsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -1705,6 +1881,9 @@ class StatusReply(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     MANAGER_FIELD_NUMBER: _ClassVar[int]
+    HAPPENED_FIELD_NUMBER: _ClassVar[int]
+    DATA_PATH_PORT_FIELD_NUMBER: _ClassVar[int]
+    ALLOWS_PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
     version: str
     node_id: str
     hostname: str
@@ -1721,19 +1900,50 @@ class StatusReply(_message.Message):
     warnings: _containers.RepeatedScalarFieldContainer[str]
     snapshots: _containers.RepeatedCompositeFieldContainer[SnapshotStatus]
     manager: ManagerProcess
-    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotStatus, _Mapping]]] = ..., manager: _Optional[_Union[ManagerProcess, _Mapping]] = ...) -> None: ...
+    happened: _containers.RepeatedCompositeFieldContainer[Happened]
+    data_path_port: int
+    allows_privileged: bool
+    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotStatus, _Mapping]]] = ..., manager: _Optional[_Union[ManagerProcess, _Mapping]] = ..., happened: _Optional[_Iterable[_Union[Happened, _Mapping]]] = ..., data_path_port: _Optional[int] = ..., allows_privileged: _Optional[bool] = ...) -> None: ...
+
+class Happened(_message.Message):
+    __slots__ = ("at", "what", "times")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    at: float
+    what: str
+    times: int
+    def __init__(self, at: _Optional[float] = ..., what: _Optional[str] = ..., times: _Optional[int] = ...) -> None: ...
 
 class ManagerProcess(_message.Message):
-    __slots__ = ("error", "revision", "sessions", "memory_bytes")
+    __slots__ = ("error", "revision", "sessions", "memory_bytes", "etcd")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ETCD_FIELD_NUMBER: _ClassVar[int]
     error: str
     revision: int
     sessions: int
     memory_bytes: int
-    def __init__(self, error: _Optional[str] = ..., revision: _Optional[int] = ..., sessions: _Optional[int] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    etcd: EtcdStatus
+    def __init__(self, error: _Optional[str] = ..., revision: _Optional[int] = ..., sessions: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., etcd: _Optional[_Union[EtcdStatus, _Mapping]] = ...) -> None: ...
+
+class EtcdStatus(_message.Message):
+    __slots__ = ("part", "voters", "memory_bytes", "database_bytes", "used_bytes", "error")
+    PART_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    part: str
+    voters: int
+    memory_bytes: int
+    database_bytes: int
+    used_bytes: int
+    error: str
+    def __init__(self, part: _Optional[str] = ..., voters: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., database_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class BackupRequest(_message.Message):
     __slots__ = ("path",)
@@ -1748,3 +1958,11 @@ class BackupReply(_message.Message):
     cluster_id: str
     locked: bool
     def __init__(self, cluster_id: _Optional[str] = ..., locked: _Optional[bool] = ...) -> None: ...
+
+class RotateGossipKeyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RotateGossipKeyReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

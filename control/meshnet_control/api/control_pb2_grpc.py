@@ -253,6 +253,11 @@ class ManagersStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Standing = channel.unary_unary(
+                '/meshnet.control.Managers/Standing',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.ManagerStandingRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.ManagerStandingReply.FromString,
+                _registered_method=True)
         self.Join = channel.unary_unary(
                 '/meshnet.control.Managers/Join',
                 request_serializer=meshnet__control_dot_api_dot_control__pb2.ManagerJoinRequest.SerializeToString,
@@ -264,6 +269,13 @@ class ManagersServicer:
     """For managers alone. FAILED_PRECONDITION: another one leads, see meshnet-leader in the metadata.
     """
 
+    def Standing(self, request, context):
+        """Whether the calling manager, which has been away, is still one for the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Join(self, request, context):
         """Let the calling manager into the store of all managers. Asked again it answers the same.
         """
@@ -274,6 +286,11 @@ class ManagersServicer:
 
 def add_ManagersServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Standing': grpc.unary_unary_rpc_method_handler(
+                    servicer.Standing,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.ManagerStandingRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.ManagerStandingReply.SerializeToString,
+            ),
             'Join': grpc.unary_unary_rpc_method_handler(
                     servicer.Join,
                     request_deserializer=meshnet__control_dot_api_dot_control__pb2.ManagerJoinRequest.FromString,
@@ -292,6 +309,33 @@ class Managers:
     """
 
     @staticmethod
+    def Standing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshnet.control.Managers/Standing',
+            meshnet__control_dot_api_dot_control__pb2.ManagerStandingRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.ManagerStandingReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Join(request,
             target,
             options=(),
@@ -308,6 +352,126 @@ class Managers:
             '/meshnet.control.Managers/Join',
             meshnet__control_dot_api_dot_control__pb2.ManagerJoinRequest.SerializeToString,
             meshnet__control_dot_api_dot_control__pb2.ManagerJoinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class AttachmentsStub:
+    """For nodes. Addresses come by the dispatcher, as those of tasks do.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Find = channel.unary_unary(
+                '/meshnet.control.Attachments/Find',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.FindNetworkRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.FindNetworkReply.FromString,
+                _registered_method=True)
+        self.Attach = channel.unary_unary(
+                '/meshnet.control.Attachments/Attach',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.AttachRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.AttachReply.FromString,
+                _registered_method=True)
+
+
+class AttachmentsServicer:
+    """For nodes. Addresses come by the dispatcher, as those of tasks do.
+    """
+
+    def Find(self, request, context):
+        """NOT_FOUND: there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attach(self, request, context):
+        """The whole, each time it changes. Asked again it answers the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AttachmentsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Find': grpc.unary_unary_rpc_method_handler(
+                    servicer.Find,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.FindNetworkRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.FindNetworkReply.SerializeToString,
+            ),
+            'Attach': grpc.unary_unary_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.AttachRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.AttachReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'meshnet.control.Attachments', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('meshnet.control.Attachments', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Attachments:
+    """For nodes. Addresses come by the dispatcher, as those of tasks do.
+    """
+
+    @staticmethod
+    def Find(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshnet.control.Attachments/Find',
+            meshnet__control_dot_api_dot_control__pb2.FindNetworkRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.FindNetworkReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshnet.control.Attachments/Attach',
+            meshnet__control_dot_api_dot_control__pb2.AttachRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.AttachReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -436,6 +600,123 @@ class LogBroker:
             _registered_method=True)
 
 
+class ImagesStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Listen = channel.unary_stream(
+                '/meshnet.control.Images/Listen',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.ListenRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.ImageOffer.FromString,
+                _registered_method=True)
+        self.Take = channel.stream_stream(
+                '/meshnet.control.Images/Take',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.ImageWord.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.ImageChunk.FromString,
+                _registered_method=True)
+
+
+class ImagesServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def Listen(self, request, context):
+        """Images for the calling node, for as long as it lives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Take(self, request_iterator, context):
+        """One image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ImagesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Listen': grpc.unary_stream_rpc_method_handler(
+                    servicer.Listen,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.ListenRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.ImageOffer.SerializeToString,
+            ),
+            'Take': grpc.stream_stream_rpc_method_handler(
+                    servicer.Take,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.ImageWord.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.ImageChunk.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'meshnet.control.Images', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('meshnet.control.Images', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Images:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Listen(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/meshnet.control.Images/Listen',
+            meshnet__control_dot_api_dot_control__pb2.ListenRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.ImageOffer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Take(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/meshnet.control.Images/Take',
+            meshnet__control_dot_api_dot_control__pb2.ImageWord.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.ImageChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class AdminStub:
     """Missing associated documentation comment in .proto file."""
 
@@ -455,6 +736,11 @@ class AdminStub:
                 request_serializer=meshnet__control_dot_api_dot_control__pb2.BackupRequest.SerializeToString,
                 response_deserializer=meshnet__control_dot_api_dot_control__pb2.BackupReply.FromString,
                 _registered_method=True)
+        self.RotateGossipKey = channel.unary_unary(
+                '/meshnet.control.Admin/RotateGossipKey',
+                request_serializer=meshnet__control_dot_api_dot_control__pb2.RotateGossipKeyRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_control__pb2.RotateGossipKeyReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -472,6 +758,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateGossipKey(self, request, context):
+        """Ask for a new key of gossip; it takes the old one's place within seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -484,6 +777,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Backup,
                     request_deserializer=meshnet__control_dot_api_dot_control__pb2.BackupRequest.FromString,
                     response_serializer=meshnet__control_dot_api_dot_control__pb2.BackupReply.SerializeToString,
+            ),
+            'RotateGossipKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateGossipKey,
+                    request_deserializer=meshnet__control_dot_api_dot_control__pb2.RotateGossipKeyRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_control__pb2.RotateGossipKeyReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -540,6 +838,33 @@ class Admin:
             '/meshnet.control.Admin/Backup',
             meshnet__control_dot_api_dot_control__pb2.BackupRequest.SerializeToString,
             meshnet__control_dot_api_dot_control__pb2.BackupReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateGossipKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshnet.control.Admin/RotateGossipKey',
+            meshnet__control_dot_api_dot_control__pb2.RotateGossipKeyRequest.SerializeToString,
+            meshnet__control_dot_api_dot_control__pb2.RotateGossipKeyReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,9 +41,15 @@ class MembershipServicer:
 
 class ManagersStub:
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Standing: grpc.aio.UnaryUnaryMultiCallable[pb.ManagerStandingRequest, pb.ManagerStandingReply]
     Join: grpc.aio.UnaryUnaryMultiCallable[pb.ManagerJoinRequest, pb.ManagerJoinReply]
 
 class ManagersServicer:
+    async def Standing(
+        self,
+        request: pb.ManagerStandingRequest,
+        context: grpc.aio.ServicerContext[pb.ManagerStandingRequest, pb.ManagerStandingReply],
+    ) -> pb.ManagerStandingReply: ...
     async def Join(
         self,
         request: pb.ManagerJoinRequest,
@@ -69,6 +75,42 @@ class LogBrokerServicer:
         context: grpc.aio.ServicerContext[pb.LogBatch, pb.PublishReply],
     ) -> pb.PublishReply: ...
 
+class ImagesStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    def Listen(
+        self, request: pb.ListenRequest
+    ) -> grpc.aio.UnaryStreamCall[pb.ListenRequest, pb.ImageOffer]: ...
+    def Take(self) -> grpc.aio.StreamStreamCall[pb.ImageWord, pb.ImageChunk]: ...
+
+class ImagesServicer:
+    async def Listen(
+        self,
+        request: pb.ListenRequest,
+        context: grpc.aio.ServicerContext[pb.ListenRequest, pb.ImageOffer],
+    ) -> None: ...
+    async def Take(
+        self,
+        requests: AsyncIterator[pb.ImageWord],
+        context: grpc.aio.ServicerContext[pb.ImageWord, pb.ImageChunk],
+    ) -> None: ...
+
+class AttachmentsStub:
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+    Find: grpc.aio.UnaryUnaryMultiCallable[pb.FindNetworkRequest, pb.FindNetworkReply]
+    Attach: grpc.aio.UnaryUnaryMultiCallable[pb.AttachRequest, pb.AttachReply]
+
+class AttachmentsServicer:
+    async def Find(
+        self,
+        request: pb.FindNetworkRequest,
+        context: grpc.aio.ServicerContext[pb.FindNetworkRequest, pb.FindNetworkReply],
+    ) -> pb.FindNetworkReply: ...
+    async def Attach(
+        self,
+        request: pb.AttachRequest,
+        context: grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachReply],
+    ) -> pb.AttachReply: ...
+
 class AdminStub:
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     Status: grpc.aio.UnaryUnaryMultiCallable[pb.StatusRequest, pb.StatusReply]
@@ -80,6 +122,9 @@ class AdminServicer:
         context: grpc.aio.ServicerContext[pb.StatusRequest, pb.StatusReply],
     ) -> pb.StatusReply: ...
 
+def add_AttachmentsServicer_to_server(
+    servicer: AttachmentsServicer, server: grpc.aio.Server
+) -> None: ...
 def add_CAServicer_to_server(servicer: CAServicer, server: grpc.aio.Server) -> None: ...
 def add_DispatcherServicer_to_server(
     servicer: DispatcherServicer, server: grpc.aio.Server
@@ -91,4 +136,5 @@ def add_ManagersServicer_to_server(servicer: ManagersServicer, server: grpc.aio.
 def add_LogBrokerServicer_to_server(
     servicer: LogBrokerServicer, server: grpc.aio.Server
 ) -> None: ...
+def add_ImagesServicer_to_server(servicer: ImagesServicer, server: grpc.aio.Server) -> None: ...
 def add_AdminServicer_to_server(servicer: AdminServicer, server: grpc.aio.Server) -> None: ...

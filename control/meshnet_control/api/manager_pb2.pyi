@@ -90,10 +90,18 @@ class GetReply(_message.Message):
     def __init__(self, object: _Optional[_Union[StoredObject, _Mapping]] = ..., state: _Optional[_Union[StoreState, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
 
 class ListRequest(_message.Message):
-    __slots__ = ("kind",)
+    __slots__ = ("kind", "meant", "services", "nodes", "brief")
     KIND_FIELD_NUMBER: _ClassVar[int]
+    MEANT_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    BRIEF_FIELD_NUMBER: _ClassVar[int]
     kind: str
-    def __init__(self, kind: _Optional[str] = ...) -> None: ...
+    meant: str
+    services: _containers.RepeatedScalarFieldContainer[str]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    brief: bool
+    def __init__(self, kind: _Optional[str] = ..., meant: _Optional[str] = ..., services: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., brief: _Optional[bool] = ...) -> None: ...
 
 class ListReply(_message.Message):
     __slots__ = ("objects", "state", "fault")
@@ -161,6 +169,30 @@ class LogChunk(_message.Message):
     data: bytes
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
+class ImagePush(_message.Message):
+    __slots__ = ("node_id", "image_id", "tags", "data", "last")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    image_id: str
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    data: bytes
+    last: bool
+    def __init__(self, node_id: _Optional[str] = ..., image_id: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class ImagePushed(_message.Message):
+    __slots__ = ("wants", "done", "error")
+    WANTS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    wants: bool
+    done: bool
+    error: str
+    def __init__(self, wants: _Optional[bool] = ..., done: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
+
 class NodeIds(_message.Message):
     __slots__ = ("ids",)
     IDS_FIELD_NUMBER: _ClassVar[int]
@@ -210,12 +242,20 @@ class UnlockRequest(_message.Message):
     key: bytes
     def __init__(self, key: _Optional[bytes] = ...) -> None: ...
 
+class ForceNewClusterRequest(_message.Message):
+    __slots__ = ("advertise_addr", "listen_addr")
+    ADVERTISE_ADDR_FIELD_NUMBER: _ClassVar[int]
+    LISTEN_ADDR_FIELD_NUMBER: _ClassVar[int]
+    advertise_addr: str
+    listen_addr: str
+    def __init__(self, advertise_addr: _Optional[str] = ..., listen_addr: _Optional[str] = ...) -> None: ...
+
 class ManagerStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ManagerStatusReply(_message.Message):
-    __slots__ = ("process", "drops", "snapshots")
+    __slots__ = ("process", "drops", "snapshots", "leads", "metrics")
     class DropsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -226,10 +266,14 @@ class ManagerStatusReply(_message.Message):
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    LEADS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     process: _control_pb2.ManagerProcess
     drops: _containers.ScalarMap[str, int]
     snapshots: _containers.RepeatedCompositeFieldContainer[_control_pb2.SnapshotStatus]
-    def __init__(self, process: _Optional[_Union[_control_pb2.ManagerProcess, _Mapping]] = ..., drops: _Optional[_Mapping[str, int]] = ..., snapshots: _Optional[_Iterable[_Union[_control_pb2.SnapshotStatus, _Mapping]]] = ...) -> None: ...
+    leads: bool
+    metrics: bytes
+    def __init__(self, process: _Optional[_Union[_control_pb2.ManagerProcess, _Mapping]] = ..., drops: _Optional[_Mapping[str, int]] = ..., snapshots: _Optional[_Iterable[_Union[_control_pb2.SnapshotStatus, _Mapping]]] = ..., leads: _Optional[bool] = ..., metrics: _Optional[bytes] = ...) -> None: ...
 
 class ManagerBackupReply(_message.Message):
     __slots__ = ("done", "error")

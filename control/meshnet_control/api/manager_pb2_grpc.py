@@ -344,6 +344,78 @@ class Logs:
             _registered_method=True)
 
 
+class ImagesStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Push = channel.stream_stream(
+                '/meshnet.manager.Images/Push',
+                request_serializer=meshnet__control_dot_api_dot_manager__pb2.ImagePush.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_manager__pb2.ImagePushed.FromString,
+                _registered_method=True)
+
+
+class ImagesServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def Push(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ImagesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Push': grpc.stream_stream_rpc_method_handler(
+                    servicer.Push,
+                    request_deserializer=meshnet__control_dot_api_dot_manager__pb2.ImagePush.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_manager__pb2.ImagePushed.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'meshnet.manager.Images', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('meshnet.manager.Images', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Images:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Push(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/meshnet.manager.Images/Push',
+            meshnet__control_dot_api_dot_manager__pb2.ImagePush.SerializeToString,
+            meshnet__control_dot_api_dot_manager__pb2.ImagePushed.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class ManagerStub:
     """Missing associated documentation comment in .proto file."""
 
@@ -361,6 +433,11 @@ class ManagerStub:
         self.Unlock = channel.unary_unary(
                 '/meshnet.manager.Manager/Unlock',
                 request_serializer=meshnet__control_dot_api_dot_manager__pb2.UnlockRequest.SerializeToString,
+                response_deserializer=meshnet__control_dot_api_dot_manager__pb2.ManagerState.FromString,
+                _registered_method=True)
+        self.ForceNewCluster = channel.unary_unary(
+                '/meshnet.manager.Manager/ForceNewCluster',
+                request_serializer=meshnet__control_dot_api_dot_manager__pb2.ForceNewClusterRequest.SerializeToString,
                 response_deserializer=meshnet__control_dot_api_dot_manager__pb2.ManagerState.FromString,
                 _registered_method=True)
         self.Backup = channel.unary_unary(
@@ -391,6 +468,13 @@ class ManagerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForceNewCluster(self, request, context):
+        """Go on as the only manager, with all state; the state after it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Backup(self, request, context):
         """All that this manager knows, in a file; also while it does not serve.
         """
@@ -415,6 +499,11 @@ def add_ManagerServicer_to_server(servicer, server):
             'Unlock': grpc.unary_unary_rpc_method_handler(
                     servicer.Unlock,
                     request_deserializer=meshnet__control_dot_api_dot_manager__pb2.UnlockRequest.FromString,
+                    response_serializer=meshnet__control_dot_api_dot_manager__pb2.ManagerState.SerializeToString,
+            ),
+            'ForceNewCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForceNewCluster,
+                    request_deserializer=meshnet__control_dot_api_dot_manager__pb2.ForceNewClusterRequest.FromString,
                     response_serializer=meshnet__control_dot_api_dot_manager__pb2.ManagerState.SerializeToString,
             ),
             'Backup': grpc.unary_unary_rpc_method_handler(
@@ -481,6 +570,33 @@ class Manager:
             target,
             '/meshnet.manager.Manager/Unlock',
             meshnet__control_dot_api_dot_manager__pb2.UnlockRequest.SerializeToString,
+            meshnet__control_dot_api_dot_manager__pb2.ManagerState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForceNewCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshnet.manager.Manager/ForceNewCluster',
+            meshnet__control_dot_api_dot_manager__pb2.ForceNewClusterRequest.SerializeToString,
             meshnet__control_dot_api_dot_manager__pb2.ManagerState.FromString,
             options,
             channel_credentials,

@@ -24,6 +24,7 @@ import os
 import secrets
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -35,11 +36,12 @@ from meshnet.errors import MeshnetError
 from meshnet.process.durable import sync_directory
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.identity import identity
-from meshnet_control.store import keyring
+from meshnet_control.store import files, keyring
 from meshnet_control.store.files import (
     ASIDE,
     ETCD,
     KEY_DRAFTS,
+    SALVAGED,
     SNAPSHOTS,
     STORE,
     STORE_FILES,
@@ -244,6 +246,8 @@ def restore(path: Path, state_dir: Path, *, replace: bool = False) -> Manifest:
         asyncio.run(_tried(path, fresh, manifest))
         names = [*([STORE_KEY] if own_keys else []), STORE, *IDENTITY]
         _put_aside(state_dir, ["state.json", *names, *STORE_FILES])
+        # Whoever was a manager beside it when the backup was made, and comes back, is none.
+        files.set_generation(state_dir, time.time_ns())
         for name in names:
             (fresh / name).replace(state_dir / name)
         sync_directory(state_dir)
@@ -260,7 +264,8 @@ def sweep(state_dir: Path) -> None:
     Of backups, restores and snapshots; of key files, too: a key that was left in the open would
     open what is still in free pages of a store that is locked since.
     """
-    patterns = (f"{_COPY}*", f".{_COPY}*", f"{_FRESH}*", KEY_DRAFTS, f"{SNAPSHOTS}/.*.tar.*")
+    snapshots = f"{SNAPSHOTS}/.*.tar.*"
+    patterns = (f"{_COPY}*", f".{_COPY}*", f"{_FRESH}*", KEY_DRAFTS, snapshots, SALVAGED)
     for left in [path for pattern in patterns for path in state_dir.glob(pattern)]:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

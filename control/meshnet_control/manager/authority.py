@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Network
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import grpc
 import grpc.aio
@@ -40,10 +40,6 @@ from meshnet_control.store import store as st
 
 _log = logging.getLogger(__name__)
 
-ONE_MANAGER: Final = (
-    "this version of meshnet runs one manager: join this node with the worker token, "
-    "which 'docker swarm join-token worker' shows on the manager"
-)
 AnyContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -128,8 +124,6 @@ class Authority(control_pb2_grpc.CAServicer):
         try:
             validation.issue(request)
             if who.kind == "join":
-                if who.role == "manager":
-                    await context.abort(grpc.StatusCode.UNIMPLEMENTED, ONE_MANAGER)
                 await self._clear_of_ingress(request.routes)
                 node_id = ca.node_id_of(request.csr)
                 addr = validation.address(request.addr or self.address(context))
@@ -173,7 +167,9 @@ class Authority(control_pb2_grpc.CAServicer):
             id=node_id,
             spec=pb.NodeSpec(role=role, availability=request.availability or "active"),
             description=request.description,
-            status=pb.NodeStatus(state="unknown", addr=addr),
+            status=pb.NodeStatus(
+                state="unknown", addr=request.manager_addr or addr, data_path_addr=addr
+            ),
         )
         root, issuer = self._cluster.ca_certificate, rotation.signer(self._cluster)[0]
         node.description.tls_info.CopyFrom(ca.tls_info(root, issuer))
@@ -207,6 +203,7 @@ class Authority(control_pb2_grpc.CAServicer):
             ca_certificate=cluster.ca_certificate,
             cluster_id=cluster.id,
             role=role,
+            data_path_port=cluster.data_path_port,
         )
 
     def _renew_trust(self) -> None:
@@ -219,8 +216,8 @@ class Authority(control_pb2_grpc.CAServicer):
 def own_certificate(identity: Identity, cluster: pb.Cluster, now: float) -> Identity:
     """A manager with a certificate that others take, which it issues itself where it has none.
 
-    It was off for longer than a certificate lives, comes from a backup, or has a certificate of an
-    earlier version, which does not name its address. PURE but for the key.
+    It was off for longer than a certificate lives, comes from a backup, its clock was set, or it
+    has a certificate of an earlier version, which does not name its address. PURE but for the key.
 
     Args:
         identity: of this manager.
@@ -230,7 +227,7 @@ def own_certificate(identity: Identity, cluster: pb.Cluster, now: float) -> Iden
     certs = identity.certs
     addr = identity.advertise_addr.partition(":")[0]
     named = not addr or addr in ca.addresses(certs.certificate)
-    if not cluster.ca_key or (named and ca.ends_at(certs.certificate) > now):
+    if not cluster.ca_key or (named and ca.in_force(certs.certificate, now)):
         return identity
     key, csr = ca.new_csr()
     expiry = cluster.spec.ca_config.node_cert_expiry

@@ -19,37 +19,38 @@ on waiting, or two that wait for each other would never meet.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
+import secrets
 import shutil
-import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from meshnet import ends
-from meshnet.errors import MeshnetError
-from meshnet.model.wellknown import PEER_PORT
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.etcd.arguments import Member, PeerTls
 from meshnet_control.etcd.client import EtcdClient
 from meshnet_control.etcd.errors import EtcdError
 from meshnet_control.etcd.process import EtcdProcess, EtcdProcessError
-from meshnet_control.identity import ca, rotation
+from meshnet_control.etcd.upkeep import Upkeep
+from meshnet_control.identity import rotation
 from meshnet_control.identity.identity import Identity
+from meshnet_control.manager.etcd_place import EtcdPlace
 from meshnet_control.manager.leadership import EtcdLeadership, MovingLeadership, Sole
-from meshnet_control.manager.managers_client import Admission, ask_to_join
+from meshnet_control.manager.managers_client import Admission, ask_to_join, still_member
 from meshnet_control.manager.members import EtcdMembers, Members, OneMember
 from meshnet_control.manager.membership import Move, Picture
 from meshnet_control.manager.presence import Presence
+from meshnet_control.manager.running_etcd import LET_OUT, LetOutError, RunningEtcd
 from meshnet_control.store import files, keyring
 from meshnet_control.store.etcd import EtcdStore
-from meshnet_control.store.files import ETCD, ETCD_TLS, MOVED, STORE, STORE_KEY
+from meshnet_control.store.files import MOVED, STORE, STORE_KEY
 from meshnet_control.store.keyring import NO_LOCK, Keyring
 from meshnet_control.store.migrate import everything, in_etcd, migrate
 from meshnet_control.store.moving import MovingStore
+from meshnet_control.store.salvage import salvage
 from meshnet_control.store.sqlite import SqliteStore, write_database
 from meshnet_control.store.store import StoreClosedError, StoreError
 
@@ -57,30 +58,8 @@ _log = logging.getLogger(__name__)
 
 Spawn: TypeAlias = "Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]"
 """Runs in the background; its failure ends the process."""
-VOTE_S: Final = 20.0
-"""For etcd to answer with a leader and a vote; who begins again waits on, etcd runs meanwhile."""
-LOOK_S: Final = 0.1
-TURN_S: Final = 5.0
-"""Between the new starts of two managers' etcds."""
-_PEM: Final = "peer.pem"
-_ROOTS: Final = "roots.pem"
-
-
-class LetOutError(MeshnetError):
-    """The others have let this manager out: what it holds is old, and thrown away."""
-
-
-@dataclass
-class _Etcd:
-    """A member that runs beside this manager."""
-
-    process: EtcdProcess
-    client: EtcdClient
-    ring: Keyring
-    trusted: bytes
-    """The roots that its process has read, PEM."""
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    leadership: EtcdLeadership | None = None
+COUNTS_S: Final = 5.0
+"""Between two questions to the other managers whether this one is still one of them."""
 
 
 class Backing:
@@ -96,12 +75,13 @@ class Backing:
     def __init__(
         self, identity: Callable[[], Identity], state_dir: Path, run_dir: Path, spawn: Spawn
     ) -> None:
-        self._identity, self._state_dir, self._run_dir = identity, state_dir, run_dir
+        self._identity, self._state_dir = identity, state_dir
         self._spawn = spawn
+        self._place = EtcdPlace(identity, state_dir, run_dir)
         self._store: MovingStore | None = None
         self._leadership: MovingLeadership | None = None
         self._sole: Sole | None = None
-        self._etcd: _Etcd | None = None
+        self._etcd: RunningEtcd | None = None
         self._members: Members = OneMember("", "")
         self._moving = asyncio.Lock()
 
@@ -118,6 +98,11 @@ class Backing:
         if self._leadership is None:
             raise StoreClosedError("the store is not open")
         return self._leadership
+
+    @property
+    def leader(self) -> str:
+        """Id of the node that leads; empty: nobody, or unknown."""
+        return self._leadership.leader if self._leadership is not None else ""
 
     @property
     def file(self) -> SqliteStore | None:
@@ -153,6 +138,22 @@ class Backing:
         except OSError as error:
             raise StoreError(f"cannot read {STORE_KEY}: {error}") from None
 
+    async def keep_key(self) -> bool:
+        """Write the file of the store's keys again if it is gone or damaged; whether it was.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        file = self.file
+        if file is not None:
+            return await file.keep_key()
+        if self._etcd is None or not self._place.data.exists():
+            return False
+        try:  # in the loop, as all that writes it here
+            return keyring.keep(self._state_dir / STORE_KEY, self._etcd.ring)
+        except OSError as error:
+            raise StoreError(f"{STORE_KEY} is gone and cannot be written again: {error}") from None
+
     async def open(self, unlock_key: bytes = NO_LOCK) -> None:
         """Have a store, and leadership to go with it.
 
@@ -161,18 +162,22 @@ class Backing:
             StoreError: it cannot be had now.
             ControlError: the other managers do not let this one in.
         """
-        data = self._state_dir / ETCD
-        if in_etcd(self._state_dir / STORE, data):
+        others = self._others()
+        if in_etcd(self._state_dir / STORE, self._place.data):
             (self._state_dir / MOVED).unlink(missing_ok=True)
             ring = keyring.load(self._state_dir / STORE_KEY, unlock_key)
-            await self._enter(ring, {self._identity().node_id: self._peer})
+            # Before it votes: those that come back with it may be most of what was.
+            if self._etcd is None and not await self._counts():
+                files.erase(self._state_dir)
+                raise StoreError(LET_OUT)
+            await self._enter(ring, {self._identity().node_id: self._place.peer})
             return
-        others = self._others()
         if others and not (self._state_dir / STORE).exists():
-            admission = await ask_to_join(others, self._identity().certs, self._peer)
-            shutil.rmtree(data, ignore_errors=True)
+            admission = await ask_to_join(others, self._identity().certs, self._place.peer)
+            shutil.rmtree(self._place.data, ignore_errors=True)
             ring = Keyring(admission.keys, frozenset({admission.lock}))
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.set_generation(self._state_dir, admission.generation)
             keyring.save(self._state_dir / STORE_KEY, ring)
             await self._leave_process()
             await self._enter(ring, admission.peers)
@@ -193,6 +198,8 @@ class Backing:
             await ends.ended(*tasks)
             if self._etcd.leadership is not None:
                 await self._etcd.leadership.resign()
+            if self._etcd.presence is not None:
+                await self._etcd.presence.resign()
         if store is not None:
             await store.close()
 
@@ -201,20 +208,36 @@ class Backing:
         await self.close()
         await self._leave_process()
 
-    def certify(self, cluster: pb.Cluster | None = None) -> None:
-        """Write what etcd shows its peers and whom it trusts; it reads the first at each handshake.
+    async def go_alone(self, unlock_key: bytes = NO_LOCK) -> None:
+        """Have the next ``open`` find a store of this manager's own, with all that it holds.
 
-        Args:
-            cluster: with the roots that are trusted; None: as before, or this node's root.
+        To be called when it is stopped. Whoever was a manager beside it is none any more, and
+        finds that out when it meets this one. A single manager has such a store already.
+
+        Raises:
+            StoreSealedError: its keys are locked, and not with ``unlock_key``.
+            StoreError: it does not come to that; nothing has changed.
+            OSError: likewise.
         """
-        who = self._identity()
-        folder = self._state_dir / ETCD_TLS
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(folder / _PEM, who.certs.certificate + who.certs.key)
-        if cluster is not None:
-            _write(folder / _ROOTS, rotation.trusted(cluster))
-        elif not (folder / _ROOTS).exists():
-            _write(folder / _ROOTS, who.certs.root)
+        file = self._state_dir / STORE
+        if not in_etcd(file, self._place.data):
+            return
+        ring = keyring.load(self._state_dir / STORE_KEY, unlock_key)
+        self._place.certify()
+        before = files.generation(self._state_dir)
+        files.set_generation(self._state_dir, max(before + 1, time.time_ns()))
+        try:
+            member = self._place.member({self._identity().node_id: self._place.peer}, joins=True)
+            revision = await salvage(member, ring.sealer, file)
+        except BaseException:
+            files.set_generation(self._state_dir, before)
+            raise
+        shutil.rmtree(self._place.data, ignore_errors=True)
+        _log.warning("this manager goes on alone, from revision %d: the others are out", revision)
+
+    def certify(self) -> None:
+        """This manager has another certificate, or one of another address: etcd's peers see it."""
+        self._place.certify()
 
     # ---- other managers ----
 
@@ -236,7 +259,26 @@ class Backing:
         members = EtcdMembers(etcd.client, time.monotonic)
         peers = await members.admit(node_id, peer, etcd.process.member.url(peer))
         (cluster,) = await self.store.list(pb.Cluster)
-        return Admission(peers, etcd.ring.keys, cluster.unlock_key)
+        return Admission(peers, etcd.ring.keys, cluster.unlock_key, self.generation)
+
+    @property
+    def generation(self) -> int:
+        """See ``files.generation``."""
+        return files.generation(self._state_dir)
+
+    async def etcd_status(self) -> pb.EtcdStatus | None:
+        """How this manager's etcd is; None: it has none."""
+        return await self._etcd.status() if self._etcd is not None else None
+
+    async def is_member(self, node_id: str) -> bool:
+        """Whether a manager is one of etcd's members, as this one knows them.
+
+        Raises:
+            EtcdError: etcd does not answer.
+        """
+        if self._etcd is None:
+            return node_id == self._identity().node_id
+        return node_id in {member.name for member in await self._etcd.client.members()}
 
     async def look(self, nodes: Mapping[str, pb.Node]) -> tuple[Picture, Mapping[str, str]]:
         """See ``Members.look``."""
@@ -248,48 +290,32 @@ class Backing:
 
     # ---- inside ----
 
-    @property
-    def _peer(self) -> str:
-        return f"{self._identity().advertise_addr.rpartition(':')[0]}:{PEER_PORT}"
-
-    def _roots(self) -> bytes:
-        return (self._state_dir / ETCD_TLS / _ROOTS).read_bytes()
-
     def _others(self) -> list[str]:
         who = self._identity()
         return [addr for addr in who.managers if addr != who.advertise_addr]
 
-    def _running(self) -> _Etcd:
+    def _running(self) -> RunningEtcd:
         if self._etcd is None:
             raise StoreError("this manager has no etcd")
         return self._etcd
-
-    def _member(self, peers: Mapping[str, str], *, joins: bool) -> Member:
-        who, folder = self._identity(), self._state_dir / ETCD_TLS
-        pem = folder / _PEM
-        return Member(
-            name=who.node_id,
-            data_dir=self._state_dir / ETCD,
-            run_dir=self._run_dir / ETCD,
-            listen=_listening(self._peer, who.listen_addr.rpartition(":")[0]),
-            advertise=self._peer,
-            peers=peers,
-            joins=joins,
-            cluster=who.cluster_id,
-            tls=PeerTls(pem, pem, folder / _ROOTS, ca.MANAGER_NAME),
-        )
 
     async def _enter(self, ring: Keyring, peers: Mapping[str, str]) -> None:
         """Have etcd run and be one of those who vote; then open the store in it."""
         try:
             if self._etcd is None:
-                self.certify()
-                process = EtcdProcess(self._member(peers, joins=True))
+                self._place.certify()
+                process = EtcdProcess(self._place.member(peers, joins=True))
                 await process.start()
-                self._etcd = _Etcd(process, EtcdClient(process.member.target), ring, self._roots())
+                client, trusted = EtcdClient(process.member.target), self._place.roots
+                self._etcd = RunningEtcd(process, client, ring, trusted)
             etcd = self._etcd
-            await self._votes(etcd)
-            store = await EtcdStore.open(etcd.client, ring.sealer)
+            await etcd.votes(others=bool(self._others()))
+            store = await EtcdStore.open(
+                etcd.client,
+                ring.sealer,
+                quota_bytes=etcd.process.member.quota_bytes,
+                ails=lambda: etcd.process.trouble,
+            )
         except LetOutError as error:
             await self._leave_process()
             files.erase(self._state_dir)
@@ -303,30 +329,6 @@ class Backing:
             raise StoreError("etcd holds another cluster than this node's")
         self._lead_through(etcd)
 
-    async def _votes(self, etcd: _Etcd) -> None:
-        """Wait until etcd answers and this member has its vote.
-
-        Raises:
-            LetOutError: the others have let it out.
-            StoreError: it does not come to that.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + VOTE_S
-        while True:
-            if etcd.process.let_out:
-                raise LetOutError("the other managers have let this one out: it comes anew")
-            try:
-                status = await etcd.client.status(timeout_s=1.0)
-            except EtcdError as error:
-                said = str(error)
-            else:
-                if status.leader and not status.isLearner:
-                    return
-                said = "it is not in sync with the others yet" if status.leader else "no leader"
-            if loop.time() > until:
-                raise StoreError(f"etcd: {etcd.process.last_words or said}")
-            await asyncio.sleep(LOOK_S)
-
     async def _migrate(self) -> None:
         """From this manager's file into an etcd of its own, while everybody goes on."""
         source, sole = self.file, self._sole
@@ -334,9 +336,12 @@ class Backing:
             raise StoreError("the store is not open")
         (cluster,) = await source.list(pb.Cluster)
         ring = keyring.load(self._state_dir / STORE_KEY, cluster.unlock_key)
-        self.certify(cluster)
+        self._place.certify(cluster)
         who = self._identity()
-        process = EtcdProcess(self._member({who.node_id: self._peer}, joins=False))
+        member = self._place.member({who.node_id: self._place.peer}, joins=False)
+        # A name of its own: etcd makes ids of it, and those of an earlier life here may come back.
+        member = replace(member, cluster=f"{who.cluster_id}-{secrets.token_hex(8)}")
+        process = EtcdProcess(member)
         client = EtcdClient(process.member.target)
         aside = self._state_dir / MOVED
         try:
@@ -348,20 +353,21 @@ class Backing:
             await client.close()
             raise
         aside.unlink(missing_ok=True)
-        self._etcd = _Etcd(process, client, ring, self._roots())
+        self._etcd = RunningEtcd(process, client, ring, self._place.roots)
         self._lead_through(self._etcd)
         sole.end()
 
-    def _lead_through(self, etcd: _Etcd) -> None:
+    def _lead_through(self, etcd: RunningEtcd) -> None:
         """Campaign, show that this manager is there, and follow what concerns etcd and its keys."""
         who = self._identity()
         etcd.leadership = EtcdLeadership(etcd.client, self.store, who.node_id)
-        presence = Presence(etcd.client, who.node_id, who.advertise_addr)
+        etcd.presence = Presence(etcd.client, who.node_id, who.advertise_addr)
         etcd.tasks = [
             self._spawn(etcd.leadership.run(), "leadership"),
-            self._spawn(presence.run(), "presence"),
+            self._spawn(etcd.presence.run(), "presence"),
             self._spawn(self._follow(etcd), "cluster"),
             self._spawn(self._stay(etcd), "membership"),
+            self._spawn(Upkeep(etcd.client, etcd.process.member.quota_bytes).run(), "upkeep"),
         ]
         self._members = EtcdMembers(etcd.client, time.monotonic)
         if self._leadership is None:
@@ -369,7 +375,7 @@ class Backing:
         else:
             self._leadership.move(etcd.leadership)
 
-    async def _follow(self, etcd: _Etcd) -> None:
+    async def _follow(self, etcd: RunningEtcd) -> None:
         """What the cluster says of locks and roots, on this host as well, now and from now on."""
         store = self.store
         revision = store.revision
@@ -380,7 +386,7 @@ class Backing:
                 if isinstance(change.message, pb.Cluster):
                     await self._take_over(etcd, change.message)
 
-    async def _take_over(self, etcd: _Etcd, cluster: pb.Cluster) -> None:
+    async def _take_over(self, etcd: RunningEtcd, cluster: pb.Cluster) -> None:
         try:
             if etcd.ring.locks != {cluster.unlock_key}:
                 ring = etcd.ring.settled(cluster.unlock_key)
@@ -388,60 +394,39 @@ class Backing:
                 etcd.ring = ring
             trusted = rotation.trusted(cluster)
             if trusted != etcd.trusted:
-                self.certify(cluster)
+                self._place.certify(cluster)
                 etcd.trusted = trusted
-                await self._trust_anew(etcd)
+                await etcd.trust_anew(self._identity().node_id)
         except OSError as error:
             _log.warning("what the cluster says cannot be kept here: %s", error)
 
-    async def _trust_anew(self, etcd: _Etcd) -> None:
-        """Start etcd anew: it reads whom it trusts when it starts. One manager after the other."""
-        try:
-            names = sorted(m.name for m in await etcd.client.members() if not m.isLearner)
-        except EtcdError:
-            names = []
-        own = self._identity().node_id
-        turn = names.index(own) if own in names else len(names)
-        await asyncio.sleep(turn * TURN_S)
-        _log.info("etcd starts anew: the cluster's roots have changed")
-        etcd.process.begin_again()
+    async def _counts(self) -> bool:
+        """Whether no manager says that it went on without this one."""
+        others = set(self._others())
+        if self._store is not None:
+            nodes = await self._store.list(pb.Node)
+            others |= {n.manager_status.addr for n in nodes if n.manager_status.addr}
+        others.discard(self._identity().advertise_addr)
+        return await still_member(sorted(others), self._identity().certs, self.generation)
 
-    async def _stay(self, etcd: _Etcd) -> None:
-        """Until the others let this manager out.
+    async def _stay(self, etcd: RunningEtcd) -> None:
+        """Until the others let this manager out, or one went on without all of them.
 
         Raises:
             LetOutError: they have; the process ends, and begins as what this node is by then.
+            StoreError: what etcd held is gone; the same, and the others let it in anew.
         """
-        await etcd.process.until_let_out()
-        await etcd.process.stop()
+        process = etcd.process
+        while not (process.let_out or process.lost) and await self._counts():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.until_useless(), COUNTS_S)
+        await process.stop()
+        if process.lost and not process.let_out:
+            raise StoreError(process.trouble)
         files.erase(self._state_dir)  # whoever is no manager has neither the store nor its keys
         raise LetOutError("the other managers have let this one out")
 
     async def _leave_process(self) -> None:
         etcd, self._etcd = self._etcd, None
         if etcd is not None:
-            await etcd.client.close()
-            await etcd.process.stop()
-
-
-def _listening(peer: str, otherwise: str) -> str:
-    """``host:port`` for etcd to listen on: where its peers reach it, if that is this host's.
-
-    Not on every address: Debian's own etcd has the same port of 127.0.0.1.
-    """
-    host, _, port = peer.rpartition(":")
-    try:
-        with socket.socket() as tried:
-            tried.bind((host, 0))
-    except OSError:
-        return f"{otherwise}:{port}"
-    return peer
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, for root alone."""
-    fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    fresh.replace(path)
+            await etcd.stop()

@@ -30,14 +30,17 @@ from meshnet import drops, ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
+from meshnet_control.cluster.gossip_ring import Ring
 from meshnet_control.cluster.hosts import Hosts
+from meshnet_control.cluster.roles import MANAGER
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.identity.identity import Identity
+from meshnet_control.identity.referral import refer
 from meshnet_control.manager import validation
+from meshnet_control.manager.agent_stream import AgentStream, Since
 from meshnet_control.manager.authority import AnyContext, Authority
 from meshnet_control.manager.liveness import Liveness
-from meshnet_control.manager.node_writer import NodeChange, NodeWriter
-from meshnet_control.manager.referral import refer
+from meshnet_control.manager.node_writer import STATE, WAY, NodeChange, NodeWriter
 from meshnet_control.manager.status_writer import StatusWriter
 from meshnet_control.store import store as st
 
@@ -52,41 +55,6 @@ WRITTEN_S: Final = 2.0
 """Wait for the store before a node that leaves is let go."""
 
 
-class _Session:
-    """One agent's stream, as the writing task sees it."""
-
-    def __init__(self) -> None:
-        self.wake = asyncio.Event()
-        self.beat = False
-        self.seen: assignments.Objects | None = None
-        self.closed = False
-        self.removed = False
-        self.referred = False
-        """This manager leads no more."""
-        self.sent = pb.Assignments()
-
-    @property
-    def over(self) -> bool:
-        """Nothing more is read or written."""
-        return self.closed or self.referred
-
-    def due(self, objects: assignments.Objects, node_id: str) -> pb.SessionReply | None:
-        """The next message; None when there is nothing to say."""
-        if self.removed:
-            self.closed = True
-            return pb.SessionReply(removed=True)
-        beat, self.beat = self.beat, False
-        if node_id in objects.nodes and objects is not self.seen:
-            self.seen = objects
-            state = assignments.node_assignments(objects, node_id)
-            state.version = self.sent.version + 1
-            message = assignments.difference(self.sent, state) if self.sent.full else state
-            if message is not None:
-                self.sent = state
-                return pb.SessionReply(assignments=message)
-        return pb.SessionReply() if beat else None
-
-
 class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.MembershipServicer):
     """The streams of all agents.
 
@@ -96,7 +64,9 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         identity: of this manager.
         objects: the mirror's present objects.
         leader: ``host:port`` of another manager that leads; empty: unknown.
+        since: what the mirror saw change after some objects of its own.
         clock: monotonic seconds.
+        on_ring: a node has acknowledged another ring of gossip.
     """
 
     def __init__(
@@ -106,13 +76,16 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
         identity: Identity,
         objects: Callable[[], assignments.Objects],
         leader: Callable[[], str] = str,
+        since: Since = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        on_ring: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_ring = on_ring
         self._store, self._authority, self._objects = store, authority, objects
-        self._clock = clock
+        self._clock, self._since = clock, since
         self.identity = identity
-        self._sessions: dict[str, _Session] = {}
-        self._known: AbstractSet[str] = frozenset()
+        self._sessions: dict[str, AgentStream] = {}
+        self._known: Mapping[str, pb.Node] = {}
         self._liveness = Liveness()
         self._suspects = asyncio.Event()
         self._hosts = Hosts()
@@ -131,6 +104,10 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
     def sessions(self) -> int:
         """Streams that are open."""
         return len(self._sessions)
+
+    def rings(self) -> dict[str, Ring]:
+        """Node -> the ring of gossip that it works with, of the nodes that are connected."""
+        return {node_id: session.ring for node_id, session in self._sessions.items()}
 
     async def lead(self, store: st.Store) -> None:
         """Have streams, judge nodes and write, until cancelled.
@@ -163,16 +140,19 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
     def follow(self, concerned: AbstractSet[str] | None) -> None:
         """The mirror changed: the streams of these nodes look for what is new; None: all do."""
         nodes = self._objects().nodes
-        for node_id in self._known - nodes.keys():
-            self._liveness.forget(node_id)
-            if node_id in self._sessions:
-                self._sessions[node_id].removed = True
-        for node in nodes.values():
-            if node.status.message == LEFT and node.id not in self._sessions:
-                self._liveness.forget(node.id)  # it has said goodbye to another manager
-        self._known = nodes.keys()
+        if nodes is not self._known:
+            for node_id in self._known:
+                if node_id not in nodes:
+                    self._liveness.forget(node_id)
+                    if node_id in self._sessions:
+                        self._sessions[node_id].removed = True
+            for node in nodes.values():
+                if node.status.message == LEFT and node.id not in self._sessions:
+                    self._liveness.forget(node.id)  # it has said goodbye to another manager
+            self._known = nodes
         for node_id, session in self._sessions.items():
             if concerned is None or node_id in concerned:
+                session.look = True
                 session.wake.set()
 
     def _expect_ready(self) -> None:
@@ -223,14 +203,15 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
     ) -> None:
         """One agent's stream, until it breaks, a newer one comes or the node is removed."""
         node_id = await self._authority.node(context)
-        if not self.leading:
+        known = await self._store.get(pb.Node, node_id) if self.leading else None
+        if not self.leading:  # or no more: the store takes its time, also while another one comes
             await refer(context, self._leader())
-        if await self._store.get(pb.Node, node_id) is None:
+        if known is None:
             with contextlib.suppress(CallEndedError), call_ends():
                 await context.write(pb.SessionReply(removed=True))
             return
         self._end(node_id)
-        session = self._sessions[node_id] = _Session()
+        session = self._sessions[node_id] = AgentStream()
         self._liveness.opened(node_id, self._clock())
         jobs = {
             asyncio.ensure_future(self._read(node_id, session, requests, context)),
@@ -257,20 +238,52 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             await refer(context, self._leader())
 
     async def Leave(  # noqa: N802 - the service's name
-        self, _request: pb.LeaveRequest, context: AnyContext
+        self, request: pb.LeaveRequest, context: AnyContext
     ) -> pb.LeaveReply:
-        """The calling node is Down from now on."""
+        """The calling node is Down from now on, and no manager if it resigns, unless the last.
+
+        Who resigns before it was ever Ready has not become a node: it is forgotten.
+        """
         node_id = await self._authority.node(context)
         self._liveness.forget(node_id)
         self._end(node_id)
-        written = self.goodbyes.set(node_id, _state("down", LEFT))
+        if request.resigns and await self._forgotten(node_id):
+            return pb.LeaveReply()
+        gone = _state("down", LEFT)
+        written = self.goodbyes.set(node_id, gone, resigns=request.resigns)
         await asyncio.wait({written}, timeout=WRITTEN_S)
         return pb.LeaveReply()
+
+    async def _forgotten(self, node_id: str) -> bool:
+        """Remove a node that was never Ready; False: it was, or it cannot be written now.
+
+        A manager only while there are others, as they are when it is written; etcd's member of that
+        name is put out by who leads (``membership``).
+        """
+        new = pb.NodeStatus(state="unknown")  # AWAY, which was Ready once, has a message
+        while True:
+            node = await self._store.get(pb.Node, node_id)
+            if node is None or _said(node) != new:
+                return False
+            expect: st.Expect = {(pb.Node, node_id): node.version.index}
+            if node.spec.role == MANAGER:
+                every = await self._store.list(pb.Node)
+                others = [n for n in every if n.id != node_id and n.spec.role == MANAGER]
+                if not others:
+                    return False
+                expect = {**expect, **{(pb.Node, n.id): n.version.index for n in others}}
+            try:
+                await self._store.commit([st.Delete(pb.Node, node_id)], expect=expect)
+            except st.OutOfSequenceError:
+                continue  # it was given an address, say: read again
+            except st.StoreError:
+                return False
+            return True
 
     async def _read(
         self,
         node_id: str,
-        session: _Session,
+        session: AgentStream,
         requests: AsyncIterator[pb.SessionRequest],
         context: AnyContext,
     ) -> None:
@@ -281,6 +294,8 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             if request is None or session.over:
                 return
             self._liveness.heard(node_id, self._clock())
+            if session.acknowledged(request.acked):
+                self._on_ring()
             if request.HasField("description"):
                 self._described(node_id, request, context)
             for update in request.statuses:
@@ -295,35 +310,37 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             InvalidError: what it says cannot be.
         """
         addr = validation.address(request.addr or self._authority.address(context))
+        told = validation.address(request.advertised or addr)
         validation.description(request.description)
-        self._set_ready(node_id, request.description, addr)
+        self._set_ready(node_id, request.description, told, addr)
+        if node_id in self._unreached:  # it said what it is, not whom it reaches
+            self._set_way(node_id, self._unreached[node_id])
 
     def _reported(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
         """Take a status unless it cannot be, or is of another node's task.
 
-        Of a task that is gone there is nothing to say any more. So what waits to be written is
-        never more than one status of each task, and none of a task that is there is dropped.
+        What waits to be written is never more than one status of each task, and none of a task that
+        is there is dropped: one that we do not know (yet) is looked for in the store.
         """
         task = self._objects().tasks.get(update.task_id)
-        if task is None:
-            return
         try:
-            validation.owner(task, node_id)
+            if task is not None:
+                validation.owner(task, node_id)
             validation.status(update.status)
         except validation.InvalidError as error:
             drops.count("manager: status of a task that cannot be")
             _log.warning("node %s, task %.32r: %s", node_id, update.task_id, error)
             return
         if self._statuses is not None:
-            self._statuses.add(node_id, update)
+            self._statuses.add(node_id, update, known=task is not None)
 
-    async def _write(self, node_id: str, session: _Session, context: AnyContext) -> None:
+    async def _write(self, node_id: str, session: AgentStream, context: AnyContext) -> None:
         while not session.over:
             await session.wake.wait()
             session.wake.clear()
             if session.over:
                 return
-            reply = session.due(self._objects(), node_id)
+            reply = session.due(self._objects(), node_id, self._since)
             if reply is not None:
                 with call_ends():
                     await context.write(reply)
@@ -336,14 +353,16 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
     # ---- the node in the store ----
 
-    def _set_ready(self, node_id: str, description: pb.NodeDescription, addr: str) -> None:
+    def _set_ready(
+        self, node_id: str, description: pb.NodeDescription, told: str, addr: str
+    ) -> None:
         def change(node: pb.Node) -> None:
             kept = pb.TLSInfo()
             kept.CopyFrom(node.description.tls_info)
             node.description.CopyFrom(description)
             if not description.HasField("tls_info"):  # a node of the version before
                 node.description.tls_info.CopyFrom(kept)
-            node.status.CopyFrom(pb.NodeStatus(state="ready", addr=addr))
+            node.status.CopyFrom(pb.NodeStatus(state="ready", addr=told, data_path_addr=addr))
 
         self._change(node_id, change)
 
@@ -358,11 +377,15 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             if node.status.state == "ready":
                 node.status.message = message
 
-        self._change(node_id, change)
+        self._change(node_id, change, WAY)
 
-    def _change(self, node_id: str, change: NodeChange) -> None:
+    def _change(self, node_id: str, change: NodeChange, about: str = STATE) -> None:
         if self._nodes is not None:
-            self._nodes.set(node_id, change)
+            self._nodes.set(node_id, change, about=about)
+
+
+def _said(node: pb.Node) -> pb.NodeStatus:
+    return pb.NodeStatus(state=node.status.state, message=node.status.message)
 
 
 def _state(state: str, message: str) -> NodeChange:

@@ -2,29 +2,35 @@
 
 While this manager leads (``leadership``), with a store that writes only as long as it does:
 
-    watch ──> StoreView ──converge──> commit with compare ──> wait: next change, or wake_at ──┐
-      ^                             │ out of sequence: list everything again             │
-      └─────────────────────────────┴────────────────────────────────────────────────────┘
+    watch ──> Plan ──decide (in a thread)──> commits with compare ──> wait: a change, the time ──┐
+      ^                             │ out of sequence: a moment, then from what is there now     │
+      └─────────────────────────────┴────────────────────────────────────────────────────────────┘
 
 Be aware: a commit names the version of every object it changes, so a decision made from an older
 picture is never written; it is made again. So is one that could not be written because the disk
-was full or failed. Changes that arrive close together (5 ms) are decided on together. Errors of our
-own code end ``run``.
+was full or failed. Changes that arrive close together (5 ms) are decided on together. Every few
+minutes everything is looked at, whether it changed or not. Errors of our own code end ``run``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from itertools import groupby
+from typing import Final, TypeAlias
 
 from meshnet import ends
+from meshnet.backoff import Backoff
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.manager.leadership import Leadership, Sole
-from meshnet_control.orchestrate.pipeline import converge, find, key_of
-from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
+from meshnet_control.orchestrate.pipeline import find, key_of
+from meshnet_control.orchestrate.plan import Decision, Plan, decide
+from meshnet_control.orchestrate.store_view import Delete, Put, Write
 from meshnet_control.store.store import (
+    RETRY,
     Change,
     CompactedError,
     Key,
@@ -34,13 +40,23 @@ from meshnet_control.store.store import (
     Store,
     StoreClosedError,
     StoreError,
-    retry_delays,
 )
 
 _log = logging.getLogger(__name__)
 
-DEBOUNCE_S = 0.005
+DEBOUNCE_S: Final = 0.005
+ANEW_S: Final = 300.0
+"""Between two looks at everything."""
+CONFLICTS: Final = 10
+"""In a row, after which everything is read again: what is kept here must be wrong."""
+CONFLICT: Final = Backoff(0.01, 1.0)
+Decide: TypeAlias = Callable[[Plan, float, Rng], Awaitable[Decision]]
 KINDS = (pb.Cluster, pb.Node, pb.Service, pb.Task, pb.Network)
+
+
+async def beside(plan: Plan, now: float, rng: Rng) -> Decision:
+    """Decide in a thread: whatever else is asked here is answered meanwhile."""
+    return await asyncio.to_thread(decide, plan, now, rng)
 
 
 class Manager:
@@ -51,6 +67,7 @@ class Manager:
         rng: for the ids of new objects.
         clock: wall-clock time in Unix seconds.
         leadership: when this manager leads; None: it is the only one.
+        deciding: decides; where there is no time that passes, not in a thread.
     """
 
     def __init__(
@@ -59,17 +76,20 @@ class Manager:
         rng: Rng,
         clock: Callable[[], float],
         leadership: Leadership | None = None,
+        deciding: Decide = beside,
     ) -> None:
-        self._store = store
+        self._store, self._deciding = store, deciding
         self._leadership = leadership or Sole(store)
         self._rng = rng
         self._clock = clock
-        self._view = StoreView()
+        self._plan = Plan()
         self._seen = 0
+        self._anew_at = 0.0
         self._woken = asyncio.Event()
         self._closed = False
         self._arrived: list[Change] = []
-        self._delays = retry_delays()
+        self._delays = RETRY.delays(random.random)
+        self._conflicts = CONFLICT.delays(random.random)
 
     async def run(self) -> None:
         """Work until cancelled; returns when the store closes."""
@@ -95,7 +115,9 @@ class Manager:
             watcher = asyncio.create_task(self._watch(changes), name="manager-watch")
             try:
                 await self._lead(watcher)
-            except (OutOfSequenceError, CompactedError):
+            except OutOfSequenceError:
+                _log.warning("decisions are out of sequence again and again: reading everything")
+            except CompactedError:
                 continue
             except StoreClosedError:
                 self._closed = True
@@ -109,7 +131,7 @@ class Manager:
             await asyncio.sleep(next(self._delays))
 
     async def _read(self) -> AsyncIterator[Sequence[Change]]:
-        """A fresh StoreView, and the changes after it."""
+        """A fresh Plan, and the changes after it."""
         self._arrived.clear()
         while True:
             before = self._store.revision
@@ -118,7 +140,8 @@ class Manager:
                 objects.extend(await self._store.list(kind))
             if self._store.revision == before:
                 break
-        self._view, self._seen = StoreView.of(objects), before
+        self._plan, self._seen = Plan.of(objects), before
+        self._anew_at = self._clock() + ANEW_S
         return self._store.watch(before)
 
     async def _watch(self, changes: AsyncIterator[Sequence[Change]]) -> None:
@@ -128,41 +151,66 @@ class Manager:
         self._closed = True
 
     async def _lead(self, watcher: asyncio.Task[None]) -> None:
-        """Decide, commit, wait; until the store closes or the StoreView proves to be old."""
+        """Decide, commit, wait; until the store closes or what is known proves to be old."""
+        conflicts = 0
         while not self._closed:
             self._woken.clear()
             self._take_in()
-            step = converge(self._view, self._clock(), self._rng)
-            if step.writes:
-                await self._commit(step.writes, watcher)
-            else:
-                await self._wait(step.wake_at, watcher)
+            now = self._clock()
+            if now >= self._anew_at or self._anew_at > now + ANEW_S:  # or the clock went back
+                self._plan, self._anew_at = self._plan.anew(), now + ANEW_S
+            due_at = self._plan.due_at()
+            if due_at is None or due_at > now:
+                await self._wait(min(due_at or self._anew_at, self._anew_at), watcher)
                 await asyncio.sleep(DEBOUNCE_S)
+                continue
+            decision = await self._deciding(self._plan, now, self._rng)
+            try:
+                revisions = [await self._commit(batch) for batch in decision.batches]
+            except OutOfSequenceError:
+                conflicts += 1
+                if conflicts >= CONFLICTS:
+                    raise
+                await asyncio.sleep(next(self._conflicts))
+                continue
+            if revisions:
+                conflicts = 0
+                self._conflicts = CONFLICT.delays(random.random)
+                self._delays = RETRY.delays(random.random)
+            await self._reach(max(revisions, default=0), watcher)
+            self._plan = decision.after
+            self._take_in(revisions)
 
-    def _take_in(self) -> None:
-        """Bring the StoreView up to what arrived; changes older than the StoreView are dropped."""
+    def _take_in(self, ours: Collection[int] = ()) -> None:
+        """Bring the Plan up to what arrived; changes older than it are dropped.
+
+        Args:
+            ours: revisions that are what the Plan decided.
+        """
         arrived, self._arrived = self._arrived, []
         new = [change for change in arrived if change.revision > self._seen and _ours(change)]
         if arrived:
             self._seen = max(self._seen, arrived[-1].revision)
-        if new:
-            self._view = self._view.apply(
-                Delete(change.kind, change.id) if change.message is None else Put(change.message)
-                for change in new
-            )
+        for by_us, group in groupby(new, lambda change: change.revision in ours):
+            writes = [_write(change) for change in group]
+            self._plan = self._plan.written(writes) if by_us else self._plan.noted(writes)
 
-    async def _commit(self, writes: Sequence[Put | Delete], watcher: asyncio.Task[None]) -> None:
+    async def _commit(self, writes: Sequence[Write]) -> int:
         expect: dict[Key, int] = {}
         for write in writes:
             key = key_of(write)
-            old = find(self._view, key)
+            old = find(self._plan.view, key)
             expect[key] = old.version.index if old is not None else 0
-        revision = await self._store.commit(writes, expect)
-        self._delays = retry_delays()
-        while self._seen < revision and not self._closed:  # our own commit comes back, stamped
-            await self._wait(None, watcher)
+        return await self._store.commit(writes, expect)
+
+    async def _reach(self, revision: int, watcher: asyncio.Task[None]) -> None:
+        """Wait until our own commits have come back, stamped."""
+        while not self._closed:
             self._woken.clear()
-            self._take_in()
+            newest = self._arrived[-1].revision if self._arrived else self._seen
+            if newest >= revision:
+                return
+            await self._wait(None, watcher)
 
     async def _wait(self, wake_at: float | None, watcher: asyncio.Task[None]) -> None:
         """Until something changed, ``wake_at``, or the end of the watch."""
@@ -180,3 +228,7 @@ class Manager:
 
 def _ours(change: Change) -> bool:
     return change.kind in KINDS
+
+
+def _write(change: Change) -> Write:
+    return Delete(change.kind, change.id) if change.message is None else Put(change.message)

@@ -5,6 +5,7 @@ The nodes' streams are at the leader, so it alone can ask them for their logs.
 
 from __future__ import annotations
 
+import logging
 from typing import Final, TypeAlias
 
 import grpc
@@ -24,6 +25,8 @@ from meshnet_control.manager.log_reader import Line, LogReader, Selector
 AnyCall: TypeAlias = grpc.aio.UnaryStreamCall[mpb.LogRequest, mpb.LogChunk]
 _LOOK_S: Final = 1.0
 _NO_LEADER: Final = "no manager leads"
+_LEADER_WENT: Final = "the manager that led has gone: ask again"
+_log = logging.getLogger(__name__)
 
 
 async def read(logs: LogBroker, request: mpb.LogRequest, context: AnyContext) -> None:
@@ -75,11 +78,13 @@ async def _copied(call: AnyCall, request: mpb.LogRequest, context: AnyContext) -
                 chunk = await call.read()
                 code = None if isinstance(chunk, mpb.LogChunk) else await call.code()
         except CallEndedError as error:
-            await _say([f"the manager that leads: {error}"], request, context)
+            _log.info("logs from the manager that leads: %s", error)
+            await _say([_LEADER_WENT], request, context)
             return
         if not isinstance(chunk, mpb.LogChunk):
             if code is not grpc.StatusCode.OK:
-                await _say([f"the manager that leads: {code}"], request, context)
+                _log.info("logs from the manager that leads: %s", code)
+                await _say([_LEADER_WENT], request, context)
             return
         with call_ends():
             await context.write(chunk)

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.assignments import Objects
+from meshnet_control.cluster.news import Touched, touched
 from meshnet_control.store import store as st
 
 DEBOUNCE_S: Final = 0.005
 REACH_S: Final = 1.0
-T = TypeVar("T", bound=st.Object)
+REMEMBERED: Final = 128
+"""Changes that who was told of older objects can be told of alone."""
 
 
 class Mirror:
@@ -36,7 +39,12 @@ class Mirror:
         self, store: st.Store, on_change: Callable[[AbstractSet[str] | None], None]
     ) -> None:
         self._store, self._on_change = store, on_change
-        self._by_kind: dict[st.Kind, dict[str, st.Object]] = {kind: {} for kind in st.KINDS}
+        self._changed: dict[st.Key, st.Object | None] = {}
+        """Since the objects were published last."""
+        self._log: deque[tuple[int, Touched]] = deque()
+        """What changed, and the objects' number then."""
+        self._forgotten = 0
+        """Number of the last objects whose changes are in the log no more."""
         self._revision = 0
         self._scheduled = False
         self._concerned: set[str] = set()
@@ -51,7 +59,7 @@ class Mirror:
         self._revision = self._store.revision
         for kind in st.KINDS:
             for message in await self._store.list(kind):
-                self._by_kind[kind][message.id] = message
+                self._changed[kind, message.id] = message
         self._publish()
 
     async def run(self) -> None:
@@ -75,8 +83,8 @@ class Mirror:
                     await self._reached.wait()
 
     def _apply(self, change: st.Change) -> None:
-        known = self._by_kind[change.kind]
-        present = known.get(change.id)
+        key = (change.kind, change.id)
+        present = self._changed[key] if key in self._changed else self._published_one(*key)
         if present is not None and present.version.index > change.revision:
             return  # read by load() already, in a newer state
         if change.kind is pb.Task:
@@ -84,23 +92,26 @@ class Mirror:
             self._concerned |= {task.node_id for task in versions if isinstance(task, pb.Task)}
         else:
             self._all = True
-        if change.message is None:
-            known.pop(change.id, None)
-        else:
-            known[change.id] = change.message
+        self._changed[key] = change.message
+
+    def _published_one(self, kind: st.Kind, name: str) -> st.Object | None:
+        objects = self.objects
+        if kind is pb.Cluster:
+            return objects.cluster if objects.cluster.id == name else None
+        return cast("st.Object | None", objects.of(kind).get(name))
 
     def _publish(self) -> None:
         self._scheduled = False
-        clusters = list(self._of(pb.Cluster).values())
-        self.objects = Objects(
-            cluster=clusters[0] if clusters else pb.Cluster(),
-            nodes=self._of(pb.Node),
-            services=self._of(pb.Service),
-            tasks=self._of(pb.Task),
-            networks=self._of(pb.Network),
-            secrets=self._of(pb.Secret),
-            configs=self._of(pb.Config),
-        )
+        changed, self._changed = self._changed, {}
+        old = self.objects
+        changes = [(kind, name, each) for (kind, name), each in changed.items()]
+        others = [change for change in changes if change[0] is not pb.Cluster]
+        new = old.after(others)
+        for kind, _, message in changes:
+            if kind is pb.Cluster:
+                new = new.with_cluster(cast("pb.Cluster | None", message) or pb.Cluster())
+        self._note(new.number, touched(old, new, others))
+        self.objects = new
         concerned, self._concerned = self._concerned, set()
         everyone, self._all = self._all, False
         self._published = self._revision
@@ -108,5 +119,20 @@ class Mirror:
         reached.set()
         self._on_change(None if everyone else concerned)
 
-    def _of(self, kind: type[T]) -> dict[str, T]:
-        return cast("dict[str, T]", dict(self._by_kind[cast("st.Kind", kind)]))
+    def _note(self, number: int, change: Touched) -> None:
+        if not change:
+            return
+        self._log.append((number, change))
+        if len(self._log) > REMEMBERED:
+            self._forgotten, _ = self._log.popleft()
+
+    def touched_since(self, seen: Objects) -> Touched | None:
+        """What changed after some objects that were published; None: that is too long ago."""
+        if seen.number < self._forgotten:
+            return None
+        found = Touched()
+        for number, change in reversed(self._log):
+            if number <= seen.number:
+                break
+            found |= change
+        return found

@@ -6,6 +6,7 @@ Touches one key through a client. Who leads reads all of them (``there``) and sa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ TTL_S: Final = 4
 """A manager is unreachable after so long a silence, and what etcd needs to see it."""
 BEAT_S: Final = 1.0
 TRY_S: Final = 1.0
+RESIGN_S: Final = 0.5
+"""Without a quorum it is in vain, and an end waits for it."""
 
 
 class Presence:
@@ -39,7 +42,7 @@ class Presence:
         self._lease = 0
 
     async def run(self) -> None:
-        """Keep it until cancelled; then its lease runs out."""
+        """Keep it until cancelled; then its lease runs out, or ``resign`` ends it."""
         while True:
             try:
                 if not self._lease or not await self._etcd.lease_keep_alive(self._lease, TRY_S):
@@ -50,6 +53,13 @@ class Presence:
             except EtcdError as error:
                 _log.debug("%s", error)
             await asyncio.sleep(BEAT_S)
+
+    async def resign(self) -> None:
+        """Give the key up at once; to be called when ``run`` has ended. Fails silently."""
+        lease, self._lease = self._lease, 0
+        if lease:
+            with contextlib.suppress(EtcdError):
+                await self._etcd.lease_revoke(lease, RESIGN_S)
 
 
 async def there(etcd: Etcd) -> Mapping[str, str]:

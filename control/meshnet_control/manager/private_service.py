@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from meshnet import drops, ends
+from meshnet import drops, ends, measures
 from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import manager_pb2 as mpb
@@ -16,7 +16,7 @@ from meshnet_control.api import manager_pb2_grpc
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.link.logs import said_missing
 from meshnet_control.link.manager_link import certs_of, hosts_of
-from meshnet_control.manager import log_service
+from meshnet_control.manager import image_service, log_service
 from meshnet_control.manager.authority import AnyContext
 from meshnet_control.manager.lead import Lead
 
@@ -48,6 +48,31 @@ class LogService(manager_pb2_grpc.LogsServicer):
             await log_service.read(server.logs, request, context)
         else:
             await log_service.pass_on(leader, self._lead.certs, request, context)
+
+
+class ImageService(manager_pb2_grpc.ImagesServicer):
+    """Images from this host's meshnetd.
+
+    Args:
+        lead: whose image broker.
+    """
+
+    def __init__(self, lead: Lead) -> None:
+        self._lead = lead
+
+    async def Push(  # noqa: N802 - the service's name
+        self, requests: AsyncIterator[mpb.ImagePush], context: AnyContext
+    ) -> None:
+        """One image for one node."""
+        server = self._lead.server
+        if server is None:
+            await image_service.say(context, _NOT_READY)
+        elif (leader := server.leader()) is None:
+            await image_service.take(server.images, requests, context)
+        elif not leader:
+            await image_service.say(context, image_service.NO_LEADER)
+        else:
+            await image_service.pass_on(leader, self._lead.certs, requests, context)
 
 
 class ManagerService(manager_pb2_grpc.ManagerServicer):
@@ -95,6 +120,16 @@ class ManagerService(manager_pb2_grpc.ManagerServicer):
             await self._lead.unlock(request.key)
         return self._state()
 
+    async def ForceNewCluster(  # noqa: N802 - the service's name
+        self, request: mpb.ForceNewClusterRequest, _context: AnyContext
+    ) -> mpb.ManagerState:
+        """Go on as the only manager; the state after it."""
+        try:
+            await self._lead.force_new_cluster(request.advertise_addr, request.listen_addr)
+        except MeshnetError as error:
+            return mpb.ManagerState(error=str(error))
+        return self._state()
+
     async def Backup(  # noqa: N802 - the service's name
         self, request: pb.BackupRequest, _context: AnyContext
     ) -> mpb.ManagerBackupReply:
@@ -116,9 +151,16 @@ class ManagerService(manager_pb2_grpc.ManagerServicer):
             revision=lead.revision,
             sessions=lead.server.sessions if lead.server is not None else 0,
             memory_bytes=_resident(),
+            etcd=await lead.etcd_status(),
         )
         made = [pb.SnapshotStatus(path=str(path), made=at) for path, at in lead.snapshots()]
-        return mpb.ManagerStatusReply(process=process, drops=drops.snapshot(), snapshots=made)
+        return mpb.ManagerStatusReply(
+            process=process,
+            drops=drops.snapshot(),
+            snapshots=made,
+            leads=lead.leads,
+            metrics=measures.text(measures.MANAGER),
+        )
 
     def _state(self) -> mpb.ManagerState:
         state = mpb.ManagerState(error=self._lead.error, locked=self._lead.locked)

@@ -5,16 +5,21 @@
  store ── watch ──> mirror ──> authority (trust)      CA.Issue
                           ├──> dispatcher (streams)   Dispatcher.Session, Membership.Leave
                           └──> logs (subscriptions)   LogBroker.Listen, LogBroker.Publish
- leadership ── term ──> dispatcher, keeper            Managers.Join, Logs.Read (of other managers)
+                          images (offers)         Images.Listen, Images.Take
+ store ─────────────────────────────────────────────  Attachments.Find, Attachments.Attach
+ leadership ── term ──> dispatcher, keeper, rings     Managers.Join, Logs.Read (of other managers)
+                                                      Questions.Listen, Questions.Ask (of managers)
 ```
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import ssl
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,18 +29,27 @@ import grpc.aio
 from meshnet import ends
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.api import control_pb2_grpc, manager_pb2_grpc
+from meshnet_control.api import control_pb2_grpc, explain_pb2_grpc, manager_pb2_grpc
 from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import SERVER_OPTIONS
 from meshnet_control.identity.identity import Identity
+from meshnet_control.manager.attachments import AttachmentsService
 from meshnet_control.manager.authority import Authority
 from meshnet_control.manager.dispatcher import Dispatcher
+from meshnet_control.manager.image_broker import ImageBroker
 from meshnet_control.manager.leadership import Leadership, Sole
 from meshnet_control.manager.log_broker import LogBroker
-from meshnet_control.manager.managers_service import Admitting, ManagersService, PeerLogs
+from meshnet_control.manager.managers_service import (
+    Admitting,
+    ManagersService,
+    PeerImages,
+    PeerLogs,
+)
 from meshnet_control.manager.members import Keeper, Members, OneMember
 from meshnet_control.manager.mirror import Mirror
+from meshnet_control.manager.questions import QuestionsService
+from meshnet_control.manager.ring_keeper import RingKeeper
 from meshnet_control.manager.tls_listener import TlsListener
 from meshnet_control.store import store as st
 
@@ -59,6 +73,8 @@ class ControlServer:
         run_dir: for sockets.
         leadership: when this manager leads; None: it is the only one.
         managers: the others; None: there are none, and none is let in.
+        clock: monotonic seconds.
+        wall: Unix seconds.
     """
 
     def __init__(
@@ -70,6 +86,8 @@ class ControlServer:
         run_dir: Path,
         leadership: Leadership | None = None,
         managers: Managers | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._node_id = identity.node_id
         self._leadership = leadership or Sole(store, identity.node_id)
@@ -82,15 +100,26 @@ class ControlServer:
         self._inner = f"unix:{inner}"
         self._authority = Authority(store, identity.certs, self._listener.caller)
         self._dispatcher = Dispatcher(
-            store, self._authority, identity, lambda: self._mirror.objects, self._other
+            store,
+            self._authority,
+            identity,
+            lambda: self._mirror.objects,
+            self._other,
+            self._mirror.touched_since,
+            clock,
+            on_ring=self._ring_taken,
+        )
+        self._rings = RingKeeper(
+            lambda: self._mirror.objects, self._dispatcher.rings, wall, secrets.SystemRandom()
         )
         self._keeper = Keeper(
             identity.node_id,
             managers or OneMember(identity.node_id, identity.advertise_addr),
             lambda: self._mirror.objects.nodes,
-            time.monotonic,
+            clock,
         )
         self.logs = LogBroker(self._authority.node, lambda: self._mirror.objects)
+        self.images = ImageBroker(self._authority.node)
         self._server: grpc.aio.Server | None = None
         self._jobs: list[asyncio.Task[None]] = []
         self.port = 0
@@ -105,26 +134,7 @@ class ControlServer:
         await self._mirror.load()
         if not self._mirror.objects.cluster.ca_certificate:
             raise ControlError("the store holds no cluster to serve", 500)
-        self._listener.bind(self._listen)
-        _make_private(self._private)
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        control_pb2_grpc.add_CAServicer_to_server(self._authority, server)
-        control_pb2_grpc.add_DispatcherServicer_to_server(self._dispatcher, server)
-        control_pb2_grpc.add_MembershipServicer_to_server(self._dispatcher, server)
-        control_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
-        if self._managers is not None:
-            managers = ManagersService(self._store, self._authority, self._managers, self.leader)
-            control_pb2_grpc.add_ManagersServicer_to_server(managers, server)
-            logs = PeerLogs(self._authority, self.logs, self.leader)
-            manager_pb2_grpc.add_LogsServicer_to_server(logs, server)
-        try:
-            server.add_insecure_port(self._inner)
-        except RuntimeError:
-            raise ControlError(f"listen {self._inner}: bind: failed", 500) from None
-        await server.start()
-        self._server = server
-        await self._listener.listen()
-        self.port = self._listener.port
+        await self._serve()
         self._jobs = [
             asyncio.create_task(self._mirror.run(), name="mirror"),
             asyncio.create_task(self._lead(), name="lead"),
@@ -160,10 +170,49 @@ class ControlServer:
         """Nodes that are connected."""
         return self._dispatcher.sessions
 
+    @property
+    def cluster(self) -> pb.Cluster:
+        """As the store last told, also while it cannot be asked."""
+        return self._mirror.objects.cluster
+
     def certify(self, identity: Identity) -> None:
         """This manager's certificate or addresses were renewed; new connections see them."""
         self._dispatcher.identity = identity
         self._authority.certify(identity.certs)
+
+    async def _serve(self) -> None:
+        """Bind the port and answer on it."""
+        self._listener.bind(self._listen)
+        _make_private(self._private)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._offer(server)
+        try:
+            server.add_insecure_port(self._inner)
+        except RuntimeError:
+            raise ControlError(f"listen {self._inner}: bind: failed", 500) from None
+        await server.start()
+        self._server = server
+        await self._listener.listen()
+        self.port = self._listener.port
+
+    def _offer(self, server: grpc.aio.Server) -> None:
+        """Every service that nodes and other managers find here."""
+        control_pb2_grpc.add_CAServicer_to_server(self._authority, server)
+        control_pb2_grpc.add_DispatcherServicer_to_server(self._dispatcher, server)
+        control_pb2_grpc.add_MembershipServicer_to_server(self._dispatcher, server)
+        control_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
+        control_pb2_grpc.add_ImagesServicer_to_server(self.images, server)
+        attaching = AttachmentsService(self._store, self._authority.node)
+        control_pb2_grpc.add_AttachmentsServicer_to_server(attaching, server)
+        asking = QuestionsService(self._store, self._authority, self.leader)
+        explain_pb2_grpc.add_QuestionsServicer_to_server(asking, server)
+        if self._managers is not None:
+            managers = ManagersService(self._store, self._authority, self._managers, self.leader)
+            control_pb2_grpc.add_ManagersServicer_to_server(managers, server)
+            logs = PeerLogs(self._store, self._authority, self.logs, self.leader)
+            manager_pb2_grpc.add_LogsServicer_to_server(logs, server)
+            images = PeerImages(self._store, self._authority, self.images, self.leader)
+            manager_pb2_grpc.add_ImagesServicer_to_server(images, server)
 
     def _other(self) -> str:
         """``host:port`` of another manager that leads; empty: unknown."""
@@ -181,6 +230,7 @@ class ControlServer:
             jobs = {
                 asyncio.create_task(self._dispatcher.lead(term.store), name="dispatcher"),
                 asyncio.create_task(self._keeper.run(term.store), name="keeper"),
+                asyncio.create_task(self._rings.run(term.store), name="rings"),
             }
             try:
                 waited = {over, *jobs}
@@ -199,9 +249,14 @@ class ControlServer:
     def _identify(self, leaf: bytes) -> ca.Peer | None:
         return self._authority.identify(leaf)
 
+    def _ring_taken(self) -> None:
+        self._rings.look()
+
     def _changed(self, concerned: AbstractSet[str] | None) -> None:
         self._authority.follow(self._mirror.objects)
         self._dispatcher.follow(concerned)
+        if concerned is None:
+            self._rings.look()
         self.logs.follow()
 
 

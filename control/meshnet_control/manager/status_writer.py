@@ -7,21 +7,26 @@ again on the same stream.
 Be aware: a task's state only grows, and only the node a task is assigned to may report it. Whatever
 breaks either rule is late or wrong news and is dropped. A state's time is when it was first
 reached: an agent that started again says what it finds, and nothing of that has just happened.
-Whoever adds knows that the task is there; that bounds what waits.
+Whoever adds knows that the task is there; that bounds what waits. A few may be unknown to it: a
+manager that has just begun to lead may hear of a task before its own picture of the cluster has it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import Final
 
+from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.store import store as st
 
 _log = logging.getLogger(__name__)
 
 BATCH_S: Final = 0.005
+MOST_UNKNOWN: Final = 1000
+"""Tasks that only the store may know, at a time."""
 _Reports = dict[str, dict[str, pb.TaskStatus]]
 """Task -> who reported -> the newest of its furthest state."""
 
@@ -60,16 +65,29 @@ class StatusWriter:
     def __init__(self, store: st.Store, manager: str) -> None:
         self._store, self._manager = store, manager
         self._pending: _Reports = {}
+        self._unknown: set[str] = set()
         self._some = asyncio.Event()
 
-    def add(self, node_id: str, update: pb.TaskStatusUpdate) -> None:
-        """Take a report of a task that is there; written within a few milliseconds."""
+    def add(self, node_id: str, update: pb.TaskStatusUpdate, *, known: bool = True) -> None:
+        """Take a report of a task; written within a few milliseconds.
+
+        Args:
+            node_id: who reports.
+            update: the report.
+            known: the task is there. What is not there in the store either is dropped, and what is
+                more than ``MOST_UNKNOWN`` of such.
+        """
+        if not known and update.task_id not in self._unknown:
+            if len(self._unknown) >= MOST_UNKNOWN:
+                drops.count("manager: statuses of tasks that are not known")
+                return
+            self._unknown.add(update.task_id)
         _note(self._pending.setdefault(update.task_id, {}), node_id, update.status)
         self._some.set()
 
     async def run(self) -> None:
         """Write until cancelled, or until the store is closed."""
-        delays = st.retry_delays()
+        delays = st.RETRY.delays(random.random)
         while True:
             await self._some.wait()
             await asyncio.sleep(BATCH_S)
@@ -84,7 +102,8 @@ class StatusWriter:
                 self._keep(batch)
                 await asyncio.sleep(next(delays))
             else:
-                delays = st.retry_delays()
+                delays = st.RETRY.delays(random.random)
+                self._unknown -= batch.keys() - self._pending.keys()
 
     def _keep(self, batch: _Reports) -> None:
         """Back to what waits, before what has come meanwhile."""

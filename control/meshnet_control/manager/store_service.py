@@ -51,7 +51,7 @@ class StoreService(manager_pb2_grpc.StoreServicer):
         """All objects of a kind."""
         reply = mpb.ListReply()
         try:
-            found = await self._store().list(wire.KIND[request.kind])
+            found = await self._store().list(*wire.listed(request))
             reply.objects.extend(map(wire.stored, found))
         except StoreError as error:
             reply.fault.CopyFrom(wire.fault(error))
@@ -77,6 +77,7 @@ class StoreService(manager_pb2_grpc.StoreServicer):
             async for changes in self._store().watch(request.from_revision):
                 with call_ends():
                     await context.write(wire.batch(changes))
+            self._store()  # gone for a while: that is said as a fault
         except CallEndedError:
             return
         except (StoreError, CompactedError) as error:

@@ -305,7 +305,7 @@ class _Outer(asyncio.Protocol):
     def opened(self, inner: asyncio.Transport) -> None:
         """GRPC listens."""
         if self._lost:
-            inner.abort()
+            ends.cut(inner)
             return
         self._inner = inner
         self._transport.resume_reading()
@@ -358,7 +358,7 @@ class _Outer(asyncio.Protocol):
 
     def abort(self) -> None:
         """End it now."""
-        self._transport.abort()
+        ends.cut(self._transport)
 
     def _flush(self) -> None:
         if self._outgoing.pending:

@@ -8,18 +8,25 @@ Each function raises ``InvalidError`` with a sentence that fits a log beside the
 
 from __future__ import annotations
 
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Final
 
 from google.protobuf.message import Message
 
 from meshnet.errors import MeshnetError
+from meshnet.gossip.signing import PUBLIC_BYTES
 from meshnet.model.wellknown import LARGEST_PORT
+from meshnet.patterns import Pattern
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import host_routes
+from meshnet_control.cluster.attachments import MOST
 
 HOSTNAME: Final = 255
 """Characters (getconf HOST_NAME_MAX is less everywhere)."""
 ADDRESS: Final = 15
+LONGEST_NETWORK: Final = ADDRESS + 3
+LINK: Final = 15
+"""Characters of a link's name (IFNAMSIZ - 1)."""
 PORT: Final = 5
 DESCRIPTION_BYTES: Final = 64 * 1024
 CSR_BYTES: Final = 16 * 1024
@@ -27,6 +34,8 @@ ROUTES: Final = 4096
 TEXT: Final = 4096
 """Characters of a status's message or error; agents shorten to it."""
 PORTS: Final = 1024
+_CONTAINER_ID: Final = Pattern("[0-9a-f]{64}", longest=64)
+_OBJECT_ID: Final = Pattern("[0-9a-z]{25}", longest=25)
 _MTU: Final = range(576, 65536)
 """RFC 791; 0: not said."""
 _AVAILABILITIES: Final = frozenset({"", "active", "pause", "drain"})
@@ -91,8 +100,25 @@ def description(said: pb.NodeDescription) -> None:
         raise InvalidError(f"hostname {said.hostname[:64]!r} cannot be one")
     if said.underlay_mtu and said.underlay_mtu not in _MTU:
         raise InvalidError(f"underlay MTU {said.underlay_mtu} is out of range")
-    if said.resources.nano_cpus < 0 or said.resources.memory_bytes < 0:
+    if len(said.routes) > host_routes.MOST:
+        raise InvalidError(f"more than {host_routes.MOST} routes")
+    for route in said.routes:
+        _route(route)
+    if len(said.gossip_key) not in {0, PUBLIC_BYTES}:
+        raise InvalidError("the key that it signs gossip with is none")
+    generic = (each.discrete_resource_spec for each in said.resources.generic_resources)
+    amounts = [said.resources.nano_cpus, said.resources.memory_bytes]
+    if min(*amounts, *(each.value for each in generic)) < 0:
         raise InvalidError("resources below zero")
+
+
+def _route(said: pb.HostRoute) -> None:
+    try:
+        IPv4Network(said.destination[:LONGEST_NETWORK])
+    except ValueError:
+        raise InvalidError(f"{said.destination[:LONGEST_NETWORK]!r} is no destination") from None
+    if len(said.link) > LINK or not said.link.isprintable():
+        raise InvalidError(f"link {said.link[:LINK]!r} cannot be one")
 
 
 def issue(request: pb.IssueRequest) -> None:
@@ -126,6 +152,27 @@ def status(said: pb.TaskStatus) -> None:
     if len(ports) > PORTS or any(port.published_port > LARGEST_PORT for port in ports):
         raise InvalidError("ports that cannot be")
     _bounded(said, DESCRIPTION_BYTES, "status of a task")
+
+
+def attachments(said: pb.AttachRequest) -> None:
+    """What a node's containers are to be attached to.
+
+    Raises:
+        InvalidError: more than a node may have, one twice, or a name or address that is none.
+    """
+    if len(said.attachments) > MOST:
+        raise InvalidError(f"more than {MOST} attachments")
+    places: set[tuple[str, str]] = set()
+    for each in said.attachments:
+        if not _CONTAINER_ID.fits(each.container_id):
+            raise InvalidError(f"{each.container_id[:64]!r} is not the id of a container")
+        if not _OBJECT_ID.fits(each.network_id):
+            raise InvalidError(f"{each.network_id[:64]!r} is not the id of a network")
+        if each.address:
+            address(each.address)
+        places.add((each.container_id, each.network_id))
+    if len(places) < len(said.attachments):
+        raise InvalidError("a container twice on one network")
 
 
 def owner(task: pb.Task, node_id: str) -> None:
