@@ -5,8 +5,8 @@ Errors come in the engine's own words (``errors.py``); how it is asked, and whet
 
 Be aware: nothing here blocks for a container's grace period: a stop is ``kill`` with the stop
 signal, and the end comes as an event. ``events`` reconnects for ever; after every (re)connection it
-says ``RESYNC``, because what happened in between was missed. Images are pulled without credentials,
-as Swarm pulls them for a service that was made without ``--with-registry-auth``.
+says ``RESYNC``, because what happened in between was missed. Images are pulled with the credentials
+that came with their service (``--with-registry-auth``), or with none: never with root's own.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from meshnet import drops, ends
-from meshnet.errors import WireError
+from meshnet.errors import ControlError, WireError
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.convert.engine_json import from_engine
 from meshnet_control.engine.connection import Answer, Connection, Request
 from meshnet_control.engine.errors import (
     EngineConflictError,
@@ -32,7 +33,10 @@ from meshnet_control.engine.errors import (
     EngineGoneError,
     EngineNotFoundError,
 )
-from meshnet_control.engine.events import RESYNC, TASK_LABEL, Event, Inbox, parse
+from meshnet_control.engine.events import RESYNC, Event, Inbox, parse
+from meshnet_control.engine.files import STAT_HEADER, Found, found_in
+from meshnet_control.engine.labels import NODE_LABEL, OURS, TASK_LABEL
+from meshnet_control.engine.lacking import lacking, newer_parts
 
 __all__ = [  # what users of the client need with it
     "GWBRIDGE", "NODE_LABEL", "OURS", "RESYNC", "TASK_LABEL",
@@ -43,9 +47,6 @@ __all__ = [  # what users of the client need with it
 _log = logging.getLogger(__name__)
 
 GWBRIDGE: Final = "docker_gwbridge"
-OURS: Final = "meshnet"
-"""Label of what we made in the engine."""
-NODE_LABEL: Final = "com.docker.swarm.node.id"
 
 _RECONNECT_S: Final = 0.2
 _GWBRIDGE_OPTIONS: Final = {
@@ -80,7 +81,15 @@ class EngineClient:
 
         Returns:
             Its ID.
+
+        Raises:
+            EngineError: refused, also for what the engine is too old for and would leave out.
         """
+        if newer := newer_parts(config):
+            version = _shaped(await self.json("/version"), dict).get("ApiVersion", "")
+            why_not = lacking(newer, str(version))
+            if why_not is not None:
+                raise EngineError(why_not, HTTPStatus.NOT_IMPLEMENTED)
         made = await self._connection.call(
             lambda docker: docker.containers.create(dict(config), name=name)
         )
@@ -98,6 +107,17 @@ class EngineClient:
             ),
             dict,
         )
+
+    async def file(self, container: str, path: str) -> Found | None:
+        """A file of a container, running or not; None: there is none, or no such container."""
+        asked = f"/containers/{container}/archive?{urlencode({'path': path})}"
+        async with self.open(Request("HEAD", asked)) as answer:
+            if answer.status == HTTPStatus.NOT_FOUND:
+                return None
+            found = found_in(answer.headers.get(STAT_HEADER, ""))
+            if answer.status != HTTPStatus.OK or found is None:
+                raise EngineError(f"the engine does not say what {path} is", answer.status)
+            return found
 
     async def kill(self, container: str, signal: str) -> None:
         """Sends a signal; a container that does not run is success."""
@@ -133,8 +153,12 @@ class EngineClient:
 
     # ---- images ----
 
-    async def image(self, reference: str) -> dict[str, Any]:
+    async def image(self, reference: str, auth: str = "") -> dict[str, Any]:
         """``GET /images/{name}/json``; an image that is not here is pulled first.
+
+        Args:
+            reference: its name.
+            auth: ``X-Registry-Auth`` of the pull; empty: without credentials.
 
         Raises:
             EngineNotFoundError: neither here nor in its registry, in the engine's words.
@@ -143,7 +167,7 @@ class EngineClient:
             return await self._image(reference)
         except EngineNotFoundError:
             try:
-                await self._pull(reference)
+                await self._pull(reference, auth)
                 return await self._image(reference)
             except EngineGoneError:
                 raise
@@ -159,12 +183,17 @@ class EngineClient:
             await self._connection.call(lambda docker: docker.images.inspect(name)), dict
         )
 
-    async def _pull(self, reference: str) -> None:
+    async def _pull(self, reference: str, auth: str) -> None:
         """``POST /images/create``; a pull that is cancelled is cancelled at the engine, too."""
         asked = {"fromImage": reference}
         if not {":", "@"} & set(reference.rpartition("/")[2]):
             asked["tag"] = "latest"  # without one, the engine pulls them all
-        request = Request("POST", f"/images/create?{urlencode(asked)}", limit_s=None)
+        request = Request(
+            "POST",
+            f"/images/create?{urlencode(asked)}",
+            headers={"X-Registry-Auth": auth} if auth else {},
+            limit_s=None,
+        )
         async with self.open(request) as answer:
             await answer.accepted()
             async for line in answer.lines():
@@ -195,10 +224,7 @@ class EngineClient:
             platform=pb.Platform(
                 architecture=info.get("Architecture", ""), os=info.get("OSType", "")
             ),
-            resources=pb.NodeResources(
-                nano_cpus=int(info.get("NCPU", 0)) * 10**9,
-                memory_bytes=int(info.get("MemTotal", 0)),
-            ),
+            resources=_resources(info),
             engine=pb.EngineDescription(
                 engine_version=info.get("ServerVersion", ""), labels=labels, plugins=plugins
             ),
@@ -231,6 +257,44 @@ class EngineClient:
 
     async def _network(self, name: str) -> dict[str, Any]:
         return _shaped(await self.json(f"/networks/{quote(name, safe='')}"), dict)
+
+    async def network(self, name: str) -> dict[str, Any] | None:
+        """``GET /networks/{id}``; None: there is none of that name or ID."""
+        try:
+            return await self._network(name)
+        except EngineNotFoundError:
+            return None
+
+    async def networks(self, label: str) -> list[dict[str, Any]]:
+        """Networks with a label (``key`` or ``key=value``)."""
+        asked = {"filters": json.dumps({"label": [label]})}
+        return _shaped(await self.json("/networks", asked), list)
+
+    async def create_network(self, config: Mapping[str, Any]) -> str:
+        """Makes a network.
+
+        Args:
+            config: body of ``POST /networks/create``.
+
+        Returns:
+            Its ID.
+
+        Raises:
+            EngineError: refused.
+        """
+        made = await self._connection.call(lambda docker: docker.networks.create(dict(config)))
+        return str(made.id)
+
+    async def connect(self, network: str, container: str, endpoint: Mapping[str, Any]) -> None:
+        """A container is on one more network, with ``EndpointSettings``."""
+        found = await self._connection.call(lambda docker: docker.networks.get(network))
+        body = {"Container": container, "EndpointConfig": dict(endpoint)}
+        await self._connection.call(lambda _: found.connect(body))
+
+    async def on_network(self, name: str, network: str) -> bool:
+        """Some container is on a network, running or not; one that never ran knows its name."""
+        asked = {"all": "1", "limit": "1", "filters": json.dumps({"network": [name, network]})}
+        return bool(await self.json("/containers/json", asked))
 
     async def remove_network(self, network: str) -> None:
         """Removes a network; gone already is success."""
@@ -331,6 +395,19 @@ def _shaped(found: Any, kind: type[T]) -> T:  # noqa: ANN401 - any JSON value
             HTTPStatus.BAD_GATEWAY,
         )
     return found
+
+
+def _resources(info: Mapping[str, Any]) -> pb.NodeResources:
+    """Of ``GET /info``; GenericResources are the engine's ``node-generic-resources``."""
+    has = {
+        "NanoCPUs": int(info.get("NCPU", 0)) * 10**9,
+        "MemoryBytes": int(info.get("MemTotal", 0)),
+        "GenericResources": info.get("GenericResources"),
+    }
+    try:
+        return from_engine(pb.NodeResources, has)
+    except ControlError as error:
+        raise EngineError(f"the engine's answer makes no sense: {error}") from error
 
 
 def gwbridge_of(network: Mapping[str, Any]) -> Gwbridge:

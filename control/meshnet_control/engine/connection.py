@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -31,6 +31,7 @@ import aiodocker
 import aiohttp
 from yarl import URL
 
+from meshnet import happened
 from meshnet_control.engine.errors import (
     EngineError,
     EngineGoneError,
@@ -65,7 +66,7 @@ class Request:
     """Encoded, with the query if any; without a version, the engine's newest is meant."""
     params: Mapping[str, str] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    body: bytes | AsyncIterable[bytes] = b""
     limit_s: float | None = CALL_S
     """For the whole answer; None: it may never end."""
     silent_s: float | None = None
@@ -170,6 +171,7 @@ class Connection:
                 params=request.params,
                 headers=request.headers,
                 data=request.body or None,
+                skip_auto_headers=("Content-Type",),  # a guess that engines refuse
                 timeout=limit,
                 auto_decompress=False,
             )
@@ -283,6 +285,7 @@ class Connection:
             if self._docker is not None:
                 self._docker.api_version = "auto"
             _log.warning("%s", unanswered(self.url))
+            happened.note("the Docker daemon was away")
         else:
             self._back.set()
             _log.info("the Docker daemon at %s answers again", self.url)

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from meshnet import drops
 from meshnet.errors import WireError
+from meshnet_control.engine.labels import TASK_LABEL
 
-TASK_LABEL: Final = "com.docker.swarm.task.id"
 RESYNC: Final = "resync"
 """Action of the event that says: events may have been missed, look again."""
 MOST_EVENTS: Final = 4096

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -21,10 +22,11 @@ from meshnet_control.engine.errors import (
     EngineGoneError,
     EngineNotFoundError,
 )
-from meshnet_control.engine.events import RESYNC, TASK_LABEL, Event
+from meshnet_control.engine.events import RESYNC, Event
+from meshnet_control.engine.files import Found
+from meshnet_control.engine.labels import TASK_LABEL
 
 _NEVER: Final = "0001-01-01T00:00:00Z"
-_ONCE: Final = "2001-01-01T00:00:00Z"
 _KILLED: Final = 137
 
 
@@ -43,11 +45,18 @@ class Kept:
     log: str = ""
     signals: list[str] = field(default_factory=list)
     fifos: list[int] = field(default_factory=list)
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """That it was connected to, by name."""
 
     @property
     def lines(self) -> bytes:
         """What has been written to it so far and not been asked for."""
         return b"".join(_read(fifo) for fifo in self.fifos)
+
+    @property
+    def mode(self) -> str:
+        """The network that it was made with."""
+        return str((self.config.get("HostConfig") or {}).get("NetworkMode") or "default")
 
     @property
     def labels(self) -> dict[str, str]:
@@ -60,8 +69,13 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.kept: dict[str, Kept] = {}
+        weakref.finalize(self, _stop_all, self.kept)
+        self.made_networks: list[dict[str, Any]] = []
+        """Networks beside the engine's own."""
         self.calls: list[tuple[str, str]] = []
         """(call, container's name or image), in order."""
+        self.files: dict[str, dict[str, Found]] = {}
+        """Image -> its files by path."""
         self.refusals: dict[str, Exception] = {}
         """Call -> what it raises."""
         self.listing = asyncio.Event()
@@ -72,7 +86,7 @@ class FakeEngine:
         self._up = asyncio.Event()
         self._up.set()
         self._images: dict[str, int | None] = {}
-        self._ids = itertools.count(1)
+        self._ids, self._starts = itertools.count(1), itertools.count(1)
         self._followers: set[asyncio.Queue[Event]] = set()
 
     # ---- what a test tells it ----
@@ -136,7 +150,8 @@ class FakeEngine:
         await self._asked("start", kept.name)
         if kept.running:
             return
-        kept.running, kept.started_at, kept.pid = True, _ONCE, self.pid or 1
+        kept.started_at = f"2001-01-01T00:00:00.{next(self._starts):09}Z"
+        kept.running, kept.pid = True, self.pid or 1
         for mount in (kept.config.get("HostConfig") or {}).get("Mounts") or ():
             if (fifo := _reader(str(mount.get("Source")))) is not None:
                 kept.fifos.append(fifo)
@@ -162,6 +177,7 @@ class FakeEngine:
             "Name": f"/{kept.name}",
             "State": state,
             "Config": {
+                "Entrypoint": kept.config.get("Entrypoint"),
                 "Hostname": kept.config.get("Hostname") or kept.id[:12],
                 "Labels": kept.labels,
                 "StopSignal": kept.config.get("StopSignal"),
@@ -170,6 +186,15 @@ class FakeEngine:
                 "SandboxKey": f"/run/docker/netns/{kept.id[-12:]}" if kept.running else ""
             },
         }
+
+    async def file(self, container: str, path: str) -> Found | None:
+        """A file of a container; one of an image that was not told of files has every file."""
+        kept = self.kept.get(container)
+        await self._asked("file", path)
+        if kept is None:
+            return None
+        files = self.files.get(kept.config["Image"])
+        return Found(executable=True) if files is None else files.get(path)
 
     async def kill(self, container: str, signal: str) -> None:
         """Sends a signal; a container that does not run is success."""
@@ -198,21 +223,61 @@ class FakeEngine:
         await self._asked("containers", "")
         await self.listing.wait()
         return [
-            {"Id": kept.id, "Labels": kept.labels}
+            {"Id": kept.id, "Names": [f"/{kept.name}"], "Labels": kept.labels}
             for kept in self.kept.values()
             if all(_has(kept.labels, label) for label in labels)
+        ]
+
+    async def network(self, name: str) -> dict[str, Any] | None:
+        """``GET /networks/{id}``; None: there is none of that name or ID."""
+        await self._asked("network", name)
+        return next((n for n in self.made_networks if name in {n["Id"], n["Name"]}), None)
+
+    async def networks(self, label: str) -> list[dict[str, Any]]:
+        """Networks with a label (``key`` or ``key=value``)."""
+        await self._asked("networks", label)
+        return [n for n in self.made_networks if _has(n.get("Labels") or {}, label)]
+
+    async def create_network(self, config: Mapping[str, Any]) -> str:
+        """Makes a network."""
+        await self._asked("create_network", config["Name"])
+        if await self.network(config["Name"]) is not None:
+            words = f"network with name {config['Name']} already exists"
+            raise EngineConflictError(words, HTTPStatus.CONFLICT)
+        made = {**config, "Id": f"{next(self._ids):064x}"}
+        self.made_networks.append(made)
+        return str(made["Id"])
+
+    async def connect(self, network: str, container: str, endpoint: Mapping[str, Any]) -> None:
+        """A container is on one more network."""
+        await self._asked("connect", network)
+        kept, found = self._named(container), await self.network(network)
+        if found is None:
+            raise _missing("network", network)
+        kept.networks[found["Name"]] = dict(endpoint)
+
+    async def on_network(self, name: str, network: str) -> bool:
+        """Some container is on a network, running or not."""
+        await self._asked("on_network", name)
+        return any({name, network} & {kept.mode, *kept.networks} for kept in self.kept.values())
+
+    async def remove_network(self, network: str) -> None:
+        """Removes a network; gone already is success."""
+        await self._asked("remove_network", network)
+        self.made_networks = [
+            each for each in self.made_networks if network not in {each["Id"], each["Name"]}
         ]
 
     async def last_line(self, container: str) -> str:
         """The last line a container logged."""
         return self._named(container).log
 
-    async def image(self, reference: str) -> dict[str, Any]:
+    async def image(self, reference: str, auth: str = "") -> dict[str, Any]:
         """``GET /images/{name}/json``; no registry is asked."""
         await self._asked("image", reference)
         if reference not in self._images:
             raise _missing("image", reference)
-        return {"Config": {"Cmd": ["sleep", "1000"]}}
+        return {"Id": f"sha256:{reference}", "Config": {"Cmd": ["sleep", "1000"]}}
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Everything that happens to containers, for ever; starts with ``RESYNC``."""
@@ -258,6 +323,12 @@ class FakeEngine:
         event = Event(action, kept.id, kept.labels.get(TASK_LABEL, ""), code)
         for queue in self._followers:
             queue.put_nowait(event)
+
+
+def _stop_all(there: Mapping[str, Kept]) -> None:
+    """Of an engine that is forgotten: its programs hold descriptors of this process."""
+    for kept in there.values():
+        _stop(kept, 137)
 
 
 def _stop(kept: Kept, code: int) -> None:

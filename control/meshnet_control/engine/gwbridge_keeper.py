@@ -21,12 +21,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from meshnet.backoff import Backoff
 from meshnet.errors import KernelError
 from meshnet.kernel import netns
 from meshnet.kernel.events import Watchers
@@ -38,8 +40,7 @@ _log = logging.getLogger(__name__)
 MEMORY: Final = "docker_gwbridge.json"
 """In the run directory: the network as last seen."""
 _RESYNC_S: Final = 30.0
-_FIRST_RETRY_S: Final = 0.1
-_LAST_RETRY_S: Final = 30.0
+_RETRY: Final = Backoff(0.1, 30.0)
 _KEPT: Final = ("Driver", "Options", "Labels", "IPAM", "Internal", "EnableIPv6")
 """Of an inspected network: what it is made anew with."""
 
@@ -72,22 +73,22 @@ class GwbridgeKeeper:
 
     async def run(self) -> None:
         """Keep it until cancelled; after ``start``."""
-        watchers = Watchers(lambda _: self._wake.set())
+        watchers = Watchers(lambda _reason, _where: self._wake.set())
         watchers.watch([self._host])
-        pause, retry_s, said = 0.0, _FIRST_RETRY_S, ""  # what came before the watcher was missed
+        pause, said = 0.0, ""  # what came before the watcher was missed
+        delays = _RETRY.delays(random.random)
         try:
             while True:
                 if await self._woken(pause) and self._link_is_there():
                     continue
                 try:
                     await self._keep()
-                    pause, retry_s, said = _RESYNC_S, _FIRST_RETRY_S, ""
+                    pause, delays, said = _RESYNC_S, _RETRY.delays(random.random), ""
                 except EngineError as error:
                     if str(error) != said and not isinstance(error, EngineGoneError):
                         _log.warning("docker_gwbridge cannot be kept: %s", error)
                     pause, said = 0.0, str(error)
-                    await asyncio.sleep(retry_s)
-                    retry_s = min(retry_s * 2, _LAST_RETRY_S)
+                    await asyncio.sleep(next(delays))
         finally:
             watchers.close()
 

@@ -20,6 +20,7 @@ from aiohttp import http_exceptions, web
 
 from meshnet import drops
 from meshnet_control.gateway import responses
+from meshnet_control.gateway.http_head import LIMIT_BYTES
 
 _log = logging.getLogger(__name__)
 _OURS: Final = "meshnetd made a mistake with this request: see its log"
@@ -73,6 +74,8 @@ def connections(server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
     return lambda: Connection(
         server,
         loop=asyncio.get_running_loop(),
+        max_line_size=LIMIT_BYTES,
+        max_field_size=LIMIT_BYTES,
         access_log=None,  # type: ignore[arg-type] # none is kept: web.Server takes it, too
     )
 

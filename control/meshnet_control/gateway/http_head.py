@@ -1,4 +1,4 @@
-"""The head of one HTTP request as it came over the wire: read it, mark the connection one-shot.
+"""The head of one HTTP request as it came over the wire: read it, and say it otherwise.
 
 PURE. The proxy looks at the first line and a few headers only; it never looks at a body.
 
@@ -16,8 +16,9 @@ from meshnet.errors import WireError
 from meshnet.patterns import Pattern
 
 END: Final = b"\r\n\r\n"
-LIMIT_BYTES: Final = 64 * 1024
-"""Longest head accepted; the engine (Go net/http) takes 1 MiB, clients send some 100 bytes."""
+LIMIT_BYTES: Final = 256 * 1024
+"""Longest head accepted; the engine (Go net/http) takes 1 MiB. Clients send some 100 bytes, and
+dockerode a whole service, in the query and once more as ``X-Registry-Auth``."""
 
 _VERSIONED: Final = Pattern(r"v([0-9]{1,4})\.([0-9]{1,4})", longest=10)
 Version = tuple[int, int]
@@ -70,6 +71,25 @@ def split_version(path: str) -> tuple[Version | None, str]:
     if found is None or not slash:
         return None, path
     return (int(found[1]), int(found[2])), f"/{rest}"
+
+
+def reversioned(target: str, version: Version) -> str:
+    """``/v1.44/info?x=1`` as ``/v1.41/info?x=1``; what has no version prefix stays as it is."""
+    absolute = target.startswith(("http://", "https://"))
+    at = target.find("/", target.index("//") + 2) if absolute else 0
+    asked, _ = split_version(target[at:])
+    if at < 0 or asked is None:
+        return target
+    behind = target.index("/", at + 1)
+    return f"{target[:at]}/v{version[0]}.{version[1]}{target[behind:]}"
+
+
+def asked_in(raw: bytes, version: Version) -> bytes:
+    """The same head, its path with another version prefix."""
+    first, end, rest = raw.partition(b"\r\n")
+    method, target, protocol = first.decode("latin-1").split(" ")
+    line = f"{method} {reversioned(target, version)} {protocol}"
+    return line.encode("latin-1") + end + rest
 
 
 def one_shot(raw: bytes) -> bytes:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Literal, Protocol
 
-from meshnet_control.api.control_pb2 import SwarmInfo, SwarmInitRequest, SwarmJoinRequest
+from meshnet_control.agent.attachments import Attachments
+from meshnet_control.agent.node_networks import NodeNetworks
+from meshnet_control.api.control_pb2 import Network, SwarmInfo, SwarmInitRequest, SwarmJoinRequest
 from meshnet_control.api.manager_pb2 import LogRequest
+from meshnet_control.dataplane.overlays import Overlays
+from meshnet_control.link.images import Progress
 from meshnet_control.store.store import Store
 
 NodeState = Literal["inactive", "worker", "manager"]
@@ -17,6 +21,27 @@ class Logs(Protocol):
 
     def read(self, asked: LogRequest) -> AsyncGenerator[bytes, None]:
         """A log in the engine's frames; empty when nothing came for a second."""
+        ...
+
+
+class Images(Protocol):
+    """Images for other nodes."""
+
+    def push(
+        self, node_id: str, image_id: str, tags: Sequence[str], archive: AsyncIterator[bytes]
+    ) -> AsyncGenerator[Progress, None]:
+        """See ``RemoteImages.push``."""
+        ...
+
+
+class Attaching(Protocol):
+    """Containers on networks of the cluster."""
+
+    containers: Attachments
+    networks: NodeNetworks
+
+    async def find(self, reference: str) -> Network:
+        """The attachable network that a user means."""
         ...
 
 
@@ -61,6 +86,22 @@ class NodeControl(Protocol):
         """The cluster's store; None when this node is not a manager."""
         ...
 
+    def attaching(self) -> Attaching | None:
+        """Who attaches containers to networks; None when this node is in no cluster now."""
+        ...
+
     def logs(self) -> Logs | None:
         """Logs of all tasks; None when this node is not a manager."""
+        ...
+
+    def images(self) -> Images | None:
+        """Sends images to nodes; None when this node is not a manager."""
+        ...
+
+    def overlays(self) -> Overlays | None:
+        """What this node knows of overlay networks; None: it is in no cluster now."""
+        ...
+
+    async def overlays_changed(self) -> None:
+        """Returns when that may be something else, or after a moment."""
         ...

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final, TypeVar
 
 from aiohttp import web
@@ -16,11 +17,12 @@ from meshnet import drops
 from meshnet.errors import ControlError
 from meshnet_control.controlapi.access import Access
 from meshnet_control.controlapi.api import ControlApi
+from meshnet_control.controlapi.refusals import no_leader
 from meshnet_control.convert.engine_json import from_engine
 from meshnet_control.convert.json_text import parse_object
 from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.node_control import NodeControl
-from meshnet_control.store.store import Store
+from meshnet_control.store.store import NO_LEADER, Store
 
 NOT_IN_SWARM: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
@@ -48,15 +50,32 @@ class HandlerContext:
         node: this node.
         engine: its local engine.
         conflicting_route: name of a host route that overlaps a subnet, None when there is none.
+        lent: the socket that containers get in place of docker.sock; None: the engine's own.
     """
 
     def __init__(
-        self, node: NodeControl, engine: EngineHttp, conflicting_route: Callable[[str], str | None]
+        self,
+        node: NodeControl,
+        engine: EngineHttp,
+        conflicting_route: Callable[[str], str | None],
+        lent: Path | None = None,
     ) -> None:
         self.node = node
         self.engine = engine
+        self._lent = lent
         self._conflicting_route = conflicting_route
         self._bound: tuple[Store, ControlApi] | None = None
+
+    @property
+    def leaderless(self) -> bool:
+        """This node is a manager, and too few others are there: what is read may be old."""
+        store = self.node.store()
+        return store is not None and NO_LEADER in store.trouble
+
+    @property
+    def lent(self) -> Path | None:
+        """The socket that containers get in place of docker.sock; None: the engine's own."""
+        return self._lent if self._lent is not None and self._lent.is_socket() else None
 
     def api_or_none(self) -> ControlApi | None:
         """The control API; None when this node is no manager."""
@@ -73,17 +92,30 @@ class HandlerContext:
         """The control API.
 
         Raises:
-            ControlError: this node is no manager (503).
+            ControlError: this node is no manager (503), or begins without a quorum (500).
         """
         api = self.api_or_none()
         if api is None:
-            why = NOT_IN_SWARM if self.node.state == "inactive" else NOT_MANAGER
-            if self.node.state == "manager":  # by its identity, but it could not go on
-                info = self.node.swarm_info()
-                locked = info.local_node_state == LOCKED_STATE
-                why = info.error if locked else f"This manager is not ready: {info.error}"
-            raise ControlError(why, HTTPStatus.SERVICE_UNAVAILABLE)
+            raise self.refusal("")
         return api
+
+    def refusal(self, why: str) -> ControlError:
+        """Why this node does not manage now.
+
+        Args:
+            why: where this node says nothing itself.
+        """
+        if self.node.state == "inactive":
+            why = NOT_IN_SWARM
+        elif self.node.state != "manager":
+            why = NOT_MANAGER
+        else:  # by its identity, but it could not go on
+            info = self.node.swarm_info()
+            if NO_LEADER in info.error:
+                return no_leader()
+            locked = info.local_node_state == LOCKED_STATE
+            why = info.error if locked else f"This manager is not ready: {info.error or why}"
+        return ControlError(why, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 async def read(request: web.Request, cls: type[M], most: int = SPEC_BYTES) -> M:

@@ -18,9 +18,11 @@ from aiohttp import web
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import LogOptions
 from meshnet_control.api.manager_pb2 import LogRequest
+from meshnet_control.controlapi.refusals import no_leader
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.http_head import split_version
 from meshnet_control.gateway.request import HandlerContext, flag, reference
+from meshnet_control.gateway.routing import MAX_VERSION
 
 
 class LogRoutes:
@@ -55,11 +57,12 @@ class LogRoutes:
 
     async def _answer(self, request: web.Request, asked: LogRequest) -> web.StreamResponse:
         logs = self._context.node.logs()
+        if self._context.leaderless:  # nodes are connected with who leads
+            raise no_leader()
         if logs is None:
             raise ControlError("this manager is not ready", HTTPStatus.SERVICE_UNAVAILABLE)
-        newest = (await self._context.engine.version()).api
         version, _ = split_version(request.path)
-        kind = "raw" if asked.tty or (version or newest) < (1, 42) else "multiplexed"
+        kind = "raw" if asked.tty or (version or MAX_VERSION) < (1, 42) else "multiplexed"
         response = web.StreamResponse(
             headers={"Content-Type": f"application/vnd.docker.{kind}-stream"}
         )

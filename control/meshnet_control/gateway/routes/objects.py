@@ -15,12 +15,14 @@ from meshnet_control.api.control_pb2 import (
     SecretSpec,
     ServiceSpec,
 )
+from meshnet_control.cluster.registry_auth import credentials
 from meshnet_control.controlapi.files import Files
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.request import (
     FILE_BYTES,
     HandlerContext,
+    body,
     flag,
     read,
     reference,
@@ -60,7 +62,7 @@ class ServiceRoutes:
         """``POST /services/create``."""
         spec = await read(request, ServiceSpec)
         await name_engine_networks(self._context, spec)
-        made = await self._context.api().services.create(spec)
+        made = await self._context.api().services.create(spec, _auth(request) or "")
         return responses.ok({"ID": made}, HTTPStatus.CREATED)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
@@ -82,7 +84,8 @@ class ServiceRoutes:
             await services.rollback(reference(request), at)
         else:
             await name_engine_networks(self._context, spec)
-            await services.update(reference(request), at, spec)
+            auth_from = request.query.get("registryAuthFrom", "")
+            await services.update(reference(request), at, spec, _auth(request), auth_from)
         return responses.ok({"Warnings": None})
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
@@ -98,6 +101,12 @@ class ServiceRoutes:
     async def task(self, request: web.Request) -> web.StreamResponse:
         """``GET /tasks/{id}``."""
         return responses.ok(to_engine(await self._context.api().tasks.inspect(reference(request))))
+
+
+def _auth(request: web.Request) -> str | None:
+    """The credentials that came with a request, empty for none; None: nothing is said of any."""
+    said = request.headers.get("X-Registry-Auth", "")
+    return credentials(said) if said else None
 
 
 class FileRoutes(Generic[F]):
@@ -121,6 +130,7 @@ class FileRoutes(Generic[F]):
             ("POST", f"{base}/create", self.create),
             ("GET", base + "/{id}", self.inspect),
             ("POST", base + "/{id}/update", self.update),
+            ("POST", base + "/{id}/data", self.replace),
             ("DELETE", base + "/{id}", self.remove),
         ]
 
@@ -153,6 +163,16 @@ class FileRoutes(Generic[F]):
         spec = await self._spec(request)
         await self._files().update(reference(request), version(request, self._word), spec)
         return responses.empty(HTTPStatus.OK)
+
+    async def replace(self, request: web.Request) -> web.StreamResponse:
+        """``POST /secrets/{id}/data``, no request of Docker's: the body is the new data."""
+        services = await self._files().replace(
+            reference(request),
+            await body(request, FILE_BYTES),
+            hot=flag(request, "hot"),
+            signal=request.query.get("signal", ""),
+        )
+        return responses.ok({"Services": services})
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         """``DELETE /secrets/{id}``."""

@@ -6,6 +6,7 @@ Be aware: init, join and leave run to their end even when the client goes away.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -14,17 +15,20 @@ from aiohttp import web
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import (
     ClusterSpec,
+    Node,
     NodeSpec,
     SwarmInitRequest,
     SwarmJoinRequest,
     SwarmUnlockRequest,
 )
+from meshnet_control.controlapi.managers import leaving
 from meshnet_control.controlapi.specs import cluster_checks
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.gateway import responses
 from meshnet_control.gateway.request import (
     LOCKED_STATE,
     NOT_IN_SWARM,
+    NOT_MANAGER,
     HandlerContext,
     flag,
     read,
@@ -32,13 +36,9 @@ from meshnet_control.gateway.request import (
     version,
 )
 from meshnet_control.identity.identity import ALREADY_IN_SWARM
+from meshnet_control.store.store import StoreError
 from meshnet_control.store.unlock_key import unlock_key_of
 
-LAST_MANAGER: Final = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. "
-    "Removing the last manager erases all current state of the swarm. "
-    "Use `--force` to ignore this message. "
-)
 LEAVE_LOCKED: Final = (
     "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
 )
@@ -75,7 +75,10 @@ class SwarmRoutes:
     async def init(self, request: web.Request) -> web.StreamResponse:
         """``POST /swarm/init`` answers the node's id as a JSON string."""
         asked = await read(request, SwarmInitRequest)
-        self._refuse_unless_inactive()
+        if asked.force_new_cluster and self._context.node.state == "worker":
+            raise ControlError(NOT_MANAGER, HTTPStatus.SERVICE_UNAVAILABLE)
+        if not asked.force_new_cluster:
+            self._refuse_unless_inactive()
         cluster_checks.check_init(asked)
         return responses.ok(await asyncio.shield(self._context.node.init(asked)))
 
@@ -88,14 +91,14 @@ class SwarmRoutes:
         return responses.empty(_DONE)
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
-        """``POST /swarm/leave``; a last manager needs ``force``."""
+        """``POST /swarm/leave``; a manager needs ``force``."""
         node, force = self._context.node, flag(request, "force")
         if node.state == "inactive":
             raise ControlError(NO_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
         if node.swarm_info().local_node_state == LOCKED_STATE and not force:
             raise ControlError(LEAVE_LOCKED, HTTPStatus.SERVICE_UNAVAILABLE)
         if node.state == "manager" and not force:
-            raise ControlError(LAST_MANAGER, HTTPStatus.SERVICE_UNAVAILABLE)
+            raise ControlError(await self._leaving(), HTTPStatus.SERVICE_UNAVAILABLE)
         await asyncio.shield(node.leave(force=force))
         return responses.empty(_DONE)
 
@@ -135,11 +138,14 @@ class SwarmRoutes:
     async def nodes(self, request: web.Request) -> web.StreamResponse:
         """``GET /nodes``."""
         found = await self._context.api().nodes.select(request.query.get("filters"))
+        if self._context.leaderless:
+            found = [unled(n) for n in found]
         return responses.ok([to_engine(n) for n in found])
 
     async def node(self, request: web.Request) -> web.StreamResponse:
         """``GET /nodes/{id}``."""
-        return responses.ok(to_engine(await self._context.api().nodes.inspect(reference(request))))
+        found = await self._context.api().nodes.inspect(reference(request))
+        return responses.ok(to_engine(unled(found) if self._context.leaderless else found))
 
     async def node_update(self, request: web.Request) -> web.StreamResponse:
         """``POST /nodes/{id}/update``."""
@@ -153,9 +159,27 @@ class SwarmRoutes:
         await self._context.api().nodes.remove(reference(request), force=flag(request, "force"))
         return responses.empty(_DONE)
 
+    async def _leaving(self) -> str:
+        """What it costs to have this manager leave."""
+        api, nodes = self._context.api_or_none(), None
+        if api is not None:
+            with suppress(StoreError):
+                nodes = await api.nodes.select(None)
+        return leaving(self._context.node.swarm_info().node_id, nodes)
+
     def _refuse_unless_inactive(self) -> None:
         if self._context.node.state != "inactive":
             raise ControlError(ALREADY_IN_SWARM, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-__all__ = ["ALREADY_IN_SWARM", "LAST_MANAGER", "NOT_IN_SWARM", "NO_SWARM", "SwarmRoutes"]
+def unled(node: Node) -> Node:
+    """A node as it is shown while nobody leads: who is there, nobody can say. PURE."""
+    if not node.HasField("manager_status"):
+        return node
+    shown = Node()
+    shown.CopyFrom(node)
+    shown.manager_status.leader, shown.manager_status.reachability = False, "unknown"
+    return shown
+
+
+__all__ = ["ALREADY_IN_SWARM", "NOT_IN_SWARM", "NO_SWARM", "SwarmRoutes"]

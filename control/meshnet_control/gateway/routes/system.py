@@ -9,12 +9,13 @@ from aiohttp import web
 
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import SwarmInfo
+from meshnet_control.controlapi.refusals import no_leader
 from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.convert.json_text import parse_object
 from meshnet_control.gateway import responses
-from meshnet_control.gateway.engine_http import capped
+from meshnet_control.gateway.engine_http import spoken
 from meshnet_control.gateway.request import HandlerContext
-from meshnet_control.store.store import StoreError
+from meshnet_control.store.store import StoreError, StoreNoLeaderError
 
 _TWO: Final = 2
 TWO_MANAGERS: Final = (
@@ -23,7 +24,7 @@ TWO_MANAGERS: Final = (
     "         Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the\n"
     "         Swarm for fault-tolerance."
 )
-"""moby daemon/cluster/swarm.go; without either of two nobody leads."""
+"""moby daemon/cluster/swarm.go (Info); without either of two nobody leads."""
 
 
 class System:
@@ -47,19 +48,17 @@ class System:
             answer = await engine.relay(request, b"")
         except ControlError as error:
             answer = responses.error(error.status, error.message)
-        newest = (await engine.version()).api
         for name in ("Api-Version", "Swarm"):
             answer.headers.pop(name, None)  # ours take their place
-        if newest >= (1, 42):
-            part = node.swarm_info().local_node_state
-            answer.headers["Swarm"] = f"active/{node.state}" if part == "active" else part
+        part = node.swarm_info().local_node_state
+        answer.headers["Swarm"] = f"active/{node.state}" if part == "active" else part
         answer.headers["Cache-Control"] = "no-cache, no-store, must-revalidate"
         answer.headers["Pragma"] = "no-cache"
         return answer
 
     async def version(self, request: web.Request) -> web.StreamResponse:
         """``GET /version``."""
-        return responses.ok(capped(await self._context.engine.json("/version")))
+        return responses.ok(spoken(await self._context.engine.json("/version")))
 
     async def info(self, request: web.Request) -> web.StreamResponse:
         """``GET /info``."""
@@ -72,13 +71,21 @@ class System:
             try:
                 swarm.cluster.CopyFrom(await api.swarm.inspect())
                 nodes = await api.nodes.select(None)
+            except StoreNoLeaderError:
+                swarm.error = no_leader().message
             except StoreError as error:  # all else is told all the same
                 swarm.error = str(error)
             else:
+                # That it manages is so; beside it: what its own node's session lacks.
+                if swarm.error:
+                    swarm.warnings.append(f"WARNING: {swarm.error}")
+                    swarm.error = ""
                 swarm.nodes = len(nodes)
-                swarm.managers = sum(node.spec.role == "manager" for node in nodes)
+                swarm.managers = sum(node.HasField("manager_status") for node in nodes)
                 if swarm.managers == _TWO:
                     swarm.warnings.append(TWO_MANAGERS)
+        if self._context.leaderless:
+            swarm.error = no_leader().message  # beside it: what was last known
         info["Swarm"] = swarm_part(swarm)
         ours = [f"WARNING: {each}" for each in self._context.node.warnings()]
         ours += swarm.warnings

@@ -1,0 +1,101 @@
+"""A task's container as its user gave it: what the gate adds to it is taken off again. Pure.
+
+| of the engine | shown |
+|---|---|
+| COMMAND, ``Path``, ``Args``, ``Config.Cmd``, ``Config.Entrypoint`` | the user's, or the image's |
+| mounts below ``/.meshnet``, of ``/etc/hosts``, secrets and configs | none, as in Swarm |
+| labels by which meshnet finds what it made | none |
+
+Words are those of a container whose program waits, or waited, at a gate: labels alone prove
+nothing, an image made of such a container has them, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from meshnet_control.agent import attached_record, container, gate
+from meshnet_control.agent.gateway_addresses import GATEWAY_LABEL
+from meshnet_control.convert.json_text import part
+from meshnet_control.engine.labels import TASK_LABEL
+
+HIDDEN: Final = frozenset(
+    {gate.COMMAND_LABEL, container.IS_TASK_LABEL, GATEWAY_LABEL, attached_record.LABEL},
+)
+"""Labels that are meshnet's own."""
+_WAITS: Final = f"{gate.SHELL_TARGET} "
+
+
+def listed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One of ``GET /containers/json``; the same object: nothing of it is ours."""
+    labels = part(entry, "Labels")
+    words = gate.words_in(labels)
+    if words is None or not str(entry.get("Command")).startswith(_WAITS):
+        return {**entry, "Labels": _shown(labels)} if _is_tasks(labels) else entry
+    return {
+        **entry,
+        "Command": words.shown,
+        "Labels": _shown(labels),
+        "Mounts": _users(entry.get("Mounts"), "Destination", labels),
+    }
+
+
+def inspected(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``GET /containers/{id}/json``; the same object: nothing of it is ours."""
+    config, host = part(found, "Config"), part(found, "HostConfig")
+    labels = part(config, "Labels")
+    words = gate.words_in(labels)
+    if words is None or found.get("Path") != gate.SHELL_TARGET:
+        own = {**config, "Labels": _shown(labels)}
+        return {**found, "Config": own} if _is_tasks(labels) else found
+    first, *others = words.argv or ("",)
+    return {
+        **found,
+        "Path": first,
+        "Args": others,
+        "Config": {**config, **program(words), "Labels": _shown(labels)},
+        "HostConfig": {**host, "Mounts": _users(host.get("Mounts"), "Target", labels)},
+        "Mounts": _users(found.get("Mounts"), "Destination", labels),
+    }
+
+
+def program(words: gate.Words) -> dict[str, list[str] | None]:
+    """``Entrypoint`` and ``Cmd`` of a container's configuration."""
+    return {"Entrypoint": list(words.entrypoint) or None, "Cmd": list(words.command) or None}
+
+
+def changed(changes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """``GET /containers/{id}/changes``."""
+    return [
+        change for change in changes if PurePosixPath(str(change.get("Path"))).parts[1:2] != _ROOM
+    ]
+
+
+_ROOM: Final = PurePosixPath(gate.ROOM).parts[1:2]
+
+
+def _is_tasks(labels: Mapping[str, Any]) -> bool:
+    return container.IS_TASK_LABEL in labels
+
+
+def _shown(labels: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in labels.items() if name not in HIDDEN}
+
+
+def _users(mounts: object, target: str, labels: Mapping[str, Any]) -> list[Any] | None:
+    """Mounts without those that are the gate's and the task's."""
+    if not isinstance(mounts, list):
+        return None
+    files = (container.TASKS, str(labels.get(TASK_LABEL)))
+    return [
+        mount
+        for mount in mounts
+        if not isinstance(mount, dict)
+        or (
+            PurePosixPath(str(mount.get(target))).parts[1:2] != _ROOM
+            and files not in pairwise(PurePosixPath(str(mount.get("Source"))).parts)
+        )
+    ]
