@@ -1,0 +1,152 @@
+"""The rest of a connection's way, on the host where it arrives, and the way back. Pure.
+
+```
+ VTEP ─ vx0 ─ bridge port ─ interface ─ (published: target port, mark) ─ who listens
+      <─ FDB row of who asked ─ (published: mark's table, MAC of the entry node)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from meshnet.model.ids import NetworkId, TaskId, mac_of
+from meshnet.model.snapshot import Network, Sandbox
+from meshnet.netstate.values import NetnsSpec, NetnsState
+from meshnet.overlay.desired import RETURN_TABLE, VXLAN, netns_name, veth_name
+from meshnet_control.api import explain_pb2 as xpb
+from meshnet_control.explain import picture
+from meshnet_control.explain.departure import HOST, bridge_port, rows
+from meshnet_control.explain.picture import LB, NOTHING, OVERLAY, Picture
+from meshnet_lb.sandbox import mark_of
+
+
+def steps(seen: Picture, target: xpb.Target) -> list[xpb.Step]:
+    """What happens to a connection to a task of this node."""
+    found = list(_steps(seen, target))
+    for step in found:
+        step.target = target.task
+    return found
+
+
+def _steps(seen: Picture, target: xpb.Target) -> Iterator[xpb.Step]:
+    snapshot = seen.snapshot
+    network = snapshot.networks.get(NetworkId(target.network))
+    sandbox = snapshot.sandboxes.get(TaskId(target.task))
+    if network is None or sandbox is None:
+        step = seen.step(target.name, "container", NOTHING, target.name, OVERLAY)
+        step.mend = f"it ended: docker service ps --no-trunc, and docker ps -a on {seen.hostname}"
+        yield step
+        return
+    name = netns_name(network.id)
+    netns = next((path for path in seen.specs if path and path.endswith(name)), "")
+    place, source = f"network {network.name}", IPv4Address(target.source)
+    local = _is_here(seen, network, source)
+    if not local:
+        yield from _received(seen, netns, place, source)
+    yield bridge_port(seen, netns, place, veth_name(sandbox.task))
+    at = next((n for n, (on, _) in enumerate(sandbox.networks) if on == network.id), 0)
+    name = sandbox.interface(at)
+    yield seen.step(
+        target.name,
+        "interface",
+        picture.interface(seen.state(sandbox.netns), name),
+        picture.interface(seen.spec(sandbox.netns), name),
+        OVERLAY,
+    )
+    if target.mesh:
+        yield from _published(seen, sandbox, target, source)
+    yield from _listens(seen, sandbox, target)
+    if target.mesh:
+        yield from _marked_back(seen, sandbox, target.name, source)
+    if not local:
+        for step in rows(seen, netns, place, source):
+            step.what = f"way back: {step.what}"
+            yield step
+
+
+def _is_here(seen: Picture, network: Network, source: IPv4Address) -> bool:
+    """Whether who is answered is on this host."""
+    snapshot = seen.snapshot
+    itself = snapshot.nodes.get(snapshot.self_id)
+    if itself is not None and network.ingress and itself.ingress_address == source:
+        return True
+    return any(
+        on == network.id and address.ip == source
+        for sandbox in snapshot.sandboxes.values()
+        for on, address in sandbox.networks
+    )
+
+
+def _received(seen: Picture, netns: str, place: str, source: IPv4Address) -> Iterator[xpb.Step]:
+    """That this host takes VXLAN packets of the network from the other one."""
+    wanted = seen.spec(netns).vxlans.get(VXLAN)
+    link = seen.state(netns).links.get(VXLAN)
+    should = f"VNI {wanted.vxlan.vni}, UDP {wanted.vxlan.port}" if wanted else NOTHING
+    is_ = NOTHING
+    if link is not None and link.vxlan is not None:
+        is_ = f"VNI {link.vxlan.vni}, UDP {link.vxlan.port}" + ("" if link.up else ", down")
+    yield seen.step(place, "VXLAN device", is_, should, OVERLAY)
+    vtep = picture.fdb(seen.spec(netns), mac_of(source), VXLAN)
+    if vtep != NOTHING:
+        yield seen.step(HOST, f"VXLAN from {vtep} is taken", *seen.element(None, "vteps", vtep), LB)
+
+
+def _published(
+    seen: Picture, sandbox: Sandbox, target: xpb.Target, source: IPv4Address
+) -> Iterator[xpb.Step]:
+    key = f"{target.protocol} . {target.port}"
+    is_, should = seen.element(sandbox.netns, "targets", key)
+    yield seen.step(target.name, f"published to {key}", is_, should, LB, ends=is_ == NOTHING)
+    mac = mac_of(source)
+    is_, should = seen.element(sandbox.netns, "gateways", mac)
+    yield seen.step(target.name, f"mark of entry {mac}", is_, should, LB)
+
+
+def _listens(seen: Picture, sandbox: Sandbox, target: xpb.Target) -> Iterator[xpb.Step]:
+    """Who listens is the program's affair; that nobody does is where a connection ends."""
+    there = seen.listening.get(sandbox.netns)
+    if there is None:
+        return
+    ports = sorted(port for protocol, port in there if protocol == target.protocol)
+    listed = f"{target.protocol} {' '.join(map(str, ports)) or NOTHING}"
+    missing = bool(target.port) and target.port not in ports
+    is_ = f"{target.protocol} {target.port}" if target.port and not missing else listed
+    step = seen.step(target.name, "who listens", is_, is_, LB, ends=missing)
+    if missing:
+        step.ok, step.should = False, f"{target.protocol} {target.port}"
+        step.mend = f"the program in {target.name} listens elsewhere, or not at all: its log"
+    yield step
+
+
+def _marked_back(
+    seen: Picture, sandbox: Sandbox, place: str, source: IPv4Address
+) -> Iterator[xpb.Step]:
+    """Replies go out by the interface of the mesh, to the node that they came in by."""
+    yield seen.step(
+        place,
+        "way back: table of the mark",
+        _marked(seen.state(sandbox.netns)),
+        _marked(seen.spec(sandbox.netns)),
+        OVERLAY,
+    )
+    key = f"{mark_of(source):#010x}"
+    wanted = [
+        each.elements.get(key, NOTHING)
+        for ruleset in seen.rulesets.get(sandbox.netns, ())
+        for each in ruleset.sets
+        if each.name == "macs"
+    ]
+    table = seen.tables.get(sandbox.netns, {}).get(("netdev", "meshnet"))
+    found = table.sets.get("macs") if table is not None else None
+    is_ = found.elements.get(key, NOTHING) if found is not None else NOTHING
+    yield seen.step(place, f"way back: MAC of mark {key}", is_, (wanted or [NOTHING])[0], LB)
+
+
+def _marked(of: NetnsSpec | NetnsState) -> str:
+    rules = [rule for rule in of.rules if rule.table == RETURN_TABLE]
+    routes = [route for route in of.routes if route.table == RETURN_TABLE]
+    if not rules or not routes:
+        return NOTHING
+    return f"table {RETURN_TABLE}: {picture.shown(routes[0])}"
