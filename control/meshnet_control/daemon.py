@@ -19,22 +19,29 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
 
-from meshnet import ends
+from meshnet import ends, happened
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
-from meshnet.process import limits
-from meshnet_control.admin import Admin, AdminServer
+from meshnet.process import clocks, limits
+from meshnet.process.notify import inherited
+from meshnet_control.admin import Admin, AdminServer, Explain
+from meshnet_control.dashboard.wiring import of_node
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import Gateway
+from meshnet_control.gateway.listener import Listener, take_back
 from meshnet_control.host.processes import engine as engine_url
 from meshnet_control.host.program import Program, parsed, parser
+from meshnet_control.metrics.facts import read
+from meshnet_control.metrics.server import MetricsServer
 from meshnet_control.node.cleanup import clean_up
 from meshnet_control.node.member import Places
 from meshnet_control.node.node import Node, hostname
+from meshnet_control.served.address import METRICS
 
 _log = logging.getLogger(__name__)
 _NAME: Final = "meshnetd"
@@ -82,6 +89,7 @@ class Daemon:
         self._places.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with AsyncExitStack() as stack:
             program.begin(stack)
+            listener = Listener(program.notifier, inherited(), lending=True)
             engine = EngineClient(engine_url())
             stack.push_async_callback(ends.closed, engine.close)
             program.starting("asking the Docker Engine what it is")
@@ -91,9 +99,12 @@ class Daemon:
             stack.push_async_callback(node.stop)
             program.starting("taking up this node's place in its cluster")
             await node.resume()
+            program.spawn(clocks.watch(happened.note), "clocks")
             program.starting("opening its sockets")
             admin = AdminServer(
-                Admin(node, described.engine.engine_version, name), self._places.run_dir
+                Admin(node, described.engine.engine_version, name),
+                Explain(node),
+                self._places.run_dir,
             )
             await admin.start()
             stack.push_async_callback(ends.closed, admin.stop)
@@ -102,9 +113,18 @@ class Daemon:
                 self._places.run_dir / "docker.sock",
                 engine,
                 conflicting_route,
+                listener=listener,
+                state_dir=self._places.state_dir,
             )
             await gateway.start()
             stack.push_async_callback(ends.closed, gateway.stop)
+            metrics = MetricsServer(
+                partial(read, node, name, self._places.run_dir),
+                partial(METRICS.kept, self._places.state_dir),
+            )
+            stack.push_async_callback(ends.ended, program.spawn(metrics.run(), "metrics"))
+            dashboard = of_node(node, self._places.state_dir)
+            stack.push_async_callback(ends.ended, program.spawn(dashboard.run(), "dashboard"))
             _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")
             await program.serve(stack)
 
@@ -129,6 +149,7 @@ async def _clean_up(places: Places) -> int:
     try:
         for line in await clean_up(places.run_dir, engine):
             print(line, flush=True)  # noqa: T201 - the command's output
+        take_back(places.state_dir)
     except (MeshnetError, OSError) as error:
         print(f"{_NAME}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - before it may hang
         return 1

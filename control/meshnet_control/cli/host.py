@@ -1,4 +1,4 @@
-"""``meshnet up``, ``down``, ``restart``, ``status``, ``env``, ``backup``, ``restore``: this host.
+"""This host: ``meshnet up``, ``down``, ``restart``, ``status``, ``backup`` and others.
 
 Two processes make a host: ``meshnet-resolver`` and ``meshnetd``; a manager has a third one,
 ``meshnet-manager``. ``meshnet-supervisor`` keeps them alive where systemd does not. ``up`` starts
@@ -18,31 +18,28 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-import grpc
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from rich.table import Table
 
 from meshnet_control.api import control_pb2
+from meshnet_control.cli import dashboard as dashboards
+from meshnet_control.cli.admin_client import call_admin, no_meshnetd
 from meshnet_control.cli.lab import wide_console
 from meshnet_control.host import processes
 from meshnet_control.host.processes import HostError
-from meshnet_control.host.supervision import WATCHDOG_S
 from meshnet_control.identity import identity
 from meshnet_control.manager import archive
+from meshnet_control.served.address import METRICS, is_here
 from meshnet_dns import operations
 from meshnet_dns.control import NAME
 
 __all__ = ["COMMANDS", "HostError", "docker_host"]
 
-_M = TypeVar("_M", bound=Message)
 CONTEXT = "meshnet"
 """The docker context that ``up`` registers."""
-_ANSWERS_S = WATCHDOG_S
-"""A meshnetd that is silent for longer is hung, and ended by who keeps it."""
 _WRITES_S = 900.0
 """For a backup; a large store on a slow disk."""
 
@@ -56,10 +53,43 @@ def docker_host() -> str:
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, log to standard error.")
 @click.option("--install", is_flag=True, help="Write, enable and start systemd units.")
 @click.option("--context/--no-context", default=True, help="Register the docker context 'meshnet'.")
-def up(*, foreground: bool, install: bool, context: bool) -> None:
+@click.option(
+    "--allow-privileged/--no-allow-privileged",
+    default=None,
+    help="Let services be privileged here, have devices and GPUs; kept until it is said otherwise.",
+)
+@click.option(
+    "--metrics",
+    metavar="[ADDR:]PORT",
+    help="Serve Prometheus' metrics there, without ADDR for this host alone; kept until 'off'.",
+)
+@click.option(
+    "--dashboard",
+    metavar="[ADDR:]PORT",
+    help="Serve the dashboard there: see meshnet dashboard; kept until 'off'.",
+)
+def up(
+    *,
+    foreground: bool,
+    install: bool,
+    context: bool,
+    allow_privileged: bool | None,
+    metrics: str | None,
+    dashboard: str | None,
+) -> None:
     """Start meshnet on this host."""
     processes.need_root()
+    for line in dashboards.kept(dashboard) if dashboard is not None else ():
+        click.echo(line, err=True)
+    if metrics is not None and (served := METRICS.keep(processes.state_dir(), metrics)):
+        click.echo(f"metrics: http://{served}/metrics", err=True)
+        host, _ = METRICS.parsed(served)
+        if not is_here(host):
+            click.echo(f"this host does not have {host} now: they are served once it has", err=True)
     serving = processes.serving() and not install
+    changes = allow_privileged is not None and processes.allow_privileged(allow=allow_privileged)
+    if changes and serving:
+        click.echo("privileged services: counts from meshnet restart on", err=True)
     if not serving:
         processes.need_engine()
     if context:
@@ -91,7 +121,7 @@ def down() -> None:
         )
 
 
-@click.command()
+@click.command(short_help="Run anew what runs here, by the version that is installed.")
 def restart() -> None:
     """Have what runs here run anew, by the version that is installed now; nothing is lost."""
     processes.need_root()
@@ -99,7 +129,7 @@ def restart() -> None:
     click.echo(f"restarted: {', '.join(done)}" if done else "meshnet does not run here")
 
 
-@click.command()
+@click.command(short_help="Print the setting that points docker at meshnet.")
 def env() -> None:
     """Print the setting that points the docker CLI at meshnet: eval "$(meshnet env)"."""
     click.echo(f"export DOCKER_HOST={docker_host()}")
@@ -127,7 +157,7 @@ def status(style: str) -> None:
         click.echo(f"meshnet: {sentence}", err=True)
 
 
-@click.command()
+@click.command(short_help="Write all that this manager knows to FILE.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path) -> None:
     """Write all that this manager knows to FILE, whether meshnet runs or not."""
@@ -137,7 +167,7 @@ def backup(file: Path) -> None:
     written = archive.beside(processes.state_dir())
     try:
         asked = control_pb2.BackupRequest(path=str(written))
-        reply = _call_admin("Backup", asked, control_pb2.BackupReply, _WRITES_S)
+        reply = call_admin("control.Admin/Backup", asked, control_pb2.BackupReply, _WRITES_S)
         if reply is not None:
             archive.deliver(written, path)
     finally:
@@ -156,6 +186,24 @@ def backup(file: Path) -> None:
     click.echo(f"meshnet: {path} holds the cluster with its keys: {keys}", err=True)
 
 
+@click.group()
+def key() -> None:
+    """The key that gossip between the hosts is sealed with."""
+
+
+@key.command("rotate")
+def rotate_key() -> None:
+    """Give all nodes another key, which they use within seconds; a manager's command.
+
+    It is also replaced every 12 hours, and whenever a node is removed.
+    """
+    processes.need_root()
+    asked = control_pb2.RotateGossipKeyRequest()
+    if call_admin("control.Admin/RotateGossipKey", asked, control_pb2.RotateGossipKeyReply) is None:
+        raise HostError("meshnet is not up on this host: meshnet up")
+    click.echo("another key goes to all nodes; the present one opens nothing when they have it")
+
+
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--replace", is_flag=True, help="Also where this host is a node already.")
@@ -171,7 +219,7 @@ def restore(file: Path, *, replace: bool) -> None:
     )
 
 
-COMMANDS = (up, down, restart, env, status, backup, restore)
+COMMANDS = (up, down, restart, env, status, backup, restore, key)
 
 
 def status_tables(
@@ -200,13 +248,14 @@ def status_tables(
         ("tasks", str(reply.tasks)),
         ("engine", reply.engine or "-"),
         ("meshnet", reply.version),
+        *([("privileged services", "allowed")] if reply.allows_privileged else ()),
     ]
     if reply.snapshots:
         newest = next((s for s in reply.snapshots if s.made <= now), reply.snapshots[0])
         age = f"{max(0.0, now - newest.made) / 60:.0f} min"
         rows.append(("snapshots", f"{len(reply.snapshots)}, the newest {age} old"))
     if reply.HasField("manager"):
-        rows.insert(2, ("manager", _manager(reply.manager)))
+        rows[2:2] = _manager(reply.manager)
     rows += [(f"last end of {name}", how) for name, how in sorted(ends.items())]
     if resolver:
         number = f"{resolver['queries']} asked, {resolver['forwarded']} forwarded"
@@ -228,6 +277,12 @@ def status_tables(
                 loop.name, str(loop.revision), age, str(loop.changes), str(loop.rounds), loop.error
             )
         tables.append(loops)
+    if reply.happened:
+        lately = Table("HAPPENED", "LAST", "TIMES", box=None)
+        for event in reversed(reply.happened):
+            age = f"{max(0.0, now - event.at):.0f} s ago"
+            lately.add_row(event.what, age, str(event.times))
+        tables.append(lately)
     if reply.drops:
         dropped = Table("DROPPED", "TIMES", box=None)
         for reason, times in sorted(reply.drops.items()):
@@ -236,11 +291,20 @@ def status_tables(
     return tables
 
 
-def _manager(said: control_pb2.ManagerProcess) -> str:
-    if said.error:
-        return said.error
+def _manager(said: control_pb2.ManagerProcess) -> list[tuple[str, str]]:
     nodes = f"{said.sessions} node{'' if said.sessions == 1 else 's'} connected"
-    return f"{nodes}, revision {said.revision}, {said.memory_bytes / 1e6:.0f} MB"
+    serves = f"{nodes}, revision {said.revision}, {said.memory_bytes / 1e6:.0f} MB"
+    rows = [("manager", said.error or serves)]
+    return [*rows, ("etcd", _etcd(said.etcd))] if said.HasField("etcd") else rows
+
+
+def _etcd(said: control_pb2.EtcdStatus) -> str:
+    memory = f"{said.memory_bytes / 1e6:.0f} MB"
+    if said.error:
+        return f"{said.error} ({memory})"
+    part = f"{said.part} of {said.voters}" if said.part else "knows no leader"
+    used, whole = said.used_bytes / 1e6, said.database_bytes / 1e6
+    return f"{part}, {memory}, database {whole:.1f} MB, {used:.1f} MB of it used"
 
 
 def _resolver_counters() -> Mapping[str, Any]:
@@ -252,47 +316,10 @@ def _resolver_counters() -> Mapping[str, Any]:
 
 def _ask_status() -> control_pb2.StatusReply:
     processes.need_root()
-    reply = _call_admin("Status", control_pb2.StatusRequest(), control_pb2.StatusReply)
+    reply = call_admin("control.Admin/Status", control_pb2.StatusRequest(), control_pb2.StatusReply)
     if reply is None:
-        raise HostError(_no_meshnetd(_admin_socket()))
+        raise HostError(no_meshnetd())
     return reply
-
-
-def _admin_socket() -> Path:
-    return processes.run_dir() / "admin.sock"
-
-
-def _call_admin(
-    name: str, request: Message, answer: type[_M], seconds: float = _ANSWERS_S
-) -> _M | None:
-    """What meshnetd answers; None: no meshnetd is there.
-
-    Raises:
-        HostError: it refuses, or gives no answer.
-    """
-    with grpc.insecure_channel(f"unix://{_admin_socket()}") as channel:
-        try:
-            ask = channel.unary_unary(
-                f"/meshnet.control.Admin/{name}",
-                request_serializer=type(request).SerializeToString,
-                response_deserializer=answer.FromString,
-            )
-            reply: _M = ask(request, timeout=seconds)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
-                return None
-            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise HostError(f"meshnetd gives no answer within {seconds:.0f} s") from None
-            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
-                raise HostError(error.details()) from None
-            raise HostError(f"meshnetd: {error.details()}") from None
-    return reply
-
-
-def _no_meshnetd(socket: Path) -> str:
-    how = processes.last_ends(time.time()).get("meshnetd")
-    last = f"; last end: {how}" if how else ""
-    return f"no meshnetd answers on {socket}{last} (meshnet up starts it)"
 
 
 def _say(sentence: str) -> None:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from meshnet_control.lab import swarm
+from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab, Report, need_root
 from meshnet_control.lab.layout import DEFAULT_NAME, MAX_HOSTS, Layout
 from meshnet_control.lab.play import Play, Show, StepError
@@ -31,20 +33,29 @@ def lab() -> None:
 
 @lab.command()
 @click.option("-n", "--hosts", type=int, default=None, help="How many hosts (3 unless said).")
+@click.option("-m", "--managers", type=int, help="One cluster of all, with so many managers.")
 @click.option("--engine-only", is_flag=True, help="Docker Engines only, no meshnetd.")
 @click.option("--vms", is_flag=True, help="Virtual machines that boot Debian (2 unless said).")
-def up(*, hosts: int | None, engine_only: bool, vms: bool) -> None:
+def up(*, hosts: int | None, managers: int | None, engine_only: bool, vms: bool) -> None:
     """Make the lab, or repair it."""
+    if managers is not None and engine_only:
+        raise LabError("--managers needs meshnetd: leave out --engine-only")
     current = Lab.current()
     vms = vms or current.has_vms
     usual = current.layout.size if current.has_vms or not vms else _VMS
     layout = replace(current.layout, size=hosts if hosts is not None else usual)
     wanted = (Lab.of_vms if vms else Lab)(layout, engine_only=engine_only)
+    if managers is not None:
+        swarm.check(layout, managers)
     began = time.monotonic()
     with _progress() as report:
         wanted.up(report)
     names = ", ".join(host.name for host in wanted.layout.hosts)
     click.echo(f"{names} and client are up in {time.monotonic() - began:.1f} s")
+    if managers is not None:
+        for each in swarm.form(Play(wanted), managers):
+            click.echo(f"{each.host}: joined as a {each.role}")
+        click.echo(f"one cluster of {layout.size}, after {time.monotonic() - began:.1f} s")
 
 
 @lab.command()

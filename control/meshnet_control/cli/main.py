@@ -5,50 +5,64 @@ Every error is one sentence on standard error that begins with ``meshnet:``, and
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
 from meshnet.errors import MeshnetError
-from meshnet_control.cli import host, lab
+from meshnet_control.cli import (
+    balancing,
+    beside,
+    dashboard,
+    doctor,
+    events,
+    files,
+    host,
+    image,
+    lab,
+    names,
+    rebalance,
+    stack,
+    trace,
+)
+from meshnet_control.cli.sections import Sections
 
-DOCKER_COMMANDS = ("service", "stack", "node", "network", "swarm", "secret", "config", "docker")
+DOCKER_COMMANDS = ("service", "node", "network", "swarm", "docker")
 """``meshnet X …`` is ``docker X …`` on meshnet's socket; ``meshnet docker …`` is docker itself."""
 
 
-@click.group()
+SECTIONS = {
+    "This host": ("up", "down", "restart", "status", "env", "key", "backup", "restore"),
+    "Look and explain": ("doctor", "trace", "lb", "dns", "events", "dashboard"),
+    "Clusters": ("rebalance", "lab"),
+}
+BRIEF = ("Docker's", (*DOCKER_COMMANDS, "stack", "image", "secret", "config"))
+
+
+@click.group(cls=Sections, sections=SECTIONS, brief=BRIEF)
 @click.version_option(package_name="meshnet")
 def meshnet() -> None:
     """A Docker-Swarm-compatible orchestrator with a network of its own."""
 
 
 meshnet.add_command(lab.lab)
+meshnet.add_command(balancing.lb)
+meshnet.add_command(names.dns)
+meshnet.add_command(trace.trace)
+meshnet.add_command(doctor.doctor)
+meshnet.add_command(events.events)
+meshnet.add_command(dashboard.dashboard)
+meshnet.add_command(rebalance.rebalance)
 for _command in host.COMMANDS:
     meshnet.add_command(_command)
 
 
-def _pass_through(name: str) -> click.Command:
-    @click.command(
-        name,
-        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-        add_help_option=False,
-        help=f"docker {name}, on meshnet's socket." if name != "docker" else "docker itself.",
-    )
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-    def command(arguments: tuple[str, ...]) -> None:
-        first = [] if name == "docker" else [name]
-        environ = {**os.environ, "DOCKER_HOST": host.docker_host()}
-        try:
-            os.execvpe("docker", ["docker", *first, *arguments], environ)  # noqa: S606
-        except FileNotFoundError:
-            raise host.HostError("docker: command not found: install docker.io") from None
-
-    return command
-
-
 for _name in DOCKER_COMMANDS:
-    meshnet.add_command(_pass_through(_name))
+    meshnet.add_command(beside.docker_command(_name, []))
+meshnet.add_command(beside.beside("stack", stack.deploy))
+meshnet.add_command(beside.beside("image", image.push))
+for _word in ("secret", "config"):
+    meshnet.add_command(beside.beside(_word, files.update_command(_word)))
 
 
 def main() -> None:

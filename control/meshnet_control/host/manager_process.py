@@ -4,6 +4,8 @@
  start: MARK is written ── systemctl start, or SIGHUP to meshnet-supervisor ──> it runs
  stop:  MARK is removed ── systemctl stop, or SIGTERM to it ──> it ends and stays away
 ```
+One that stands by (``host/standby.py``) is woken by ``start`` instead.
+
 ``MARK`` outlives a boot: systemd (ConditionPathExists=) and meshnet-supervisor start it by that.
 """
 
@@ -19,7 +21,7 @@ from typing import Final
 
 from meshnet.errors import MeshnetError
 from meshnet.process import revival
-from meshnet_control.host import units
+from meshnet_control.host import standby, units
 from meshnet_control.host.paths import MANAGER, MARK
 
 STOPS_S: Final = 12.0
@@ -30,14 +32,26 @@ class ManagerProcessError(MeshnetError):
     """It cannot be started or stopped."""
 
 
-def start(state_dir: Path) -> None:
-    """Have it run, now and after each boot; it runs already is success.
+def start(run_dir: Path, state_dir: Path) -> None:
+    """Have it manage, now and after each boot; it does already is success.
 
     Raises:
         ManagerProcessError: nobody is here who would start it.
         OSError: the state directory cannot be written.
     """
-    (state_dir / MARK).touch(mode=0o600)
+    _want(state_dir)
+    if not standby.wake(run_dir):
+        stand_by(state_dir)
+
+
+def stand_by(state_dir: Path) -> None:
+    """Have it run; it manages when this node is a manager by what is on the disk, or waits.
+
+    Raises:
+        ManagerProcessError: nobody is here who would start it.
+        OSError: the state directory cannot be written.
+    """
+    _want(state_dir)
     supervisor = revival.told()
     if supervisor is not None:
         pid = revival.living(supervisor.pid_file(supervisor.name), supervisor.name)
@@ -51,6 +65,10 @@ def start(state_dir: Path) -> None:
             raise ManagerProcessError(str(error)) from None
     else:
         raise ManagerProcessError(f"nobody is here who starts {MANAGER}: use meshnet up")
+
+
+def _want(state_dir: Path) -> None:
+    (state_dir / MARK).touch(mode=0o600)
 
 
 async def stop(run_dir: Path, state_dir: Path) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from meshnet.errors import MeshnetError
 from meshnet.process import limits, logs, revival
 from meshnet.process.notify import Notifier
 from meshnet_control.host.paths import run_dir, state_dir
@@ -33,7 +34,8 @@ class Program:
 
     def __init__(self, end_s: float) -> None:
         self._end_s = end_s
-        self._notifier = Notifier()
+        self.notifier = Notifier()
+        """Who starts this process, and again."""
         self._ended: asyncio.Future[None]
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -43,12 +45,36 @@ class Program:
         self._ended = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
-        stack.callback(self.spawn(live(self._notifier), "signs of life").cancel)
+        stack.callback(self.spawn(live(self.notifier), "signs of life").cancel)
 
     def starting(self, doing: str) -> None:
         """Tell who waits for us."""
-        self._notifier.starting(doing)
+        self.notifier.starting(doing)
         _log.info("%s", doing)
+
+    async def idle(self, until: Coroutine[Any, Any, None]) -> bool:
+        """Be ready, with nothing to do.
+
+        Args:
+            until: what ends it.
+
+        Returns:
+            Whether that came; False: a signal did.
+
+        Raises:
+            Exception: a part failed, or what is waited for.
+        """
+        self.notifier.ready()
+        waiting = asyncio.ensure_future(until)
+        try:
+            await asyncio.wait({waiting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await self._ended
+                return False
+            waiting.result()
+        finally:
+            waiting.cancel()
+        return True
 
     async def serve(self, stack: AsyncExitStack) -> None:
         """Be ready, and keep who keeps us alive, until a signal comes.
@@ -60,7 +86,7 @@ class Program:
         if supervisor is not None:
             keeping = self.spawn(keep(partial(revival.revive, supervisor)), "keep supervisor")
             stack.callback(keeping.cancel)
-        self._notifier.ready()
+        self.notifier.ready()
         await self._ended
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -76,11 +102,14 @@ class Program:
             return
         error = task.exception()
         if error is not None and not self._ended.done():
-            _log.error("%s failed", task.get_name(), exc_info=error)
+            if isinstance(error, MeshnetError):  # foreseen: its sentence says all
+                _log.error("%s: %s", task.get_name(), error)
+            else:
+                _log.error("%s failed", task.get_name(), exc_info=error)
             self._ended.set_exception(error)
 
     def _end(self) -> None:
-        self._notifier.stopping()
+        self.notifier.stopping()
         limits.end_within(self._end_s)
         if not self._ended.done():
             self._ended.set_result(None)

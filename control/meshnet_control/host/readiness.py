@@ -32,6 +32,8 @@ class Seen:
     ends: int = 0
     lost: bool = False
     doing: str = ""
+    spared: int = 0
+    """So many ends are no failure: meshnetd has one end that is not to be, or to begin anew."""
 
 
 Look = Mapping[str, Seen]
@@ -59,7 +61,7 @@ def failed(before: Look, now: Look) -> str | None:
         now: at this moment.
     """
     for name, seen in now.items():
-        if not seen.ready and (seen.lost or seen.ends > before[name].ends):
+        if not seen.ready and (seen.lost or seen.ends > before[name].ends + seen.spared):
             return name
     return None
 

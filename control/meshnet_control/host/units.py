@@ -41,7 +41,10 @@ CAPABILITIES: Final = (
 )  # fmt: skip
 """All that meshnetd needs: links and rules; raw sockets of iptables; ports; mounts and namespaces,
 and those of containers; files of tasks, whose owners the user chooses."""
-_SAYS_S: Final = 2.0
+_SAYS_S: Final = 5.0
+"""A machine that goes down has much to do; a part of what ``stop`` of the unit gives."""
+HOST_STOPS: Final = "this host goes down: the others are told to choose it no more"
+"""What the log says then."""
 _SETTINGS: Final = ("MESHNET_ENGINE",)
 """Of the environment of ``up --install``, what the units keep; directories are arguments."""
 _UNIT: Final = """[Unit]
@@ -77,7 +80,8 @@ DevicePolicy=closed
 MemoryDenyWriteExecute=yes
 RestrictNamespaces=net
 """
-_DAEMON_SANDBOX: Final = f"""{_ALL}RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+_DAEMON_SANDBOX: Final = f"""FileDescriptorStoreMax=8
+{_ALL}RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallFilter=@system-service @mount setns unshare
 SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap
 SystemCallErrorNumber=EPERM
@@ -115,15 +119,17 @@ class UnitError(MeshnetError):
     """systemd refused; its words."""
 
 
-def texts(programs: Path | None = None) -> dict[str, str]:
+def texts(programs: Path | None = None, settings: str | None = None) -> dict[str, str]:
     """Name of each process -> its unit.
 
     Args:
         programs: the directory they will be in; None: the one they are in now.
+        settings: lines ``Environment=``; None: of our own environment.
     """
-    settings = "".join(
-        f"Environment={key}={value}\n" for key in _SETTINGS if (value := os.environ.get(key))
-    )
+    if settings is None:
+        settings = "".join(
+            f"Environment={key}={value}\n" for key in _SETTINGS if (value := os.environ.get(key))
+        )
     if run_dir().is_relative_to("/run"):  # empty after a boot
         name = run_dir().relative_to("/run")
         settings += f"RuntimeDirectory={name}\nRuntimeDirectoryPreserve=yes\n"
@@ -168,7 +174,7 @@ def texts(programs: Path | None = None) -> dict[str, str]:
             command=run[DAEMON],
             pause="200ms",
             watchdog=f"{WATCHDOG_S:.0f}",
-            stop="15",
+            stop="30",
             sandbox=_DAEMON_SANDBOX,
         ),
     }
@@ -208,8 +214,33 @@ def install() -> list[str]:
     Raises:
         UnitError: systemd refused.
     """
+    return _written(texts())
+
+
+def renew() -> list[str]:
+    """Have the units say what this version's do, those that are new in it too.
+
+    A unit of meshnetd's that names other directories than ours stays as it is, and so do the
+    others: those are somebody else's decision.
+
+    Returns:
+        As ``install``.
+
+    Raises:
+        UnitError: systemd refused.
+    """
+    there = _text(UNITS / _DAEMON) or _text(PACKAGED / _DAEMON)
+    lines = there.splitlines(keepends=True)
+    _, *places = command(DAEMON)
+    if not any(line.startswith("ExecStart=") and line.split()[1:] == places for line in lines):
+        return []
+    kept = tuple(f"Environment={key}=" for key in _SETTINGS)
+    return _written(texts(settings="".join(line for line in lines if line.startswith(kept))))
+
+
+def _written(wanted: Mapping[str, str]) -> list[str]:
     changed = []
-    for name, text in texts().items():
+    for name, text in wanted.items():
         unit = f"{name}.service"
         if (_text(UNITS / unit) or _text(PACKAGED / unit)) != text:
             changed.append(name)

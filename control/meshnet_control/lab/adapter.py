@@ -181,6 +181,7 @@ def leave_running(process: subprocess.Popen[bytes]) -> None:
 def unmake(layout: Layout, member: str) -> None:
     """Stop a machine at once, remove its namespace, port and cgroups; gone already is success."""
     pid = inits(layout).get(member)
+    thaw(layout.cgroup(member))
     if pid is not None:
         _kill(pid)
     cables.disconnect(layout, member)
@@ -202,10 +203,18 @@ def _kill(pid: int) -> None:
     wait_for(f"process {pid} to end", gone, timeout_s=20)
 
 
+def thaw(parent: str) -> None:
+    """Let all in a cgroup run: who is frozen, as by ``docker pause``, cannot die under v1."""
+    for top in _tops(parent):
+        for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            for file in top.rglob(name):
+                with suppress(OSError):  # it is being removed
+                    file.write_text(word)
+
+
 def remove_cgroups(parent: str) -> None:
     """Remove an empty cgroup and all below it, in every hierarchy (v1) or the one (v2)."""
-    root = Path("/sys/fs/cgroup")
-    for top in [root / parent.lstrip("/"), *root.glob(f"*/{parent.lstrip('/')}")]:
+    for top in _tops(parent):
 
         def removed(top: Path = top) -> bool:
             for directory, _, _ in os.walk(top, topdown=False):
@@ -216,6 +225,12 @@ def remove_cgroups(parent: str) -> None:
             return not top.exists()
 
         wait_for(f"cgroup {top} to be empty", removed, timeout_s=10)
+
+
+def _tops(parent: str) -> list[Path]:
+    """Directories of a cgroup: one for each hierarchy that has it."""
+    root = Path("/sys/fs/cgroup")
+    return [root / parent.lstrip("/"), *root.glob(f"*/{parent.lstrip('/')}")]
 
 
 def remove_tree(path: Path) -> None:

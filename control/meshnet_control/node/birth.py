@@ -13,9 +13,11 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from meshnet.errors import ControlError
+from meshnet.gossip.signing import SEED_BYTES
 from meshnet.model.ids import Rng, new_id
 from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import gossip_ring
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.orchestrate.addresses import subnet_for
@@ -90,6 +92,7 @@ def birth(
         data_path_addr=data_path,
         data_path_port=request.data_path_port or VXLAN_PORT,
         availability=request.availability.lower() or "active",
+        gossip_key=rng.getrandbits(SEED_BYTES * _BYTE).to_bytes(SEED_BYTES, "big"),
     )
     cluster = pb.Cluster(
         id=cluster_id,
@@ -98,7 +101,8 @@ def birth(
         data_path_port=request.data_path_port or VXLAN_PORT,
         ca_certificate=root,
         ca_key=root_key,
-        gossip_keys=[_random(rng)],
+        gossip_keys=[gossip_ring.new_key(rng)],
+        gossip_rotation=pb.GossipRotation(begun=int(now * 1e9), moved=int(now * 1e9)),
         tls_info=ca.tls_info(root),
     )
     cluster.spec.CopyFrom(request.spec)
@@ -111,6 +115,7 @@ def birth(
     node = pb.Node(id=node_id, certificate=certificate)
     node.spec.role, node.spec.availability = "manager", identity.availability
     node.status.state, node.status.addr = "unknown", advertise[0]
+    node.status.data_path_addr = data_path
     node.manager_status.leader, node.manager_status.reachability = True, "reachable"
     node.manager_status.addr = addr
     ingress = ingress_network(rng)

@@ -1,9 +1,10 @@
 """What an earlier life of meshnetd left on this host, and its removal: containers, kernel, files.
 
-For when there is no membership that could remove its own: ``meshnetd --cleanup``, and a node that
-leaves a cluster it could not go on in. Order: containers of tasks first (their namespaces, tables
-and veths go with them), then the rest of the kernel's state as the difference to nothing at all, by
-the operations that made it, then docker_gwbridge, then files.
+For when there is no membership that could remove its own: ``meshnetd --cleanup``, a node that
+leaves a cluster it could not go on in, and one about to be in a cluster that finds a port taken.
+Order: containers of tasks first (their namespaces, tables and veths go with them), then the rest of
+the kernel's state as the difference to nothing at all, by the operations that made it, then
+docker_gwbridge, then files.
 
 Be aware: blocking work on the kernel runs in a thread; nothing else of meshnet may work on the
 kernel meanwhile. The node's identity and the cluster's state are not touched.
@@ -12,6 +13,7 @@ kernel meanwhile. The node's identity and the cluster's state are not touched.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -27,11 +29,15 @@ from meshnet.model.snapshot import Snapshot
 from meshnet.netstate.changes import DelLink, DelNetns
 from meshnet.reconcile import Operations
 from meshnet_control.agent.agent import remove_task_containers
+from meshnet_control.agent.attached_record import ATTACHED
 from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.dataplane.reconcilers import kernel_operations
 from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
+from meshnet_control.node.prerequisites import Port, need_ports
 from meshnet_dns.resolver import STATE as RESOLVER_STATE
+
+_log = logging.getLogger(__name__)
 
 KERNEL_S: Final = 120.0
 """For everything in the kernel; what hangs there, iptables say, has a limit of its own."""
@@ -71,6 +77,33 @@ async def clean_up(run_dir: Path, engine: EngineClient) -> list[str]:
             said.append("removed network docker_gwbridge")
     await asyncio.to_thread(_remove_files, run_dir)
     return said
+
+
+async def clear_way(run_dir: Path, engine: EngineClient, ports: Sequence[Port]) -> None:
+    """Remove what is in the way of a node that is about to be in a cluster.
+
+    Containers of tasks always; everything else only when a port is taken, for it may be by that.
+
+    Args:
+        run_dir: of meshnetd.
+        engine: the local engine; without it containers stay.
+        ports: that the node will need.
+
+    Raises:
+        ControlError: another program holds one of them.
+    """
+    try:
+        need_ports(*ports)
+    except ControlError as error:
+        _log.warning("%s: is it of an earlier life?", error)
+        try:
+            for line in await clean_up(run_dir, engine):
+                _log.warning("%s", line)
+        except* MeshnetError as group:
+            _log.warning("not everything could be removed: %s", group.exceptions)
+        need_ports(*ports)
+    with suppress(EngineError):  # it does not answer: said by what needs it
+        await remove_task_containers(engine)
 
 
 def describe(changes: Iterable[Any]) -> Iterator[str]:
@@ -116,7 +149,7 @@ def _empty_kernel(every: Sequence[Operations[Any, Any, Any]], given_up: Event) -
 
 
 def _remove_files(run_dir: Path) -> None:
-    for name in (RESOLVER_STATE, GWBRIDGE_MEMORY):
+    for name in (RESOLVER_STATE, GWBRIDGE_MEMORY, ATTACHED):
         (run_dir / name).unlink(missing_ok=True)
     tasks = run_dir / TASKS
     if not tasks.is_dir():

@@ -1,7 +1,7 @@
 """A node's side of the dispatcher: one stream to one manager, for as long as the node lives.
 
 ```
- run():  manager 1 ── stream ── broken ──> manager 2 ── … ──> back-off 0.1 s, doubled to 8 s ──> 1
+ run():  manager ── stream ── broken, or another one leads ──> the next one (``turns``)
  stream: description and statuses, heartbeats ──>     <── full assignments, then differences
 ```
 
@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import grpc.aio
 
@@ -33,23 +34,27 @@ from meshnet_control.identity import ca
 from meshnet_control.identity.channel import CallEndedError, call_ends, channel
 from meshnet_control.identity.identity import Certificates, Identity, remotes
 from meshnet_control.identity.join import join
+from meshnet_control.node.turns import Turns
 
 __all__ = ["DispatcherClient", "join", "leave", "renew"]
 
 _log = logging.getLogger(__name__)
 
-FIRST_DELAY_S: Final = 0.1
-LAST_DELAY_S: Final = 8.0
 HEARTBEAT_S: Final = 1.0
 """Until the manager has said its period."""
 SILENT_PERIODS: Final = 3
 ANSWER_S: Final = 5.0
 """A manager that has not answered a new stream by then is not there."""
+DOUBT_S: Final = 1.0
+"""For an answer of a manager whose host seems to be gone."""
 LEAVE_S: Final = 3.0
 TEXT: Final = 4096
 """Characters of a status's texts that managers take; an engine's error may be longer."""
 STATUSES: Final = 256
 """Of one message; a manager bounds what it takes at once."""
+AnyCall: TypeAlias = grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]
+Dial: TypeAlias = Callable[[str, Certificates], grpc.aio.Channel]
+"""``identity.channel``, or what stands for it: a channel to a manager at ``host:port``."""
 
 
 class DispatcherClient:
@@ -65,6 +70,7 @@ class DispatcherClient:
         lasting: the certificates that outlive a restart; managers are told of those alone, for who
             comes back with one of a root that they have dropped is lost. None: all do at once.
         alongside: other work on each connection, for as long as it lasts; must not end by itself.
+        dial: how a manager is reached.
     """
 
     def __init__(
@@ -78,21 +84,28 @@ class DispatcherClient:
         addr: str = "",
         lasting: Callable[[], Certificates] | None = None,
         alongside: Callable[[grpc.aio.Channel], Awaitable[None]] | None = None,
+        dial: Dial = channel,
     ) -> None:
         self.identity = identity
         self.connected = False
         """A manager has answered on the present stream."""
         self.error = ""
         """Why there is no stream; empty while there is one."""
+        self.remote = ""
+        """``host:port`` of the manager that is asked now."""
         self._description = description
         self._on_assignments, self._on_removed = on_assignments, on_removed
         self._on_identity = on_identity
         self._addr, self._lasting, self._alongside = addr, lasting, alongside
+        self.dial = dial
         self._state: pb.Assignments | None = None
         self._statuses: dict[str, pb.TaskStatus] = {}
         self._unsent: set[str] = set()
         self._describe_again = False
         self._wake = asyncio.Event()
+        self._doubt, self._heard = asyncio.Event(), asyncio.Event()
+        self._told = False
+        """On the present stream, what this node is to do."""
         self._renew_after = 0.0
 
     def report(self, task_id: str, status: pb.TaskStatus) -> None:
@@ -109,61 +122,87 @@ class DispatcherClient:
         self._describe_again = True
         self._wake.set()
 
+    def doubt(self) -> None:
+        """The host of the manager may be gone: it answers a question, or another one is asked."""
+        self._doubt.set()
+
     async def run(self) -> None:
         """Until the node is removed from the cluster, or cancelled."""
-        delay, turn = FIRST_DELAY_S, 0
+        turns, clock = Turns(random.random), asyncio.get_running_loop().time
         while True:
-            managers = self.identity.managers
-            remote = managers[turn % len(managers)] if managers else ""
+            self.remote, wait = turns.next(self.identity.managers, clock())
+            await asyncio.sleep(wait)
+            ended: Exception | None = None
+            removed = False
             try:
-                removed = await self._stream(remote)
+                removed = await self._stream(self.remote, turns.reach_s(self.remote))
             except (CallEndedError, WireError, TimeoutError, ControlError) as error:
-                removed, self.error = False, f"manager {remote}: {_reason(error)}"
+                ended, self.error = error, f"manager {self.remote}: {_reason(error)}"
                 _log.info("%s", self.error)
             if removed:
                 self._on_removed()
                 return
             if self.connected:
-                self.connected, delay = False, FIRST_DELAY_S
-            turn += 1
-            if not managers or turn % len(managers) == 0:
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LAST_DELAY_S)
+                self.connected = False
+                turns.served(self.remote, self.identity.managers)
+            if ended is None:
+                turns.repeat(self.remote)
+            elif isinstance(ended, CallEndedError) and ended.leader is not None:
+                turns.referred(self.remote, ended.leader, clock())
+            else:
+                turns.silent(self.remote, clock())
 
-    async def _stream(self, remote: str) -> bool:
+    async def _stream(self, remote: str, reach_s: float) -> bool:
         """One stream until it ends; True: this node was removed."""
         if not remote:
             raise ControlError("no manager is known")
-        async with channel(remote, self.identity.certs) as link:
+        self._told = False
+        self._doubt.clear()
+        async with self.dial(self.identity.way_to(remote), self.identity.certs) as link:
             call = control_pb2_grpc.DispatcherStub(link).Session()
-            jobs = {
-                asyncio.ensure_future(self._receive(call)),
-                asyncio.ensure_future(self._send(call)),
-                asyncio.ensure_future(self._keep_certificate(link)),
-            }
-            if self._alongside is not None:
-                jobs.add(asyncio.ensure_future(_never_over(self._alongside(link))))
+            jobs: set[asyncio.Task[bool]] = set()
             try:
+                async with asyncio.timeout(reach_s):
+                    with call_ends():
+                        await call.wait_for_connection()
+                jobs = {
+                    asyncio.ensure_future(self._receive(call)),
+                    asyncio.ensure_future(self._send(call)),
+                    asyncio.ensure_future(self._ask(remote)),
+                    asyncio.ensure_future(self._keep_certificate(link)),
+                }
+                if self._alongside is not None:
+                    jobs.add(asyncio.ensure_future(_never_over(self._alongside(link))))
                 done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
-                return any([_result(job) for job in done])  # noqa: C419 - every error is to be seen
+                return await self._outcome(call, done)
             finally:
                 call.cancel()
                 await ends.ended(*jobs)
 
-    async def _send(
-        self, call: grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]
-    ) -> bool:
+    async def _outcome(self, call: AnyCall, done: set[asyncio.Task[bool]]) -> bool:
+        """Of jobs that are over. Whichever noticed it first, the manager's own word comes first."""
+        try:
+            return any([_result(job) for job in done])  # noqa: C419 - every error is to be seen
+        except (CallEndedError, TimeoutError):
+            if call.done():
+                with call_ends():
+                    await call.read()
+            raise
+
+    async def _send(self, call: AnyCall) -> bool:
         self._unsent.update(self._statuses)
         self._describe_again = True
         while True:
             self._wake.clear()
-            request = pb.SessionRequest(acked=self._state.version if self._state else 0)
+            told = self._state if self._told else None  # versions are of one stream
+            request = pb.SessionRequest(acked=told.version if told is not None else 0)
             if self._describe_again:
                 self._describe_again = False
                 request.description.CopyFrom(self._description)
                 certs = self._lasting() if self._lasting is not None else self.identity.certs
                 request.description.tls_info.CopyFrom(ca.tls_info_of(certs.certificate, certs.root))
                 request.addr = self._addr
+                request.advertised = self.identity.advertise_addr.rpartition(":")[0]
             for task_id in sorted(self._unsent)[:STATUSES]:
                 request.statuses.add(task_id=task_id, status=self._statuses[task_id])
                 self._unsent.discard(task_id)
@@ -174,9 +213,7 @@ class DispatcherClient:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._period)
 
-    async def _receive(
-        self, call: grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]
-    ) -> bool:
+    async def _receive(self, call: AnyCall) -> bool:
         state, limit = None, ANSWER_S
         while True:
             with call_ends():
@@ -186,13 +223,14 @@ class DispatcherClient:
             if reply.removed:
                 return True
             self.connected, self.error = True, ""
+            self._heard.set()
             if reply.HasField("assignments"):
                 state = assignments.merge(state, reply.assignments)
                 self._accept(state)
             limit = max(self._period * SILENT_PERIODS, ANSWER_S)
 
     def _accept(self, state: pb.Assignments) -> None:
-        self._state = state
+        self._state, self._told = state, True
         ours = {task.id for task in state.tasks}
         for task_id in self._statuses.keys() - ours:
             del self._statuses[task_id]
@@ -202,6 +240,18 @@ class DispatcherClient:
             self._change(replace(self.identity, managers=managers))
         self._on_assignments(state)
         self._wake.set()  # acknowledge
+
+    async def _ask(self, remote: str) -> bool:
+        """Whether the manager is there, whenever that is in doubt. Ends the stream if not."""
+        while True:
+            await self._doubt.wait()
+            self._doubt.clear()
+            self._heard.clear()
+            self._wake.set()
+            try:
+                await asyncio.wait_for(self._heard.wait(), DOUBT_S)
+            except TimeoutError:
+                raise WireError(peer=remote, why="it and its host do not answer") from None
 
     async def _keep_certificate(self, link: grpc.aio.Channel) -> bool:
         """Renew in time, or when role or root changed; trust the new root then. Ends the stream."""
@@ -222,7 +272,7 @@ class DispatcherClient:
 
     def _renewal_due(self) -> float:
         """When this node needs another certificate, Unix seconds."""
-        if self._state is not None:
+        if self._state is not None and self._told:  # what was said before may be old
             own = [node.role for node in self._state.nodes if node.id == self.identity.node_id]
             certs = self.identity.certs
             issuer = ca.tls_info_of(certs.certificate, certs.root).cert_issuer_public_key
@@ -253,7 +303,7 @@ def _result(job: asyncio.Task[bool]) -> bool:
     return job.result()
 
 
-async def _last_word(call: grpc.aio.StreamStreamCall[pb.SessionRequest, pb.SessionReply]) -> str:
+async def _last_word(call: AnyCall) -> str:
     """Why a stream ended; it has not when what came was no message of ours."""
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -303,18 +353,23 @@ def trusting(identity: Identity, state: pb.Assignments | None) -> Identity | Non
     return replace(identity, certs=replace(identity.certs, root=root)) if who is not None else None
 
 
-async def leave(identity: Identity) -> bool:
+async def leave(identity: Identity, *, resigns: bool = False, dial: Dial = channel) -> bool:
     """Say goodbye to a manager.
+
+    Args:
+        identity: of this node.
+        resigns: it could not become the node that it was to be.
+        dial: how a manager is reached.
 
     Returns:
         Whether one of them heard it; a node may leave without.
     """
     for remote in identity.managers:
-        async with channel(remote, identity.certs) as link:
+        async with dial(remote, identity.certs) as link:
             try:
                 stub = control_pb2_grpc.MembershipStub(link)
                 with call_ends():
-                    await stub.Leave(pb.LeaveRequest(), timeout=LEAVE_S)
+                    await stub.Leave(pb.LeaveRequest(resigns=resigns), timeout=LEAVE_S)
             except CallEndedError as error:
                 _log.info("leave: manager %s: %s", remote, _reason(error))
             else:

@@ -22,7 +22,6 @@ from urllib.parse import quote
 
 import grpc.aio
 
-from meshnet import ends
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
@@ -30,6 +29,7 @@ from meshnet_control.cluster.log_lines import Frames, parse
 from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.engine.connection import Request, message
 from meshnet_control.identity.channel import CallEndedError, call_ends
+from meshnet_control.node import orders
 
 _log = logging.getLogger(__name__)
 
@@ -52,38 +52,17 @@ class LogSource:
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
-        self._running: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, link: grpc.aio.Channel) -> None:
         """Serve one manager until cancelled."""
         stub = control_pb2_grpc.LogBrokerStub(link)
-        while True:
-            try:
-                call = stub.Listen(pb.ListenRequest())
-                while True:
-                    with call_ends():
-                        wanted = await call.read()
-                    if not isinstance(wanted, pb.LogSubscription):
-                        break
-                    self._change(stub, wanted)
-            except CallEndedError as error:
-                _log.debug("log subscriptions: %s", error)
-            finally:
-                await self._end()
-            await asyncio.sleep(AGAIN_S)
-
-    def _change(self, stub: control_pb2_grpc.LogBrokerStub, wanted: pb.LogSubscription) -> None:
-        if wanted.close:
-            running = self._running.pop(wanted.id, None)
-            if running is not None:
-                running.cancel()
-            return
-        task = asyncio.create_task(self._publish(stub, wanted), name=f"log {wanted.id}")
-        self._running[wanted.id] = task
-        task.add_done_callback(lambda _: self._running.pop(wanted.id, None))
-
-    async def _end(self) -> None:
-        await ends.ended(*self._running.values())
+        await orders.follow(
+            lambda: stub.Listen(pb.ListenRequest()),
+            pb.LogSubscription,
+            lambda wanted: self._publish(stub, wanted),
+            "log",
+            AGAIN_S,
+        )
 
     async def _publish(
         self, stub: control_pb2_grpc.LogBrokerStub, wanted: pb.LogSubscription

@@ -1,11 +1,12 @@
 """A node while it is in a cluster: everything that runs, and how it is wired together.
 
 ```
- manager only:  ManagerLink ──> meshnet-manager (store, orchestration, 2377)
+ manager only:  Managing ── ManagerLink ──> meshnet-manager (store, orchestration, 2377)
  every node:    DispatcherClient ── assignments ──> DataPlane ──> reconcilers
                      ^    └──────────────────> Agent ──> engine
                      ├── statuses ────────────── ┘└── sandboxes, endpoints ──> DataPlane
-                     └── LogSource <── engine
+                     ├── LogSource <── engine
+                     └── Questions <── kernel
                 Gossip 7946 ── members, records ──> DataPlane; hosts ──> ManagerLink
 ```
 
@@ -23,48 +24,58 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from meshnet import ends
-from meshnet.errors import ConfigError, ControlError, KernelError
+from meshnet import ends, happened
+from meshnet.errors import ConfigError, ControlError
 from meshnet.gossip.config import GossipConfig
-from meshnet.gossip.engine import GossipEngine
+from meshnet.gossip.engine import UNREACHED_KEY, GossipEngine
+from meshnet.gossip.events import Changes
 from meshnet.gossip.members import State
 from meshnet.gossip.runner import GossipRunner
-from meshnet.kernel import host
-from meshnet.kernel.host_probe import HostProbe
-from meshnet.kernel.rtnl import RtnlClient
+from meshnet.gossip.signing import SEED_BYTES, Signer
 from meshnet.model.ids import NodeId
+from meshnet.model.snapshot import Snapshot
 from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet_control.agent.agent import Agent, remove_task_containers
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import gossip_records
-from meshnet_control.cluster.hosts import Hosts
+from meshnet_control.api import explain_pb2 as xpb
+from meshnet_control.cluster import gossip_records, host_routes, privileges
+from meshnet_control.cluster.hosts import manager_missed
+from meshnet_control.cluster.roles import MANAGER
+from meshnet_control.dataplane.overlays import Known, Overlays
 from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
-from meshnet_control.host import manager_process
-from meshnet_control.host.manager_process import ManagerProcessError
-from meshnet_control.identity import identity as identities
+from meshnet_control.explain import changes
+from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.link.manager_link import ManagerLink
-from meshnet_control.node import dispatcher_client
+from meshnet_control.node import describing, dispatcher_client, peers, underlay
+from meshnet_control.node.answers import Answers
+from meshnet_control.node.attach_link import AttachLink, together
 from meshnet_control.node.cleanup import clean_up
+from meshnet_control.node.goodbye import GOODBYE_S, say_goodbye
+from meshnet_control.node.identity_keeper import IdentityKeeper
+from meshnet_control.node.image_sink import ImageSink
 from meshnet_control.node.log_source import LogSource
-from meshnet_control.store.store import retry_delays
+from meshnet_control.node.managing import STARTING, Managing
+from meshnet_control.node.questions import Questions
 
 _log = logging.getLogger(__name__)
 
-GOODBYE_S: Final = 5.0
 TASKS_S: Final = 30.0
 """For all tasks of a node that leaves to stop; their grace periods run side by side."""
 WITHDRAWS_S: Final = 3.0
 """For the others to choose nothing more of a host that goes off; they take a second."""
 CLEAN_S: Final = 10.0
 """For what could not be removed in order to be removed once more."""
+NO_WAY: Final = "alive, no way there from here"
+"""Others reach the member; no packet passes between it and this node."""
 _ANY: Final = "0.0.0.0"  # noqa: S104 - gossip comes in on every address, as in Swarm
 
 
@@ -74,6 +85,16 @@ class Places:
 
     run_dir: Path
     state_dir: Path
+
+
+@dataclass(frozen=True)
+class Begins:
+    """A manager that is not there yet: the first of a cluster, or another one that joins."""
+
+    within_s: float
+    """For it to serve."""
+    unlock_key: bytes = b""
+    """Of a cluster that is born locked; empty: it is not."""
 
 
 class ClusterMember:
@@ -97,40 +118,52 @@ class ClusterMember:
         spawn: Spawn,
         on_removed: Callable[[], None],
     ) -> None:
-        self.identity = identity
-        self.link: ManagerLink | None = None
-        """To meshnet-manager; None when this node is not a manager."""
+        self._identity_keeper = IdentityKeeper(identity, places.state_dir, self._saved)
+        self.managing = Managing(
+            places.run_dir, places.state_dir, spawn, self._certified, self._tell_hosts
+        )
         self._places, self._engine, self._hostname = places, engine, hostname
         self._spawn, self._on_removed = spawn, on_removed
         self._stack = AsyncExitStack()
         self._seeds: frozenset[str] = frozenset()
-        self._probe: HostProbe | None = None
         self._leaving = False
-        self._unsaved = asyncio.Event()
-        self._saved = identity.certs
-        self._save_trouble = ""
+        self._manager_away = False
         self.assignments = pb.Assignments()
+        self._overlays = Known()
+        self._description = pb.NodeDescription()
         self.hostnames: dict[str, str] = {}
+        self._heard: peers.Heard = {}
         """Of every node that is known or still heard of; a removed one is heard of for a while."""
         self.gossip: GossipRunner
         self.kernel: NodeReconcilers
         self.session: dispatcher_client.DispatcherClient
         self.agent: Agent
+        self.attaching: AttachLink
+        self.questions: Questions
+        self._seen = Snapshot(0, NodeId(identity.node_id))
+        """The last one whose changes were told."""
 
-    async def start(self, *, born: bool = False, unlock_key: bytes = b"") -> None:
+    async def start(self, begins: Begins | None = None) -> None:
         """Start everything.
 
         Args:
-            born: the cluster begins with this node, whose meshnet-manager has to serve for it.
-            unlock_key: of a cluster that is born locked; empty: it is not.
+            begins: a manager is to serve before anything else starts. None: a node goes on, and
+                what its meshnet-manager has to say comes later.
 
         Raises:
             ControlError: a port is taken, an address is gone, the engine or the store fails; one
                 sentence. What was started is stopped again, but for meshnet-manager.
         """
         async with AsyncExitStack() as stack:
-            if self.identity.role == "manager":
-                await self._lead(stack, born=born, unlock_key=unlock_key)
+            stack.push_async_callback(self.managing.close)
+            if begins is not None and self.identity.role == MANAGER:
+                await self.managing.begin(
+                    self.identity, within_s=begins.within_s, unlock_key=begins.unlock_key
+                )
+            elif self.identity.role == MANAGER:
+                self.managing.follow(self.identity)
+            managing = self._spawn(self.managing.run(), "meshnet-manager as wanted")
+            stack.push_async_callback(ends.ended, managing)
             await self._follow(stack)
             self._stack = stack.pop_all()
 
@@ -152,10 +185,9 @@ class ClusterMember:
         Who could put something back is ended before it is removed: the session (assignments), the
         agent (sandboxes), gossip (records), and only then the kernel is emptied.
         """
+        await ends.within(GOODBYE_S, self.attaching.leave(), "addresses of containers are kept")
         await ends.ended(self.session_task)
-        if self.identity.role == "worker":
-            goodbye = dispatcher_client.leave(self.session.identity)
-            await ends.within(GOODBYE_S, goodbye, "no manager heard that this node leaves")
+        await say_goodbye(self.session.identity, dial=self.session.dial)
         await ends.within(TASKS_S, self.agent.stop_all(), "tasks did not stop in time")
         await ends.ended(self.agent_task)
         left = remove_task_containers(self._engine)
@@ -175,9 +207,22 @@ class ClusterMember:
         (self._places.run_dir / GWBRIDGE_MEMORY).unlink(missing_ok=True)
 
     @property
+    def identity(self) -> Identity:
+        """This node's in the cluster, the newest; it may not be on the disk yet."""
+        return self._identity_keeper.identity
+
+    @property
+    def link(self) -> ManagerLink | None:
+        """To meshnet-manager; None while this node is not a manager."""
+        return self.managing.link
+
+    @property
     def not_ready(self) -> str:
         """Why this node, a manager, does not manage; empty: it does, or is none."""
-        return self.link.error if self.link is not None else ""
+        if self.identity.role != MANAGER:
+            return ""
+        said = self.link.error if self.link is not None else STARTING
+        return self.managing.error or said
 
     @property
     def troubles(self) -> list[str]:
@@ -185,7 +230,22 @@ class ClusterMember:
         trouble = ""
         if self.link is not None and not self.link.error:
             trouble = self.link.store.trouble
-        return [each for each in (trouble, self._save_trouble) if each]
+        kept = self.managing.error if self.identity.role != MANAGER else ""
+        ours = [each for each in (trouble, self._identity_keeper.trouble, kept) if each]
+        dataplane = self.kernel.dataplane
+        subnets = {net.name: net.subnet for net in dataplane.snapshot.networks.values()}
+        ways = host_routes.crossing(subnets, self._description.routes)
+        return [*ours, *dataplane.port_troubles, *ways]
+
+    @property
+    def allows_privileged(self) -> bool:
+        """Services may ask for more of this host."""
+        return privileges.NODE_LABEL in self._description.engine.labels
+
+    @property
+    def overlays(self) -> Overlays:
+        """What this node knows of overlay networks."""
+        return self._overlays.of(self.kernel.dataplane.snapshot, self.assignments)
 
     def report(self, task_id: str, status: pb.TaskStatus) -> None:
         """The agent's word on a task, passed to the managers."""
@@ -193,41 +253,42 @@ class ClusterMember:
 
     # ---- inside ----
 
-    async def _lead(self, stack: AsyncExitStack, *, born: bool, unlock_key: bytes) -> None:
-        link = ManagerLink(self._places.run_dir, self.identity, self._certified)
-        stack.push_async_callback(ends.closed, link.close)
-        task = self._spawn(link.run(), "link to meshnet-manager")
-        stack.push_async_callback(ends.ended, task)
-        try:
-            manager_process.start(self._places.state_dir)
-        except (ManagerProcessError, OSError) as error:
-            raise ControlError(str(error), 500) from error
-        if born:
-            await link.started(unlock_key)
-        self.link = link
-        self._probe = HostProbe(GOSSIP_PORT, self._tell_hosts)
-        stack.push_async_callback(ends.closed, self._probe.close)
-
     async def _follow(self, stack: AsyncExitStack) -> None:
         node_id = NodeId(self.identity.node_id)
         vtep = IPv4Address(self.identity.data_path_addr)
-        mtu = _underlay_mtu(vtep)
+        mtu = underlay.mtu(vtep)
         keeper = GwbridgeKeeper(self._engine, self._places.run_dir)
         gwbridge = await keeper.start()
-        description = await self._engine.describe(self._hostname)
-        description.underlay_mtu = mtu
+        if not self.identity.gossip_key:
+            fresh = replace(self.identity, gossip_key=secrets.token_bytes(SEED_BYTES))
+            self._identity_keeper.keep(fresh)
+        signer = Signer(self.identity.gossip_key)
+        self._description = await describing.described(
+            await self._engine.describe(self._hostname),
+            self._places.state_dir,
+            mtu=mtu,
+            gossip_key=signer.public,
+        )
         loop = asyncio.get_running_loop()
         gossip_engine = GossipEngine(
-            GossipConfig.lan(),
+            GossipConfig.lan().through(mtu),
             node_id,
             (str(vtep), GOSSIP_PORT),
             time.time_ns() // 1_000_000,
             secrets.SystemRandom(),
             loop.time(),
+            signer,
             gossip_records.is_well_formed,
         )
-        self.gossip = GossipRunner(gossip_engine, _ANY, GOSSIP_PORT, self._gossip_changed)
         self.kernel = NodeReconcilers(node_id, self._places.run_dir, self._spawn)
+        self.kernel.on_snapshot = self._changed
+        self.gossip = GossipRunner(
+            gossip_engine,
+            _ANY,
+            GOSSIP_PORT,
+            self._gossip_changed,
+            self.kernel.dataplane.acknowledged,
+        )
         stack.push_async_callback(self.kernel.close)
         stack.push_async_callback(ends.closed, self.gossip.close)
         try:
@@ -248,24 +309,49 @@ class ClusterMember:
             run_dir=self._places.run_dir,
             state_dir=self._places.state_dir,
             gwbridge=gwbridge,
+            allows_privileged=self.allows_privileged,
         )
         stack.push_async_callback(ends.closed, self.agent.close)
+        self.attaching = AttachLink(self.agent.attachments, self.agent.networks)
+        answers = Answers(
+            lambda: self.kernel.dataplane.snapshot,
+            self._places.run_dir,
+            self._places.state_dir,
+            self._told,
+            lambda: self.identity.managers,
+        )
+        stack.push_async_callback(ends.closed, answers.close)
+        self.questions = Questions(
+            answers.answer,
+            node_id,
+            self._hostname,
+            lambda: self.identity.role == MANAGER,
+            answers.at,
+        )
         self.session = dispatcher_client.DispatcherClient(
             self.identity,
-            description,
+            self._description,
             self._assigned,
             on_removed=self._on_removed,
             on_identity=self._renewed,
             addr=str(vtep),
-            lasting=lambda: self._saved,
-            alongside=LogSource(self._engine).run,
+            lasting=lambda: self._identity_keeper.saved.certs,
+            alongside=lambda link: together(
+                link,
+                LogSource(self._engine).run,
+                ImageSink(self._engine).run,
+                self.attaching.run,
+                self.questions.run,
+            ),
         )
-        saving = self._spawn(self._keep_identity(), "keep identity")
+        saving = self._spawn(self._identity_keeper.run(), "keep identity")
         stack.push_async_callback(ends.ended, saving)
         keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
         stack.push_async_callback(ends.ended, keeping)
         self.agent_task = self._spawn(self.agent.run(), "agent")
         stack.push_async_callback(ends.ended, self.agent_task)
+        routes = describing.follow_routes(self._description, self.session.describe)
+        stack.push_async_callback(ends.ended, self._spawn(routes, "tell of routes"))
         self.session_task = self._spawn(self.session.run(), "session")
         stack.push_async_callback(ends.ended, self.session_task)
 
@@ -278,6 +364,7 @@ class ClusterMember:
             **{node: name for node, name in self.hostnames.items() if node in heard},
             **{node.id: node.hostname for node in assignments.nodes},
         }
+        self.gossip.expect({NodeId(node.id): node.gossip_key for node in assignments.nodes})
         self.gossip.set_keys(list(assignments.gossip_keys))
         seeds = frozenset(
             node.addr
@@ -291,45 +378,76 @@ class ClusterMember:
         self.kernel.dataplane.assignments(assignments)
         self.agent.assign(assignments)
 
-    def _gossip_changed(self) -> None:
+    def _gossip_changed(self, changes: Changes) -> None:
+        news = {place: self.gossip.record(*place) for place in changes.records}
+        self.kernel.dataplane.gossip_changed(news, members=bool(changes.members))
         if self._leaving:
             return
-        self.kernel.dataplane.gossip_changed()
+        if changes.members:
+            self._members_changed()
+        elif any(key == UNREACHED_KEY for _, key in changes.records):
+            self._tell_hosts()
+
+    def _members_changed(self) -> None:
         self._tell_hosts()
+        before, self._heard = self._heard, peers.heard(self._heard, self.gossip.members())
+        for sentence in peers.news(before, self._heard, self.identity.node_id, self.hostnames):
+            happened.note(sentence)
+        self._doubt_manager()
+
+    def _doubt_manager(self) -> None:
+        """Ask the manager for a word when gossip misses its host: it may be off."""
+        managers = self.assignments.managers
+        if not managers:
+            return
+        away = manager_missed(self.session.remote, managers, self._states())
+        if away and not self._manager_away:
+            self.session.doubt()
+        self._manager_away = away
 
     def _tell_hosts(self) -> None:
         """Tell the manager's liveness of hosts, and ask those whose daemons gossip misses."""
-        if self.link is None or self._probe is None:
+        link, probe = self.managing.link, self.managing.probe
+        if link is None or probe is None:
             return
-        state = {node: member.state for node, member in self.gossip.members().items()}
-        doubtful = {
-            NodeId(node.id): IPv4Address(node.addr)
-            for node in self.assignments.nodes
-            if node.addr and state.get(NodeId(node.id)) is not State.ALIVE
-        }
-        doubtful.pop(NodeId(self.identity.node_id), None)
-        self._probe.watch(doubtful)
-        answering = self._probe.answering
-        # A host that is switched off in order says that its daemon restarts, too.
-        silent = {State.DEAD, State.LEFT, State.RESTARTING}
-        missed = {node for node, said in state.items() if said in silent}
-        left = {node for node, said in state.items() if said is State.LEFT}  # its own last word
-        self.link.hosts(
-            Hosts(
-                gone={node for node in missed if answering.get(node) is False} | left,
-                there={node for node, said in state.items() if said is State.ALIVE}
-                | {node for node, answers in answering.items() if answers} - left,
-                unreached={
-                    node: set[str](there)
-                    for node, there in gossip_records.unreached(self.gossip.records()).items()
-                },
-            )
+        states = self._states()
+        probe.watch(peers.doubtful(self.assignments.nodes, states, self.identity.node_id))
+        unreached = gossip_records.decode_unreached(self.gossip.told(UNREACHED_KEY))
+        link.hosts(peers.hosts(states, probe.answering, unreached))
+
+    def _states(self) -> dict[NodeId, State]:
+        return {node: member.state for node, member in self.gossip.members().items()}
+
+    def _changed(self, snapshot: Snapshot) -> None:
+        before, self._seen = self._seen, snapshot
+        if not before.complete or not before.revision:
+            return  # a process that starts learns what was there before
+        for who, what in changes.between(before, snapshot):
+            happened.journal.record("cluster", who, what)
+
+    def _told(self) -> xpb.HostFacts:
+        """What this node knows of itself and of others, for ``meshnet doctor``."""
+        troubles = filter(None, (self.not_ready, self.session.error, *self.troubles))
+        found = xpb.HostFacts(
+            hostname=self._hostname,
+            version=version("meshnet"),
+            clock=time.time(),
+            certificate_ends=ca.ends_at(self.identity.certs.certificate),
+            troubles=troubles,
         )
+        for member in self.gossip.members().values():
+            state = member.state.value if member.direct else NO_WAY
+            name = self.hostnames.get(member.id, "")
+            found.members.add(node_id=member.id, hostname=name, state=state)
+        for status in self.kernel.statuses:
+            found.reconcilers.add(
+                name=status.name, error=status.error, last_round=status.last_round
+            )
+        return found
 
     def _renewed(self, identity: Identity) -> None:
-        self.identity = identity
-        self._unsaved.set()
-        if self.link is not None:
+        self._identity_keeper.keep(identity)
+        if self.link is not None and identity.role == MANAGER:
             self.link.certify(identity)
 
     def _certified(self, certs: Certificates) -> None:
@@ -337,38 +455,8 @@ class ClusterMember:
         self.session.identity = replace(self.identity, certs=certs)
         self._renewed(self.session.identity)
 
-    async def _keep_identity(self) -> None:
-        """Write each new identity to the disk, as soon as the disk takes it."""
-        while True:
-            await self._unsaved.wait()
-            for delay in retry_delays():
-                self._unsaved.clear()
-                try:
-                    identities.save(self._places.state_dir, self.identity)
-                except OSError as error:
-                    if not self._save_trouble:
-                        _log.warning("identity is not saved, trying again: %s", error)
-                    self._save_trouble = f"identity: {error}"
-                    await asyncio.sleep(delay)
-                else:
-                    self._save_trouble = ""
-                    self._saved = self.identity.certs
-                    self.session.describe()
-                    break
-
-
-def _underlay_mtu(vtep: IPv4Address) -> int:
-    rtnl = RtnlClient()
-    try:
-        found = host.underlay(rtnl, vtep)
-    except KernelError as error:
-        raise ControlError(str(error), 500) from error
-    finally:
-        rtnl.close()
-    if found is None:
-        raise ControlError(
-            f"{vtep}, the address of this node in the cluster, is not on this host any more: "
-            "give it back, or leave the cluster (docker swarm leave --force) and join again",
-            500,
-        )
-    return found[1]
+    def _saved(self, identity: Identity) -> None:
+        """The disk has it: what its role wants may follow, and the managers may be told."""
+        self.session.describe()
+        self.managing.follow(identity)
+        self._tell_hosts()

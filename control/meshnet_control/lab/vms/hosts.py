@@ -22,7 +22,7 @@ from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.hosts import Namespaces, Say
 from meshnet_control.lab.lab_plan import Observed
 from meshnet_control.lab.layout import CLIENT, Layout, Machine
-from meshnet_control.lab.vms import image, machine, seed
+from meshnet_control.lab.vms import image, machine, monitor, seed
 
 MARKER: Final = "MESHNET_LAB_VM"
 _BOOTS_S: Final = 300.0
@@ -158,6 +158,7 @@ class Vms:
             files = machine.Files(
                 common.kernel, common.initrd,
                 state_dir / "disk.qcow2", state_dir / "seed.tar", state_dir / "console",
+                monitor.socket_of(layout, host.name),
             )  # fmt: skip
             if not files.disk.exists():
                 self._make_disks(layout, host, common, files)

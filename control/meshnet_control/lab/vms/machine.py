@@ -39,6 +39,7 @@ class Files:
         disk: qcow2, written to.
         seed: raw.
         console: what the machine prints.
+        monitor: QEMU's own socket, for what a person does to a machine from outside of it.
     """
 
     kernel: Path
@@ -46,6 +47,7 @@ class Files:
     disk: Path
     seed: Path
     console: Path
+    monitor: Path
 
 
 def accelerator(cpu_flags: frozenset[str], *, kvm_opens: bool) -> str:
@@ -71,6 +73,7 @@ def qemu(layout: Layout, machine: Machine, files: Files, accel: str) -> list[str
     return [
         *("qemu-system-x86_64", "-name", layout.netns(machine.name), *emulation),
         *("-smp", "1", "-m", str(MEMORY_MB), "-nodefaults", "-no-user-config", "-display", "none"),
+        *("-qmp", f"unix:{files.monitor},server=on,wait=off"),
         *("-serial", f"file:{files.console}", "-device", "virtio-rng-pci", "-rtc", "base=utc"),
         *("-kernel", str(files.kernel), "-initrd", str(files.initrd), "-append", kernel),
         *("-drive", f"file={files.disk},format=qcow2,if=virtio,cache=writeback"),

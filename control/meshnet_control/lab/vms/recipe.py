@@ -22,8 +22,9 @@ PACKAGES: Final = (
     # what meshnet stands on
     "docker.io", "nftables", "libnftables1", "iproute2", "iptables", "conntrack", "python3-venv",
     "busybox-static", "tini",
-    # others' firewalls, switched off
-    "ufw", "firewalld",
+    "etcd-server",  # of several managers; Debian's own service is masked
+    # others' firewalls, networks and resolvers, switched off
+    "ufw", "firewalld", "network-manager", "systemd-resolved", "wireguard-tools",
     # what a person looks with, and what measures
     "curl", "bind9-dnsutils", "tcpdump", "ethtool", "jq", "ipvsadm", "wrk", "iperf3",
 )  # fmt: skip
@@ -72,7 +73,11 @@ install -d "$root/etc/systemd/system" "$root/var/log/journal" "$root/etc/network
 cat > "$root/etc/systemd/system/meshnet-lab-seed.service" <<'TEXT'
 {_SEED_UNIT}TEXT
 chroot "$root" systemctl enable meshnet-lab-seed.service
-chroot "$root" systemctl disable firewalld.service systemd-timesyncd.service ipvsadm.service
+chroot "$root" systemctl disable firewalld.service systemd-timesyncd.service ipvsadm.service \\
+  NetworkManager.service NetworkManager-wait-online.service systemd-resolved.service
+chroot "$root" systemctl mask etcd.service
+rm -f "$root/etc/resolv.conf"  # a link to the stub of the resolver that is switched off
+: > "$root/etc/resolv.conf"
 # What a machine does by itself in its first hour would be measured with us.
 chroot "$root" systemctl mask apt-daily.timer apt-daily-upgrade.timer man-db.timer \\
   e2scrub_all.timer fstrim.timer dpkg-db-backup.timer logrotate.timer e2scrub_reap.service

@@ -1,0 +1,126 @@
+"""Reads what is on a way through this host: namespaces, tables, sockets. Changes nothing.
+
+Be aware: moves the calling thread; everything is opened for one look and closed after it.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Final
+
+from meshnet.errors import KernelError, NotFoundError
+from meshnet.kernel import flow_reader, listeners, netns, observer
+from meshnet.kernel.libnftables import Libnftables
+from meshnet.kernel.netns import NETNS_DIR
+from meshnet.kernel.nft import HOST, NftContext
+from meshnet.kernel.rtnl import RtnlClient
+from meshnet.model.ids import NetworkId
+from meshnet.model.snapshot import Sandbox, Snapshot
+from meshnet.netstate.values import Desired
+from meshnet.overlay.desired import desired, netns_name
+from meshnet_control.api import explain_pb2 as xpb
+from meshnet_control.explain.picture import Picture
+from meshnet_lb import rules
+
+_LOOPBACK: Final = frozenset({("lo", IPv4Interface("127.0.0.1/8"))})
+PROBE_S: Final = 3.0
+"""Two SYNs, the second after a second, and their answers."""
+
+
+def look(
+    snapshot: Snapshot,
+    sandboxes: Iterable[Sandbox],
+    networks: Iterable[NetworkId],
+    netns_dir: Path = NETNS_DIR,
+    host_netns: str | None = None,
+) -> Picture:
+    """The host's namespace, and those of some containers and networks.
+
+    Args:
+        snapshot: of this moment.
+        sandboxes: the containers.
+        networks: the networks.
+        netns_dir: where the networks' namespaces are named.
+        host_netns: stands for the host's; None: this thread's.
+
+    Raises:
+        KernelError: something that is there cannot be read.
+    """
+    boxes = [sandbox.netns for sandbox in sandboxes]
+    overlays = [str(netns_dir / netns_name(network)) for network in networks]
+    whole = desired(snapshot, netns_dir)
+    specs = {path: whole.specs[path] for path in (None, *boxes, *overlays) if path in whole.specs}
+    # Routes are read where addresses are wanted; those of the host are, whatever is wanted there.
+    asked = {**specs, None: replace(specs[None], addresses=specs[None].addresses | _LOOPBACK)}
+    rtnl, library = RtnlClient(host_netns), Libnftables()
+    contexts: list[NftContext] = []
+    try:
+        found = observer.observe(rtnl, Desired(asked), frozenset())
+        for error in found.unreadable.values():
+            raise error
+        tables = {}
+        for path in (None, *boxes):
+            try:
+                contexts.append(NftContext(path or host_netns or HOST, library))
+                tables[path] = contexts[-1].tables()
+            except NotFoundError:
+                continue
+        wanted = rules.rulesets(snapshot)
+        return Picture(
+            snapshot,
+            specs,
+            whole.veths,
+            {path: wanted[path] for path in (None, *boxes) if path in wanted},
+            found.states,
+            tables,
+            {path: listeners.listening(path) for path in boxes if path in found.states},
+        )
+    finally:
+        rtnl.close()
+        for context in contexts:
+            context.close()
+        library.close()
+
+
+def probe(path: str, address: str, port: int) -> xpb.ProbeAnswer:
+    """One TCP connection from a namespace, and what conntrack made of it.
+
+    Raises:
+        KernelError: the namespace cannot be entered.
+    """
+    try:
+        with netns.inside(path):
+            asking = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise KernelError("open", f"socket in {path}", error.errno or 0) from error
+    found, began = xpb.ProbeAnswer(result="connected"), time.monotonic()
+    with asking:
+        asking.settimeout(PROBE_S)
+        try:
+            asking.bind(("", 0))
+            found.source_port = asking.getsockname()[1]
+            asking.connect((address, port))
+        except TimeoutError:
+            found.result = f"no answer within {PROBE_S:.0f} s"
+        except OSError as error:
+            found.result = error.strerror or str(error)
+        found.seconds = time.monotonic() - began
+        for flow in flow_reader.flows([path])[0].get(path, []):
+            if flow.source_port == found.source_port and flow.asked == address:
+                found.backend, found.answered = flow.backend, not flow.unanswered
+    return found
+
+
+def sight(snapshot: Snapshot, address: str, source_port: int) -> xpb.SightAnswer:
+    """Whether a probe came into the namespace of the container with that address."""
+    for sandbox in snapshot.sandboxes.values():
+        if address in {str(at.ip) for _, at in sandbox.networks}:
+            flows = flow_reader.flows([sandbox.netns])[0].get(sandbox.netns, [])
+            arrived = any(f.source_port == source_port and f.asked == address for f in flows)
+            return xpb.SightAnswer(task=sandbox.task, arrived=arrived)
+    return xpb.SightAnswer()
