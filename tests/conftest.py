@@ -1,6 +1,6 @@
 """Which tiers run here: a tier runs when what it needs can be done, tried and not guessed.
 
-A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=package,etcd,netns,docker,lab``
+A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=etcd,netns,docker,lab,clients``
 turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
 Fast tiers run first; machines that boot (vm) are there when they are asked for.
 """
@@ -22,7 +22,7 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=True)  # ./dev fuzz
 settings.load_profile("searching")
 
-TIERS = ("unit", "sim", "etcd", "package", "netns", "docker", "lab", "vm")
+TIERS = ("unit", "sim", "etcd", "package", "netns", "docker", "lab", "clients", "vm")
 PROGRAMS = {
     "package": (
         "mmdebstrap", "dpkg-buildpackage", "dh", "dh_virtualenv", "systemd-analyze", "vagrant",
@@ -31,6 +31,10 @@ PROGRAMS = {
     "netns": ("ip", "nft"),
     "docker": ("dockerd", "docker"),
     "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
+    "clients": (
+        "ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox",
+        "node", "docker-compose", "prometheus", "haproxy", "chromium",
+    ),
     "vm": ("ip", "nft", "qemu-system-x86_64", "qemu-img", "mmdebstrap", "ssh", "busybox", "curl"),
 }  # fmt: skip
 

@@ -18,7 +18,12 @@ from pathlib import Path
 
 import pytest
 
-APPLETS = ("sh", "sleep", "cat", "echo", "env", "id", "hostname", "ls", "true", "false", "nc", "ip")
+from meshnet_control.agent.task_dir import TASKS, TaskDir
+
+APPLETS = (
+    "sh", "sleep", "cat", "echo", "env", "id", "hostname", "ls", "true", "false", "nc", "ip",
+    "pwd", "ps", "readlink", "grep",
+)  # fmt: skip
 _START = """
 mount -t tmpfs tmpfs /run && mkdir -p /run/lock && hostname {name} && ip link set lo up &&
 exec tini -s -- dockerd --data-root {root}/data --exec-root /run/docker --pidfile /run/docker.pid \
@@ -142,3 +147,16 @@ def _unmount(root: Path) -> None:
     for point in sorted((line.split()[1] for line in lines), reverse=True):
         if point.startswith(f"{root}/"):
             subprocess.run(["umount", "-l", point], check=False)
+
+
+@pytest.fixture
+def run_dir(engine):
+    made = engine.shared / uuid.uuid4().hex
+    made.mkdir()
+    try:
+        yield made
+        for container in engine.docker("ps", "-aq").split():
+            engine.docker("rm", "-f", container)
+    finally:  # a test that failed half-way leaves its secrets mounted
+        for directory in made.glob(f"{TASKS}/*"):
+            TaskDir(directory).remove()

@@ -102,7 +102,7 @@ async def test_a_writer_that_dies_while_it_stages_leaves_nothing(one: EtcdCluste
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write", dies)
+        patch.setattr(store._committer, "_write", dies)
         with pytest.raises(RuntimeError):
             await store.commit(LARGE)
     other = await opened(client)
@@ -214,7 +214,7 @@ async def test_who_missed_what_was_compacted_catches_up(one: EtcdCluster):
     await store.commit([Delete(Task, "gone")])
     await store.commit([Put(Task(id="new"))])
     await client.compact((await client.range(layout.HEAD)).kvs[0].mod_revision)
-    following = asyncio.create_task(slow._follow())
+    following = asyncio.create_task(slow._follower.follow())
     batch = await asyncio.wait_for(anext(seen), 10)
     assert {(c.id, c.message is None) for c in batch} == {("gone", True), ("new", False)}
     assert slow.revision == 3

@@ -3,223 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import contextlib
+import os
+import shutil
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
-from ipaddress import IPv4Network
 from pathlib import Path
-from random import SystemRandom
 
 import grpc
 import grpc.aio
 import pytest
 from etcd_cluster import until
+from managers_bed import (
+    STARTS_S,
+    Cluster,
+    Manager,
+    are,
+    said,
+    service,
+    set_role,
+    tasks_of,
+    written,
+)
 
 from meshnet import ends
-from meshnet.model.ids import new_id
-from meshnet.model.wellknown import CONTROL_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc, manager_pb2_grpc
 from meshnet_control.api import manager_pb2 as mpb
-from meshnet_control.host.paths import MANAGER
-from meshnet_control.identity import ca, identity, rotation
+from meshnet_control.identity import ca, rotation
 from meshnet_control.identity.channel import call_ends, channel
-from meshnet_control.identity.identity import Certificates, Identity
-from meshnet_control.link.manager_link import ManagerLink
+from meshnet_control.identity.identity import Identity
 from meshnet_control.manager import archive
-from meshnet_control.node.birth import Birth, birth
 from meshnet_control.node.dispatcher_client import DispatcherClient
 from meshnet_control.store import files, keyring
 from meshnet_control.store.keyring import StoreSealedError
-from meshnet_control.store.store import OutOfSequenceError, Put, Store, StoreError
+from meshnet_control.store.store import NO_LEADER, Put
 
 pytestmark = [pytest.mark.etcd, pytest.mark.timeout(240)]
-
-STARTS_S = 60.0
-
-
-class Manager:
-    """A host's meshnet-manager, what meshnetd has of it, and who starts it again."""
-
-    def __init__(self, path: Path, who: Identity) -> None:
-        self.path, self.who = path, who
-        self.link = ManagerLink(path / "run", who)
-        self.process: asyncio.subprocess.Process | None = None
-        self._linked: asyncio.Task[None] | None = None
-
-    @property
-    def store(self) -> Store:
-        return self.link.store
-
-    async def start(self) -> None:
-        for name in ("run", "state"):
-            (self.path / name).mkdir(parents=True, exist_ok=True)
-        identity.save(self.path / "state", self.who)
-        program = Path(sys.executable).with_name(MANAGER)
-        places = ("--run-dir", str(self.path / "run"), "--state-dir", str(self.path / "state"))
-        with (self.path / "log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(program, *places, stderr=log)
-        if self._linked is None:
-            self._linked = asyncio.create_task(self.link.run())
-
-    async def serves(self) -> None:
-        """Wait until its store answers."""
-        await until(self._answers, STARTS_S)
-
-    async def _answers(self) -> bool:
-        try:
-            return bool(await self.store.list(pb.Cluster))
-        except StoreError:
-            return False
-
-    def log(self) -> str:
-        return (self.path / "log").read_text()
-
-    async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(how)
-        return await self.process.wait()
-
-    async def close(self) -> None:
-        await self.end()
-        if self._linked is not None:
-            await ends.ended(self._linked)
-        await self.link.close()
-
-
-class Cluster:
-    """One manager at first; others on request."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        middle = random.SystemRandom().randrange(2**16)
-        self._net = IPv4Network((0x7F << 24 | middle << 8, 24))
-        self.managers: list[Manager] = []
-        self.born: Birth
-        self.signs: tuple[bytes, bytes, bytes]
-        """Root, key, and what goes along with certificates."""
-
-    def addr(self) -> str:
-        return f"{self._net[len(self.managers) + 1]}:{CONTROL_PORT}"
-
-    async def first(self) -> Manager:
-        host = (str(self._net[1]), CONTROL_PORT)
-        routes = [IPv4Network("10.0.0.0/24")]
-        request = pb.SwarmInitRequest()
-        self.born = birth(request, host, host, host[0], time.time(), SystemRandom(), routes)
-        self.signs = (self.born.cluster.ca_certificate, self.born.cluster.ca_key, b"")
-        state = self._path / "m0" / "state"
-        state.mkdir(parents=True)
-        await files.begin(state, (self.born.cluster, self.born.node, self.born.ingress))
-        return await self._begin(self.born.identity)
-
-    async def another(self, name: str) -> Manager:
-        """A node that is a manager already, by its role and its certificate."""
-        addr = self.addr()
-        who = await self.member(name, "manager", addr)
-        return await self._begin(replace(who, advertise_addr=addr, listen_addr=addr))
-
-    async def member(self, name: str, role: ca.Role, addr: str = "127.0.0.1:0") -> Identity:
-        """A node in the store of the first manager that answers, with a certificate."""
-        node_id = new_id(SystemRandom())
-        node = pb.Node(id=node_id, spec={"role": role, "availability": "active"})
-        node.description.hostname, node.status.state = name, "unknown"
-        node.status.addr = addr.partition(":")[0]
-        await self.managers[0].store.commit([Put(node)])
-        key, csr = ca.new_csr()
-        root, root_key, crossed = self.signs
-        cluster_id = self.born.cluster.id
-        leaf = ca.issue(
-            root, root_key, csr, node_id, role, cluster_id, time.time(), addr=node.status.addr
-        )
-        remotes = tuple(manager.who.advertise_addr for manager in self.managers)
-        certs = Certificates(key, leaf + crossed, self.born.cluster.ca_certificate)
-        return Identity(node_id, cluster_id, role, certs, managers=remotes)
-
-    async def _begin(self, who: Identity) -> Manager:
-        made = Manager(self._path / f"m{len(self.managers)}", who)
-        self.managers.append(made)
-        await made.start()
-        await made.serves()
-        return made
-
-    async def close(self) -> None:
-        await asyncio.gather(*(manager.close() for manager in self.managers))
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    """Name: cluster. Scope: function. One manager, and how others join; all ended."""
-    made = Cluster(tmp_path)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(made.close)
-        await made.first()
-        yield made
-
-
-async def said(manager: Manager) -> dict[str, tuple[bool, str]]:
-    """``manager_status`` of every node that has one: leads, reachability."""
-    try:
-        nodes = await manager.store.list(pb.Node)
-    except StoreError:
-        return {}
-    return {
-        n.id: (n.manager_status.leader, n.manager_status.reachability)
-        for n in nodes
-        if n.HasField("manager_status")
-    }
-
-
-def are(manager: Manager, *expected: tuple[Manager, bool, str]) -> Callable[[], object]:
-    wanted = {each.who.node_id: (leads, how) for each, leads, how in expected}
-
-    async def holds() -> bool:
-        return await said(manager) == wanted
-
-    return holds
-
-
-def service(name: str, replicas: int = 1) -> pb.Service:
-    made = pb.Service(id=new_id(SystemRandom()))
-    made.spec.name = name
-    made.spec.task_template.container_spec.image = "web:1"
-    made.spec.task_template.runtime = "container"
-    made.spec.mode.replicated.replicas = replicas
-    return made
-
-
-async def written(manager: Manager, *objects: pb.Service) -> float:
-    """Write as a client that tries again; seconds it took."""
-    began = time.monotonic()
-    while True:
-        try:
-            await manager.store.commit([Put(each) for each in objects], {})
-        except StoreError:
-            await asyncio.sleep(0.02)
-        else:
-            return time.monotonic() - began
-
-
-async def tasks_of(manager: Manager, service_id: str) -> list[pb.Task]:
-    return [t for t in await manager.store.list(pb.Task) if t.service_id == service_id]
-
-
-async def set_role(manager: Manager, node_id: str, role: str) -> None:
-    while True:
-        node = await manager.store.get(pb.Node, node_id)
-        assert node is not None
-        node.spec.role = role
-        try:
-            await manager.store.commit([Put(node)], {(pb.Node, node_id): node.version.index})
-        except OutOfSequenceError:
-            continue
-        else:
-            return
 
 
 async def test_managers_join_lead_die_and_go(cluster: Cluster, record_property):
@@ -251,14 +72,20 @@ async def test_managers_join_lead_die_and_go(cluster: Cluster, record_property):
     working = asyncio.create_task(agent.client.run())
     try:
         await until(lambda: _ready(two, who.node_id), STARTS_S)
-        assert agent.managers()[0] == one.who.advertise_addr
+        await until(lambda: agent.managers()[:1] == [one.who.advertise_addr])
         running = {t.id for t in await two.store.list(pb.Task)}
 
+        began = time.monotonic()
+        following = asyncio.create_task(_goes_on(agent, one))
         await one.end(signal.SIGKILL)
         took_s = await written(two, service("next"))
         record_property("write_after_the_leaders_death_s", round(took_s, 2))
         print(f"writes again {took_s:.2f} s after the leader's death")  # noqa: T201
         assert took_s < 8.0  # measured: 1 to 2.5 s; a machine of tests may be busy
+        followed_s = await following - began
+        record_property("nodes_after_the_leaders_death_s", round(followed_s, 2))
+        print(f"a node at the next leader {followed_s:.2f} s after the leader's death")  # noqa: T201
+        assert followed_s < took_s + 4.0
         led = await until(lambda: _leader(two), STARTS_S)
         assert led in {two.who.node_id, three.who.node_id}
         next_leader, other = (two, three) if led == two.who.node_id else (three, two)
@@ -291,6 +118,14 @@ async def test_managers_join_lead_die_and_go(cluster: Cluster, record_property):
     alone = service("alone")
     await written(one, alone)
     await until(lambda: _count(one, alone.id, 1))
+
+
+async def _goes_on(agent: Agent, without: Manager) -> float:
+    """When another manager has answered its stream, monotonic seconds."""
+    async with asyncio.timeout(STARTS_S):
+        while not agent.client.connected or agent.client.remote == without.who.advertise_addr:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return time.monotonic()
 
 
 async def _count(manager: Manager, service_id: str, number: int) -> bool:
@@ -355,7 +190,7 @@ async def test_all_managers_begin_again_after_a_power_cut(cluster: Cluster):
 
     # alone it has no quorum: it says so, and stays for the others
     await two.start()
-    await until(lambda: "etcd" in two.link.error, STARTS_S)
+    await until(lambda: two.link.error == NO_LEADER, STARTS_S)
     assert two.process is not None
     assert two.process.returncode is None
     await three.start()
@@ -496,3 +331,64 @@ async def test_a_manager_that_is_no_manager_for_the_others_is_refused(cluster: C
 async def _all_reachable(manager: Manager, number: int) -> bool:
     statuses = list((await said(manager)).values())
     return len(statuses) == number and all(how == "reachable" for _, how in statuses)
+
+
+async def test_a_manager_whose_data_are_damaged_says_so_and_comes_anew_without_them(
+    cluster: Cluster,
+):
+    one = cluster.managers[0]
+    two, three = await cluster.another("m1"), await cluster.another("m2")
+    everybody = ((one, True, "reachable"), (two, False, "reachable"), (three, False, "reachable"))
+    await until(are(one, *everybody), STARTS_S)
+    await written(one, service("before"))
+    await three.end(signal.SIGKILL)
+    data = three.path / "state/etcd"
+    log = next(data.glob("member/wal/*.wal"))
+    content = log.read_bytes()
+    log.write_bytes(content.replace(three.who.node_id.encode(), b"x" * len(three.who.node_id), 1))
+    await three.start()
+    error = await until(lambda: three.link.error, STARTS_S)
+    assert "crc mismatch" in error
+    assert f"remove {data}" in error
+    meanwhile = service("meanwhile")
+    await written(two, meanwhile)
+    await three.end()
+    shutil.rmtree(data)
+    await three.start()
+    await three.serves()
+    assert await three.store.get(pb.Service, meanwhile.id) is not None
+    await until(are(one, *everybody), STARTS_S)
+    await written(three, service("after"))
+
+
+async def test_a_manager_whose_data_are_removed_while_it_runs_comes_anew(cluster: Cluster):
+    one = cluster.managers[0]
+    two, three = await cluster.another("m1"), await cluster.another("m2")
+    everybody = ((one, True, "reachable"), (two, False, "reachable"), (three, False, "reachable"))
+    await until(are(one, *everybody), STARTS_S)
+    data = three.path / "state/etcd"
+    assert three.process is not None
+    first = await until(lambda: etcd_of(data))
+    os.kill(first, signal.SIGKILL)  # the next one has seen its log
+    second = await until(lambda: etcd_of(data, first), STARTS_S)
+    (data / "member").rename(three.path / "gone")
+    with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+        os.kill(second, signal.SIGKILL)
+    assert await asyncio.wait_for(three.process.wait(), STARTS_S) == 1
+    assert (three.path / "state/store.key").exists()
+    meanwhile = service("meanwhile")
+    await written(two, meanwhile)
+    await three.start()
+    await three.serves()
+    assert await three.store.get(pb.Service, meanwhile.id) is not None
+    await until(are(one, *everybody), STARTS_S)
+
+
+def etcd_of(data: Path, before: int = 0) -> int:
+    """The process of etcd there; 0: none, or the one before."""
+    given = f"--data-dir={data}".encode()
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if given in each.read_bytes().split(b"\0") and int(each.parent.name) != before:
+                return int(each.parent.name)
+    return 0

@@ -82,7 +82,7 @@ def _pytest(tree: Path, tests: tuple[str, ...], said: Path, *, bounded: bool) ->
     for number, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
         os.dup2(opened, number)
     sources = [str(tree / each) for each in PACKAGES]
-    sys.path[:] = sources + _libraries_only()
+    sys.path[:] = [*sources, str(tree), *_libraries_only()]
     os.chdir(tree)
     os.environ.update(PYTHONPATH=os.pathsep.join(sources), PYTHONDONTWRITEBYTECODE="1")
     if bounded:

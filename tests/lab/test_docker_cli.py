@@ -11,13 +11,16 @@ import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import every_key
 import pytest
 from docker_clis import distinct_clis
+from update_flags import ADDED, ELSEWHERE, REMOVED, value_at
 
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
@@ -49,17 +52,18 @@ secrets: {word: {file: ./word}}
 configs: {page: {file: ./page}}
 """
 REFUSED = [
-    ("node promote h2", "this version of meshnet runs one manager"),
     ("node demote h1", "attempting to demote the last manager"),
     ("swarm update --external-ca protocol=cfssl,url=https://ca", "an external CA is not"),
     ("swarm init", "already part of a swarm"),
     ("swarm leave", "Use `--force`"),
-    ("service create --mode replicated-job meshnet/web:1", "service mode replicated-job is not"),
+    (
+        "service create --mode replicated-job --update-delay 1s meshnet/web:1",
+        "update and rollback configuration is not supported for jobs",
+    ),
     ("service create --endpoint-mode dnsrr -p 80:80 meshnet/web:1", "can't be used with dnsrr"),
     ("service create --constraint nothing meshnet/web:1", "constraint expected one operator"),
     ("service create --network none meshnet/web:1", "The network none cannot be used with serv"),
     ("network create -d overlay --scope local n", "cannot downgrade network scope for overlay"),
-    ("network create -d bridge --scope swarm n", "with driver bridge are not supported"),
     ("service inspect nosuch", "no such service: nosuch"),
     ("network create -d overlay --opt encrypted n", "encrypted overlay networks"),
     ("network inspect nosuch", "nosuch"),
@@ -179,16 +183,6 @@ def play() -> Iterator[Play]:
         lab.down(lambda *_: None)
 
 
-@pytest.fixture(autouse=True)
-def _explain(play: Play, request: pytest.FixtureRequest) -> Iterator[None]:
-    """A failure shows the tasks and the last words of every meshnetd."""
-    yield
-    for host in play.lab.layout.hosts:
-        log = play.lab.layout.state_dir(host.name) / "meshnet" / "meshnetd.log"
-        if log.exists():
-            request.node.add_report_section("call", host.name, log.read_text()[-4000:])
-
-
 @pytest.fixture(scope="module", params=distinct_clis())
 def cli(play: Play, request: pytest.FixtureRequest) -> Cli:
     """
@@ -272,9 +266,53 @@ def test_service_from_create_to_rm(cli: Cli) -> None:
     assert name in cli("node ps h1 h2")
     assert cli(f"service rm {name}") == f"{name}\n"
     cli.until("ps", r"^(?![\s\S]*" + name + ")")
+    events = f"events --since 5m --until 0s --filter service={name} --filter type=service"
+    cli.until(events, "service remove")  # an end is a whole second
+    past = cli(events)
+    assert [re.sub(r".* service (\w+) \w+ \(", r"\1 (", line) for line in past.splitlines()] == [
+        f"create (name={name})",
+        f"update (name={name})",
+        f"update (name={name}, updatestate.new=updating)",
+        f"update (name={name}, updatestate.new=completed, updatestate.old=updating)",
+        f"update (name={name}, updatestate.new=rollback_started, updatestate.old=completed)",
+        f"update (name={name}, updatestate.new=rollback_completed, "
+        "updatestate.old=rollback_started)",
+        f"update (name={name}, replicas.new=1, replicas.old=2)",
+        f"remove (name={name})",
+    ]
     cli(f"secret rm s{mark}")
     cli(f"config rm c{mark}")
     cli.until(f"network prune -f; {cli.docker} network ls", rf"^(?![\s\S]*\s{net}\s)[\s\S]*ingress")
+
+
+def test_what_a_worker_says_of_networks_and_of_tasks(cli: Cli) -> None:
+    net, name = f"v{cli.mark}", f"view{cli.mark}"
+    cli(f"network create -d overlay {net}")
+    cli(f"service create -d --name {name} --mode global --network {net} meshnet/web:1")
+    try:
+        cli.until("service ls", rf"{name} +global +2/2")
+        assert net in cli("network ls", "h2")
+        seen = json.loads(cli(f"network inspect --verbose {net}", "h2"))[0]
+        ((container, here),) = seen["Containers"].items()
+        there = json.loads(cli(f"network inspect {net}"))[0]["Containers"]
+        tasks = {task["EndpointID"]: task for task in seen["Services"][name]["Tasks"]}
+        assert tasks.keys() == {each["EndpointID"] for each in (here, *there.values())}
+        assert tasks[here["EndpointID"]]["Info"] == {"Host IP": "192.168.50.12"}
+        assert [peer["Name"] for peer in seen["Peers"]] == ["h1", "h2"]
+        ours = f"ps -q --no-trunc --filter network={net}"
+        assert cli(f"{ours} --filter is-task=true", "h2").split() == [container]
+        assert cli(f"{ours} --filter is-task=false", "h2") == ""
+        assert cli(f"ps --filter id={container} --format '{{{{.Networks}}}}'", "h2") == f"{net}\n"
+        inside = json.loads(cli(f"inspect {container}", "h2"))[0]["NetworkSettings"]["Networks"]
+        assert inside[net]["EndpointID"] == here["EndpointID"]
+        assert inside[net]["IPAddress"] in here["IPv4Address"]
+        cli(f"exec {container} sh -c 'for i in 1 2 3 4 5 6 7 8 9; do wget -qO- {name}; done'", "h2")
+        moved = cli(f"stats --no-stream --format '{{{{.NetIO}}}}' {container}", "h2")
+        assert re.fullmatch(r"[\d.]+kB / [\d.]+kB\n", moved), moved
+        assert "has active endpoints" in cli.refused(f"network rm {net}", "h2")
+    finally:
+        cli(f"service rm {name}")
+        cli.until(f"network rm {net}", r"(?m)^" + net)
 
 
 def test_each_kind_of_service_update(cli: Cli) -> None:
@@ -309,6 +347,45 @@ def test_each_kind_of_service_update(cli: Cli) -> None:
     cli(f"service rm {name}")
     cli(f"node update --label-rm {words['label']} h2")
     cli(f"secret rm {words['secret']}")
+
+
+def test_every_flag_of_service_update(cli: Cli) -> None:
+    name, net, kept = f"fl{cli.mark}", f"fnet{cli.mark}", f"fs{cli.mark}"
+    words = {"net": net, "config": kept, "secret": kept}
+    has = set(re.findall(r"^ +(?:-\w, +)?--([a-z-]+)", cli("service update --help"), re.MULTILINE))
+    known = {flag.name for flag in (*ADDED, *REMOVED)} | set(ELSEWHERE)
+    assert not has - known, "a flag that is not tried"
+    cli(f"network create -d overlay {net}")
+    for kind in ("secret", "config"):
+        cli.play.on("h1", f"echo x | {cli.docker} {kind} create {kept} -")
+    cli(f"service create -d --name {name} --replicas 0 meshnet/web:1")
+    for flags in (ADDED, REMOVED):
+        tried = [flag for flag in flags if flag.name in has]
+        cli(f"service update -d {' '.join(flag.typed for flag in tried).format(**words)} {name}")
+        spec = json.loads(cli(f"service inspect {name} --format '{{{{json .Spec}}}}'"))
+        wrong = {
+            flag.typed: value_at(spec, flag.place)
+            for flag in tried
+            if value_at(spec, flag.place) != flag.seen
+        }
+        assert not wrong
+    running = cli.until(
+        f"service ps --no-trunc --filter desired-state=running {name}", "Running +Running"
+    )
+    host = re.findall(r" (h\d) ", running)[0]
+    made = f"$({cli.docker} ps -q --filter name={name})"
+    seen = json.loads(cli.play.on(host, f"{cli.docker} inspect {made}"))[0]
+    assert (seen["Path"], seen["Args"]) == ("env", ["A=B", "sleep", "1000"])
+    assert (seen["Config"]["User"], seen["Config"]["WorkingDir"]) == ("1000", "/srv")
+    assert (seen["Config"]["Hostname"], seen["Config"]["StopSignal"]) == (name, "SIGUSR1")
+    assert seen["HostConfig"]["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m"}}
+    assert seen["HostConfig"]["ReadonlyRootfs"]
+    assert seen["Config"]["Tty"]
+    assert seen["HostConfig"]["PidsLimit"] == 50
+    cli(f"service rm {name}")
+    for kind, what in (("secret", kept), ("config", kept)):
+        cli(f"{kind} rm {what}")
+    cli.until(f"network rm {net}; {cli.docker} network ls", rf"^(?![\s\S]*\s{net}\s)[\s\S]*ingress")
 
 
 def test_nodes_that_may_no_longer_keep_their_tasks(cli: Cli) -> None:
@@ -374,6 +451,47 @@ def test_global_without_a_vip(cli: Cli) -> None:
     cli.until(f"network rm {net}; {cli.docker} network ls", rf"^(?![\s\S]*\s{net}\s)[\s\S]*ingress")
 
 
+def test_jobs(cli: Cli, tmp_path: Path) -> None:
+    one, every = f"job{cli.mark}", f"ejob{cli.mark}"
+    listed = f"service ls --filter name={one}"
+    begun = f"service inspect {one} --format '{{{{.JobStatus.JobIteration.Index}}}}'"
+    made = cli(
+        f"service create --name {one} --mode replicated-job --replicas 3 --max-concurrent 2 "
+        "meshnet/tools:1 true"
+    )
+    assert "job complete" in made  # the CLI waited for the third of them, which is slot 2
+    assert re.search(rf"{one} +replicated job +0/2 \(3/3 completed\)", cli(listed))
+    tasks = cli(f"service ps {one}")
+    assert len(re.findall(r" h\d +Complete +Complete ", tasks)) == 3, tasks
+    assert all(f" {one}.{slot} " in tasks for slot in (1, 2)), tasks
+    assert "job complete" in cli(f"service scale {one}=2")
+    assert re.search(rf"{one} +replicated job +0/2 \(2/2 completed\)", cli(listed))
+    assert cli(begun) == "1\n"
+    assert "job complete" in cli(f"service rollback {one}")
+    assert re.search(r"\(3/3 completed\)", cli(listed))
+    assert "Jobs may not have an update config" in cli.refused(
+        f"service update --update-delay 1s {one}"
+    )
+    assert "job complete" in cli(
+        f"service create --name {every} --mode global-job meshnet/tools:1 sh -c 'echo on $HOSTNAME'"
+    )
+    cli.until("service ls --filter mode=global-job", rf"{every} +global job +0/0 \(2/2 completed")
+    assert "job complete" in cli(f"service update --force {every}")
+    assert cli(f"service ps -q {every}").count("\n") == 4
+    cli(f"service create -d --name {one}f --mode replicated-job --restart-delay 1s "
+        "--restart-max-attempts 1 meshnet/tools:1 false")  # fmt: skip
+    cli.until(f"service ps {one}f", r"(?:[\s\S]*Shutdown +Failed ){2}")
+    assert "(0/1 completed)" in cli(f"service ls --filter name={one}f")
+    cli(f"service rm {one} {every} {one}f")
+    stack = {"image": "meshnet/tools:1", "command": "true", "deploy": {"mode": "replicated-job"}}
+    (tmp_path / "stack.yml").write_text(json.dumps({"version": "3.8", "services": {one: stack}}))
+    deployed = cli.play.attempt("h1", f"{cli.docker} stack deploy -c {tmp_path}/stack.yml {every}")
+    if "Unknown mode: replicated-job" not in deployed[1]:  # a CLI that knows jobs in a file
+        cli.until(f"stack services {every}", rf"{every}_{one} .* 0/1 \(1/1 completed\)")
+    cli(f"stack rm {every}")
+    cli.until("ps -a", rf"^(?![\s\S]*{one})")
+
+
 def test_stack(cli: Cli, tmp_path: Path) -> None:
     name = f"st{cli.mark}"
     stack = STACK.replace("PORT", str(8085 + int(cli.mark[1:])))
@@ -391,6 +509,42 @@ def test_stack(cli: Cli, tmp_path: Path) -> None:
     for part in (f"service {name}_back", f"secret {name}_word", f"network {name}_inner"):
         assert f"Removing {part}" in said
     assert name not in cli("stack ls")
+
+
+def test_every_key_of_a_stack_file(cli: Cli, tmp_path: Path) -> None:
+    name = f"ek{cli.mark}"
+    for file, text in every_key.FILES.items():
+        (tmp_path / file).write_text(text)
+    body = every_key.stack(8230 + 2 * int(cli.mark[1:]), f"{name}own")
+    (tmp_path / "stack.yml").write_text(json.dumps(body))  # JSON is YAML
+    more = {"version": "3.9", "services": {"more": {"image": "meshnet/tools:1"}}}
+    (tmp_path / "more.yml").write_text(json.dumps(more))
+    deploy = f"cd {tmp_path}; {cli.docker} stack deploy --resolve-image never -c stack.yml"
+    try:
+        cli.play.on("h1", f"{deploy} -c more.yml --with-registry-auth {name}")
+        cli.until(
+            f"stack services {name}",
+            rf"{name}_full +replicated +2/2 \(max 1 per node\)[\s\S]*{name}_one +global +2/2",
+        )
+        inside = f"{cli.docker} exec $({cli.docker} ps -q --filter name={name}_full.) sh -c"
+        said = cli.play.on("h2", f"{inside} {shlex.quote(every_key.INSIDE)}").splitlines()
+        assert sorted(said) == sorted(line.replace("NAME", name) for line in every_key.SEEN)
+        spec = json.loads(cli(f"service inspect {name}_full --format '{{{{json .Spec}}}}'"))
+        assert spec["UpdateConfig"]["Order"] == spec["RollbackConfig"]["Order"] == "start-first"
+        assert spec["TaskTemplate"]["Placement"]["MaxReplicas"] == 1
+        pruned = cli.play.on("h1", f"{deploy} --prune {name}")
+        assert f"Removing service {name}_more" in pruned
+        assert cli(f"stack services -q {name}").count("\n") == 2
+        piped = cli.play.on(
+            "h1", f"cd {tmp_path}; {cli.docker} stack deploy -c - {name} < more.yml"
+        )
+        assert f"Creating service {name}_more" in piped
+    finally:
+        cli(f"stack rm {name}")
+    cli.until("ps -a", rf"^(?![\s\S]*{name})")
+    for host in ("h1", "h2"):
+        volumes = f"{name}_data {name}own"
+        cli.play.until(host, f"{cli.docker} volume rm -f {volumes}", says(f"{name}own"))
 
 
 def test_streams_through_the_proxy(cli: Cli, tmp_path: Path) -> None:

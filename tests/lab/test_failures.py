@@ -173,12 +173,14 @@ def test_a_manager_that_cannot_be_joined(play, given, remote, words):
 
 @pytest.mark.parametrize(("kind", "port"), PORTS)
 def test_init_when_a_port_is_taken_leaves_nothing(play, kind, port):
+    kept = play.lab.layout.state_dir("h1") / "meshnet"
+    before = {path.name for path in kept.iterdir()} | {"manages"}  # of one that stands by
     with held(play, "h1", kind, port):
         sentence = f"listen {kind} 0.0.0.0:{port}: bind: address already in use"
         refuses(play, "h1", "docker swarm init", sentence)
     assert swarm(play, "h1")["LocalNodeState"] == "inactive"
-    kept = play.lab.layout.state_dir("h1") / "meshnet"
-    assert {path.name for path in kept.iterdir() if path.suffix != ".log"} == set()
+    assert {path.name for path in kept.iterdir()} <= before
+    assert not before & {"state.json", "store.db", "etcd"}
 
 
 @pytest.mark.parametrize(
@@ -318,15 +320,19 @@ def test_an_unknown_image_is_rejected_in_the_engines_words_and_not_in_a_tight_lo
     does(cluster, "h1", "docker service rm unknown")
 
 
-def test_a_published_port_that_a_program_of_the_host_holds_is_the_services(cluster):
+def test_a_published_port_that_a_program_of_the_host_holds_stays_its_own_there(cluster):
+    def answers(host: str) -> bool:
+        code, said = cluster.attempt("client", f"curl -sS -m 2 http://{host}:8081/")
+        return bool(code == 0 and said.startswith("web:1 "))
+
     with held(cluster, "h1", "tcp", 8081):
         does(cluster, "h1", "docker service create -q -d --name held -p 8081:80 meshnet/web:1")
-
-        def answers() -> bool:
-            code, said = cluster.attempt("client", "curl -sS -m 2 http://h1:8081/")
-            return bool(code == 0 and said.startswith("web:1 "))
-
-        adapter.wait_for("the service to answer", answers, timeout_s=15)
+        adapter.wait_for("the service to answer", lambda: answers("h2"), timeout_s=15)
+        assert not answers("h1")
+        assert "8081/tcp does not lead to its service on this node" in does(
+            cluster, "h1", "docker info 2>&1"
+        )
+    adapter.wait_for("the service to answer there too", lambda: answers("h1"), timeout_s=15)
     does(cluster, "h1", "docker service rm held")
 
 

@@ -36,7 +36,9 @@ def traces() -> set[str]:
     found = {f"netns {name}" for name in netns.names(netns.NETNS_DIR, NAME)}
     found |= {f"link {name}" for name in link_names()}
     found |= {f"nft {line}" for line in output("nft", "list", "tables")}
-    found |= {f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines()}
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    # The directory of names is mounted on itself once in a boot, as ip-netns(8) does, and stays.
+    found |= {f"mount {line}" for line in mounts if line.split()[1] != str(netns.NETNS_DIR)}
     found |= {f"cgroup {path}" for path in Path("/sys/fs/cgroup").rglob(f"{NAME}*")}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

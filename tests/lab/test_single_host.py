@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -38,7 +39,7 @@ ip -4 route show table all | sed 's/^/route /'
 nft list tables | grep -v 'table ip6\\? \\(nat\\|filter\\|mangle\\|raw\\)$'
 iptables-save | grep -E -- '-j|^:' | sed 's/ \\[.*//'
 cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/route_localnet
-awk '$2 ~ "^/run/meshnet/" {{ print "mount", $2 }}' /proc/mounts
+awk '$2 ~ "^/run/meshnet/|/engine(/docker.sock)?$" {{ print "mount", $2 }}' /proc/mounts
 find /run/meshnet "$HOME" -mindepth 1 ! -path '*/.docker*' 2>/dev/null
 ls -d /run/meshnet 2>/dev/null
 ps -eo args | grep -E 'meshnet(d|-manager|-resolver|-supervisor)' | grep -v grep
@@ -75,7 +76,9 @@ class Host:
         return self.do("docker", "-H", OURS, *command)
 
     def traces(self) -> set[str]:
-        return set(self.do("sh", "-c", TRACES + "true").splitlines())
+        """Of docker0 whether it carries is left out: the kernel tells a moment later."""
+        said = self.do("sh", "-c", TRACES + "true").splitlines()
+        return {line.replace(" linkdown", "").rstrip() for line in said}
 
     def pid(self, name: str) -> str:
         code, said = self.ask("cat", f"/run/meshnet/{name}.pid")
@@ -166,9 +169,15 @@ def need_secrets_out_of_reach(host: Host, tasks: int = 2) -> None:
     assert "hush" not in said
 
 
+def stands_by(host: Host) -> None:
+    """Until it has a meshnet-manager that waits for a cluster."""
+    until("one that stands by", host, "manager.standby", "ls", "/run/meshnet")
+
+
 def test_up_twice_and_down_twice_leave_the_host_as_it_was(host: Host) -> None:
     before = host.traces()
     assert f"meshnet is up: {OURS}\n" in host.do("meshnet", "up")
+    stands_by(host)
     pids = host.do("sh", "-c", "cat /run/meshnet/*.pid")
     assert f"meshnet is up: {OURS}\n" in host.do("meshnet", "up")
     assert host.do("sh", "-c", "cat /run/meshnet/*.pid") == pids
@@ -177,12 +186,102 @@ def test_up_twice_and_down_twice_leave_the_host_as_it_was(host: Host) -> None:
     assert "inactive" in host.do("sh", "-c", shell)
     assert host.do("meshnet", "down").splitlines() == [
         "removed docker context: meshnet",
-        "stopped processes: meshnet-supervisor, meshnetd, meshnet-resolver",
+        "stopped processes: meshnet-supervisor, meshnetd, meshnet-manager, meshnet-resolver",
         "meshnet is down",
     ]
     assert host.traces() == before
     assert host.do("meshnet", "down") == "meshnet is down\n"
     assert host.traces() == before
+
+
+AT_ONCE = f"""
+export DOCKER_HOST={OURS}
+docker swarm init --advertise-addr eth0 >/dev/null
+docker node inspect self --format '{{{{.Description.Hostname}}}} {{{{.Status.State}}}} {{{{.Version.Index}}}}'
+docker node update --label-add a=b h1 >/dev/null
+docker network create -d overlay inner >/dev/null
+for n in 1 2 3 4 5 6 7 8 9 10; do
+  docker service create -d --no-resolve-image --name s$n --network inner meshnet/web:1 >/dev/null
+  docker service update -d --no-resolve-image --label-add n=$n s$n >/dev/null
+done
+docker service ls --filter label=n -q | wc -l
+"""  # noqa: E501 - as it is typed
+
+
+def test_what_was_just_made_is_ready_and_can_be_changed_at_once(host: Host) -> None:
+    host.do("meshnet", "up")
+    first, *_, last = host.do("sh", "-e", "-c", AT_ONCE).splitlines()
+    assert (first, last) == ("h1 ready 1", "10")
+
+
+REGISTRY = """
+version: 0.1
+storage: {{filesystem: {{rootdirectory: {path}/images}}}}
+http: {{addr: "127.0.0.1:5000"}}
+auth: {{htpasswd: {{realm: basic-realm, path: {path}/users}}}}
+"""
+
+
+@pytest.fixture
+def private(host: Host, tmp_path: Path) -> Iterator[str]:
+    """
+    Name: private; Scope: function; Depends: host.
+
+    An image in a registry of this host that asks for a login, and not on the engine.
+    """
+    for program in ("docker-registry", "htpasswd"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program} (Debian: docker-registry, apache2-utils)")
+    (tmp_path / "registry.yml").write_text(REGISTRY.format(path=tmp_path))
+    users = subprocess.run(["htpasswd", "-Bbn", "ada", "hush"], stdout=subprocess.PIPE, check=True)
+    (tmp_path / "users").write_bytes(users.stdout)
+    image, engine = "127.0.0.1:5000/private/web:1", f"docker -H {ENGINE}"
+    registry = subprocess.Popen(
+        host.argv("docker-registry", "serve", f"{tmp_path}/registry.yml"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        asking = ("curl", "-s", "http://127.0.0.1:5000/v2/")
+        until("the registry serves", host, "authentication required", *asking)
+        host.do(
+            "sh",
+            "-e",
+            "-c",
+            f"""
+            echo hush | {engine} login -u ada --password-stdin 127.0.0.1:5000
+            {engine} tag meshnet/web:1 {image}
+            {engine} push -q {image}
+            {engine} rmi {image}""",
+        )
+        yield image
+    finally:
+        registry.terminate()
+        registry.wait()
+        host.ask("docker", "-H", ENGINE, "rmi", image)
+
+
+def test_a_private_image_is_pulled_with_the_login_that_came_with_its_service(
+    host: Host, private: str, tmp_path: Path
+) -> None:
+    host.do("meshnet", "up")
+    host.docker("swarm", "init", "--advertise-addr", "eth0")
+    host.docker(
+        "service", "create", "-d", "--name", "without", "--restart-condition", "none", private
+    )
+    seen = ("docker", "-H", OURS, "service", "ps", "--no-trunc", "without")
+    until("no login, no image", host, f"No such image: {private}", *seen)
+    host.docker("service", "create", "-d", "--with-registry-auth", "--name", "web", private)
+    until("a replica", host, "1/1", "docker", "-H", OURS, "service", "ls", "-f", "name=web")
+    host.do("sh", "-c", f"rm -r {tmp_path}/.docker")
+    host.docker("service", "update", "-d", "--force", "web")
+    host.docker("service", "scale", "-d", "web=2")
+    until("two replicas", host, "2/2", "docker", "-H", OURS, "service", "ls", "-f", "name=web")
+    said = host.docker("service", "inspect", "web") + host.docker("node", "ps", "-q")
+    assert "aHVzaA" not in said
+    assert host.ask("grep", "-rl", "eyJ1c2VybmFtZSI", "/run/meshnet/tasks")[1] == ""
+    found = "ls $MESHNET_STATE_DIR/store.db && grep -rls eyJ1c2VybmFtZSI $MESHNET_STATE_DIR"
+    assert host.ask("sh", "-c", found)[1].splitlines()[1:] == [], "a socket is there, too: -s"
 
 
 def test_a_service_runs_is_shown_and_leaves_nothing(host: Host) -> None:
@@ -298,14 +397,15 @@ def manages(host: Host) -> None:
     host.docker("swarm", "init", "--advertise-addr", "eth0")
 
 
-def test_meshnet_manager_runs_on_managers_alone(host: Host) -> None:
+def test_meshnet_manager_manages_on_managers_alone(host: Host) -> None:
     before = host.traces()
     for _ in range(2):
         manages(host)
         assert "meshnet-manager" in host.do("ps", "-eo", "args")
         until("its own session", host, "1 node connected", "meshnet", "status")
         host.docker("swarm", "leave", "--force")
-        assert "meshnet-manager" not in host.do("ps", "-eo", "args")
+        stands_by(host)
+        assert not host.ask("ss", "-Hltn", "sport = 2377")[1]
         assert host.ask("docker", "-H", OURS, "service", "ls")[0] == 1
     host.do("meshnet", "down")
     assert host.traces() == before

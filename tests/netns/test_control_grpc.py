@@ -17,8 +17,10 @@ import pytest
 
 from meshnet import drops
 from meshnet.errors import ControlError
+from meshnet.gossip.signing import Signer
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
+from meshnet_control.cluster import gossip_ring
 from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.channel import channel
@@ -26,6 +28,7 @@ from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.manager.dispatcher import AWAY, FAILED, LEFT, NO_WAY
 from meshnet_control.manager.server import ControlServer
 from meshnet_control.node import dispatcher_client
+from meshnet_control.store.faulty import FaultyStore
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Delete, Put
 
@@ -76,7 +79,7 @@ async def running(path, period_s=5.0):
     cluster.join_tokens.worker = tokens.join_token(root, WORKER)
     cluster.join_tokens.manager = tokens.join_token(root, MANAGER)
     cluster.spec.dispatcher.heartbeat_period = int(period_s * 1e9)
-    store = SqliteStore.open(path / "store.db", path / "store.key")
+    store = FaultyStore(SqliteStore.open(path / "store.db", path / "store.key"))
     manager = pb.Node(id="m1")
     manager.spec.role = "manager"
     await store.commit([Put(cluster), Put(manager)])
@@ -163,14 +166,78 @@ async def test_a_workers_token_makes_a_worker(cluster):
     node = await cluster.node(joined.node_id)
     assert (joined.role, node.spec.role, joined.cluster_id) == ("worker", "worker", CLUSTER)
     assert (node.status.addr, node.description.hostname) == ("127.0.0.7", "w1")
+    assert node.description.gossip_key == Signer(joined.gossip_key).public, "before they meet"
     who = ca.peer(joined.certs.certificate, joined.certs.root, {})
     assert who == ca.Peer("node", joined.node_id, "worker")
 
 
-async def test_a_second_manager_is_refused_and_no_node_is_made(cluster):
-    with pytest.raises(ControlError, match="runs one manager: join this node with the worker"):
-        await cluster.join(cluster.manager_token)
-    assert len(await cluster.store.list(pb.Node)) == 1
+async def test_a_node_behind_a_router_is_known_by_two_addresses(cluster):
+    joined = await cluster.join(
+        cluster.worker_token, advertise_addr="203.0.113.5:2377", data_path_addr="127.0.0.7"
+    )
+    node = await cluster.node(joined.node_id)
+    assert (node.status.addr, node.status.data_path_addr) == ("203.0.113.5", "127.0.0.7")
+
+
+async def test_a_managers_token_makes_a_manager_whose_certificate_names_its_address(cluster):
+    joined = await cluster.join(cluster.manager_token, advertise_addr="127.0.0.7:2377")
+    node = await cluster.node(joined.node_id)
+    assert (joined.role, node.spec.role) == ("manager", "manager")
+    assert not node.HasField("manager_status"), "not before it has a vote"
+    who = ca.peer(joined.certs.certificate, joined.certs.root, {})
+    assert who == ca.Peer("node", joined.node_id, "manager")
+    assert ca.addresses(joined.certs.certificate) == ["127.0.0.7"]
+
+
+async def test_who_could_not_become_a_manager_resigns_and_the_last_one_cannot(cluster):
+    joined = await cluster.join(cluster.manager_token)
+    await _was_ready(cluster, joined.node_id)
+    assert await dispatcher_client.leave(joined, resigns=True)
+    node = await cluster.node(joined.node_id)
+    assert (node.spec.role, node.status.state, node.status.message) == ("worker", "down", LEFT)
+    own = replace(cluster.identity, managers=(cluster.remote,))
+    assert await dispatcher_client.leave(own, resigns=True)
+    assert (await cluster.node("m1")).spec.role == "manager"
+
+
+async def test_the_last_manager_is_not_forgotten_though_it_was_never_ready(cluster):
+    node = await cluster.node("m1")
+    node.status.Clear()
+    node.status.state = "unknown"
+    await cluster.store.commit([Put(node)])
+    own = replace(cluster.identity, managers=(cluster.remote,))
+    assert await dispatcher_client.leave(own, resigns=True)
+    assert (await cluster.node("m1")).spec.role == "manager"
+
+
+async def _was_ready(cluster, node_id):
+    node = await cluster.node(node_id)
+    node.status.state = "ready"
+    await cluster.store.commit([Put(node)])
+
+
+@pytest.mark.parametrize("role", ["worker", "manager"])
+async def test_who_could_not_become_a_node_is_forgotten_unless_it_was_ready(cluster, role):
+    for ready in (False, True):
+        joined = await cluster.join(*([cluster.manager_token] if role == "manager" else []))
+        if ready:
+            await _was_ready(cluster, joined.node_id)
+        assert await dispatcher_client.leave(joined, resigns=True)
+        found = await cluster.store.get(pb.Node, joined.node_id)
+        assert (found.status.state if found is not None else None) == ("down" if ready else None)
+
+
+async def test_a_worker_that_is_given_an_address_as_it_resigns_is_forgotten_all_the_same(cluster):
+    joined = await cluster.join()
+
+    async def the_leader_gives_it_one() -> None:
+        node = await cluster.node(joined.node_id)
+        node.ingress_address = "10.0.0.5/24"
+        await cluster.store.commit([Put(node)])
+
+    cluster.store.meanwhile = the_leader_gives_it_one
+    assert await dispatcher_client.leave(joined, resigns=True)
+    assert await cluster.node(joined.node_id) is None
 
 
 async def test_a_wrong_secret_is_refused_in_the_handshake(cluster):
@@ -236,8 +303,7 @@ async def test_a_rotated_token_counts_from_the_next_connection_on(cluster):
     await until(joins)
     with pytest.raises(ControlError, match="valid join token"):
         await cluster.join(cluster.worker_token)
-    with pytest.raises(ControlError, match="runs one manager"):  # its secret still counts
-        await cluster.join(cluster.manager_token)
+    assert (await cluster.join(cluster.manager_token)).role == "manager"  # its secret still counts
 
 
 async def test_a_joiner_may_call_nothing_but_issue(cluster):
@@ -506,3 +572,27 @@ async def test_a_taken_port_is_named(cluster, tmp_path):
     with pytest.raises(ControlError) as refused:
         await other.start()
     assert str(refused.value) == expected
+
+
+async def test_a_new_key_of_gossip_seals_when_all_that_are_connected_have_it(cluster, agents):
+    here = agents(await cluster.join())
+    away = await cluster.join()
+    await until(lambda: here.states)
+    for node_id in ("m1", away.node_id):  # neither has a session
+        node = await cluster.node(node_id)
+        node.status.state = "down"
+        await cluster.store.commit([Put(node)])
+    stored = await cluster.store.get(pb.Cluster, CLUSTER)
+    old = list(stored.gossip_keys)
+    gossip_ring.want(stored)
+    await cluster.store.commit([Put(stored)])
+
+    def keys():
+        return list(here.states[-1].gossip_keys)
+
+    await until(lambda: len(keys()) == 2 and keys()[1:] == old)
+    told = [list(state.gossip_keys) for state in here.states]
+    assert [*old, keys()[0]] in told, "it could open before anybody sealed"
+    late = agents(away)
+    await until(lambda: late.states)
+    assert list(late.states[0].gossip_keys) == keys()

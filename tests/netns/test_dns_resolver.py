@@ -30,7 +30,16 @@ from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
 from meshnet.reconcile import Operations
-from meshnet_dns.operations import ResolverError, ResolverOperations, status
+from meshnet_dns import client
+from meshnet_dns.answer import Question, Why
+from meshnet_dns.explained import Explained
+from meshnet_dns.operations import (
+    ResolverError,
+    ResolverOperations,
+    explained,
+    held_zones,
+    status,
+)
 from meshnet_dns.redirect import rulesets
 
 pytestmark = pytest.mark.netns
@@ -260,6 +269,28 @@ def test_a_container_finds_services_tasks_and_reverse_names(world, tcp):
     firsts = {world.addresses(c1, "rr", tcp=tcp)[0] for _ in range(4)}
     assert firsts == {f"10.0.1.{i}" for i in range(13, 17)}, "each first in turn"
     assert all(not knows.asked for knows in world.upstreams.knows.values())
+
+
+def test_the_resolver_says_why_it_answers_so_and_the_container_hears_it(world):
+    c1, inside = world.container("c1"), world.container("c2", out=False)
+    world.tell(picture(world.bed, {c1: (FRONT, (GOOD,)), inside: (INSIDE, ())}))
+    path = world.run_dir / "resolver.sock"
+
+    def why(name, question, kind=1):
+        return explained(path, TaskId(name), Question(question, kind))
+
+    assert why(c1, "web") == Explained(Why.NAME, "front", ("10.0.1.2",), own=True, upstreams=())
+    assert why(c1, "who.test") == Explained(Why.FORWARDED, "", (), own=True, upstreams=(GOOD,))
+    assert why(inside, "web") == Explained(Why.FORWARDED, "", (), own=False, upstreams=())
+    assert client.ask(world.bed.path(c1), "web", "A").records == ("10.0.1.2",)
+    assert client.ask(world.bed.path(c1), "who.test", "A").records == (GOOD,)
+    assert client.ask(world.bed.path(inside), "web", "A").result == "NXDOMAIN"
+    assert held_zones(path)[FRONT].names["web"] == (IPv4Address("10.0.1.2"),)
+    with pytest.raises(ResolverError, match="nobody told of task t9"):
+        why("t9", "web")
+    strange = world.bed.namespace("s")  # no rule of ours leads its questions anywhere
+    world.bed.run(f"ip -n {strange} link set lo up")
+    assert client.ask(world.bed.path(strange), "web", "A").result == ""
 
 
 def test_dig_by_search_and_port_53_like_any_program(world):

@@ -10,6 +10,8 @@ import pytest
 
 from meshnet.kernel import netns
 from meshnet.kernel.events import Watchers
+from meshnet.kernel.file_events import REMOVED, WRITTEN, FileEvents
+from meshnet.kernel.sysctl import file
 
 pytestmark = pytest.mark.netns
 
@@ -44,7 +46,7 @@ async def until(holds):
 
 async def test_a_change_in_the_namespace_is_told(path):
     heard: list[str] = []
-    watchers = Watchers(heard.append)
+    watchers = Watchers(lambda reason, _: heard.append(reason))
     try:
         watchers.watch([str(path)])
         up(path)
@@ -59,7 +61,7 @@ async def test_a_change_in_the_namespace_is_told(path):
 async def test_a_sysctl_of_routing_is_told(path, key):
     sysctl(path, f"{key}=0")
     heard: list[str] = []
-    watchers = Watchers(heard.append)
+    watchers = Watchers(lambda reason, _: heard.append(reason))
     try:
         watchers.watch([str(path)])
         sysctl(path, f"{key}=1")
@@ -100,7 +102,7 @@ async def test_neighbours_and_rows_that_somebody_takes_away_are_told(path, comma
     tool, _, what = command.partition(" ")
     said(path, tool, what.format("add"))
     heard: list[str] = []
-    watchers = Watchers(heard.append)
+    watchers = Watchers(lambda reason, _: heard.append(reason))
     try:
         watchers.watch([str(path)])
         said(path, tool, what.format("del"))
@@ -114,7 +116,7 @@ async def test_neighbours_and_rows_that_somebody_takes_away_are_told(path, comma
 async def test_a_row_that_the_bridge_has_forgotten_is_not_told(path):
     said(path, "bridge", "fdb add 02:00:00:00:00:05 dev port master dynamic")
     heard: list[str] = []
-    watchers = Watchers(heard.append)
+    watchers = Watchers(lambda reason, _: heard.append(reason))
     try:
         watchers.watch([str(path)])
         await until(lambda: "02:00:00:00:00:05" not in said(path, "bridge", "fdb show dev port"))
@@ -124,9 +126,29 @@ async def test_a_row_that_the_bridge_has_forgotten_is_not_told(path):
         watchers.close()
 
 
+async def test_files_that_are_written_or_taken_away_are_told_until_it_is_closed(path, tmp_path):
+    heard: list[object] = []
+    written = FileEvents(WRITTEN, heard.append)
+    names = FileEvents(REMOVED, heard.append)
+    try:
+        with netns.inside(str(path)):
+            written.watch(file("ipv4/conf/lo/route_localnet"), str(path))
+            written.watch(file("ipv4/conf/none/route_localnet"), None)
+        names.watch(tmp_path, None)
+        sysctl(path, "net.ipv4.conf.lo.route_localnet=1")
+        await until(lambda: heard == [{str(path)}])
+        (tmp_path / "name").touch()
+        (tmp_path / "name").unlink()
+        await until(lambda: heard == [{str(path)}, {None}])
+    finally:
+        written.close()
+        names.close()
+    written.watch(tmp_path, None)
+
+
 async def test_a_path_that_leads_elsewhere_is_told_and_followed(path):
     heard: list[str] = []
-    watchers = Watchers(heard.append)
+    watchers = Watchers(lambda reason, _: heard.append(reason))
     try:
         watchers.watch([str(path)])
         netns.delete(path)
@@ -143,7 +165,7 @@ async def test_a_path_that_leads_elsewhere_is_told_and_followed(path):
 
 async def test_what_the_left_namespace_held_is_free(path):
     """Its VXLAN device stays in the way of another with the same number as long as it lives."""
-    watchers = Watchers(lambda _: None)
+    watchers = Watchers(lambda _reason, _where: None)
     add = f"link add mnev0 netns {path.name} type vxlan id 7001 dstport 47891"
 
     def made():

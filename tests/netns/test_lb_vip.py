@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -160,6 +161,35 @@ def test_a_udp_flow_leaves_a_withdrawn_backend(town):
         town.apply(town.without(own))
         held.sendall(b"?")
         assert held.recv(200).decode().split()[0] != own
+
+
+def test_a_udp_sender_that_is_older_than_the_service_is_led_to_it(town):
+    later = replace(town.snapshot, services={})
+    town.apply(later)
+    with town.bed.socket(town.names["caller"], str(VIP), 9000, udp=True) as held:
+        for _ in range(3):
+            with suppress(OSError):  # nobody there
+                held.sendall(b"?")
+        town.apply()
+        for _ in range(2):
+            with suppress(OSError):  # what the kernel had to say of those before
+                held.sendall(b"?")
+        assert held.recv(200).decode().split()[0] in BACKENDS
+
+
+def test_a_connection_to_a_backend_that_is_gone_is_reset_and_one_that_drains_stays(town):
+    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+        held.sendall(b"?")
+        own = held.recv(200).decode().split()[0]
+        town.apply(town.without(own))
+        held.sendall(b"?")
+        assert held.recv(200).decode().split()[0] == own
+        town.bed.run(f"ip -n {town.names[own]} link set eth0 down")  # its host is off
+        left = {t: e for t, e in town.snapshot.endpoints.items() if e.name != own}
+        town.apply(replace(town.snapshot, endpoints=left))
+        held.sendall(b"?")
+        with pytest.raises(ConnectionResetError):
+            held.recv(200)
 
 
 def test_the_last_backends_end_refuses_and_its_return_serves(town):

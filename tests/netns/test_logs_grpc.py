@@ -247,7 +247,7 @@ async def test_a_node_that_is_set_down_while_it_is_silent_ends_its_logs(cluster)
     first, second = cluster.nodes
     await cluster.task("a", first, says=[payload(1, "a1")])
     await cluster.task("b", second, says=[payload(2, "b2")])
-    second.source._change = lambda *_: None
+    second.source._publish = lambda *_: asyncio.sleep(60)
     reader = LogReader(cluster.broker, Selector(service="s1"), options())
     asking = asyncio.create_task(everything(reader))
     await until(lambda: cluster.broker.open_feeds == 2)
@@ -258,7 +258,7 @@ async def test_a_node_that_is_set_down_while_it_is_silent_ends_its_logs(cluster)
 async def test_a_node_that_never_answers_is_given_up(cluster, monkeypatch):
     monkeypatch.setattr(log_broker, "ANSWER_S", 0.2)
     await cluster.task("b", cluster.nodes[1], says=[payload(2, "b2")])
-    cluster.nodes[1].source._change = lambda *_: None
+    cluster.nodes[1].source._publish = lambda *_: asyncio.sleep(60)
     reader = LogReader(cluster.broker, Selector(service="s1"), options())
     assert await everything(reader) == ([], ["node w2 is not available"])
 
@@ -347,7 +347,12 @@ async def test_another_node_cannot_publish_what_it_was_not_asked_for(cluster):
     first, second = cluster.nodes
     await cluster.task("a", first, says=[payload(1, "a1")])
     second.engine.says["a" * 12] = [payload(1, "forged")]
-    asked, first.source._change = [], lambda _, wanted: asked.append(wanted)
+    asked = []
+
+    async def note(_, wanted):
+        asked.append(wanted)
+
+    first.source._publish = note
     reader = LogReader(cluster.broker, Selector(service="s1"), options(follow=True))
     try:
         await until(lambda: asked)

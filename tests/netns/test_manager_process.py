@@ -22,7 +22,9 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import manager_pb2 as mpb
 from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.engine.client import EngineClient
-from meshnet_control.host.paths import MANAGER
+from meshnet_control.host import manager_process, standby
+from meshnet_control.host.paths import MANAGER, MANAGER_SOCKET
+from meshnet_control.host.starting import listens
 from meshnet_control.identity import identity
 from meshnet_control.identity.identity import Identity
 from meshnet_control.link.locked import LOCKED
@@ -123,6 +125,19 @@ async def test_it_serves_the_cluster_and_ends_in_order(manager: Manager, link: M
     assert await manager.end() == 0
 
 
+async def test_a_node_is_waited_for_until_the_cluster_has_it_as_ready(link: ManagerLink):
+    await link.started()
+    (node,) = await link.store.list(pb.Node)
+    assert not await link.node_is_ready(node.id, 0.1)
+    waiting = asyncio.ensure_future(link.node_is_ready(node.id, 20.0))
+    node.status.message = "not yet"
+    await link.store.commit([Put(node)])
+    assert not waiting.done()
+    node.status.state = "ready"
+    await link.store.commit([Put(node)])
+    assert await waiting
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_nothing_is_lost_when_it_ends(
     manager: Manager, link: ManagerLink, how: signal.Signals
@@ -137,6 +152,29 @@ async def test_nothing_is_lost_when_it_ends(
     assert await reading is not None
     assert await link.store.get(pb.Node, manager.identity.node_id) is not None
     await until("it answers again", lambda: not link.store.trouble)
+
+
+async def test_it_stands_by_where_there_is_no_cluster_and_is_woken_to_manage(
+    manager: Manager, link: ManagerLink
+):
+    run, state = manager.path / "run", manager.path / "state"
+    await link.started()
+    await manager.end()
+    identity.wipe(state)
+    await manager.start()
+    await until("it stands by", lambda: standby.waits(run))
+    manager_process.start(run, state)  # too early: there is still nothing to manage
+    identity.save(state, manager.identity)
+    manager_process.start(run, state)
+    await until("it manages", lambda: listens(run / MANAGER_SOCKET))
+    await link.started()
+    assert not standby.waits(run)
+    await manager.end()
+    identity.wipe(state)
+    await manager.start()
+    await until("it stands by again", lambda: standby.waits(run))
+    assert await manager.end() == 0
+    assert not (run / standby.SOCKET).exists()
 
 
 async def test_what_a_crash_left_half_written_goes_with_the_next_start(

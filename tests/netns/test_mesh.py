@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
 import time
 from collections import Counter
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.layers.sctp import SCTP, SCTPChunkCookieEcho, SCTPChunkInit, SCTPChunkInitAck
 
+from meshnet.kernel import netns
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.snapshot import (
@@ -40,6 +46,8 @@ ON_BRIDGE = IPv4Interface("172.18.0.2/16")
 GWBRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
 PORTS = tuple(PublishedPort(protocol, 9000, 8080) for protocol in ("tcp", "udp"))
 HOST_PORT = PublishedPort("tcp", 9000, 7070, "host")
+TCP_INFO = 11
+"""linux/tcp.h: ``tcpi_total_retrans`` is the 32 bits at 100."""
 BOTH = pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
 
 
@@ -53,6 +61,7 @@ class Cluster:
         self.client = self._on_lan("x", CLIENT)
         self.host: dict[int, str] = {}
         self.task: dict[int, str] = {}
+        self.server = {}
         for i in HOSTS:
             self._host(i)
         self.operations = {
@@ -106,7 +115,7 @@ class Cluster:
         )
         bed.sysctl(task, "net.ipv4.tcp_fwmark_accept=1", "net.ipv4.conf.all.rp_filter=0")
         bed.sysctl(task, "net.ipv4.conf.eth0.rp_filter=0", "net.ipv4.conf.eth1.rp_filter=0")
-        bed.server(task, 9000, f"task{i}")
+        self.server[i] = bed.server(task, 9000, f"task{i}")
 
     def _plug(self, name, interface, overlay, peer, address):
         self.bed.veth(name, interface, overlay, peer, mac=mac_of(address), mtu=1450)
@@ -288,6 +297,157 @@ def test_only_target_ports_are_reachable_from_the_ingress_network(cluster):
 def test_the_tasks_own_connections_leave_by_the_bridge_as_the_node(cluster):
     cluster.bed.server(cluster.client, 9100, "outside")
     assert cluster.bed.ask(cluster.task[1], CLIENT, 9100) == ("outside", LAN[1])
+
+
+def test_a_udp_sender_that_is_older_than_the_port_is_led_to_a_task(cluster):
+    cluster.apply(lambda snapshot: replace(snapshot, services={}))
+    with cluster.bed.socket(cluster.client, LAN[1], 8080, udp=True) as held:
+        for _ in range(3):
+            with suppress(OSError):  # refused
+                held.sendall(b"?")
+        cluster.apply()
+        for _ in range(2):
+            with suppress(OSError):
+                held.sendall(b"?")
+        assert held.recv(200).decode().split()[1] == CLIENT
+
+
+def test_a_udp_sender_follows_a_port_that_another_service_takes(cluster):
+    only = {1: 2, 2: 3}
+
+    def served_by(number):
+        def change(snapshot):
+            one = {t: e for t, e in snapshot.endpoints.items() if t == TASK[only[number]]}
+            rest = {
+                t: replace(e, service=DEAD) for t, e in snapshot.endpoints.items() if t not in one
+            }
+            return replace(snapshot, endpoints={**rest, **one})
+
+        return change
+
+    cluster.apply(served_by(1))
+    with cluster.bed.socket(cluster.client, LAN[1], 8080, udp=True) as held:
+        for number in (1, 2, 1):
+            cluster.apply(served_by(number))
+            held.sendall(b"?")
+            assert held.recv(200).decode().split()[0] == f"task{only[number]}"
+
+
+SCTP_PORT = PublishedPort("sctp", 9000, 8080)
+
+
+def publishing_sctp(snapshot):
+    ports = {WEB: replace(snapshot.services[WEB], ports=(*PORTS, SCTP_PORT))}
+    boxes = {
+        task: replace(box, ports=(*PORTS, SCTP_PORT)) for task, box in snapshot.sandboxes.items()
+    }
+    return replace(snapshot, services={**snapshot.services, **ports}, sandboxes=boxes)
+
+
+def sctp_socket(stack, cluster, name, address):
+    """Raw: a kernel without SCTP of its own forwards it, and its checksums are ours to make."""
+    with netns.inside(cluster.bed.path(name)):
+        made = stack.enter_context(
+            socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_SCTP)
+        )
+    made.settimeout(5)
+    made.bind((address, 0))
+    return made
+
+
+def heard(packets):
+    """Who sent the next packet to whom, and the packet, its checksum as it is to be."""
+    packet = IP(packets.recv(2000))
+    sctp = packet[SCTP]
+    there, sctp.chksum = sctp.chksum, None
+    assert SCTP(bytes(sctp)).chksum == there
+    return (packet.src, sctp.sport, packet.dst, sctp.dport), sctp
+
+
+def test_an_association_is_set_up_through_a_published_port_of_sctp(cluster):
+    cluster.apply(publishing_sctp)
+    with ExitStack() as stack:
+        client = sctp_socket(stack, cluster, cluster.client, CLIENT)
+        tasks = {i: sctp_socket(stack, cluster, cluster.task[i], str(PLACE[i])) for i in HOSTS}
+        answered = set()
+        for own, port in enumerate((40001, 40002, 40003), start=1):
+            begins = SCTP(sport=port, dport=8080, tag=0) / SCTPChunkInit(init_tag=own)
+            client.sendto(bytes(begins), (LAN[2], 0))
+            (ready,), _, _ = select.select(list(tasks.values()), [], [], 5) or ([None], 0, 0)
+            (i,) = [number for number, each in tasks.items() if each is ready]
+            way, first = heard(ready)
+            assert way == (CLIENT, port, str(PLACE[i]), 9000)
+            assert first[SCTPChunkInit].init_tag == own
+            agrees = SCTP(sport=9000, dport=port, tag=own) / SCTPChunkInitAck(init_tag=70 + own)
+            ready.sendto(bytes(agrees), (CLIENT, 0))
+            way, second = heard(client)
+            assert way == (LAN[2], 8080, CLIENT, port), "from the port that was asked"
+            assert second[SCTPChunkInitAck].init_tag == 70 + own
+            goes_on = SCTP(sport=port, dport=8080, tag=70 + own) / SCTPChunkCookieEcho(cookie=b"x")
+            client.sendto(bytes(goes_on), (LAN[2], 0))
+            assert heard(ready)[0] == (CLIENT, port, str(PLACE[i]), 9000), "the same task"
+            answered.add(i)
+        assert answered == set(HOSTS), "one after the other"
+
+
+def from_port(stack, cluster, node, port, *, udp=False):
+    """A socket of the client's with that source port, connected to the published port there."""
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+    with netns.inside(cluster.bed.path(cluster.client)):
+        made = stack.enter_context(socket.socket(socket.AF_INET, kind))
+    made.settimeout(5)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((CLIENT, port))
+    made.connect((LAN[node], 8080))
+    return made
+
+
+def repeated(connected):
+    """How many segments the kernel sent again."""
+    (again,) = struct.unpack_from("I", connected.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 104), 100)
+    return again
+
+
+@BOTH
+def test_one_port_of_a_client_reaches_one_task_through_every_node_at_once(cluster, udp):
+    cluster.apply(ready=(3,))
+    with ExitStack() as stack:
+        held = [from_port(stack, cluster, node, 41000, udp=udp) for node in HOSTS]
+        for _ in range(3):
+            for each in held:
+                each.sendall(b"?")
+            assert {each.recv(200).decode() for each in held} == {f"task3 {CLIENT}"}
+
+
+@pytest.mark.parametrize("way", [(1, 2), (2, 1)], ids=["1-2", "2-1"])
+def test_a_port_that_a_client_used_through_another_node_is_not_waited_for(cluster, way):
+    """The task closed first and remembers the connection; of two nodes the timestamps differ."""
+    cluster.apply(ready=(3,))
+    cluster.server[3].close()
+    with ExitStack() as stack:
+        with netns.inside(cluster.bed.path(cluster.task[3])):
+            listening = stack.enter_context(socket.create_server((str(PLACE[3]), 9000)))
+        listening.settimeout(5)
+        for port in range(42000, 42008):
+            for node in way:
+                asking = from_port(stack, cluster, node, port)
+                answering, seen = listening.accept()
+                assert seen[0] == CLIENT
+                answering.close()
+                assert asking.recv(1) == b""
+                assert repeated(asking) == 0
+                asking.close()
+
+
+@BOTH
+def test_a_port_that_a_process_of_a_host_had_is_the_process_s_there_and_only_there(cluster, udp):
+    cluster.bed.server(cluster.host[1], 8080, "process")
+    taken = frozenset({("udp" if udp else "tcp", 8080)})
+    cluster.apply(lambda seen: replace(seen, taken=taken if seen.self_id == NODE[1] else ()))
+    assert cluster.bed.ask(cluster.client, LAN[1], 8080, udp=udp) == ("process", CLIENT)
+    assert cluster.bed.ask(cluster.host[1], "127.0.0.1", 8080, udp=udp)[0] == "process"
+    assert cluster.bed.ask(cluster.client, LAN[2], 8080, udp=udp)[0] in {"task1", "task2", "task3"}
+    assert cluster.bed.ask(cluster.client, LAN[1], 8080, udp=not udp)[0].startswith("task")
 
 
 def test_removing_the_service_closes_the_port(cluster):

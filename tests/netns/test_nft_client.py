@@ -327,7 +327,7 @@ def test_udp_flows_to_a_withdrawn_backend_are_forgotten(player, spaces, restart)
         if restart:
             player.round(prune=False)  # before all is known, as after every start
         (change,) = player.round()
-        assert change.withdrawn == {"10.0.1.3"}
+        assert change.stale.gone == {"10.0.1.3"}
         client.sendto(b"two", ("10.0.1.2", 5000))
         assert servers["10.0.1.4"].recv(10) == b"two"
     settled(player)

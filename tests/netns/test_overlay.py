@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from socket import AF_INET
+from typing import Any
 
 import pytest
 from overlay_bed import INGRESS, NET, NODES, PREFIX, OverlayBed, settle, sh, snapshot, two_hosts
@@ -13,9 +15,11 @@ from overlay_bed import INGRESS, NET, NODES, PREFIX, OverlayBed, settle, sh, sna
 from meshnet.errors import KernelError
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.kernel.iproute import iproute
+from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
 from meshnet.overlay.desired import netns_name, veth_name
-from meshnet.overlay.operations import OverlayOperations
+from meshnet.overlay.operations import OverlayOperations, plan
+from meshnet.reconcile import Operations
 
 pytestmark = pytest.mark.netns
 
@@ -62,6 +66,69 @@ def test_containers_on_two_hosts_reach_each_other(bed, overlays):
     assert bed.pings("h2", "10.0.0.201"), "from gateway to gateway"
     assert not bed.pings("c11", "10.0.1.99"), "an address that nobody has"
     assert mtu_of(bed.container("11"), "eth1") == 1450
+
+
+def test_a_round_gives_way_before_each_namespace_that_it_reads_or_changes(bed):
+    asked = []
+    host, tasks = bed.host(1), {11: 1, 12: 1}
+    every: tuple[Operations[Any, Any, Any], ...] = (
+        OverlayOperations(host, bed.netns_dir(1), lambda: asked.append(True)),
+        GwbridgeOperations(host, lambda: asked.append(True)),
+    )
+    for operations in every:
+        wanted = operations.desired(snapshot(bed, 1, tasks))
+        observed = operations.observe(wanted)
+        assert len(asked) >= len(tasks), operations.name
+        asked.clear()
+        changes = operations.plan(wanted, observed, prune=True)
+        assert changes
+        with suppress(ExceptionGroup):  # docker_gwbridge itself is not there
+            operations.apply(changes)
+        assert asked, operations.name
+        operations.close()
+        asked.clear()
+
+
+def test_a_change_reads_what_it_concerns_and_leaves_what_a_whole_look_would(bed):
+    read: list[bool] = []
+    operations = OverlayOperations(bed.host(1), bed.netns_dir(1), lambda: read.append(True))
+    tasks = {11: 1, 12: 1, 13: 1, 21: 2}
+    settle(operations, snapshot(bed, 1, tasks))
+    was = operations.desired(snapshot(bed, 1, tasks))
+
+    def follow(disturbed: frozenset[str | None] = frozenset()) -> int:
+        """By what is known; the number of namespaces that were read for it."""
+        nonlocal was
+        wanted = operations.desired(snapshot(bed, 1, tasks))
+        read.clear()
+        observed = operations.observe(wanted, Since(was, disturbed))
+        namespaces = len(read)
+        operations.apply(operations.plan(wanted, observed, prune=True))
+        assert plan(wanted, whole.observe(wanted), prune=True) == []
+        was = wanted
+        return namespaces
+
+    whole = OverlayOperations(bed.host(1), bed.netns_dir(1))
+    tasks[22] = 2
+    assert follow() == 0, "rows of what is known"
+    del tasks[21]
+    assert follow() == 0
+    tasks[14] = 1
+    assert follow() == 1, "the container; its networks are known"
+    tasks[21] = 2
+    assert follow() == 3, "where links were made since"
+    tasks[23] = 2
+    assert follow() == 0
+    del tasks[13]
+    follow()
+    broken = bed.container("12")
+    follow(frozenset({broken}))  # it is known, however it was read
+    with iproute(broken) as ip:
+        ip.link("del", index=ip.link_lookup(ifname="eth1")[0])
+    follow(frozenset({broken}))
+    assert bed.pings("c12", "10.0.1.11")
+    operations.close()
+    whole.close()
 
 
 def test_a_removed_endpoint_is_in_no_table_any_more(bed, overlays):
@@ -184,6 +251,17 @@ def test_a_network_goes_with_its_last_container_and_ingress_stays(bed, overlays)
     assert [p.name for p in bed.netns_dir(1).iterdir()] == [netns_name(INGRESS)]
     assert settle(overlays[1], snapshot(bed, 1, {11: 1, 21: 2})) > 0
     assert "eth1" in bed.inside("c11", "ip link").stdout
+
+
+def test_a_container_that_is_off_its_last_network_has_no_interface_there_any_more(bed, overlays):
+    on = snapshot(bed, 1, {11: 1, 21: 2})
+    settle(overlays[1], on)
+    off = {task: replace(box, networks=()) for task, box in on.sandboxes.items()}
+    wanted = overlays[1].desired(replace(on, sandboxes=off))
+    for _ in range(5):  # the kernel's cleanup of a namespace takes its time, not always the same
+        settle(overlays[1], on)
+        overlays[1].apply(overlays[1].plan(wanted, overlays[1].observe(wanted), prune=True))
+        assert "eth" not in bed.inside("c11", "ip link").stdout
 
 
 def test_nothing_is_removed_before_the_snapshot_is_complete(bed, overlays):

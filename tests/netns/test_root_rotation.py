@@ -148,7 +148,10 @@ class Bed:
         spec.ca_config.signing_ca_cert = certificate.decode()
         spec.ca_config.signing_ca_key = key.decode()
         await self.swarm.update(
-            cluster.version.index, spec, rotate_worker=False, rotate_manager=False
+            cluster.version.asked or cluster.version.index,
+            spec,
+            rotate_worker=False,
+            rotate_manager=False,
         )
 
     async def rotating(self):

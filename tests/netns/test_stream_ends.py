@@ -14,12 +14,13 @@ import grpc
 import grpc.aio
 import pytest
 
+from meshnet.backoff import Backoff
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates, Identity
-from meshnet_control.node import dispatcher_client
+from meshnet_control.node import dispatcher_client, turns
 from meshnet_control.node.dispatcher_client import DispatcherClient
 from meshnet_control.node.log_source import LogSource
 
@@ -102,8 +103,7 @@ class Capricious(
 @pytest.fixture
 async def capricious(monkeypatch, caplog):
     caplog.set_level("CRITICAL", logger="grpc")
-    monkeypatch.setattr(dispatcher_client, "FIRST_DELAY_S", 0.001)
-    monkeypatch.setattr(dispatcher_client, "LAST_DELAY_S", 0.004)
+    monkeypatch.setattr(turns, "ROUND", Backoff(0.001, 0.004))
     root, root_key = ca.new_root(CLUSTER, time.time())
 
     def certs(name, role):

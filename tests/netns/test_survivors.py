@@ -22,7 +22,8 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 import pytest
 
 from meshnet.process.revival import LOOK_S, living
-from meshnet_control.host import processes
+from meshnet_control.gateway import listener
+from meshnet_control.host import processes, standby, stopping
 from meshnet_control.host.paths import (
     DAEMON,
     MANAGER,
@@ -31,6 +32,7 @@ from meshnet_control.host.paths import (
     SUPERVISOR,
     log_file,
     pid_file,
+    run_dir,
     state_dir,
 )
 
@@ -91,8 +93,11 @@ class Host:
         return all(self.pid(name) not in {None, pid} for name, pid in killed.items())
 
     def running(self) -> int:
-        """Processes of ours that work in this directory, known by an id or not."""
-        return len(self.listed("meshnet.*").split())
+        """Processes of ours that work in this directory, known by an id or not.
+
+        But for meshnet-manager, which stands by or does not yet.
+        """
+        return len(self.listed("bin/meshnet(d|-resolver|-supervisor)").split())
 
     def listed(self, name: str) -> str:
         """Their process ids."""
@@ -141,18 +146,20 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     made = Host(tmp_path / "run")
     try:
         until("meshnet serves", processes.serving, SERVES_S)
+        until("a manager stands by", lambda: standby.waits(tmp_path / "run"), SERVES_S)
         yield made
     finally:
         down()
+        listener.take_back(tmp_path / "state")
         first.wait()
         engine.shutdown()
         engine.server_close()
 
 
 def down() -> None:
-    """``meshnet down`` but for the kernel, in which there is nothing."""
+    """``meshnet down`` but for the kernel, in which there is docker.sock's mount alone."""
     with contextlib.ExitStack() as stack:
-        processes._stop_all(stack)
+        stopping.stop_all(stack)
 
 
 @pytest.mark.parametrize("survivor", NAMES)
@@ -245,26 +252,30 @@ def test_nobody_comes_back_after_down(host: Host, survivor: str):
     assert host.pids() == dict.fromkeys(NAMES)
 
 
+@outlives_its_starter
 def test_meshnet_manager_is_started_where_it_is_wanted_and_ends_nobody(host: Host):
-    """It fails at each start, as this host is no manager; it is tried until it is not to be."""
-    supervisor = host.pid(SUPERVISOR)
-    assert supervisor is not None
-    assert not pid_file(MANAGER).exists()
-    mark = state_dir() / MARK
-    mark.touch()
-    os.kill(supervisor, signal.SIGHUP)
-    said = log_file(MANAGER)
-    until("it was tried", lambda: said.exists() and "not a manager" in said.read_text(), SERVES_S)
-    mark.unlink()
-    until("it stays away", lambda: not pid_file(MANAGER).exists(), SERVES_S)
-    assert host.pid(SUPERVISOR) == supervisor
-    until("the others are left", lambda: host.running() == len(NAMES), BACK_S)
+    """It fails at each start, as it cannot stand by; it is tried until it is not to be."""
+    down()
+    in_the_way, said = run_dir() / standby.SOCKET, log_file(MANAGER)
+    in_the_way.mkdir(parents=True)
+    program = str(Path(sys.executable).with_name(SUPERVISOR))
+    with subprocess.Popen([program], stderr=subprocess.DEVNULL, start_new_session=True) as first:
+        try:
+            until("it was tried", lambda: str(in_the_way) in said.read_text(), SERVES_S)
+            until("meshnet serves", processes.serving, SERVES_S)
+            (state_dir() / MARK).unlink()
+            until("it stays away", lambda: not pid_file(MANAGER).exists(), SERVES_S)
+            assert host.pid(SUPERVISOR) == first.pid
+            assert all(host.pids().values())
+        finally:
+            in_the_way.rmdir()
+            down()
 
 
 @outlives_its_starter
 def test_restart_leaves_one_of_each_all_of_them_new(host: Host):
     before = host.pids()
-    assert processes.restart(print) == [RESOLVER, DAEMON, SUPERVISOR]
+    assert processes.restart(print) == [RESOLVER, MANAGER, DAEMON, SUPERVISOR]
     assert all(host.pids()[name] not in {None, before[name]} for name in NAMES)
     until("one of each", lambda: host.running() == len(NAMES), BACK_S)
 
@@ -335,7 +346,8 @@ def test_a_supervisor_that_cannot_start_one_leaves_none_running(host: Host, tmp_
     down()
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / RESOLVER).symlink_to(Path(sys.executable).with_name(RESOLVER))
+    for name in (RESOLVER, MANAGER):
+        (programs / name).symlink_to(Path(sys.executable).with_name(name))
     argv = [sys.executable, "-c", STARTS_WITHOUT_MESHNETD, str(programs / "python")]
     done = subprocess.run(argv, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1

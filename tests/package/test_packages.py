@@ -59,6 +59,13 @@ def test_every_program_starts_from_the_wheel(debian, wheel, program):
     assert debian.run(f"{wheel}/bin/{program}", "--help").stdout.lower().startswith("usage:")
 
 
+def test_both_bring_the_page_of_the_dashboard(debian, wheel, package):
+    parts = {"index.html", "page.js", "style.css", "icon.svg"}
+    for place in ("usr/lib/meshnet", wheel.removeprefix("/")):
+        found = (debian.path / place).rglob("meshnet_control/dashboard/page/*")
+        assert {path.name for path in found} == parts
+
+
 def test_a_host_needs_neither_compiler_nor_developers_tools(debian, wheel, package):
     assert debian.run("sh", "-c", "command -v gcc cc", check=False).stdout == ""
     listed = debian.run(f"{wheel}/bin/pip", "list", "--format=freeze").stdout
@@ -135,7 +142,8 @@ def test_bash_completes_a_command(debian, package):
         "COMP_WORDS=(meshnet re); COMP_CWORD=1\n"
         '_meshnet_completion meshnet && echo "${COMPREPLY[@]}"'
     )
-    assert debian.run("bash", "-c", script).stdout.split() == ["restart", "restore"]
+    words = debian.run("bash", "-c", script).stdout.split()
+    assert words == ["rebalance", "restart", "restore"]
 
 
 def test_an_upgrade_leaves_the_state_alone_a_removal_too_and_a_purge_does_not(

@@ -6,16 +6,21 @@ its timers wait and its datagrams queue, and on waking it reads them first, as t
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 from meshnet.errors import WireError
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.events import Event, MemberChanged
 from meshnet.gossip.members import Address, State
+from meshnet.gossip.signing import SEED_BYTES, Signer
 from meshnet.model.ids import NodeId
 
 KEY = b"0123456789abcdef"
@@ -48,6 +53,7 @@ class Cluster:
         self.jitter_s = 0.0
         self.packets = self.bytes = self.longest = self.streams = self.frames = 0
         self.refused = 0
+        self.dialled: Counter[Address] = Counter()
         self.drowsy: tuple[float, float] | None = None
         """Every engine wakes this much later than it should, drawn anew each time."""
         self._asleep: dict[Address, float] = {}
@@ -59,6 +65,8 @@ class Cluster:
         self._starts = 0
         self._cut: set[frozenset[Address]] = set()
         self.engines: dict[Address, GossipEngine] = {}
+        self.hands = {self.id_of(n): self.signer_of(n).public for n in range(size)}
+        """Who belongs to the cluster, as the managers tell every engine."""
         for number in range(size):
             self.start(number)
 
@@ -69,6 +77,11 @@ class Cluster:
     @staticmethod
     def id_of(number: int) -> NodeId:
         return NodeId(f"node-{number}")
+
+    @staticmethod
+    @cache
+    def signer_of(number: int) -> Signer:
+        return Signer(number.to_bytes(SEED_BYTES, "big"))
 
     def start(self, number: int) -> GossipEngine:
         """Starts (or starts again, with nothing remembered) one engine."""
@@ -81,12 +94,41 @@ class Cluster:
             generation=self._starts,
             rng=random.Random(number * 1000 + self._starts),
             now=self.now,
+            signer=self.signer_of(number),
         )
         engine.set_keys([KEY])
+        engine.expect(self.hands, self.now)
+        if self.id_of(number) not in self.hands:  # the managers let it in, and tell all
+            self.hands[self.id_of(number)] = self.signer_of(number).public
+            for each in (engine, *self.engines.values()):
+                each.expect(self.hands, self.now)
         others = [a for a in self.engines if a != address]
         engine.join([self.address(0)] if number else others[:1])
         self.engines[address] = engine
         return engine
+
+    def introduce(self) -> None:
+        """Everybody knows everybody and what each has said, as if they had been there for long."""
+        first, *others = self.engines.values()
+        for engine in others:
+            first._membership.keep(engine.members()[engine.self_id])
+            said = engine._entropy.table.above(engine.self_id, 0)
+            hand = self.hands[engine.self_id]
+            first._entropy.table.merge(said, self.now, hand, self.address(0))
+        for engine in others:  # what the first has learnt, member by member and record by record
+            mine, known = engine._membership, first._membership
+            mine.all, mine._at = dict(known.all), dict(known._at)
+            mine.sums = copy.deepcopy(known.sums)
+            mine._changed()
+            owners = first._entropy.table._owners.items()
+            engine._entropy.table._owners = {
+                owner: dataclasses.replace(owned, records=dict(owned.records))
+                for owner, owned in owners
+            }
+            engine._entropy.table.sums = copy.deepcopy(first._entropy.table.sums)
+        for engine in self.engines.values():
+            engine._entropy._changed.clear()
+            engine.streams_to_open()
 
     def kill(self, number: int) -> None:
         self.engines.pop(self.address(number), None)
@@ -112,14 +154,20 @@ class Cluster:
         begin, end = self.now, self.now + seconds
         self._settle(list(self.engines))
         due = {address: self._wakes(address) for address in self.engines}
+        turn = [(when, address) for address, when in due.items()]
+        heapq.heapify(turn)
         while not until():
-            self.now = max(
-                self.now, min([*due.values(), *(f.when for f in self._flights[:1]), end])
-            )
+            while turn and due[turn[0][1]] != turn[0][0]:
+                heapq.heappop(turn)  # it wakes at another time by now
+            nearest = [turn[0][0]] if turn else []
+            self.now = max(self.now, min([*nearest, *(f.when for f in self._flights[:1]), end]))
             if self.now >= end:
                 break
-            awake = {address for address, when in due.items() if when <= self.now}
-            awake |= self._arrived()
+            awake = self._arrived()
+            while turn and turn[0][0] <= self.now:
+                when, address = heapq.heappop(turn)
+                if due[address] == when:
+                    awake.add(address)
             if self.drowsy is not None:
                 for address in awake:
                     self._asleep.setdefault(address, self.now + self._nap())
@@ -132,12 +180,17 @@ class Cluster:
                         engine.receive_datagram(flight.data, flight.sender, self.now)
                     engine.handle_timer(self.now)
                     moved |= self._settle([address])
-            due.update({address: self._wakes(address) for address in moved})
+            for address in moved:
+                due[address] = self._wakes(address)
+                heapq.heappush(turn, (due[address], address))
         return self.now - begin
 
     def agree(self) -> bool:
         """Everybody believes exactly the running engines alive, and holds the same records."""
         running = {engine.self_id for engine in self.engines.values()}
+        marks = {engine._entropy.fingerprint() for engine in self.engines.values()}
+        if len(marks) > 1:
+            return False
         records = None
         for engine in self.engines.values():
             alive = {m.id for m in engine.members().values() if m.state is State.ALIVE}
@@ -196,6 +249,7 @@ class Cluster:
                 self.packets += 1
                 self.bytes += len(data)
                 self.longest = max(self.longest, len(data))
+                assert len(data) <= self.config.packet_bytes
                 copies = 1 + (self._random.random() < self.duplicate)
                 for _ in range(copies):
                     if self._random.random() >= self.loss:
@@ -206,6 +260,7 @@ class Cluster:
                             _Flight(self.now + delay, self._order, to, data, address),
                         )
             for to in engine.streams_to_open():
+                self.dialled[to] += 1
                 awake = self._asleep.get(to, 0.0) <= self.now
                 if to in self.engines and awake and not self._is_cut(address, to):
                     self._exchange(address, to)
@@ -223,9 +278,13 @@ class Cluster:
         try:
             frames = ours.begin(self.now)
             while frames:
-                self.frames += len(frames)
+                self._count(frames)
                 back = [f for frame in frames for f in theirs.receive_frame(frame, self.now)]
-                self.frames += len(back)
+                self._count(back)
                 frames = [f for frame in back for f in ours.receive_frame(frame, self.now)]
         except WireError:
             self.refused += 1
+
+    def _count(self, frames: list[bytes]) -> None:
+        self.frames += len(frames)
+        self.bytes += sum(map(len, frames))

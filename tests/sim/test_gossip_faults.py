@@ -92,7 +92,7 @@ def test_probes_keep_their_pace(cluster):
     c = _formed(cluster, 3)
     before = c.packets
     c.run(100)
-    assert 12 < (c.packets - before) / 100 / 3 < 16
+    assert 16 < (c.packets - before) / 100 / 3 < 20
 
 
 # ---- the way is cut ----
@@ -247,6 +247,70 @@ def test_the_forgotten_stay_forgotten(cluster):
     assert all(c.id_of(3) not in e.members() for e in c.engines.values())
 
 
+def test_who_left_is_not_told_to_those_who_come_afterwards(cluster):
+    """Hosts that come and go, each time as another member."""
+    c = _formed(cluster, 3)
+    for number in range(3, 9):
+        c.start(number)
+        c.run(5, until=c.agree)
+        c.engine(number).leave(c.now)
+        c.run(0.2)
+        c.kill(number)
+    c.run(70)
+    assert c.engine(0).members()[c.id_of(5)].state is State.LEFT, "who saw it leave knows it"
+    begun = c.now
+    c.start(9)
+    assert c.run(20, until=c.agree) < 5
+    c.run(20)
+    assert set(c.engine(9).members()) == {c.id_of(n) for n in (0, 1, 2, 9)}
+    told = [e for when, by, e in c.events if when >= begun and by == c.address(9)]
+    assert not any(getattr(getattr(e, "member", None), "state", None) is State.LEFT for e in told)
+    revenant = c.start(5)
+    assert c.run(20, until=c.agree) < 5
+    assert c.engine(0).members()[revenant.self_id].state is State.ALIVE
+
+
+def test_who_was_removed_is_forgotten_by_all_and_dialled_by_none(cluster):
+    c = _formed(cluster, 5)
+    c.engine(4).set_record("ep/1", b"x", c.now)
+    c.run(2)
+    c.kill(4)
+    c.run(10)
+    assert c.states_of(4) == {State.DEAD}
+    rest = {c.id_of(n): c.hands[c.id_of(n)] for n in range(4)}
+    for number in range(4):
+        assert c.address(4) in c.engine(number)._membership.gone()
+        c.engine(number).expect(rest, c.now)
+        assert c.address(4) not in c.engine(number)._membership.gone()
+    c.run(60)
+    assert all(c.id_of(4) not in e.members() for e in c.engines.values())
+    assert not any(owner == c.id_of(4) for e in c.engines.values() for owner, _ in e.all_records())
+
+
+def test_the_word_of_one_who_still_remembers_brings_no_removed_member_back(cluster):
+    c = _formed(cluster, 4)
+    c.kill(3)
+    c.run(10)
+    for number in range(2):  # the third hears of it later
+        c.engine(number).expect({c.id_of(n): c.hands[c.id_of(n)] for n in range(3)}, c.now)
+    c.run(60)
+    begun = c.now
+    c.run(60)
+    assert [c.id_of(3) in c.engine(n).members() for n in range(3)] == [False, False, True]
+    assert c.verdicts(State.DEAD, begun) == [], "not for a moment"
+
+
+def test_a_dead_host_is_not_dialled_by_every_node_every_second(cluster):
+    c = cluster(40)
+    c.introduce()
+    c.run(1)
+    c.kill(39)
+    c.run(4)
+    dialled = c.dialled[c.address(39)]
+    c.run(10)
+    assert 0 < c.dialled[c.address(39)] - dialled < 10 * 10
+
+
 def test_what_the_dead_last_said_reaches_who_starts_afterwards(cluster):
     c = _formed(cluster, 5)
     for number in (2, 3):
@@ -299,17 +363,18 @@ def test_a_record_larger_than_a_datagram_goes_by_stream(cluster):
     c.engine(1).set_record("big", b"x" * 20_000, c.now)
     key = (c.id_of(1), "big")
     assert c.run(20, until=lambda: all(key in e.records() for e in c.engines.values())) < 5
-    assert c.longest <= 1400
+    assert c.longest <= c.config.packet_bytes
 
 
 def test_more_than_one_turn_of_a_stream_arrives_whole_before_synced(cluster):
-    c = cluster(1, config=replace(GossipConfig.lan(), turn_bytes=400_000))
+    c = cluster(6, config=replace(GossipConfig.lan(), turn_bytes=400_000))
     for number in range(60):
-        c.engine(0).set_record(f"ep/{number}", bytes([number]) * 30_000, c.now)
-    engine = c.start(1)
+        c.engine(number % 6).set_record(f"ep/{number}", bytes([number]) * 30_000, c.now)
+    c.run(10, until=c.agree)
+    before, engine = c.streams, c.start(6)
     assert c.run(20, until=lambda: engine.synced) < 5
     assert len(engine.records()) == 60
-    assert c.streams > 4
+    assert c.streams - before >= 3, "two owners a turn"
 
 
 def test_a_record_made_while_cut_off_comes_round_the_cut(cluster):
@@ -323,7 +388,7 @@ def test_a_record_made_while_cut_off_comes_round_the_cut(cluster):
 # ---- what it costs ----
 
 
-@pytest.mark.parametrize(("size", "bytes_per_s"), [(3, 800), (10, 1100), (20, 1400)])
+@pytest.mark.parametrize(("size", "bytes_per_s"), [(3, 1000), (10, 1300), (20, 1500)])
 def test_at_rest_a_node_sends_little_and_nothing_large(cluster, size, bytes_per_s):
     """Bytes of sealed datagrams a node sends, at rest, with 10 endpoints a node."""
     c = cluster(size)
@@ -337,5 +402,5 @@ def test_at_rest_a_node_sends_little_and_nothing_large(cluster, size, bytes_per_
     c.run(20)
     assert (c.bytes - before) / 20 / size < bytes_per_s
     assert (c.streams - streams) / 20 / size < 0.15
-    assert c.longest <= 1400
+    assert c.longest <= c.config.packet_bytes
     assert [dict(e.dropped) for e in c.engines.values()] == dropped

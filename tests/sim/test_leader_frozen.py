@@ -11,16 +11,22 @@ import pytest
 from virtual_run import run
 
 from meshnet import ends
+from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.etcd.fake import FakeEtcd, FakeMember
 from meshnet_control.manager.leader import Manager
 from meshnet_control.manager.leadership import EtcdLeadership
 from meshnet_control.orchestrate.allocate import ingress_network
+from meshnet_control.orchestrate.plan import Decision, Plan, decide
 from meshnet_control.store.etcd import EtcdStore
 from meshnet_control.store.sealer import Sealer
 from meshnet_control.store.store import Put
 
 LIVE = pb.TASK_STATE_RUNNING
+
+
+async def at_once(now: Plan, at: float, rng: Rng) -> Decision:
+    return decide(now, at, rng)
 
 
 class Swarm:
@@ -36,7 +42,8 @@ class Swarm:
         store = await EtcdStore.open(member, Sealer([bytes(32)]))
         self.stack.push_async_callback(store.close)
         leadership = EtcdLeadership(member, store, f"n{number}")
-        manager = Manager(store, random.Random(number), asyncio.get_running_loop().time, leadership)
+        clock = asyncio.get_running_loop().time
+        manager = Manager(store, random.Random(number), clock, leadership, at_once)
         for work in (leadership.run(), manager.run()):
             self.stack.push_async_callback(ends.ended, asyncio.ensure_future(work))
         self.members.append(member)

@@ -10,6 +10,7 @@ from typing import Any
 
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.agent.agent import Agent
+from meshnet_control.agent.attached_record import ATTACHED
 from meshnet_control.agent.fake import FakeDataPlane
 from meshnet_control.agent.process_watch import PROC
 from meshnet_control.agent.task_dir import TASKS, TaskDir
@@ -31,7 +32,7 @@ class NodeUnderTest:
         self.engine.add_image(IMAGE)
         self.engine.add_image(DEAF, stops_with=None)
         self.run_dir, self.state_dir = root / "run", root / "state"
-        self.proc = PROC
+        self.proc, self.bridge = PROC, BRIDGE
         self.wires = FakeDataPlane()
         self.said: dict[str, list[pb.TaskStatus]] = {}
         self.running_when_final: dict[str, bool] = {}
@@ -51,7 +52,7 @@ class NodeUnderTest:
             hostname="h1",
             run_dir=self.run_dir,
             state_dir=self.state_dir,
-            gwbridge=BRIDGE,
+            gwbridge=self.bridge,
             proc=self.proc,
         )
         self._run = asyncio.create_task(self.agent.run())
@@ -70,6 +71,7 @@ class NodeUnderTest:
         """The host goes down and comes up: no process, no run directory."""
         for path in self.run_dir.glob(f"{TASKS}/*"):
             TaskDir(path).remove()
+        (self.run_dir / ATTACHED).unlink(missing_ok=True)
         self.engine.go()
         self.engine.come()
 

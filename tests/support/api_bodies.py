@@ -298,6 +298,7 @@ _QUERIES = st.dictionaries(
             '{"label":["a=b","\\ud800"]}',
             '{"until":["1h"],"label!":["x"]}',
             '{"type":{"service":true}}',
+            '{"is-task":{"false":true},"network":["net"]}',
             "[" * 3000,
             '{"name":' + "[" * 3000,
             "NaN",
@@ -365,7 +366,10 @@ READS = st.tuples(
         lambda kind: st.sampled_from([f"/{kind}", *(f"/{kind}/{name}" for name in _NAMES)])
     )
     | st.sampled_from(
-        ("/swarm", "/info", "/version", "/_ping", "/swarm/unlockkey", "/v1.41/tasks")
+        (
+            *("/swarm", "/info", "/version", "/_ping", "/swarm/unlockkey", "/v1.41/tasks"),
+            *("/containers/json", "/v1.41/containers/json", "/containers/web/json"),
+        )
     ),
     _QUERIES,
     st.none(),

@@ -17,6 +17,7 @@ from meshnet_control.engine.client import (
     EngineNotFoundError,
     Event,
 )
+from meshnet_control.engine.files import Found
 
 TASK = "t" * 25
 
@@ -63,6 +64,7 @@ async def holds(candidate: Candidate) -> None:
         await heard.until(RESYNC)
         await _life(candidate, heard)
         await _end(candidate, heard)
+        await _networks(candidate)
         await _nothing_there(candidate)
     finally:
         following.cancel()
@@ -81,6 +83,7 @@ async def _life(candidate: Candidate, heard: Heard) -> None:
     assert found["State"]["StartedAt"].startswith("0001-")
     assert found["Config"]["Labels"][TASK_LABEL] == TASK
     await engine.kill(made, "SIGTERM")  # does not run: no error
+    await _files(engine, made)
     await engine.start(made)
     await engine.start(made)
     assert (await heard.until("start")).task == TASK
@@ -104,6 +107,16 @@ async def _life(candidate: Candidate, heard: Heard) -> None:
     assert [entry["Id"] for entry in await engine.containers([TASK_LABEL])] == [made]
 
 
+async def _files(engine: Engine, container: str) -> None:
+    """Of a container that does not run."""
+    link = await engine.file(container, "/bin/sh")
+    assert link == Found(executable=False, target="/bin/busybox")
+    assert await engine.file(container, "/bin/busybox") == Found(executable=True)
+    assert await engine.file(container, "/etc/passwd") == Found(executable=False)
+    assert await engine.file(container, "/bin/no such") is None
+    assert await engine.file("f" * 64, "/bin/sh") is None
+
+
 async def _end(candidate: Candidate, heard: Heard) -> None:
     engine = candidate.engine
     [entry] = await engine.containers([TASK_LABEL])
@@ -116,6 +129,28 @@ async def _end(candidate: Candidate, heard: Heard) -> None:
     for call in (engine.inspect, engine.start):
         with pytest.raises(EngineNotFoundError, match="No such container"):
             await call(entry["Id"])
+
+
+async def _networks(candidate: Candidate) -> None:
+    engine, label = candidate.engine, "contract.network"
+    wanted = {"Name": "contract", "Driver": "bridge", "Labels": {label: "1"}}
+    assert await engine.network("contract") is None
+    made = await engine.create_network(wanted)
+    with pytest.raises(EngineConflictError, match="network with name contract already exists"):
+        await engine.create_network(wanted | {"CheckDuplicate": True})
+    assert [each["Id"] for each in await engine.networks(f"{label}=1")] == [made]
+    assert await engine.networks(f"{label}=2") == []
+    found = await engine.network("contract")
+    assert found is not None
+    assert (found["Id"], found["Labels"]) == (made, {label: "1"})
+    assert not await engine.on_network("contract", made)
+    box = await engine.create("contract-net", candidate.config | {"HostConfig": {}})
+    await engine.connect("contract", box, {"Aliases": ["x"]})
+    assert await engine.on_network("contract", made), "though it never ran"
+    await engine.remove(box)
+    await engine.remove_network(made)
+    await engine.remove_network(made)
+    assert await engine.network(made) is None
 
 
 async def _nothing_there(candidate: Candidate) -> None:

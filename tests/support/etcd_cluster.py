@@ -8,10 +8,11 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from meshnet_control.etcd.arguments import Member, PeerTls
+from meshnet_control.etcd.arguments import QUOTA_BYTES, Member, PeerTls
 from meshnet_control.etcd.client import EtcdClient
 from meshnet_control.etcd.errors import EtcdError
 from meshnet_control.etcd.process import EtcdProcess
@@ -51,11 +52,17 @@ def member_of(
 class EtcdCluster:
     """Members that start together, a client for each."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, quota_bytes: int = QUOTA_BYTES) -> None:
         ports = free_ports(size)
         names = [f"m{n}" for n in range(size)]
         peers = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
-        self.members = [EtcdProcess(member_of(path, name, peers)) for name in names]
+        self.members = [
+            EtcdProcess(replace(member_of(path, name, peers), quota_bytes=quota_bytes))
+            for name in names
+        ]
+        self._connect()
+
+    def _connect(self) -> None:
         self.clients = [EtcdClient(each.member.target) for each in self.members]
 
     async def __aenter__(self) -> EtcdCluster:

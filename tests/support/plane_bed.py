@@ -16,8 +16,15 @@ from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox
 from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.dataplane.fake import FakeGossip, FakeKernel, FakeProbe, GossipRoom
-from meshnet_control.dataplane.feed import DataPlane, Probe
+from meshnet_control.dataplane.fake import (
+    FakeGossip,
+    FakeKernel,
+    FakeProbe,
+    FakeSockets,
+    GossipRoom,
+)
+from meshnet_control.dataplane.feed import DataPlane
+from meshnet_control.dataplane.sources import Probe
 
 NET, OTHER = NetworkId("net1"), NetworkId("net2")
 SERVICE = ServiceId("svc1")
@@ -49,7 +56,9 @@ class Host:
     def __init__(self, room: GossipRoom, number: int, nodes: int) -> None:
         self.number, self._room, self._nodes = number, room, nodes
         self.kernel = FakeKernel()
+        self.sockets = FakeSockets()
         self.lives = 0
+        self.clock_s = 0.0
 
     def start(
         self,
@@ -60,10 +69,12 @@ class Host:
     ) -> None:
         """The process starts; with ``ask`` it asks hosts itself, by that."""
         self.lives += 1
-        self.reconciler: Reconciler[Any, Any, Any] = Reconciler(self.kernel, Inline())
+        self.reconciler: Reconciler[Any, Any, Any] = Reconciler(
+            self.kernel, Inline(), chance=lambda: 1.0
+        )
         self.running = asyncio.ensure_future(self.reconciler.run())
         self.snapshots: list[int] = []
-        wall = float(self.lives)
+        wall = self.clock_s + self.lives
 
         def probe(news: Callable[[], None]) -> Probe:
             if ask is not None:
@@ -75,15 +86,20 @@ class Host:
             node(self.number),
             tuple(reconcilers) or (self.reconciler,),
             probe,
+            self.sockets,
             lambda snapshot: self.snapshots.append(snapshot.revision),
             netns_dir=DIR,
             wall=lambda: wall,
         )
         self.gossip: FakeGossip = self._room.enter(node(self.number), self.plane.gossip_changed)
         self.plane.attach(self.gossip, BRIDGE, 1500)
-        self.plane.assignments(assignments(self._nodes))
+        self.plane.assignments(self.told())
         if adopted:
             self.plane.adopted()
+
+    def told(self) -> pb.Assignments:
+        """What the managers say."""
+        return assignments(self._nodes)
 
     async def end(self) -> None:
         """The process is killed, or told to stop."""

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from meshnet_control.api.control_pb2 import Node, Secret, Service, Task
+from meshnet_control.api.control_pb2 import TASK_STATE_RUNNING, Node, Secret, Service, Task
 from meshnet_control.store.memory import HISTORY
 from meshnet_control.store.store import (
     KINDS,
@@ -19,6 +19,7 @@ from meshnet_control.store.store import (
     Put,
     Store,
     StoreError,
+    Where,
 )
 
 NOW = 1_795_000_000.5
@@ -54,6 +55,34 @@ class StoreContract:
         assert await store.commit([Delete(Task, "a")]) == 2
         assert await store.get(Task, "a") is None
         assert await store.get(Service, "a") is not None
+
+    async def test_objects_are_found_by_what_is_asked(self, store: Store) -> None:
+        tasks = [
+            Task(id="aa", service_id="web", node_id="n1", name="web.1.aa"),
+            Task(id="ab", service_id="web", node_id="n2"),
+            Task(id="b", service_id="db", node_id="n1"),
+        ]
+        tasks[0].spec.container_spec.image = "web:1"
+        tasks[0].status.state = TASK_STATE_RUNNING
+        await store.commit([Put(task) for task in tasks])
+
+        async def found(where: Where) -> list[str]:
+            return sorted(task.id for task in await store.list(Task, where))
+
+        web, first = frozenset({"web"}), frozenset({"n1"})
+        assert await found(Where(services=web)) == ["aa", "ab"]
+        assert await found(Where(services=web, nodes=first)) == ["aa"]
+        assert await found(Where(nodes=first)) == ["aa", "b"]
+        assert await found(Where(services=frozenset({"none"}))) == []
+        assert await found(Where(meant="web.1.aa")) == ["aa"]
+        assert await found(Where(meant="a")) == ["aa", "ab"]
+        assert await found(Where()) == ["aa", "ab", "b"]
+        (short,) = await store.list(Task, Where(meant="aa", brief=True))
+        assert (short.node_id, short.status.state) == ("n1", TASK_STATE_RUNNING)
+        assert not short.HasField("spec")
+        await store.commit([Put(Task(id="aa", service_id="db")), Delete(Task, "ab")])
+        assert await found(Where(services=web)) == []
+        assert await found(Where(services=frozenset({"db"}))) == ["aa", "b"]
 
     async def test_every_kind(self, store: Store) -> None:
         await store.commit([Put(kind(id="x")) for kind in KINDS])

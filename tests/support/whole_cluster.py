@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -25,7 +25,7 @@ from meshnet.gwbridge.desired import desired as gwbridge_state
 from meshnet.model.ids import NodeId, TaskId
 from meshnet.model.snapshot import Gwbridge, Sandbox, Snapshot
 from meshnet.overlay.desired import desired as overlay_state
-from meshnet_control.agent import container
+from meshnet_control.agent import container, mounts, task_networks
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import assignments, gossip_records
 from meshnet_control.dataplane import snapshot
@@ -36,7 +36,7 @@ from meshnet_control.orchestrate import pipeline
 from meshnet_control.orchestrate.allocate import ingress_network
 from meshnet_control.orchestrate.store_view import StoreView
 from meshnet_control.store.memory import Memory
-from meshnet_control.store.store import Change, Delete, Expect, Key, Object, Put
+from meshnet_control.store.store import Change, Delete, Expect, Key, Object, Put, Where
 from meshnet_dns import operations as resolver
 from meshnet_dns import redirect
 from meshnet_lb import rules
@@ -70,8 +70,8 @@ class VolatileStore:
     async def get(self, kind: Any, id: str) -> Any:  # noqa: A002 - the protocol's
         return self._memory.get(kind, id)
 
-    async def list(self, kind: Any) -> Any:
-        return self._memory.all(kind)
+    async def list(self, kind: Any, where: Where | None = None) -> Any:
+        return self._memory.all(kind, where)
 
     async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
         return self._write(writes, expect or {})
@@ -111,8 +111,12 @@ class QuietEngine:
             raise ControlError("network not found", 404)
         return {"ApiVersion": "1.41", "Version": "20.10.24+dfsg1"}
 
+    async def told(self, method: str, path: str, body: object = None) -> None:
+        """It does it."""
+
     async def relay(self, request: web.Request, body: bytes) -> web.Response:
-        return web.Response(body=b"{}", status=200)
+        listed = request.path.endswith("/containers/json")
+        return web.Response(body=b"[]" if listed else b"{}", status=200)
 
 
 class Host:
@@ -141,6 +145,12 @@ class Host:
         return self._store
 
     def logs(self) -> None:
+        return None
+
+    def attaching(self) -> None:
+        return None
+
+    def overlays(self) -> None:
         return None
 
     def warnings(self) -> list[str]:
@@ -212,7 +222,7 @@ class WholeCluster:
     async def version(self, kind: Any, name: str) -> int:
         """``Version.Index`` of an object; 0: there is none."""
         found = await self.store.get(kind, name)
-        return 0 if found is None else found.version.index
+        return 0 if found is None else found.version.asked
 
     async def settle(self, rounds: int = 4) -> None:
         """Orchestrate, run what was assigned, let time pass; again."""
@@ -280,22 +290,22 @@ def _contained(
     task: pb.Task, node: str, records: dict[tuple[NodeId, str], bytes]
 ) -> tuple[TaskId, Sandbox]:
     """A task's container, its files, its namespace and its record, as its node makes them."""
-    gateway = IPv4Interface("172.18.0.3/16") if container.needs_gateway(task) else None
+    gateway = IPv4Interface("172.18.0.3/16") if task_networks.needs_gateway(task) else None
     place = container.Place(node_id=node, hostname="h1", architecture="x86_64")
     try:
         container.create_arguments(task, IMAGE, place, Path("/run/t"), gateway)
     except ControlError as refused:
         assert refused.message, "the task is rejected, and says why"  # noqa: PT017
-    container.hosts_file(task, "h1").encode()
-    for _, _, file, _ in container.file_targets(task):
+    task_networks.hosts_file(task, "h1", IPv4Address("172.18.0.1")).encode()
+    for _, _, file, _ in mounts.file_targets(task):
         for number in (file.uid, file.gid):
             assert 0 <= int(number or 0) < 2**32 - 1, "chown(2) takes it"
         assert file.mode <= 0o7777, "chmod(2) takes it"
-    endpoint = container.endpoint_of(task, node, "c" * 64, hostname="h1", ready=True)
+    endpoint = task_networks.endpoint_of(task, node, "c" * 64, hostname="h1", ready=True)
     records[NodeId(node), gossip_records.endpoint_key(endpoint.task)] = (
         gossip_records.encode_endpoint(endpoint)
     )
-    return endpoint.task, container.sandbox_of(task, f"/run/netns/{task.id}", gateway)
+    return endpoint.task, task_networks.sandbox_of(task, f"/run/netns/{task.id}", gateway)
 
 
 def _realised(

@@ -1,113 +1,28 @@
 """Two virtual machines that boot Debian: what namespaces cannot show.
 
-Tests build on each other in the order of this file, from machines that have an engine only to ones
-that have been through everything; one boot serves all. Requests go on meanwhile, and each is
-accounted for.
+Here they are installed, made a cluster, and their units put through what ends units. Tests build on
+each other in the order of the files, from machines that have an engine only to ones that have been
+through everything; one boot serves all. Requests go on meanwhile, and each is accounted for.
 
 Be aware: without KVM a machine is some twenty times slower than this one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from vm_traffic import PORT, Account, send, traffic
+from vm_cluster import HOSTS, STARTS_S, UNITS, show, until_quiet
+from vm_traffic import PORT, send, traffic
 
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import VM_SUBNET, Layout
-from meshnet_control.lab.play import Play, StepError, answers, requests
-from meshnet_control.lab.vms import hosts
+from meshnet_control.lab.play import Play, answers, requests
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
 CLONE = Path(__file__).parents[2]
-FIREWALLS = CLONE / "docs" / "firewalls.md"
-NAME = os.environ.get("MESHNET_LAB", "mnvm")
-HOSTS = ("h1", "h2")
-UNITS = ("meshnetd", "meshnet-resolver")
-EMULATED = hosts.accelerator() == "tcg"
-PATIENCE = 10.0 if EMULATED else 1.0
-"""What takes a host a second takes an emulated one that shares its processor ten, and more."""
-RECOVERS_S = 30.0 if EMULATED else 5.0
-LATE_S = 30.0 if EMULATED else 5.0
-"""A request that has waited longer is lost."""
-STARTS_S = 300.0
-"""A request waits while a daemon starts, which takes an emulated machine a minute: late, not lost.
-"""
-
-
-@pytest.fixture(scope="module")
-def play():
-    """
-    Name: play; Scope: module; Depends: nothing.
-
-    Two machines with engines and images, nothing of meshnet running; removed whatever happens,
-    unless MESHNET_KEEP asks for them to be left for another run of some of these tests.
-    """
-    layout = Layout(NAME, len(HOSTS))
-    kept = bool(os.environ.get("MESHNET_KEEP"))
-    if not kept:
-        Lab.known(layout).down(lambda *_: None)
-    began = time.monotonic()
-    bare = Lab.of_vms(layout, engine_only=True)
-    made = Play(Lab.of_vms(layout), show=print, patience=PATIENCE)
-
-    def told(name: str, what: str) -> None:
-        made.show(f"{time.monotonic() - began:.0f} s {name}: {what}")
-
-    try:
-        bare.up(told)
-        yield made
-    finally:
-        if not kept:
-            bare.down(lambda *_: None)
-
-
-@pytest.fixture(autouse=True)
-def journal(play, request):
-    """
-    Name: journal; Scope: function; Depends: play.
-
-    What the machines' own logs say of a test that failed.
-    """
-    began = time.time()
-    failed = request.session.testsfailed
-    yield
-    play.show(f"{request.node.name}: {time.time() - began:.0f} s")
-    if request.session.testsfailed > failed:
-        units = " ".join(f"-u {unit}" for unit in (*UNITS, "meshnet-manager", "docker"))
-        log = f"journalctl -b {units} --no-pager -n 60"
-        for host in HOSTS:
-            with contextlib.suppress(Exception):
-                play.show(f"--- {host}\n{play.attempt(host, log)[1]}")
-
-
-def each(work) -> None:
-    """Do it for both machines at once."""
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(work, HOSTS))
-
-
-def show(play: Play, host: str, unit: str, name: str) -> str:
-    return play.quietly(host, f"systemctl show -P {name} {unit}")
-
-
-def until_quiet(play: Play) -> None:
-    """All nodes are Ready, and every replica runs."""
-    form = "docker node ls --format '{{.Status}}'"
-    play.until("h1", form, lambda said: said.split() == ["Ready", "Ready"], timeout_s=120)
-    listed = "docker service ls --format '{{.Replicas}}'"
-    play.until("h1", listed, lambda said: said.split() == ["2/2", "4/4"], timeout_s=120)
-    for host in HOSTS:
-        seen = f"curl -sS -m 5 http://{play.lab.layout.machine(host).address.ip}:{PORT}/"
-        play.until("client", seen, lambda said: "sees" in said, timeout_s=60)
 
 
 # ---- install ----
@@ -291,166 +206,16 @@ def test_a_hung_daemon_is_ended_by_the_watchdog(play):
     assert "watchdog" in play.on("h2", "meshnet status")
 
 
-# ---- what others do to a host ----
-
-
-def test_a_flushed_ruleset_is_back(play):
+def test_a_manager_is_backed_up_and_restored(play):
+    """By the confined meshnet-manager, and by what runs as root when it is away."""
     until_quiet(play)
-    with traffic(play, inside=("h2",)) as seen:
-        play.on("h2", "nft flush ruleset")
-        seen.cause_ends()
-    assert seen.recovery_s <= RECOVERS_S
-    # The engine's own chains are gone until it is told to write them again.
-    play.on("h2", "systemctl restart docker", timeout_s=200)
+    listed = "docker service ls -q | sort"
+    before = play.quietly("h1", listed)
+    play.on("h1", "rm -f /root/*.tar; meshnet backup /root/manager.tar", timeout_s=200)
+    assert play.on("h1", "stat -c %a /root/manager.tar").strip() == "600"
+    play.on("h1", "meshnet down", timeout_s=200)
+    play.on("h1", "meshnet backup /root/again.tar", timeout_s=200)
+    play.on("h1", "meshnet restore --replace /root/manager.tar", timeout_s=200)
+    play.on("h1", "meshnet up --install", timeout_s=300)
     until_quiet(play)
-
-
-def test_the_engine_is_restarted(play):
-    until_quiet(play)
-    with traffic(play, inside=("h1",)) as seen:
-        play.on("h2", "systemctl restart docker", timeout_s=200)
-        seen.cause_ends()
-    assert seen.recovery_s <= RECOVERS_S
-    until_quiet(play)
-
-
-@pytest.mark.parametrize("host", HOSTS)
-def test_the_clock_steps(play, host):
-    until_quiet(play)
-    play.quietly(host, "timedatectl set-ntp false || true")
-    (other,) = set(HOSTS) - {host}
-    with traffic(play, inside=(other,), limit_s=LATE_S) as seen:
-        play.on(host, "date -s '+1 hour'")
-        time.sleep(5)
-        play.on(host, "date -s '-1 hour'")
-        time.sleep(5)
-        play.on(host, "date -s '-1 hour'")
-        time.sleep(5)
-        play.on(host, "date -s '+1 hour'")
-        seen.cause_ends()
-    assert seen.lost == {}
-    until_quiet(play)
-
-
-def documented(section: str) -> list[str]:
-    """The commands that docs/firewalls.md gives for a firewall, for the network of these hosts."""
-    text = FIREWALLS.read_text().partition(f"## {section}\n")[2].partition("\n\n")[0]
-    typed = [line.strip() for line in text.splitlines() if line.startswith("    sudo ")]
-    return [line.replace("192.168.50.0/24", str(VM_SUBNET)) for line in typed]
-
-
-@pytest.mark.parametrize(
-    ("section", "before", "on", "reload", "off"),
-    [
-        ("ufw", "ufw allow 22/tcp", "ufw --force enable", "ufw reload", "ufw disable"),
-        ("firewalld", "true", "systemctl start firewalld", "firewall-cmd --reload",
-         "systemctl stop firewalld"),
-    ],
-    ids=["ufw", "firewalld"],
-)  # fmt: skip
-def test_a_firewall_is_switched_off_on_and_reloaded(play, section, before, on, reload, off):
-    until_quiet(play)
-    rules = documented(section)
-    assert rules
-
-    def prepare(host: str) -> None:
-        play.on(host, before)
-        play.on(host, on)  # firewall-cmd speaks to a firewalld that runs
-        for rule in rules:
-            play.on(host, rule)
-
-    each(prepare)
-    until_quiet(play)
-    for step in (off, on, reload):
-        with traffic(play, inside=("h2",)) as seen:
-            began = time.monotonic()
-            play.on("h2", step)
-            play.show(f"{step}: {time.monotonic() - began:.1f} s")
-            seen.cause_ends()
-        assert seen.recovery_s <= RECOVERS_S, step
-        until_quiet(play)
-    each(lambda host: play.on(host, off))
-    until_quiet(play)
-
-
-# ---- power ----
-
-
-def test_a_worker_is_rebooted(play):
-    until_quiet(play)
-    with traffic(play, outside=("h1",)) as seen:
-        reboot(play, "h2", seen)
-    assert_little_was_lost(seen)
-    until_quiet(play)
-    assert play.on("h2", "systemctl is-active meshnetd meshnet-resolver").split() == ["active"] * 2
-
-
-def test_a_workers_power_is_cut(play):
-    until_quiet(play)
-    with traffic(play, outside=("h1",)) as seen:
-        play.lab.kill("h2")
-        seen.cause_ends()
-        form = "docker node ls --format '{{.Hostname}} {{.Status}}'"
-        play.until("h1", form, lambda said: "h2 Down" in said, timeout_s=60)
-        assert "h2" in play.on("h1", "meshnet status")
-    assert seen.recovery_s <= RECOVERS_S
-    with traffic(play, outside=("h1",), limit_s=LATE_S) as seen:
-        Lab.of_vms(play.lab.layout, engine_only=True).start("h2", lambda *_: None)
-        seen.cause_ends()
-    assert seen.lost == {}
-    until_quiet(play)
-
-
-def test_the_manager_is_rebooted(play):
-    until_quiet(play)
-    with traffic(play, outside=("h2",), inside=("h2",)) as seen:
-        reboot(play, "h1", seen)
-    assert_little_was_lost(seen)
-    until_quiet(play)
-
-
-def assert_little_was_lost(seen: Account) -> None:
-    """Nothing once the machine was off; while it goes down, a few."""
-    assert seen.recovery_s <= RECOVERS_S
-    assert sum(seen.lost.values()) <= 0.05 * len(seen.rows), seen.lost
-
-
-def reboot(play: Play, host: str, seen: Account) -> None:
-    """Have a machine reboot until its meshnetd serves again; the cause ends when it is off."""
-    before = play.quietly(host, "cat /proc/sys/kernel/random/boot_id")
-    play.attempt(host, "systemctl reboot")
-    while boot(play, host)[0] == before:
-        time.sleep(0.5)
-    seen.cause_ends()
-    assert isinstance(play.lab.hosts, hosts.Vms)
-    play.lab.hosts.wait(play.lab.layout, host)
-    deadline = time.monotonic() + 300 * PATIENCE
-    while boot(play, host)[1:] != ["active"]:
-        assert time.monotonic() < deadline, f"{host}: meshnetd does not serve"
-        time.sleep(2)
-    assert boot(play, host)[0] != before
-
-
-def boot(play: Play, host: str) -> list[str]:
-    """Which boot of a machine it is, and the state of its meshnetd; ``["off"]``: it answers not."""
-    asked = "cat /proc/sys/kernel/random/boot_id && systemctl is-active meshnetd"
-    with contextlib.suppress(StepError):
-        said = play.attempt(host, asked)[1].split()
-        if len(said) == 2:
-            return said
-    return ["off"]
-
-
-# ---- the end ----
-
-
-def test_down_leaves_nothing(play):
-    play.on("h1", "docker service rm web client")
-    play.on("h2", "docker swarm leave", timeout_s=120)
-    play.on("h2", "meshnet down", timeout_s=120)
-    units = play.on("h2", "systemctl list-unit-files --no-legend | cat")
-    assert [unit for unit in UNITS if unit in units] == []
-    left = play.on("h2", "nft list tables; ip netns; ip -o link | cut -d: -f2")
-    assert "mn" not in left
-    assert "meshnet" not in left
-    assert "meshnet" not in play.on("h2", "DOCKER_HOST= docker context ls -q").split()
+    assert play.quietly("h1", listed) == before

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from meshnet_control.agent.fake import FakePorts
 from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.agent.worker import Worker
 from meshnet_control.api import control_pb2 as pb
@@ -43,6 +44,51 @@ def test_a_task_that_makes_no_sense_is_rejected_and_the_others_run(play, task, w
         assert err in (await node.reaches(bad, REJECTED)).err
         await node.reaches(good, RUNNING)
         assert not TaskDir(node.run_dir / TASKS / bad.id).made
+
+    play(scene)
+
+
+def test_credentials_go_with_the_pull_and_stay_nowhere_on_the_node(play, task):
+    async def scene(node):
+        asked: list[str] = []
+        found = node.engine.image
+
+        async def image(reference: str, auth: str = "") -> dict[str, Any]:
+            asked.append(auth)
+            image: dict[str, Any] = await found(reference, auth)
+            return image
+
+        node.engine.image = image
+        one = task(1, wired=True, pull_options=pb.PullOptions(registry_auth="c2VjcmV0"))
+        await node.running(one)
+        assert asked == ["c2VjcmV0"]
+        written = [p for d in (node.run_dir, node.state_dir) for p in d.rglob("*") if p.is_file()]
+        assert written
+        assert not [path for path in written if b"c2VjcmV0" in path.read_bytes()]
+        assert "c2VjcmV0" not in str(node.kept(one).config)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        (FakePorts(published=frozenset({("tcp", 80)})), "port is already allocated"),
+        (FakePorts(sockets=frozenset({("tcp", 80)})), "address already in use"),
+    ],
+)
+def test_a_task_whose_port_somebody_has_fails_in_the_engine_s_words(play, task, others, why):
+    async def scene(node):
+        one, other = task(1, wired=True), task(2, wired=True)
+        one.endpoint_spec.ports.add(target_port=8080, published_port=80, publish_mode="host")
+        other.endpoint_spec.ports.add(target_port=8080, published_port=80, publish_mode="ingress")
+        node.wires.ports = others
+        node.assign(one, other)
+        err = (await node.reaches(one, FAILED)).err
+        begins = "starting container failed: driver failed programming external connectivity"
+        assert err.startswith(begins)
+        assert err.endswith(why)
+        await node.reaches(other, RUNNING)
 
     play(scene)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meshnet_control.agent import container
+from meshnet_control.agent import container, task_networks
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import engine_networks
 
@@ -37,5 +37,5 @@ def test_a_task_on_the_hosts_network_is_the_engines() -> None:
     task.networks_attachments.add(network=engine_networks.network("host"))
     made = container.create_arguments(task, {}, PLACE, Path("/run/x"), None)
     assert made.config["HostConfig"]["NetworkMode"] == "host"
-    assert container.on_host_network(task)
-    assert not container.overlays_of(task)
+    assert task_networks.on_host_network(task)
+    assert not task_networks.overlays_of(task)

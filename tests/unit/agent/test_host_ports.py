@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
-from meshnet_control.agent import container, host_ports
+from meshnet_control.agent import host_ports, task_networks
 from meshnet_control.api import control_pb2 as pb
 
 PROTOCOLS = st.sampled_from(["", "tcp", "udp"])
@@ -70,20 +68,21 @@ def test_a_host_without_a_free_port_says_so() -> None:
         host_ports.numbered(_task([wanted]), taken)
 
 
-def test_sockets_are_read_from_proc(tmp_path: Path) -> None:
-    (tmp_path / "tcp").write_text(
-        "  sl  local_address rem_address   st\n"
-        "   0: 0100007F:8000 00000000:0000 0A 00000000:00000000 00:00000000 0 0 1\n"
+def test_a_container_cannot_have_what_others_have() -> None:
+    conflict = host_ports.conflict
+    assert conflict([("tcp", 80)], "web.1.x", {("udp", 80)}, {("tcp", 81)}) == ""
+    begins = "driver failed programming external connectivity on endpoint web.1.x: "
+    assert conflict([("tcp", 81), ("tcp", 80)], "web.1.x", {("tcp", 80)}, {("tcp", 80)}) == (
+        f"{begins}Bind for 0.0.0.0:80 failed: port is already allocated"
     )
-    (tmp_path / "udp6").write_text(
-        "  sl  local_address                         remote_address\n"
-        "  10: 00000000000000000000000000000000:80FF 00000000000000000000000000000000:0000 07\n"
+    assert conflict([("udp", 53)], "web.1.x", (), {("udp", 53)}) == (
+        f"{begins}Error starting userland proxy: listen udp4 0.0.0.0:53: bind:"
+        " address already in use"
     )
-    assert host_ports.open_ports(tmp_path) == {("tcp", 32768), ("udp", 33023)}
 
 
 def test_the_data_plane_is_told_the_number() -> None:
     task = host_ports.numbered(
         _task([pb.PortConfig(target_port=80, publish_mode="host")]), {("tcp", 32768)}
     )
-    assert container.sandbox_of(task, "/n", None).ports[0].published == 32769
+    assert task_networks.sandbox_of(task, "/n", None).ports[0].published == 32769

@@ -7,6 +7,8 @@ import errno
 import os
 from pathlib import Path
 
+from meshnet import measures
+from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.agent.task_dir import TASKS
 from meshnet_control.api import control_pb2 as pb
 
@@ -101,12 +103,32 @@ def test_a_container_that_ran_and_that_nobody_remembers_runs_no_second_time(play
 def test_a_create_whose_answer_was_lost_is_cleared_away(play, task):
     async def scene(node):
         one = task()
-        made = await node.engine.create(
-            f"web.1.{one.id}",
-            {"Image": "polite:latest", "Labels": {"com.docker.swarm.task.id": one.id}},
-        )
+        name = f"web.1.{one.id}"
+        labels = {"com.docker.swarm.task.id": one.id, "com.docker.swarm.task.name": name}
+        config = {"Image": "polite:latest", "Labels": labels}
+        made = await node.engine.create(name, config)
         await node.running(one)
         assert node.kept(one).id != made
+
+    play(scene)
+
+
+def test_a_container_of_an_image_made_of_a_tasks_container_is_its_users(play, task):
+    async def scene(node):
+        one = task()
+        await node.running(one)
+        ours = node.kept(one)
+        config = {**ours.config, "HostConfig": {}}  # what docker commit hands on, labels and all
+        users = await node.engine.create("precious", config)
+        await node.engine.start(users)
+        await node.end()
+        await node.begin()
+        node.assign(one)
+        await node.reaches(one, RUNNING)
+        assert node.calls("remove") == []
+        assert node.said[one.id][-1].container_status.container_id == ours.id
+        assert await remove_task_containers(node.engine) == 1
+        assert list(node.engine.kept) == [users]
 
     play(scene)
 
@@ -140,5 +162,23 @@ def test_a_daemon_that_starts_after_a_boot_says_so_before_it_looks_at_what_is_le
         assert (node.wires.empty_starts, node.wires.adoptions) == (1, 0)
         node.engine.come()
         await node.until(lambda: node.wires.adoptions)
+
+    play(scene)
+
+
+def test_starts_and_failures_of_tasks_are_counted_and_those_there_are_told_by_state(play, task):
+    def counted(state: str) -> float:
+        name = "meshnet_task_states_reached_total"
+        return measures.NODE.get_sample_value(name, {"state": state}) or 0.0
+
+    async def scene(node):
+        before = counted("running"), counted("failed")
+        one, two = task(1), task(2, wired=False)
+        await node.running(one, two)
+        assert node.agent.states == {"running": 2}
+        await node.engine.remove(node.kept(two).id)
+        await node.reaches(two, FAILED)
+        assert (counted("running"), counted("failed")) == (before[0] + 2, before[1] + 1)
+        assert node.agent.states["running"] == 1
 
     play(scene)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from meshnet.errors import ControlError, PoolExhaustedError
 from meshnet.model.snapshot import Gwbridge
 from meshnet_control.agent import container
+from meshnet_control.agent.gateway_addresses import GatewayAddresses
 from meshnet_control.agent.step import UNHEALTHY, Action, Seen, TaskView, final, step
 from meshnet_control.api import control_pb2 as pb
 
@@ -204,6 +205,15 @@ def test_what_runs_behind_the_gate(spec, argv):
     assert made.config["HostConfig"]["NetworkMode"] == "none"
 
 
+def test_what_a_task_was_given_of_its_node_is_in_its_environment():
+    made = task(env=["A=1"])
+    for value in ("x", "y"):
+        made.generic_resources.add(named_resource_spec={"kind": "gpu", "value": value})
+    made.generic_resources.add(discrete_resource_spec={"kind": "SSD", "value": 3})
+    wanted = ["A=1", "DOCKER_RESOURCE_SSD=3", "DOCKER_RESOURCE_GPU=x,y"]
+    assert body(made).config["Env"] == wanted
+
+
 def test_no_command_is_refused_in_the_engines_words():
     with pytest.raises(ControlError, match="No command specified"):
         body(task(), {})
@@ -231,9 +241,8 @@ def test_without_an_overlay_it_is_an_ordinary_container():
 
 def test_gateway_addresses_start_at_three_and_end():
     bridge = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/29"), IPv4Address("172.18.0.1"))
-    used: list[IPv4Interface] = []
+    addresses = GatewayAddresses(bridge)
     for host in (3, 4, 5, 6):
-        used.append(container.free_gateway_address(bridge, used))
-        assert used[-1] == IPv4Interface(f"172.18.0.{host}/29")
+        assert addresses.of(f"t{host}") == IPv4Interface(f"172.18.0.{host}/29")
     with pytest.raises(PoolExhaustedError):
-        container.free_gateway_address(bridge, used)
+        addresses.of("t7")

@@ -6,6 +6,7 @@ import pytest
 
 from meshnet.errors import ControlError
 from meshnet_control.agent.task_dir import TaskDir
+from meshnet_control.agent.task_files import TaskFile
 from meshnet_control.agent.task_memory import TaskMemory
 from meshnet_control.api import control_pb2 as pb
 
@@ -18,7 +19,7 @@ def test_an_owner_that_no_file_can_have_is_refused_before_anything_is_written(tm
     target = pb.FileTarget(name="key", **{kind: text})
     try:
         with pytest.raises(ControlError, match=f"file key: {kind} .* is not a number in range"):
-            directory.write_files([(target, b"hidden")])
+            directory.write_files([TaskFile(target, b"hidden")])
         assert not (directory.path / "files").exists()
     finally:
         directory.remove()

@@ -16,7 +16,10 @@ from rich.console import Console
 from meshnet_control.api import control_pb2, control_pb2_grpc
 from meshnet_control.cli import main
 from meshnet_control.cli.host import status_tables
-from meshnet_control.host import processes
+from meshnet_control.dashboard.token import DASHBOARD
+from meshnet_control.host import processes, starting, stopping
+from meshnet_control.served.address import METRICS
+from meshnet_control.store.store import NO_LEADER
 
 
 def run(monkeypatch, *arguments: str) -> int:
@@ -67,6 +70,33 @@ def test_up_without_an_engine_speaks_dockers_words(monkeypatch, capsys, host):
         " Is the docker daemon running?\n"
     )
     assert not (host / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("9700", "metrics: http://127.0.0.1:9700/metrics\n"),
+        (
+            "192.0.2.1:9700",
+            "metrics: http://192.0.2.1:9700/metrics\n"
+            "this host does not have 192.0.2.1 now: they are served once it has\n",
+        ),
+        ("off", ""),
+    ],
+)
+def test_where_metrics_are_to_be_served_is_said_and_kept(monkeypatch, capsys, host, asked, said):
+    assert run(monkeypatch, "up", "--no-context", "--metrics", asked) == 1  # there is no engine
+    assert capsys.readouterr().err.partition("meshnet: Cannot connect")[0] == said
+    assert bool(said) == (host / "state" / METRICS.file).exists()
+
+
+def test_metrics_at_no_address_are_refused(monkeypatch, capsys, host):
+    assert run(monkeypatch, "up", "--metrics", "everywhere") == 1
+    assert capsys.readouterr().err == (
+        "meshnet: 'everywhere' is no place to serve metrics at: give a port, or an IP address of "
+        "this host and a port, such as 9700 or 192.0.2.1:9700\n"
+    )
+    assert not (host / "state").exists()
 
 
 def test_status_without_meshnetd_says_so(monkeypatch, capsys, host):
@@ -130,6 +160,7 @@ def test_status_is_readable():
             control_pb2.ReconcilerStatus(name="lb", error="Operation not permitted"),
         ],
         drops={"gossip: datagram too short": 3},
+        happened=[control_pb2.Happened(at=95.0, what="h2 is back", times=2)],
     )
     text = io.StringIO()
     console = Console(file=text, width=200)
@@ -146,6 +177,34 @@ def test_status_is_readable():
     assert ["overlay", "7", "10", "s", "ago", "0", "3"] in rows
     assert ["lb", "0", "never", "0", "0", "Operation", "not", "permitted"] in rows
     assert ["gossip:", "datagram", "too", "short", "3"] in rows
+    assert ["h2", "is", "back", "5", "s", "ago", "2"] in rows
+
+
+@pytest.mark.parametrize(
+    ("etcd", "shown"),
+    [
+        (
+            {"part": "follower", "voters": 3, "database_bytes": 20_000_000, "used_bytes": 900_000},
+            "follower of 3, 41 MB, database 20.0 MB, 0.9 MB of it used",
+        ),
+        ({}, "knows no leader, 41 MB, database 0.0 MB, 0.0 MB of it used"),
+        ({"error": NO_LEADER}, f"{NO_LEADER} (41 MB)"),
+        (None, ""),
+    ],
+)
+def test_status_of_a_manager_says_what_its_etcd_is_and_takes(etcd, shown):
+    reply = control_pb2.StatusReply(role="manager")
+    reply.manager.sessions, reply.manager.revision = 1, 42
+    if etcd is not None:
+        reply.manager.etcd.CopyFrom(control_pb2.EtcdStatus(memory_bytes=41_000_000, **etcd))
+    text = io.StringIO()
+    console = Console(file=text, width=300)
+    for table in status_tables(reply, 100.0, {}, {}):
+        console.print(table)
+    rows = [line.strip() for line in text.getvalue().splitlines()]
+    assert any(row.startswith("manager") and "1 node connected, revision 42" in row for row in rows)
+    found = [row.removeprefix("etcd").strip() for row in rows if row.startswith("etcd")]
+    assert found == ([shown] if shown else [])
 
 
 @pytest.fixture
@@ -178,7 +237,7 @@ esac
 
 def test_the_context_is_there_even_if_meshnetd_does_not_start(monkeypatch, host, docker):
     monkeypatch.setattr(processes, "need_engine", lambda: None)
-    monkeypatch.setattr(processes, "command", lambda _: ["/bin/false"])
+    monkeypatch.setattr(starting, "command", lambda _: ["/bin/false"])
     assert run(monkeypatch, "up") == 1
     assert docker.read_text() == f"unix://{host}/run/docker.sock\n"
 
@@ -201,7 +260,7 @@ def test_down_removes_the_context_even_if_something_cannot_be_removed(monkeypatc
     docker.write_text(f"unix://{host}/run/docker.sock\n")
     processes.run_dir().mkdir()
     (processes.run_dir() / "admin.sock").touch()
-    monkeypatch.setattr(processes, "command", lambda _: ["/bin/false"])
+    monkeypatch.setattr(stopping, "command", lambda _: ["/bin/false"])
     assert run(monkeypatch, "down") == 1
     assert not docker.exists()
     assert not processes.run_dir().exists()
@@ -278,3 +337,37 @@ def test_nothing_is_restored_under_what_runs_though_it_does_not_serve(
     assert "meshnet runs on this host: meshnet down, then restore" in capsys.readouterr().err
     assert run(monkeypatch, "restore", str(host / "file")) == 1
     assert "No such file or directory" in capsys.readouterr().err
+
+
+def typed(*words: str) -> None:
+    main.meshnet.main(words, standalone_mode=False)
+
+
+def test_the_dashboard_is_for_this_host_until_another_address_is_asked_for(capsys, host):
+    typed("dashboard")
+    assert capsys.readouterr().out == "dashboard: http://127.0.0.1:9000/\n"
+    assert DASHBOARD.kept(host / "state") == "127.0.0.1:9000"
+    typed("dashboard", "127.0.0.2:9001")
+    typed("dashboard")
+    shown = capsys.readouterr().out
+    assert shown == 2 * "dashboard: http://127.0.0.2:9001/\n"
+    typed("dashboard", "off")
+    assert capsys.readouterr().out == "dashboard: off\n"
+    assert DASHBOARD.kept(host / "state") == ""
+
+
+def test_strangers_get_a_token_that_stays_until_another_one_is_wanted(capsys, host):
+    seen = []
+    for words in (["0.0.0.0:9000"], [], ["--new-token"]):
+        typed("dashboard", *words)
+        seen.append(capsys.readouterr().out)
+    assert seen[0].startswith("dashboard: http://0.0.0.0:9000/?token=")
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_up_keeps_where_the_dashboard_is(monkeypatch, capsys, host):
+    assert run(monkeypatch, "up", "--no-context", "--dashboard", "9005") == 1  # there is no engine
+    assert capsys.readouterr().err.startswith("dashboard: http://127.0.0.1:9005/\n")
+    assert DASHBOARD.kept(host / "state") == "127.0.0.1:9005"
+    assert run(monkeypatch, "up", "--dashboard", "everywhere") == 1
+    assert "is no place to serve the dashboard at" in capsys.readouterr().err

@@ -4,8 +4,11 @@ from hypothesis import strategies as st
 
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import assignments
+from meshnet_control.cluster import assignments, news
 
+DERIVED = (
+    "tasks_of", "network_views", "node_views", "network_ids", "service_views", "managers",
+)  # fmt: skip
 IDS = st.sampled_from(["a", "b", "c", "d"])
 NODES = st.sampled_from(["n1", "n2", "n3"])
 
@@ -94,6 +97,44 @@ def test_law_a_merged_difference_is_the_new_state(before, after):
     assert assignments.difference(new, new) is None
 
 
+def between(before, after):
+    kinds = (pb.Node, pb.Service, pb.Task, pb.Network, pb.Secret, pb.Config)
+    return [
+        (kind, name, after.of(kind).get(name))
+        for kind in kinds
+        for name in sorted({*before.of(kind), *after.of(kind)})
+        if before.of(kind).get(name) != after.of(kind).get(name)
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(OBJECTS, OBJECTS)
+def test_law_objects_that_were_kept_are_those_made_anew(before, after):
+    for name in DERIVED:
+        getattr(before, name)
+    kept = before.after(between(before, after)).with_cluster(after.cluster)
+    assert kept.cluster == after.cluster
+    for field in ("nodes", "services", "tasks", "networks", "secrets", "configs"):
+        assert dict(getattr(kept, field)) == getattr(after, field)
+    for name in DERIVED:
+        assert getattr(kept, name) == getattr(after, name), name
+
+
+@settings(max_examples=300, deadline=None)
+@given(OBJECTS, OBJECTS)
+def test_law_news_of_what_changed_are_the_difference_of_everything(before, after):
+    changes = between(before, after)
+    now = before.after(changes).with_cluster(after.cluster)
+    old, new = assignments.node_assignments(before, "n1"), assignments.node_assignments(after, "n1")
+    needed = assignments.needs_of(before, "n1")
+    changed = news.touched(before, now, changes)
+    message, needs = news.news(before, now, "n1", needed, changed)
+    assert needs == assignments.needs_of(after, "n1")
+    assert message == assignments.difference(old, new)
+    if message is not None:
+        assert assignments.merge(old, message) == new
+
+
 @settings(max_examples=100, deadline=None)
 @given(OBJECTS)
 def test_a_node_gets_its_tasks_and_what_they_need_and_no_secret_more(objects):
@@ -109,6 +150,15 @@ def test_a_node_gets_its_tasks_and_what_they_need_and_no_secret_more(objects):
     assert {n.id: n.down for n in state.nodes} == {
         n.id: n.status.state == "down" for n in objects.nodes.values() if n.status.addr
     }
+
+
+def test_a_node_hears_when_its_networks_were_made():
+    network = pb.Network(id="a")
+    network.spec.ingress = True
+    network.created_at.FromSeconds(1_795_222_333)
+    objects = assignments.Objects(cluster=pb.Cluster(id="c"), networks={"a": network})
+    (told,) = assignments.node_assignments(objects, "n1").networks
+    assert told.created_at == network.created_at
 
 
 def test_networks_are_named_by_id_even_where_the_spec_has_a_name():
@@ -155,6 +205,14 @@ def test_agents_beat_every_second_or_as_often_as_the_cluster_says():
     assert (
         assignments.node_assignments(assignments.Objects(cluster), "n1").heartbeat_period == 10**8
     )
+
+
+def test_every_node_is_told_vxlan_s_port():
+    old = assignments.node_assignments(assignments.Objects(pb.Cluster()), "n1")
+    new = assignments.node_assignments(assignments.Objects(pb.Cluster(data_path_port=7777)), "n1")
+    told = assignments.difference(old, new)
+    assert told is not None
+    assert assignments.merge(old, told).data_path_port == 7777
 
 
 def test_a_difference_needs_a_state():
@@ -211,3 +269,12 @@ def test_a_node_whose_address_no_host_can_have_is_told_to_nobody():
         node.status.addr = address
     state = assignments.node_assignments(assignments.Objects(pb.Cluster(), nodes=nodes), "n0")
     assert [node.id for node in state.nodes] == ["n0"]
+
+
+def test_nodes_are_told_of_a_node_s_underlay_address_whatever_users_are_shown():
+    behind, before = pb.Node(id="n1"), pb.Node(id="n2")
+    behind.status.addr, behind.status.data_path_addr = "203.0.113.5", "10.0.0.1"
+    before.status.addr = "10.0.0.2"
+    objects = assignments.Objects(pb.Cluster(), nodes={"n1": behind, "n2": before})
+    views = objects.node_views
+    assert {key: view.addr for key, view in views.items()} == {"n1": "10.0.0.1", "n2": "10.0.0.2"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from ipaddress import IPv4Address
 
 import msgpack
@@ -12,16 +11,14 @@ from hypothesis import strategies as st
 
 from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.table import VALUE_BYTES
-from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, new_id
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import (
     EPOCH_KEY,
     NODE_KEY,
-    applied_key,
     is_well_formed,
 )
-from meshnet_control.dataplane import known_records
 
 OWNER, TASK = NodeId("n1"), TaskId("t1")
 GOOD = {"name": "web.1.t1", "svc": "s1", "addr": {"net": 0x0A000102}, "ready": True}
@@ -143,10 +140,8 @@ def test_more_fields_and_other_keys_are_a_newer_versions_business():
     [
         (NODE_KEY, {"mtu": 1400}, {"mtu": 575}),
         (NODE_KEY, {"mtu": 65535, "new": 1}, {"mtu": True}),
-        (EPOCH_KEY, 7, -1),
-        (EPOCH_KEY, 0, "7"),
-        (applied_key(OWNER), {"n1": 7}, {"n1": "7"}),
-        (applied_key(OWNER), {}, [1]),
+        (EPOCH_KEY, [7, 1], 7),
+        (EPOCH_KEY, [0, 0], [7, -1]),
         (UNREACHED_KEY, ["n1"], ["n1", 7]),
         (UNREACHED_KEY, [], {"n1": 1}),
     ],
@@ -158,31 +153,13 @@ def test_the_other_records(key, good, bad):
 
 def test_numbers_and_ways_are_read_back():
     assert gossip_records.decode_mtu(gossip_records.encode_node(1400)) == 1400
-    assert gossip_records.decode_epoch(msgpack.packb(7)) == 7
-    assert gossip_records.decode_applied(msgpack.packb({"n1": 7})) == {"n1": 7}
+    assert gossip_records.decode_epoch(gossip_records.encode_epoch((7, 2))) == (7, 2)
     told = {
         (NodeId("n1"), UNREACHED_KEY): msgpack.packb(["n2", "n3"]),
         (NodeId("n2"), UNREACHED_KEY): msgpack.packb([1]),
         (NodeId("n3"), "other"): msgpack.packb(["n1"]),
     }
     assert gossip_records.unreached(told) == {"n1": {"n2", "n3"}}
-
-
-@given(st.dictionaries(st.text("ab9z", min_size=1).map(NodeId), st.integers(0, 1 << 60)))
-def test_what_was_applied_is_read_back_from_its_parts(epochs):
-    parts = gossip_records.encode_applied(epochs)
-    assert all(is_well_formed(key, value) for key, value in parts.items())
-    records = {(OWNER, key): value for key, value in parts.items()}
-    for peer, epoch in epochs.items():
-        assert known_records.applied(records, OWNER, peer) == epoch
-    assert known_records.applied(records, OWNER, NodeId("never heard of")) == 0
-
-
-def test_five_hundred_nodes_are_acknowledged_in_records_of_a_datagram_each():
-    rng = random.Random(1)
-    epochs = {NodeId(new_id(rng)): 1_800_000_000_000 for _ in range(500)}
-    parts = gossip_records.encode_applied(epochs)
-    assert max(map(len, parts.values())) < 1400 - 200
 
 
 def test_the_largest_endpoint_is_told_and_keeps_its_address():
@@ -234,8 +211,6 @@ def test_no_decoder_raises_and_all_agree_with_the_door(value):
     if endpoint is not None:
         hash((endpoint.service, endpoint.name, *endpoint.addresses, *endpoint.aliases))
     assert (gossip_records.decode_epoch(value) is not None) == is_well_formed(EPOCH_KEY, value)
-    applied = gossip_records.decode_applied(value)
-    assert (applied is not None) == is_well_formed(applied_key(OWNER), value)
     assert bool(gossip_records.unreached({(OWNER, UNREACHED_KEY): value})) == is_well_formed(
         UNREACHED_KEY, value
     )

@@ -14,6 +14,7 @@ SECOND_NS = 10**9
 INIT = [
     ({"data_path_port": 80}, "Datapath port number is not in valid range (1024-49151) : 80"),
     ({"data_path_port": 49152}, "is not in valid range"),
+    ({"data_path_port": 7946}, "data path port 7946 is gossip's on every node"),
     ({"subnet_size": 30}, "subnet size is out of range: 30"),
     ({"default_addr_pool": ["10.0.0"]}, "invalid base pool '10.0.0': not an IPv4 subnet"),
     ({"default_addr_pool": ["224.0.0.0/8"]}, "no host can have these addresses"),
@@ -24,7 +25,7 @@ INIT = [
     ({"availability": "busy"}, 'invalid Availability: "busy"'),
     (
         {"spec": pb.ClusterSpec(ca_config=pb.CAConfig(signing_ca_cert="x"))},
-        "bring yours afterwards, with 'docker swarm ca --rotate --ca-cert FILE --ca-key FILE'",
+        "bring it later, with 'docker swarm ca --rotate --ca-cert FILE --ca-key FILE'",
     ),
 ]
 SETTINGS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshnet.errors import ControlError
-from meshnet_control.agent import container
+from meshnet_control.agent import task_networks
 from meshnet_control.api.control_pb2 import ServiceSpec, Task
 from meshnet_control.controlapi.specs.service_checks import check
 
@@ -21,7 +21,7 @@ def asking(server):
 def test_addresses_are_taken_and_all_reach_the_resolver(server):
     check(asking(server))
     task = Task(id="t1", spec=asking(server).task_template)
-    [upstream] = container.sandbox_of(task, "/run/netns/x", None).upstreams
+    [upstream] = task_networks.sandbox_of(task, "/run/netns/x", None).upstreams
     assert str(upstream) == server
 
 

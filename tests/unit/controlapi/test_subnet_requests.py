@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,19 +24,32 @@ def is_sentence(said: str) -> None:
     assert "\n" not in said
 
 
-async def create(*configs: pb.IPAMConfig) -> list[pb.IPAMConfig]:
-    """The configurations as they are stored."""
+async def create(*configs: pb.IPAMConfig, nodes: Sequence[pb.Node] = ()) -> list[pb.IPAMConfig]:
+    """The configurations as they are stored, in a cluster of these nodes."""
     request = pb.NetworkCreateRequest(name="n1", driver="overlay")
     request.ipam.config.extend(configs)
     with TemporaryDirectory() as name:
         store = SqliteStore.open(Path(name) / "store.db", Path(name) / "store.key")
         try:
-            networks = Networks(Access(store, random.Random(1), lambda: 0.0))
+            access = Access(store, random.Random(1), lambda: 0.0)
+            for node in nodes:
+                await access.put(node)
+            networks = Networks(access)
             await networks.create(request, [])
             [made] = await networks.search("n1", exact=True)
             return list(made.spec.ipam_options.configs)
         finally:
             await store.close()
+
+
+async def test_a_subnet_that_some_node_has_a_route_for_is_refused_by_route_and_node() -> None:
+    node = pb.Node(id="n1", description=pb.NodeDescription(hostname="h2"))
+    node.description.routes.add(destination="172.18.0.0/16", link="docker_gwbridge")
+    route = r"overlaps with the route 172.18.0.0/16 \(docker_gwbridge\) of node h2"
+    with pytest.raises(ControlError, match=route):
+        await create(pb.IPAMConfig(subnet="172.18.9.0/24"), nodes=[node])
+    [made] = await create(pb.IPAMConfig(subnet="172.19.9.0/24"), nodes=[node])
+    assert made.subnet == "172.19.9.0/24"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from typing import Any
 
 from plane_bed import (
     DIR,
@@ -19,7 +22,7 @@ from virtual_time import Inline
 from meshnet.errors import KernelError
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Sandbox
-from meshnet.overlay.desired import netns_name
+from meshnet.overlay.desired import netns_name, veth_name
 from meshnet.reconcile import Reconciler
 from meshnet_control.dataplane.fake import FakeKernel, GossipRoom, Led
 from meshnet_control.dataplane.liveness import PATIENCE_S
@@ -52,7 +55,9 @@ class Noted(FakeKernel):
         super().__init__()
         self.name, self.chooses, self._rounds = name, chooses, rounds
 
-    def observe(self, desired: Mapping[str | None, Led]) -> Mapping[str | None, Led]:
+    def observe(
+        self, desired: Mapping[str | None, Led], since: object = None
+    ) -> Mapping[str | None, Led]:
         self._rounds.append(self.name)
         return super().observe(desired)
 
@@ -82,6 +87,58 @@ def test_who_is_withdrawn_is_not_chosen_any_more_before_anything_else_is_looked_
         assert rounds == ["reached", "chosen"]
         for each in running:
             each.cancel()
+
+    cluster(1, scene)
+
+
+class Held(Executor):
+    """Work that is done when it is let go."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        self.waiting.append(lambda: done.set_result(fn(*args, **kwargs)))
+        return done
+
+    def let_go(self) -> int:
+        """Do it; how much it was."""
+        held, self.waiting = self.waiting, []
+        for work in held:
+            work()
+        return len(held)
+
+
+def test_only_a_round_that_chooses_nobody_new_goes_before_others():
+    async def scene(_: GossipRoom, a: Host) -> None:
+        in_turn, first = Held(), Held()
+        choosing = Reconciler(FakeKernel(), in_turn, first=first)
+        running = asyncio.ensure_future(choosing.run())
+        a.start(reconcilers=[choosing])
+        for label in "abc":
+            a.task(label)
+        await turn()
+        assert (in_turn.let_go(), first.let_go()) == (1, 0), "what is new needs a way"
+        await turn()
+        a.task("a", ready=False)
+        await turn()
+        assert (in_turn.let_go(), first.let_go()) == (0, 1)
+        await turn()
+        choosing.poke("somebody flushed the rules")
+        await asyncio.sleep(1)
+        assert (in_turn.let_go(), first.let_go()) == (0, 1)
+        await turn()
+        a.task("d")
+        await turn()
+        a.task("e")
+        await turn()
+        a.task("b", ready=False)
+        await turn()
+        assert (in_turn.let_go(), first.let_go()) == (1, 0)
+        await turn()
+        assert (in_turn.let_go(), first.let_go()) == (1, 0), "it brings e all the same"
+        running.cancel()
 
     cluster(1, scene)
 
@@ -121,6 +178,23 @@ def test_a_task_waits_for_its_networks_and_not_for_other_tasks_on_them():
     cluster(1, scene)
 
 
+def test_a_container_is_off_a_network_once_its_end_there_is_gone():
+    async def scene(_: GossipRoom, a: Host) -> None:
+        a.start()
+        overlay = str(DIR / netns_name(NET))
+        task = a.task("a")
+        await a.plane.ready(task)
+        a.kernel.world[overlay] = frozenset()
+        a.kernel.broken = {(overlay, veth_name(task))}
+        a.plane.sandbox_added(replace(a.plane._sandboxes[task], networks=()))
+        await turn()
+        assert not a.plane._is_ready(task)
+        a.kernel.broken = set()
+        await a.plane.ready(task)
+
+    cluster(1, scene)
+
+
 def test_a_container_that_came_back_elsewhere_is_not_ready_yet():
     async def scene(_: GossipRoom, a: Host) -> None:
         a.start()
@@ -155,6 +229,28 @@ def test_empty_removes_everything_and_nothing_comes_after():
         assert a.plane.snapshot.revision == revision + 1
         assert a.plane.snapshot.networks == {}
         assert "ep/" + "b0".ljust(25, "0") not in a.gossip.writes
+
+    cluster(2, scene)
+
+
+def test_records_that_are_told_one_by_one_are_taken_without_a_look_at_the_others():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        a.start()
+        b.start()
+        b.task("a")
+        await turn()
+        assert len(a.plane.snapshot.endpoints) == 1
+        room.listeners.clear()
+        looks = a.gossip.looks
+        b.task("b")
+        (place,) = (place for place in room.records if place[1].startswith("ep/b"))
+        a.plane.gossip_changed({place: room.records[place]}, members=False)
+        await turn()
+        assert len(a.plane.snapshot.endpoints) == 2
+        a.plane.gossip_changed({place: None}, members=False)
+        await turn()
+        assert len(a.plane.snapshot.endpoints) == 1
+        assert a.gossip.looks == looks
 
     cluster(2, scene)
 

@@ -18,7 +18,6 @@ from plane_bed import (
 
 from meshnet.errors import KernelError
 from meshnet.gossip.members import State
-from meshnet_control.cluster.gossip_records import is_applied_key
 from meshnet_control.dataplane.fake import GossipRoom
 
 
@@ -31,15 +30,35 @@ def test_drained_when_every_kernel_has_let_go():
         assert len(b.leads_to("a")) == 2
         assert not draining.done(), "told by gossip, not yet in the kernel"
         b.kernel.unreadable = None
-        await asyncio.sleep(4)
+        await asyncio.sleep(7)  # the sixth pause is 6.4 s at most
         assert len(b.leads_to("a")) == 1
         assert draining.done()
 
     cluster(2, scene)
 
 
+def test_a_hundred_answers_are_not_a_hundred_looks_at_all_nodes():
+    async def scene(_: GossipRoom, a: Host, *others: Host) -> None:
+        task = (await serving(a, *others))[0]
+        for other in others:
+            other.kernel.unreadable = KernelError("dump", "host", 16)
+        before = a.gossip.asks
+        draining = drain(a, task)
+        for other in reversed(others):
+            await turn()
+            assert not draining.done()
+            other.kernel.unreadable = None
+            other.reconciler.poke("test")
+            await asyncio.sleep(1)
+        await turn()
+        assert draining.done()
+        assert a.gossip.asks - before <= 4
+
+    cluster(9, scene)
+
+
 def test_a_round_that_is_not_complete_acknowledges_nothing():
-    async def scene(_: GossipRoom, a: Host, b: Host, c: Host) -> None:
+    async def scene(room: GossipRoom, a: Host, b: Host, c: Host) -> None:
         a.start()
         b.start()
         c.start(adopted=False)
@@ -48,7 +67,7 @@ def test_a_round_that_is_not_complete_acknowledges_nothing():
         assert not b.plane.snapshot.complete
         draining = drain(a, task)
         await turn()
-        assert not any(map(is_applied_key, b.gossip.writes))
+        assert node(0) not in room.applied.get(node(2), {})
         assert not draining.done()
         c.plane.adopted()
         await turn()
@@ -90,8 +109,12 @@ def test_only_hosts_that_are_there_are_waited_for():
     assert cluster(2, scene) == pytest.approx(5)
 
 
-def test_what_was_acknowledged_to_an_earlier_process_is_no_answer():
+@pytest.mark.parametrize("clock_s", [100.0, -10.0])
+def test_what_was_acknowledged_to_an_earlier_process_is_no_answer(clock_s):
+    """Also when the clock went back meanwhile."""
+
     async def scene(_: GossipRoom, a: Host, b: Host) -> None:
+        a.clock_s = 50.0
         a.start()
         b.start()
         for ready in (True, False) * 5:
@@ -99,6 +122,7 @@ def test_what_was_acknowledged_to_an_earlier_process_is_no_answer():
         await turn()
         await a.end()
         b.kernel.unreadable = KernelError("dump", "host", 16)
+        a.clock_s += clock_s
         a.start(adopted=False)
         task = a.task("a")
         a.plane.adopted()
@@ -110,6 +134,24 @@ def test_what_was_acknowledged_to_an_earlier_process_is_no_answer():
         await draining
 
     cluster(2, scene)
+
+
+def test_a_wait_asks_whom_it_waits_for_and_nobody_when_it_is_over():
+    async def scene(_: GossipRoom, a: Host, b: Host, c: Host) -> None:
+        tasks = await serving(a, b, c)
+        c.kernel.unreadable = KernelError("dump", "host", 16)
+        draining = drain(a, tasks[0], 2.0)
+        await turn()
+        assert a.gossip.asked == {node(2)}
+        more = a.task("x")
+        another = drain(a, more, 30.0)
+        await draining
+        assert a.gossip.asked == {node(2)}, "the other one waits on"
+        c.kernel.unreadable = None
+        await another
+        assert a.gossip.asked == set()
+
+    cluster(3, scene)
 
 
 def test_what_fails_elsewhere_holds_no_acknowledgement():

@@ -35,7 +35,7 @@ class Hanging:
     def desired(self, _: Snapshot) -> str:
         return ""
 
-    def observe(self, _: str) -> str:
+    def observe(self, _: str, __: object = None) -> str:
         self.reading.set()
         self._held.wait()
         return ""

@@ -14,7 +14,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.dataplane import snapshot
 from meshnet_dns.zone import zones
-from meshnet_lb import service as lb
+from meshnet_lb.chosen import Chosen
 
 NET, SERVICE = NetworkId("net1"), ServiceId("svc1")
 SELF = NodeId("n0")
@@ -86,7 +86,9 @@ def test_all_that_the_managers_know_can_be_reached_and_only_what_is_not_gone_is_
     chosen = {i for i in range(6) if i == 0 or f"n{i}" not in gone}
     addresses = tuple(IPv4Address(f"10.0.1.{i + 10}") for i in sorted(chosen))
     assert snapshot.backends(SERVICE, NET) == addresses
-    assert lb.backends(snapshot) == {(SERVICE, NET): addresses}
+    balanced = Chosen()
+    balanced.follow(snapshot)
+    assert balanced.ready == {NET: {SERVICE: addresses}}
     named = zones(snapshot)[NET].names
     assert named["tasks.server"] == addresses
     assert {f"server.{i}.t{i}" in named for i in chosen} == {True}

@@ -8,18 +8,23 @@ from collections.abc import Iterator
 import pytest
 from dnslib import DNSRecord
 
-from meshnet_dns import forward
+from meshnet.model.ids import NodeId, TaskId
+from meshnet.model.snapshot import Sandbox, Snapshot
+from meshnet.model.wellknown import RESOLVER_ADDRESS
+from meshnet_dns import forward, redirect
 from meshnet_dns.answer import REFUSED, SERVFAIL
 from meshnet_dns.bounds import Share
 from meshnet_dns.counters import Counters
 from meshnet_dns.forward import Forwarder
 from meshnet_dns.loop import Loop
+from meshnet_dns.ports import PAST_US
 from meshnet_dns.upstreams import HostUpstreams
 from meshnet_dns.wire import rcode_of
 
 QUERY = bytes(DNSRecord.question("example.org").pack())
 SILENT, GOOD = "127.0.0.2", "127.0.0.3"
 TIMEOUT_S = 0.2
+BOX = Sandbox(TaskId("t"), "/netns/t", (), None)
 
 
 class Upstreams:
@@ -128,3 +133,21 @@ def test_a_share_is_given_back_however_a_question_ends(loop, clock, upstreams):
     loop.run()
     assert len(ends) == 4
     assert share.own == forwarder.bound.used == 0
+
+
+def test_the_engines_resolver_is_asked_past_us(loop):
+    """Whoever asks 127.0.0.11 from any other address is led to ourselves (``redirect``)."""
+    engines = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    engines.bind((RESOLVER_ADDRESS, 0))
+    engines.settimeout(5)
+    forwarder = Forwarder(loop, Counters(), HostUpstreams(), port=engines.getsockname()[1])
+    share = Share(forwarder.bound)
+    forwarder.ask(QUERY, [RESOLVER_ADDRESS], share, tcp=False, done=lambda _: loop.stop())
+    packet, asker = engines.recvfrom(512)
+    assert asker[0] == PAST_US
+    engines.sendto(packet[:2] + b"\x81\x80" + packet[4:], asker)
+    loop.run()
+    engines.close()
+    [rulesets] = redirect.rulesets(Snapshot(1, NodeId("n"), sandboxes={BOX.task: BOX})).values()
+    rules = [rule for chain in rulesets[0].chains for rule in chain.rules]
+    assert all(rule.startswith(f"ip saddr != {PAST_US} ") for rule in rules)

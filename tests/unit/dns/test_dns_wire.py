@@ -314,3 +314,9 @@ def test_no_upstreams_bytes_are_a_fault(response):
     response = asked[:2] + response
     if wire.answers(response, asked):
         assert len(wire.with_question(response, asked)) >= len(asked) or not wire.question_of(asked)
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "a" * 64, "../../etc"])
+def test_what_is_no_name_is_said_in_words_of_names(name):
+    with pytest.raises(ValueError, match=r"is no name that can be asked: its labels have 1 to 63"):
+        wire.asking(name, "A", 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -126,3 +128,64 @@ async def test_a_thread_that_works_does_its_last_and_ends():
     last: list[str] = []
     assert await ends.executed(executor, lambda: last.append("done"), "it hangs")
     assert last == ["done"]
+
+
+async def test_work_that_began_is_finished_when_who_waits_is_cancelled():
+    missed, go, done = list[object](), asyncio.Event(), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: missed.append(what))
+
+    async def work():
+        await go.wait()
+        done.append("written")
+        raise OSError("too late")
+
+    waiting = asyncio.ensure_future(ends.finishing(work()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    go.set()
+    while not done:  # noqa: ASYNC110 - it takes one turn
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert waiting.cancelled()
+    del waiting  # its traceback knows the work
+    gc.collect()
+    assert missed == []  # nobody is there whom the failure would concern
+
+
+async def test_who_waits_hears_how_work_ended():
+    async def work(error=None):
+        if error is not None:
+            raise error
+        return 7
+
+    assert await ends.finishing(work()) == 7
+    with pytest.raises(OSError, match="full"):
+        await ends.finishing(work(OSError("full")))
+
+
+async def test_a_connection_is_cut_whatever_state_it_is_in():
+    """One that was closed with something left to send, and has sent it: neither open nor lost."""
+    here, there = socket.socketpair()
+    _, writer = await asyncio.open_connection(sock=here)
+    reader, other = await asyncio.open_connection(sock=there)
+    writer.write(bytes(4_000_000))  # more than a socket takes at once
+    assert writer.transport.get_write_buffer_size() > 0
+    writer.close()
+    assert len(await reader.read()) == 4_000_000
+    await writer.wait_closed()
+    ends.cut(writer.transport)
+    ends.cut(other.transport)
+    await other.wait_closed()
+
+
+async def test_a_connection_whose_peer_reads_nothing_is_cut():
+    here, there = socket.socketpair()
+    _, writer = await asyncio.open_connection(sock=here)
+    with there:
+        writer.write(bytes(4_000_000))
+        writer.close()  # by itself it would wait for ever
+        ends.cut(writer.transport)
+        await asyncio.wait_for(writer.wait_closed(), LONG_S)
+        ends.cut(writer.transport)
+    ends.cut(None)

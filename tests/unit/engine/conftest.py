@@ -26,6 +26,8 @@ class StandIn:
         self.version = "1.41"
         self.asked: list[tuple[str, str]] = []
         """Method and path, with its version, of every request."""
+        self.types: list[str | None] = []
+        """Content-Type of every request."""
         self.answers: dict[str, tuple[int, bytes]] = {}
         """Status and body by the last word of the path."""
         self.said: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -35,6 +37,7 @@ class StandIn:
         self.hold.set()
         self.created: list[Any] = []
         self.pulled: list[dict[str, str]] = []
+        self.pulled_with: list[str | None] = []
         self.progress = b""
         self.followers = 0
         self._runner: web.AppRunner | None = None
@@ -64,6 +67,7 @@ class StandIn:
     @web.middleware
     async def _noted(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.asked.append((request.method, request.path))
+        self.types.append(request.headers.get("Content-Type"))
         answer: web.StreamResponse = await handler(request)
         return answer
 
@@ -101,6 +105,7 @@ class StandIn:
 
     async def _pull(self, request: web.Request) -> web.Response:
         self.pulled.append(dict(request.query))
+        self.pulled_with.append(request.headers.get("X-Registry-Auth"))
         return web.Response(body=self.progress, content_type="application/json")
 
     async def _answer(self, request: web.Request) -> web.Response:

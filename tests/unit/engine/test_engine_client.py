@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 
 import pytest
 
+from meshnet_control.convert.engine_json import to_engine
 from meshnet_control.engine.client import (
     EngineClient,
     EngineConflictError,
@@ -124,6 +125,15 @@ async def test_a_call_that_is_cancelled_goes_on_to_its_end(stand_in, client):
     assert stand_in.created == [{"Image": "web"}]
 
 
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/json"}])
+async def test_a_request_has_the_type_it_was_given_and_no_other(stand_in, client, headers):
+    """Engines refuse ``docker commit`` of a type that is not JSON, though it has no body."""
+    stand_in.answers["commit"] = (201, b"{}")
+    async with client.open(Request("POST", "/commit", headers=headers)) as answer:
+        await answer.read()
+    assert stand_in.types == [headers.get("Content-Type")]
+
+
 async def test_an_engine_comes_back_as_another_version(stand_in, client):
     assert await client.create("a", {}) == CONTAINER
     await stand_in.stop()
@@ -157,6 +167,14 @@ async def test_an_image_that_is_not_here_is_pulled(stand_in, client, reference, 
     assert stand_in.asked[1] == ("GET", f"/v1.41/images/{reference}/json")
 
 
+@pytest.mark.parametrize(("auth", "sent"), [("", None), ("eyJhIjogMX0=", "eyJhIjogMX0=")])
+async def test_an_image_is_pulled_with_the_credentials_of_its_service(stand_in, client, auth, sent):
+    stand_in.progress = b'{"error": "no such host"}\n'
+    with pytest.raises(EngineNotFoundError):
+        await client.image("web", auth)
+    assert stand_in.pulled_with == [sent]
+
+
 async def test_any_number_of_followers_stop_no_call(stand_in, client: EngineClient):
     request = Request("GET", f"/containers/{CONTAINER}/logs?follow=1", limit_s=None)
     async with asyncio.timeout(20), AsyncExitStack() as stack:
@@ -176,3 +194,55 @@ async def test_a_closed_client_asks_nothing(stand_in, client):
     with pytest.raises(EngineGoneError):
         await client.create("b", {})
     assert len(stand_in.created) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "since", "words"),
+    [
+        ({"Healthcheck": {"StartInterval": 5}}, 44, "a start interval of health checks"),
+        (
+            {"HostConfig": {"Mounts": [{"Target": "/d", "VolumeOptions": {"Subpath": "a"}}]}},
+            45,
+            "a mount of a part of a volume, at /d",
+        ),
+        (
+            {
+                "HostConfig": {
+                    "Mounts": [{"Target": "/d", "BindOptions": {"ReadOnlyForceRecursive": True}}]
+                }
+            },
+            44,
+            "a bind mount read-only to its depth, at /d",
+        ),
+    ],
+)
+async def test_what_an_older_engine_would_leave_out_silently_is_refused_by_name(
+    stand_in, client, part, since, words
+):
+    config = {"Image": "web:1", **part}
+    stand_in.version = f"1.{since - 1}"
+    with pytest.raises(
+        EngineError, match=rf"{words}: it speaks API 1.{since - 1}.* with 1.{since}"
+    ):
+        await client.create("web", config)
+    assert stand_in.created == []
+    stand_in.version = f"1.{since}"
+    assert await client.create("web", config) == CONTAINER
+    assert stand_in.created == [config]
+
+
+async def test_a_node_has_what_its_engine_was_told_that_it_has(stand_in, client):
+    resources = [
+        {"NamedResourceSpec": {"Kind": "gpu", "Value": "a"}},
+        {"DiscreteResourceSpec": {"Kind": "ssd", "Value": 3}},
+    ]
+    info = {"NCPU": 2, "MemTotal": 1 << 30, "GenericResources": resources}
+    stand_in.answers["info"] = (200, json.dumps(info).encode())
+    has = (await client.describe("h1")).resources
+    assert (has.nano_cpus, has.memory_bytes) == (2 * 10**9, 1 << 30)
+    assert to_engine(has)["GenericResources"] == resources
+    stand_in.answers["info"] = (200, json.dumps(info | {"GenericResources": None}).encode())
+    assert not (await client.describe("h1")).resources.generic_resources
+    stand_in.answers["info"] = (200, json.dumps(info | {"GenericResources": [7]}).encode())
+    with pytest.raises(EngineError, match="cannot unmarshal"):
+        await client.describe("h1")

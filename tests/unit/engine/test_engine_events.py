@@ -17,12 +17,12 @@ from meshnet_control.engine.client import EngineClient
 from meshnet_control.engine.events import (
     MOST_EVENTS,
     RESYNC,
-    TASK_LABEL,
     UNTAKEN,
     Event,
     Inbox,
     parse,
 )
+from meshnet_control.engine.labels import TASK_LABEL
 
 CONTAINER = "c" * 64
 DIED = {

@@ -8,11 +8,18 @@ from engine_contract import TASK, Candidate, holds
 
 from meshnet_control.engine.client import TASK_LABEL
 from meshnet_control.engine.fake import FakeEngine
+from meshnet_control.engine.files import Found
 
 
 async def test_the_contract():
     engine = FakeEngine()
     engine.add_image("polite:latest", stops_with=7)
+    shell = Found(executable=False, target="/bin/busybox")
+    engine.files["polite:latest"] = {
+        "/bin/sh": shell,
+        "/bin/busybox": Found(executable=True),
+        "/etc/passwd": Found(executable=False),
+    }
     config = {
         "Image": "polite:latest",
         "Labels": {TASK_LABEL: TASK},

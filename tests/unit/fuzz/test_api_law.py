@@ -24,16 +24,18 @@ from api_bodies import (
 )
 from hypothesis import example, given
 from hypothesis import strategies as st
+from strict_answers import refused
 from whole_cluster import OVERLAY, WholeCluster
 
 DOCKERS_OWN = {
     500: ("update out of sequence", "is ambiguous", "Could not attach to network"),
-    501: ("supported", "service mode change", "Could not attach to network"),
+    501: ("supported", "runs Linux ones", "service mode change", "Could not attach to network"),
     503: ("This node is not", "You are attempting to leave", "already part of a swarm"),
 }
 """Statuses of the 5xx that Docker answers with, and what their sentences say."""
 
 
+OWN_CA_ALONE = {"ForceNewCluster": True, "Spec": {"CAConfig": {"SigningCACert": "a"}}}
 LISTS = (
     *("/services", "/tasks", "/networks", "/nodes", "/secrets", "/configs"),
     *("/swarm", "/info"),
@@ -73,13 +75,13 @@ async def _version(cluster: WholeCluster, path: str, kinds: dict[str, str]) -> i
 
     word = path.split("/")[1]
     if word == "swarm":
-        return int((await cluster.store.list(pb.Cluster))[0].version.index)
+        return int((await cluster.store.list(pb.Cluster))[0].version.asked)
     kind = getattr(pb, kinds[word])
     objects = await cluster.store.list(kind)
     name = path.split("/")[2]
     return next(
         (
-            int(o.version.index)
+            int(o.version.asked)
             for o in objects
             if name == o.id or (word == "nodes" and o.description.hostname == name)
         ),
@@ -95,11 +97,13 @@ async def later_stages(cluster: WholeCluster) -> None:
         query = {"status": "true"} if path == "/services" else {}
         status, answer = await cluster.ask("GET", path, query=query)
         assert status == 200, path
-        for each in json.loads(answer) if path == "/services" else ():
-            status, _ = await cluster.ask(
-                "GET", f"/services/{each['ID']}", query={"insertDefaults": "true"}
-            )
-            assert status == 200
+        assert refused(json.loads(answer)) == [], path
+        more = {"/services": {"insertDefaults": "true"}, "/networks": {"verbose": "true"}}
+        for each in json.loads(answer) if path in more else ():
+            one = f"{path}/{each.get('ID') or each['Id']}"
+            status, answer = await cluster.ask("GET", one, query=more[path])
+            assert status == 200, one
+            assert refused(json.loads(answer)) == [], one
 
 
 def service(**container: Any) -> Request:
@@ -139,6 +143,9 @@ def secret_file(**file: Any) -> Request:
 @example(requests=[("GET", "/services", {"filters": '{"\\ud800":[]}'}, None)])
 @example(requests=[("POST", "/networks/prune", {"filters": '{"label!":5}'}, None)])
 @example(requests=[("POST", "/containers/create", {}, {"HostConfig": [], "NetworkingConfig": 1})])
+@example(requests=[("POST", "/swarm/init", {}, OWN_CA_ALONE)])
+@example(requests=[service(Privileges={"CredentialSpec": {}})])
+@example(requests=[service(Isolation="hyperv")])
 def test_whatever_the_api_accepts_no_later_stage_raises(requests: list[Request]):
     async def law() -> None:
         cluster = WholeCluster()

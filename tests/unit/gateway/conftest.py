@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from known_overlays import CONTAINERS
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.controlapi.refusals import no_leader
+from meshnet_control.dataplane.overlays import Overlays
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import application
 from meshnet_control.gateway.engine_http import EngineHttp
+from meshnet_control.gateway.node_control import Images
 from meshnet_control.link.locked import LOCKED
+from meshnet_control.orchestrate.allocate import ingress_network
+from meshnet_control.store.faulty import FaultyStore
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Put, Store
 
@@ -27,14 +37,27 @@ class Host:
     """A node whose part in the swarm a test sets."""
 
     def __init__(self, store: Store | None) -> None:
-        self._store = store
+        self.faulty = FaultyStore(store) if store is not None else None
+        """The store; its commits fail while a test says so."""
+        self._store: Store | None = self.faulty
         self.calls: list[str] = []
         self.said: list[str] = []
+        self.session_error = ""
         self.locked = False
+        self.worker = False
+        self.alone = False
+        """A manager that has begun without the others: it has no store, and nobody leads."""
+        self.known: Overlays | None = None
+        self.news = asyncio.Event()
+        """Replaced by another one as it is set: ``known`` is new."""
+        self.sends: Images | None = None
 
     @property
     def state(self):
-        return "inactive" if self._store is None and not self.locked else "manager"
+        if self.worker:
+            return "worker"
+        out = self._store is None and not self.locked and not self.alone
+        return "inactive" if out else "manager"
 
     async def init(self, request: pb.SwarmInitRequest) -> str:
         self.calls.append(f"init {request.advertise_addr}")
@@ -52,11 +75,12 @@ class Host:
     def swarm_info(self) -> pb.SwarmInfo:
         if self.locked:
             return pb.SwarmInfo(node_id=NODE, local_node_state="locked", error=LOCKED)
-        active = self._store is not None
+        active = self._store is not None or self.alone
         return pb.SwarmInfo(
             node_id=NODE if active else "",
             local_node_state="active" if active else "inactive",
             control_available=active,
+            error=no_leader().message if self.alone else self.session_error,
         )
 
     def warnings(self) -> list[str]:
@@ -67,6 +91,23 @@ class Host:
 
     def logs(self) -> None:
         return None
+
+    def images(self) -> Images | None:
+        return self.sends
+
+    def attaching(self) -> None:
+        return None
+
+    def overlays(self) -> Overlays | None:
+        return self.known
+
+    async def overlays_changed(self) -> None:
+        await self.news.wait()
+
+    def knows(self, known: Overlays | None) -> None:
+        self.known = known
+        news, self.news = self.news, asyncio.Event()
+        news.set()
 
 
 async def _engine_app() -> web.Application:
@@ -100,6 +141,42 @@ async def _engine_app() -> web.Application:
     async def created(request: web.Request) -> web.Response:
         return web.json_response({"Id": "e1", "Warnings": []}, status=201)
 
+    async def containers(request: web.Request) -> web.Response:
+        wanted = json.loads(request.query.get("filters", "{}"))
+        labels = wanted.pop("label", {})
+        if wanted:
+            return web.json_response({"message": f"Invalid filter {[*wanted]}"}, status=400)
+        found = [entry for entry in CONTAINERS if all(label in entry["Labels"] for label in labels)]
+        return web.json_response(found[: int(request.query.get("limit", "0")) or None])
+
+    async def container(request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "Id": request.match_info["id"],
+                "State": {"Pid": os.getpid()},
+                "HostConfig": {"NetworkMode": "none"},
+                "Name": "/web.1.t1",
+                "Config": {
+                    "Labels": {"meshnet.task": "1", "com.docker.swarm.task.name": "web.1.t1"},
+                    "ExposedPorts": {"80/tcp": {}},
+                },
+                "NetworkSettings": {
+                    "SandboxKey": "/proc/self/ns/net",
+                    "Ports": {},
+                    "Networks": {"none": {"NetworkID": "1b60"}},
+                },
+            }
+        )
+
+    async def stats(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        line = json.dumps({"id": request.match_info["id"], "num_procs": 0}).encode() + b"\n"
+        for _ in range(1 if request.query.get("stream") == "0" else 3):
+            await response.write(line[:9])  # cut anywhere
+            await response.write(line[9:])
+        return response
+
     closing, said = asyncio.Event(), asyncio.Event()
 
     async def close(_: web.Application) -> None:
@@ -118,6 +195,12 @@ async def _engine_app() -> web.Application:
         said.set()
         return response
 
+    async def image(request: web.Request) -> web.Response:
+        if request.match_info["id"] != "a":
+            words = f"No such image: {request.match_info['id']}"
+            return web.json_response({"message": words}, status=404)
+        return web.json_response({"Id": "sha256:a", "RepoTags": ["a:latest"], "Size": 1 << 21})
+
     app = web.Application()
     app[SAID] = said
     app.on_shutdown.append(close)
@@ -126,12 +209,16 @@ async def _engine_app() -> web.Application:
         app.router.add_get(prefix + "/_ping", ping)
         app.router.add_get(prefix + "/info", info)
         app.router.add_get(prefix + "/events", events)
+        app.router.add_get(prefix + "/images/{id}/json", image)
         app.router.add_get(prefix + "/networks", networks)
         app.router.add_get(prefix + "/networks/{id}", network)
         app.router.add_delete(prefix + "/networks/{id}", network)
         app.router.add_post(prefix + "/networks/create", created)
         app.router.add_post(prefix + "/networks/prune", prune)
         app.router.add_post(prefix + "/containers/create", created)
+        app.router.add_get(prefix + "/containers/json", containers)
+        app.router.add_get(prefix + "/containers/{id}/json", container)
+        app.router.add_get(prefix + "/containers/{id}/stats", stats)
     return app
 
 
@@ -170,11 +257,15 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     cluster.join_tokens.manager = f"SWMTKN-1-{'a' * 50}-{'c' * 25}"
     node = pb.Node(id=NODE)
     node.spec.role, node.spec.availability = "manager", "active"
+    node.manager_status.leader, node.manager_status.reachability = True, "reachable"
     node.description.hostname, node.status.state = "node1", "ready"
+    node.manager_status.leader, node.manager_status.reachability = True, "reachable"
+    node.manager_status.addr = "192.168.0.100:2377"
     worker = pb.Node(id="7oq94r9c0b8adccmhpv7nniat")
     worker.spec.role, worker.spec.availability = "worker", "active"
     worker.description.hostname, worker.status.state = "node3", "ready"
-    await opened.commit([Put(cluster), Put(node), Put(worker)])
+    ingress = ingress_network(Random(1))
+    await opened.commit([Put(cluster), Put(node), Put(worker), Put(ingress)])
     yield opened
     await opened.close()
 
@@ -202,3 +293,37 @@ async def outsider(engine: EngineHttp) -> AsyncIterator[tuple[TestClient, Host]]
     host = Host(None)
     async with TestClient(TestServer(application(host, engine))) as client:
         yield client, host
+
+
+@pytest.fixture
+async def command(
+    host: Host, engine: EngineHttp, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[tuple[int, str, str]]]]:
+    """
+    Name: command; Scope: function; Depends: host, engine.
+
+    Runs ``meshnet WORDS…`` against a manager's gateway, with ``stdin`` as bytes and ``cwd``: its
+    exit status, standard output and standard error.
+    """
+    runner = web.AppRunner(application(host, engine))
+    await runner.setup()
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    await web.UnixSite(runner, str(run_dir / "docker.sock")).start()
+    path = os.pathsep.join(sys.path)
+    own = {"MESHNET_RUN_DIR": str(run_dir), "PYTHONPATH": path}
+
+    async def run(*words: str, stdin: bytes = b"", cwd: Path = tmp_path) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "meshnet_control.cli.main", *words),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **own},
+            cwd=cwd,
+        )
+        out, err = await process.communicate(stdin)
+        return process.returncode or 0, out.decode(), err.decode()
+
+    yield run
+    await runner.cleanup()

@@ -12,11 +12,13 @@ import pytest
 import roots
 from aiohttp.test_utils import TestClient
 
+from meshnet import measures
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.gateway.routes.swarm import ALREADY_IN_SWARM, LAST_MANAGER
+from meshnet_control.controlapi.managers import ERASES, LEAVES
+from meshnet_control.gateway.routes.swarm import ALREADY_IN_SWARM
 from meshnet_control.identity import ca
 from meshnet_control.link.locked import LOCKED
-from meshnet_control.store.store import Put
+from meshnet_control.store.store import Put, Store
 
 TEMPLATE: dict[str, Any] = {"ContainerSpec": {"Image": "nginx"}}
 SERVICE: dict[str, Any] = {"Name": "web", "TaskTemplate": TEMPLATE}
@@ -52,14 +54,14 @@ async def test_node_operations_reach_the_node(outsider):
 async def test_a_manager_does_not_join_or_leave_by_accident(manager: TestClient):
     assert await ask(manager, "POST", "/swarm/init", {}) == (503, {"message": ALREADY_IN_SWARM})
     assert await ask(manager, "POST", "/swarm/join", {}) == (503, {"message": ALREADY_IN_SWARM})
-    assert await ask(manager, "POST", "/swarm/leave") == (503, {"message": LAST_MANAGER})
+    assert await ask(manager, "POST", "/swarm/leave") == (503, {"message": LEAVES + ERASES})
 
 
 async def test_versions(manager: TestClient):
     status, body = await ask(manager, "GET", "/v1.51/info")
     assert (status, body["message"]) == (
         400,
-        "client version 1.51 is too new. Maximum supported API version is 1.41",
+        "client version 1.51 is too new. Maximum supported API version is 1.44",
     )
     assert (await ask(manager, "GET", "/v1.11/info"))[0] == 400
     assert (await ask(manager, "GET", "/v1.24/services")) == (200, [])
@@ -73,12 +75,20 @@ async def test_info_warns_of_what_this_node_cannot_do(manager: TestClient, host)
     assert info["Warnings"] == [f"WARNING: {host.said[0]}"]
 
 
+async def test_a_manager_is_one_also_while_its_own_session_begins_anew(manager: TestClient, host):
+    """The CLI shows nothing of the cluster beside an error of the swarm."""
+    host.session_error = "manager 192.0.2.1:2377: connection refused"
+    _, info = await ask(manager, "GET", "/info")
+    assert (info["Swarm"]["Error"], info["Swarm"]["Nodes"]) == ("", 2)
+    assert info["Warnings"] == [f"WARNING: {host.session_error}"]
+
+
 async def test_ping_and_info(manager: TestClient):
     ping = await manager.head("/_ping")
     assert ping.status == 200
-    assert ping.headers["Api-Version"] == "1.41"
+    assert ping.headers["Api-Version"] == "1.44"
     assert ping.headers["Ostype"] == "linux"
-    assert "Swarm" not in ping.headers
+    assert ping.headers["Swarm"] == "active/manager"
     _, info = await ask(manager, "GET", "/info")
     assert info["Name"] == "h1"
     assert info["Swarm"]["LocalNodeState"] == "active"
@@ -180,7 +190,7 @@ async def test_networks_of_both_worlds(manager: TestClient):
     assert status == 201
     assert made["Warning"] == ""
     _, listed = await ask(manager, "GET", "/networks")
-    assert {n["Name"] for n in listed} == {"n1", "bridge"}
+    assert {n["Name"] for n in listed} == {"n1", "ingress", "bridge"}
     assert (await ask(manager, "GET", "/networks/bridge"))[1]["Scope"] == "local"
     assert (await ask(manager, "GET", "/networks/n1", scope="swarm"))[1]["Id"] == made["Id"]
     assert (await ask(manager, "GET", f"/networks/{made['Id'][:9]}"))[1]["Name"] == "n1"
@@ -203,10 +213,10 @@ async def test_a_network_keeps_the_scope_of_its_driver(manager: TestClient):
         403,
         {"message": "cannot downgrade network scope for overlay networks"},
     )
-    swarm = {"Name": "n1", "Driver": "bridge", "Scope": "swarm"}
+    swarm = {"Name": "n1", "Driver": "weave", "Scope": "swarm"}
     status, body = await ask(manager, "POST", "/networks/create", swarm)
     assert status == 501
-    assert "networks with driver bridge are not supported" in body["message"]
+    assert "networks with driver weave are not supported" in body["message"]
 
 
 @pytest.mark.parametrize("reference", ["host", "bridge", "4a09de50c461"])
@@ -251,26 +261,6 @@ async def test_a_predefined_network_stands_alone(manager: TestClient):
     status, body = await ask(manager, "POST", "/services/create", meshed)
     assert status == 400
     assert "publish it with mode=host" in body["message"]
-
-
-async def test_containers_on_overlay_networks_are_refused(manager: TestClient):
-    await ask(manager, "POST", "/networks/create", {"Name": "closed", "Driver": "overlay"})
-    opened = {"Name": "open", "Driver": "overlay", "Attachable": True}
-    await ask(manager, "POST", "/networks/create", opened)
-    for name, status, said in (
-        ("closed", 500, "network closed not manually attachable"),
-        ("open", 501, "create a service instead"),
-    ):
-        bodies: tuple[dict[str, Any], ...] = (
-            {"HostConfig": {"NetworkMode": name}},
-            {"NetworkingConfig": {"EndpointsConfig": {name: {}}}},
-        )
-        for body in bodies:
-            got, answer = await ask(manager, "POST", "/containers/create", body)
-            assert got == status
-            assert said in answer["message"]
-    plain = {"HostConfig": {"NetworkMode": "default"}}
-    assert (await ask(manager, "POST", "/containers/create", plain))[0] == 201
 
 
 async def test_a_network_in_use_stays(manager: TestClient):
@@ -435,4 +425,46 @@ async def test_the_engine_is_down(manager: TestClient, engine_server, tmp_path):
         f"Cannot connect to the Docker daemon at {socket}. Is the docker daemon running?"
     )
     assert (await ask(manager, "GET", "/services")) == (200, [])
-    assert (await manager.head("/_ping")).headers["Api-Version"] == "1.41"
+    assert (await manager.head("/_ping")).headers["Api-Version"] == "1.44"
+
+
+async def test_info_warns_of_two_managers_in_dockers_words(manager: TestClient, store: Store):
+    two = pb.Node(id="9j68exjopxe7wfl6yuxml7a7j", spec={"role": "manager"})
+    await store.commit([Put(two)])  # by its role alone it is none yet
+    info = await (await manager.get("/info")).json()
+    assert (info["Swarm"]["Managers"], info.get("Warnings")) == (1, None)
+    two.manager_status.reachability = "unreachable"
+    await store.commit([Put(two)])
+    info = await (await manager.get("/info")).json()
+    assert (info["Swarm"]["Managers"], info["Swarm"]["Nodes"]) == (2, 3)
+    assert info["Warnings"] == [
+        "WARNING: Running Swarm in a two-manager configuration. This configuration provides\n"
+        "         no fault tolerance, and poses a high risk to lose control over the cluster.\n"
+        "         Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the\n"
+        "         Swarm for fault-tolerance."
+    ]
+
+
+async def test_what_is_asked_is_timed_by_route_class_and_nothing_a_client_thinks_up_is_a_label(
+    manager,
+):
+    def counted(route: str, method: str, code: str) -> float:
+        name = "meshnet_api_request_seconds_count"
+        labels = {"route": route, "method": method, "code": code}
+        return measures.NODE.get_sample_value(name, labels) or 0.0
+
+    keys = [
+        ("services", "GET", "2xx"),
+        ("services", "GET", "4xx"),
+        ("other", "other", "4xx"),
+    ]
+    before = [counted(*key) for key in keys]
+    client = manager
+    await ask(client, "GET", "/services")
+    await ask(client, "GET", "/v1.41/services")
+    await ask(client, "GET", "/v1.41/services/none-such")
+    await ask(client, "GET", "/v1.41/thought-up-by-somebody")
+    await ask(client, "PATCH", "/services")
+    grown = [counted(*key) - then for key, then in zip(keys, before, strict=True)]
+    assert grown == [2, 1, 2]
+    assert b"thought" not in measures.text(measures.NODE).lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import socket
@@ -15,10 +16,16 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from meshnet import drops
-from meshnet_control.gateway.proxy import Bounds, Proxy, bind, listen
+from meshnet_control.gateway.engine_http import FALLBACK, EngineVersion
+from meshnet_control.gateway.listener import Listener
+from meshnet_control.gateway.proxy import _SEND_BYTES, Bounds, Proxy, _widen, bind, listen
 from meshnet_control.gateway.request import SPEC_BYTES
 
 MANY = 64 * 1024 * 1024
+
+
+async def fallback() -> EngineVersion:
+    return FALLBACK
 
 
 @pytest.fixture
@@ -78,9 +85,9 @@ class Start:
         runner = web.ServerRunner(web.Server(handler))
         await runner.setup()
         assert runner.server is not None
-        proxy = Proxy(runner.server, self.directory / "engine.sock", bounds)
+        proxy = Proxy(runner.server, self.directory / "engine.sock", fallback, bounds)
         path = self.directory / "docker.sock"
-        self.started.append((await listen(proxy, path, group=None), runner))
+        self.started.append((await listen(proxy, Listener().open(path, None)), runner))
         self.proxies.append(proxy)
         return path
 
@@ -146,6 +153,15 @@ async def test_connections_are_bounded_and_one_that_ends_makes_room(start: Start
     assert counted("more connections than served at once") > before
 
 
+async def test_a_burst_of_clients_waits_for_its_turn(start: Start):
+    path = await start(never, Bounds())
+    with contextlib.ExitStack() as stack:
+        for _ in range(400):  # before the loop has accepted one
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(0)
+            client.connect(str(path))
+
+
 async def test_a_client_that_does_not_read_is_dropped(start: Start):
     before = counted("client does not read")
     path = await start(endless, Bounds(unread_s=0.05))
@@ -161,6 +177,195 @@ async def test_a_client_that_does_not_read_is_dropped(start: Start):
     writer.close()
     assert counted("client does not read") == before + 1
     assert left < MANY / 8, "the connection ended; what it had not read was not kept"
+
+
+@pytest.fixture
+async def numbered(tmp_path: Path) -> AsyncIterator[list[int]]:
+    """
+    Name: numbered; Scope: function; Depends: tmp_path.
+
+    An engine that answers with MANY bytes, numbered by 8; what it has got rid of, a number each.
+    """
+    sent: list[int] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for begin in range(0, MANY // 8, 8192):
+                writer.write(numbers(begin, 8192))
+                await writer.drain()
+                sent.append(8192 * 8)
+            writer.write_eof()
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer, str(tmp_path / "engine.sock"))
+    yield sent
+    server.close()
+
+
+def numbers(begin: int, count: int) -> bytes:
+    return b"".join(each.to_bytes(8, "big") for each in range(begin, begin + count))
+
+
+async def ask_engine(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(path, limit=1024)
+    writer.write(b"GET /containers/x/archive HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def test_the_engines_answer_waits_for_its_client_and_is_whole_in_the_end(
+    start: Start, numbered: list[int]
+):
+    reader, writer = await ask_engine(await start(never, Bounds()))
+    async with asyncio.timeout(30):
+        before = -1
+        while sum(numbered) > before:  # until every buffer on the way is full
+            before = sum(numbered)
+            for _ in range(500):
+                await asyncio.sleep(0)
+        assert before < MANY / 4, "kept here instead"
+        got = bytearray()
+        while data := await reader.read(1 << 20):
+            got += data
+    assert bytes(got) == numbers(0, MANY // 8)
+    writer.close()
+
+
+async def test_a_client_without_more_to_say_gets_all(start: Start, numbered: list[int]):
+    reader, writer = await ask_engine(await start(never, Bounds()))
+    writer.write_eof()
+    async with asyncio.timeout(30):
+        assert len(await reader.read()) == MANY
+    writer.close()
+
+
+async def test_a_client_that_goes_ends_the_engines_answer(start: Start, numbered: list[int]):
+    path = await start(never, Bounds())
+    _, writer = await ask_engine(path)
+    writer.transport.abort()
+    async with asyncio.timeout(10):
+        while start.proxies[-1]._connections:
+            await asyncio.wait(start.proxies[-1]._connections)
+    assert sum(numbered) < MANY
+
+
+@pytest.fixture
+async def silent(tmp_path: Path) -> AsyncIterator[asyncio.Queue[asyncio.StreamWriter]]:
+    """
+    Name: silent; Scope: function; Depends: tmp_path.
+
+    An engine that attaches whom it is asked by to a program without a word, and hears it out.
+    """
+    attached: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 UPGRADED\r\n\r\n")
+        await reader.read()
+        await attached.put(writer)
+
+    server = await asyncio.start_unix_server(answer, str(tmp_path / "engine.sock"))
+    yield attached
+    server.close()
+
+
+ATTACH = b"POST /exec/x/start HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+async def attach(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(ATTACH)
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def test_a_client_that_is_gone_is_kept_for_no_program_without_a_word(start: Start, silent):
+    path = await start(never, Bounds(connections=2))
+    async with asyncio.timeout(10):
+        for _ in range(5):
+            _, writer = await attach(path)
+            writer.transport.abort()
+            served = set(start.proxies[-1]._connections)
+            await asyncio.wait(served)
+            (await silent.get()).close()
+
+
+async def test_a_client_that_has_only_said_all_is_not_gone(start: Start, silent):
+    path = await start(never, Bounds())
+    async with asyncio.timeout(10):
+        reader, writer = await attach(path)
+        writer.write_eof()
+        engine = await silent.get()
+        for _ in range(500):
+            await asyncio.sleep(0)
+        engine.write(b"late")
+        engine.close()
+        assert await reader.read() == b"late"
+        writer.close()
+
+
+class Taker:
+    """An engine that takes what it is sent once it may, and answers then."""
+
+    def __init__(self) -> None:
+        self.may = asyncio.Event()
+        self.got = b""
+        self.refuses = False
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if not self.refuses:
+            await self.may.wait()
+            self.got = await reader.read()
+        writer.write(b"HTTP/1.1 507 full\r\n\r\n" if self.refuses else b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def taker(tmp_path: Path) -> AsyncIterator[Taker]:
+    """Name: taker; Scope: function; Depends: tmp_path. An engine that is sent much."""
+    made = Taker()
+    server = await asyncio.start_unix_server(made, str(tmp_path / "engine.sock"))
+    yield made
+    made.may.set()
+    server.close()
+
+
+PUT = b"PUT /containers/x/archive HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_what_a_client_sends_waits_for_the_engine_and_is_whole(start: Start, taker: Taker):
+    reader, writer = await asyncio.open_unix_connection(await start(never, Bounds()))
+    sent = numbers(0, MANY // 8)
+    writer.write(PUT + sent)  # the head and what follows it come together
+    writer.write_eof()
+    async with asyncio.timeout(30):
+        left = len(sent) + 1
+        while writer.transport.get_write_buffer_size() < left:  # until every buffer is full
+            left = writer.transport.get_write_buffer_size()
+            for _ in range(500):
+                await asyncio.sleep(0)
+        assert left > MANY * 3 / 4, "kept here instead"
+        taker.may.set()
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert taker.got == sent
+    writer.close()
+
+
+async def test_a_client_that_is_refused_while_it_sends_reads_why(start: Start, taker: Taker):
+    taker.refuses = True
+    reader, writer = await asyncio.open_unix_connection(await start(never, Bounds()))
+    async with asyncio.timeout(10):
+        for _ in range(64):
+            writer.write(PUT)
+            await asyncio.sleep(0)
+        assert await reader.readline() == b"HTTP/1.1 507 full\r\n"
+    writer.close()
 
 
 async def test_closing_down_waits_for_no_client(start: Start):
@@ -197,3 +402,16 @@ async def test_a_body_has_a_bound(manager: TestClient, path: str):
     answer = await manager.post(path, data=io.BytesIO(b'{"Name": "' + b"x" * SPEC_BYTES + b'"}'))
     assert answer.status == 400
     assert (await answer.json())["message"] == "http: request body too large"
+
+
+async def test_a_stream_of_the_engine_may_run_ahead_of_its_reader():
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_unix_connection(sock=ours)
+    try:
+        before = ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        _widen(writer)
+        wanted = _SEND_BYTES if os.geteuid() == 0 else before
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= wanted
+    finally:
+        writer.close()
+        theirs.close()

@@ -17,11 +17,17 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.engine.client import EngineClient
 from meshnet_control.gateway.app import Gateway
 from meshnet_control.gateway.connection import connections
+from meshnet_control.gateway.engine_http import FALLBACK, EngineVersion
+from meshnet_control.gateway.listener import Listener
 from meshnet_control.gateway.proxy import Proxy, listen
 
 GET = b"GET /nodes HTTP/1.1\r\nHost: d\r\n"
 POST = b"POST /services/create HTTP/1.1\r\nHost: d\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+async def fallback() -> EngineVersion:
+    return FALLBACK
 
 
 @pytest.fixture
@@ -74,9 +80,9 @@ CLIENTS = {
     "an encoding": (POST + b"Transfer-Encoding: rot13\r\n\r\n", 400),
     "a chunk": (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 400),
     "no gzip": (POST + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 400),
-    "a long header": (GET + b"A: " + b"a" * 20_000 + b"\r\n\r\n", 400),
+    "a long header": (GET + b"A: " + b"a" * 270_000 + b"\r\n\r\n", 400),
     "many headers": (GET + b"A: b\r\n" * 500 + b"\r\n", 400),
-    "a long path": (b"GET /nodes/" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: d\r\n\r\n", 400),
+    "a long path": (b"GET /nodes/" + b"a" * 270_000 + b" HTTP/1.1\r\nHost: d\r\n\r\n", 400),
     "a version": (b"GET /nodes HTTP/1.x\r\nHost: d\r\n\r\n", 400),
     "a method": (b"G@T /nodes HTTP/1.1\r\nHost: d\r\n\r\n", 400),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", 400),
@@ -161,8 +167,8 @@ async def told(directory: Path, handler: Callable[..., Awaitable]) -> bytes:
     runner = web.ServerRunner(web.Server(handler))
     await runner.setup()
     assert runner.server is not None
-    proxy = Proxy(connections(runner.server), directory / "engine.sock")
-    server = await listen(proxy, directory / "docker.sock", group=None)
+    proxy = Proxy(connections(runner.server), directory / "engine.sock", fallback)
+    server = await listen(proxy, Listener().open(directory / "docker.sock", None))
     try:
         return await answer(directory / "docker.sock", GET + b"\r\n")
     finally:

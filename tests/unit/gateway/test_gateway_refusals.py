@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import Cluster
 from meshnet_control.convert.json_text import parse_object
+from meshnet_control.store.store import Put, Store
 
 CONTAINER: dict[str, Any] = {"Image": "nginx"}
 NOT_OBJECTS = [
@@ -70,13 +72,6 @@ def task(networks: tuple[str, ...] = (), **container: Any) -> dict[str, Any]:
 
 
 LACKING = [
-    (
-        "/services/create",
-        service(Mode={"ReplicatedJob": {}}),
-        "replicated-job",
-        "--mode replicated",
-    ),
-    ("/services/create", service(Mode={"GlobalJob": {}}), "global-job", "--mode global"),
     ("/services/create", task(Isolation="hyperv"), "isolation hyperv", "--isolation"),
     (
         "/services/create",
@@ -86,8 +81,8 @@ LACKING = [
     ),
     (
         "/configs/create",
-        {"Name": "c", "Data": "YQ==", "Templating": {"Name": "golang"}},
-        "template driver golang",
+        {"Name": "c", "Data": "YQ==", "Templating": {"Name": "jinja"}},
+        "template driver jinja",
         "--template-driver",
     ),
     (
@@ -150,3 +145,37 @@ async def test_ports_that_the_cluster_itself_needs_are_not_published(
     answer = await manager.post("/services/create", json=service(EndpointSpec=published))
     assert answer.status == 400
     assert f"port {port}/{protocol} is the cluster's own" in (await answer.json())["message"]
+
+
+async def test_no_port_is_published_on_every_node_without_the_ingress_network(manager: TestClient):
+    ingress, host = (
+        service(EndpointSpec={"Ports": [{"TargetPort": 80, "PublishMode": mode}]})
+        for mode in ("ingress", "host")
+    )
+    assert (await manager.post("/services/create", json={**ingress, "Name": "a"})).status == 201
+    await manager.delete("/services/a")
+    assert (await manager.delete("/networks/ingress")).status == 204
+    words = (
+        "rpc error: code = FailedPrecondition desc = "
+        "service needs ingress network, but no ingress network is present"
+    )
+    answer = await manager.post("/services/create", json={**ingress, "Name": "b"})
+    assert (answer.status, (await answer.json())["message"]) == (400, words)
+    assert (await manager.post("/services/create", json={**host, "Name": "c"})).status == 201
+    at = (await (await manager.get("/services/c")).json())["Version"]["Index"]
+    answer = await manager.post(
+        "/services/c/update", params={"version": at}, json={**ingress, "Name": "c"}
+    )
+    assert (answer.status, (await answer.json())["message"]) == (400, words)
+
+
+async def test_vxlan_s_port_is_the_cluster_s_own_whichever_it_is(manager: TestClient, store: Store):
+    (cluster,) = await store.list(Cluster)
+    cluster.data_path_port = 7777
+    await store.commit([Put(cluster)])
+    said = []
+    for number in (7777, 4789):
+        published = {"Ports": [{"Protocol": "udp", "TargetPort": 53, "PublishedPort": number}]}
+        answer = await manager.post("/services/create", json=service(EndpointSpec=published))
+        said.append(answer.status)
+    assert said == [400, 201]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshnet.errors import WireError
-from meshnet_control.gateway.http_head import END, Head, one_shot, parse
+from meshnet_control.gateway.http_head import END, Head, asked_in, one_shot, parse
 
 
 def head(*lines: str) -> bytes:
@@ -44,6 +44,23 @@ def test_what_is_no_http_is_refused():
     for line in ("", "GET /info", "GET /info HTTP/2", "GET / info HTTP/1.1"):
         with pytest.raises(WireError):
             parse(head(line))
+
+
+@pytest.mark.parametrize(
+    ("line", "as_asked"),
+    [
+        ("GET /v1.44/info HTTP/1.1", "GET /v1.41/info HTTP/1.1"),
+        ("GET /v1.44/a%20b?x=/v1.44/y HTTP/1.1", "GET /v1.41/a%20b?x=/v1.44/y HTTP/1.1"),
+        ("GET http://docker/v1.44/info HTTP/1.1", "GET http://docker/v1.41/info HTTP/1.1"),
+        ("GET /info?x=/v1.44/y HTTP/1.1", "GET /info?x=/v1.44/y HTTP/1.1"),
+        ("GET /v1.44 HTTP/1.1", "GET /v1.44 HTTP/1.1"),
+        ("GET /%76%31.44/info HTTP/1.1", "GET /%76%31.44/info HTTP/1.1"),
+        ("GET http://docker HTTP/1.1", "GET http://docker HTTP/1.1"),
+    ],
+)
+def test_a_head_in_another_version_is_the_same_but_for_its_prefix(line, as_asked):
+    fields = ("Host: docker", "X: /v1.44/info")
+    assert asked_in(head(line, *fields), (1, 41)) == head(as_asked, *fields)
 
 
 def test_the_next_server_is_asked_once_whatever_the_client_wanted():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgpack
-from lone_node import AT, CONFIG, HERE, ME, A, B, C, Lone, next_probe, packet
+from lone_node import AT, CONFIG, DIFFERENT, HERE, ME, A, B, C, Lone, alive, next_probe, packet, row
 
 from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.members import State
@@ -15,9 +15,9 @@ from meshnet.gossip.messages import (
     Ping,
     PingReq,
     RelayedAck,
-    Row,
     Sync,
 )
+from meshnet.model.ids import NodeId
 
 
 def test_nobody_answers_others_are_asked_then_it_is_suspect():
@@ -86,14 +86,14 @@ def test_silent_helpers_make_us_doubt_ourselves_and_nacks_do_not():
     silent = Lone(A, B, C)
     next_probe(silent)
     silent.wait(0.6)
-    assert silent.engine._membership.health == 1
+    assert silent.engine._membership.doubts.health == 2, "one for each that was probed"
     nacked = Lone(A, B, C)
     next_probe(nacked)
     for to, message in nacked.wait(0.25):
         if isinstance(message, PingReq):
             nacked.hear(Nack(message.sequence), by=to)
     nacked.wait(0.3)
-    assert nacked.engine._membership.health == 0
+    assert nacked.engine._membership.doubts.health == 0
 
 
 def test_an_ack_after_we_gave_up_says_that_we_are_slow():
@@ -101,16 +101,18 @@ def test_an_ack_after_we_gave_up_says_that_we_are_slow():
     _, sequence = next_probe(lone)
     lone.wait(0.6)
     assert lone.state(A) is State.SUSPECT
-    before = lone.engine._membership.health
+    before = lone.engine._membership.doubts.health
     lone.hear(Ack(sequence))
-    assert lone.engine._membership.health == before + 1
+    assert lone.engine._membership.doubts.health == before + 1
 
 
 def test_health_stretches_the_probes():
-    lone = Lone(A)
-    lone.engine._membership.health = 3
-    pings = [m for _, m in lone.wait(4.0) if isinstance(m, Ping)]
-    assert len({ping.sequence for ping in pings}) <= 3
+    lone = Lone()
+    lone.let_in(*(NodeId(f"n{i}") for i in range(9)))
+    lone.hear(*(alive(NodeId(f"n{i}"), ("10.0.2.1", i + 1), 1) for i in range(9)))
+    lone.engine._membership.doubts.health = 3
+    pings = [m for _, m in lone.wait(1.4) if isinstance(m, Ping)]
+    assert len({ping.sequence for ping in pings}) == CONFIG.probes, "one round in two seconds"
 
 
 def test_the_dead_are_not_probed():
@@ -127,11 +129,11 @@ def test_the_dead_are_not_looked_for_where_somebody_else_is_now():
     exchange = lone.engine.open_stream(AT[A])
     exchange.begin(lone.now)
     rows = (
-        Row(A, AT[A], 1, State.ALIVE),
-        Row(B, AT[A], 1, State.DEAD, 9),
-        Row(C, HERE, 1, State.DEAD, 9),
+        row(A, AT[A], 1, State.ALIVE),
+        row(B, AT[A], 1, State.DEAD, 9),
+        row(C, HERE, 1, State.DEAD, 9),
     )
-    exchange.receive_frame(packet(Sync(A, rows, {}), End(more=False)), lone.now)
+    exchange.receive_frame(packet(DIFFERENT, Sync(A, rows, {}), End(more=False)), lone.now)
     assert (lone.state(B), lone.state(C)) == (State.DEAD, State.DEAD)
     lone.engine.streams_to_open()
     lone.wait(1.5)

@@ -12,10 +12,13 @@ from typing import ClassVar
 
 import msgpack
 import pytest
+from lone_node import hand
 
-from meshnet import drops
+from meshnet import drops, measures
+from meshnet.gossip import wire
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
+from meshnet.gossip.events import Changes
 from meshnet.gossip.members import Address, State
 from meshnet.gossip.runner import GossipRunner
 from meshnet.gossip.wire import KeyRing
@@ -40,6 +43,7 @@ class Here:
     engine_type: type[GossipEngine] = GossipEngine
     port: int = field(default_factory=_free_port)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    told: list[Changes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -50,8 +54,15 @@ class Here:
             1,
             random.Random(self.name),
             loop.time(),
+            hand(NodeId(self.name)),
         )
-        self.runner = GossipRunner(self.engine, LOOPBACK, self.port, self.changed.set)
+        names = [NodeId("here"), NodeId("there"), NodeId("x"), NodeId(self.name)]
+        self.engine.expect({name: hand(name).public for name in names}, loop.time())
+        self.runner = GossipRunner(self.engine, LOOPBACK, self.port, self._changed)
+
+    def _changed(self, changes: Changes) -> None:
+        self.told.append(changes)
+        self.changed.set()
 
     async def until(self, holds) -> None:
         async with asyncio.timeout(20):
@@ -104,6 +115,11 @@ async def test_two_find_each_other_and_pass_records_of_any_size_on(pair):
     await there.until(lambda: (NodeId("here"), "small") in there.runner.records())
     await there.until(lambda: (NodeId("here"), "big") in there.runner.records())
     assert there.runner.synced
+    changed = {place for changes in there.told for place in changes.records}
+    assert changed == {(NodeId("here"), "big"), (NodeId("here"), "small")}
+    assert there.runner.record(NodeId("here"), "small") == b"y"
+    assert there.runner.told("small") == {NodeId("here"): b"y"}
+    assert NodeId("here") in {member for changes in there.told for member in changes.members}
 
 
 async def test_a_pause_is_told(pair):
@@ -116,7 +132,7 @@ async def test_a_pause_is_told(pair):
 async def test_a_bad_datagram_is_dropped_and_gossip_goes_on(pair):
     here, there = pair
     before = drops.snapshot().get("gossip: malformed port", 0)
-    bad = KeyRing((KEY,)).seal([msgpack.packb([5, "x", LOOPBACK, 99999, 1])], b"n" * 12)
+    bad = KeyRing((KEY,)).seal([msgpack.packb([5, "x", LOOPBACK, 99999, 1, b"s" * 64])], b"n" * 12)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         for _ in range(3):
             peer.sendto(bad, (LOOPBACK, here.port))
@@ -168,7 +184,7 @@ async def test_a_stranger_on_tcp_is_held_to_one_frame(pair):
     writer.close()
     await here.dropped("frame too long")
     reader, writer = await asyncio.open_connection(LOOPBACK, here.port)
-    writer.write(struct.pack(">I", 64 << 10) + b"\x02" * (64 << 10))
+    writer.write(struct.pack(">I", 64 << 10) + bytes([wire.VERSION]) * (64 << 10))
     async with asyncio.timeout(20):
         assert await _end(reader) == b""
     writer.close()
@@ -183,6 +199,12 @@ async def test_a_stranger_that_says_nothing_is_sent_away_in_time(listen):
         assert await _end(reader) == b""
     writer.close()
     assert here.engine.dropped["stream too slow"] == 1
+
+
+async def test_a_hung_process_s_host_answers_for_a_minute(listen):
+    here = await listen("here")
+    for _ in range(300):  # the loop does not run meanwhile: nobody accepts
+        socket.create_connection((LOOPBACK, here.port), timeout=5).close()
 
 
 async def test_one_peer_has_few_streams(pair):
@@ -238,3 +260,24 @@ async def test_the_socket_is_read_empty_before_a_timer_judges(listen):
             peer.sendto(b"late", (LOOPBACK, here.port))
     here.runner._tick()  # no turn of the loop since they were sent
     assert Recorder.calls == ["datagram"] * 50 + ["timer"]
+
+
+async def test_datagrams_and_their_bytes_are_counted_both_ways(pair):
+    def counted(what: str, direction: str) -> float:
+        name = f"meshnet_gossip_{what}_total"
+        return measures.NODE.get_sample_value(name, {"direction": direction}) or 0.0
+
+    here, there = pair
+    received, size = counted("datagrams", "received"), counted("bytes", "received")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"nothing that is gossip", (LOOPBACK, here.port))
+        async with asyncio.timeout(20):
+            while counted("datagrams", "received") == received:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+    assert counted("datagrams", "received") - received == 1
+    assert counted("bytes", "received") - size == len(b"nothing that is gossip")
+    sent, size = counted("datagrams", "sent"), counted("bytes", "sent")
+    await _joined(here, there)
+    here.runner.leave()
+    there.runner.leave()
+    assert counted("bytes", "sent") - size > counted("datagrams", "sent") - sent > 0

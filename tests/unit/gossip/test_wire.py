@@ -11,35 +11,40 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshnet.errors import WireError
-from meshnet.gossip.members import State
+from meshnet.gossip.members import State, Word
 from meshnet.gossip.messages import (
     NUMBER_MAX,
     Ack,
-    Alive,
+    Applied,
+    Ask,
+    Buckets,
     Dead,
     DigestMessage,
     End,
+    Hello,
     Message,
     Nack,
     Ping,
     PingReq,
     RelayedAck,
-    Restarting,
     Row,
     Summary,
     Suspect,
     Sync,
     fields,
-    parse,
 )
-from meshnet.gossip.table import VALUE_BYTES, Delta
-from meshnet.gossip.wire import MESSAGES, OVERHEAD, KeyRing, encode
+from meshnet.gossip.parsing import parse
+from meshnet.gossip.records import DIGEST_BYTES, PROOF_BYTES, VALUE_BYTES, Delta, Proof
+from meshnet.gossip.signing import SIGNATURE_BYTES
+from meshnet.gossip.sums import BUCKETS
+from meshnet.gossip.wire import MESSAGES, OVERHEAD, VERSION, KeyRing, encode
 from meshnet.model.ids import NodeId
 
 A, B = NodeId("a"), NodeId("b")
 HERE = ("10.0.0.1", 7946)
 OLD, NEW = b"1" * 16, b"2" * 16
 NONCE = b"n" * 12
+HAND = b"s" * SIGNATURE_BYTES
 
 SAID: list[Message] = [
     Ping(0, A),
@@ -47,14 +52,27 @@ SAID: list[Message] = [
     Ack(7),
     RelayedAck((1 << 32) - 1),
     Nack(7),
-    Alive(A, HERE, NUMBER_MAX),
+    Word(A, HERE, NUMBER_MAX, State.ALIVE, HAND),
     Suspect(A, 1, B),
-    Dead(A, 1, A),
-    Restarting(A, 2),
-    Summary(0, (1 << 32) - 1),
+    Dead(A, 1, B),
+    Word(A, HERE, 2, State.RESTARTING, HAND),
+    Word(A, HERE, 1, State.LEFT, HAND),
+    Summary(0, NUMBER_MAX),
+    Buckets(tuple(range(BUCKETS))),
+    Ask(A, (NUMBER_MAX, 0)),
+    Applied(B, (0, NUMBER_MAX)),
+    Hello(A, (0,) * BUCKETS, ((1 << 32) - 1,) * BUCKETS),
     DigestMessage({A: (1, 2), B: (0, 0)}),
     Delta(A, 5, 1, 4, 0, (("k", 2, b"v"), ("gone", 4, None))),
-    Sync(A, (Row(B, HERE, 3, State.RESTARTING), Row(A, HERE, 1, State.LEFT, 77)), {A: (1, 0)}),
+    Delta(A, 5, 1, 4, 0, (("k", 2, b"v"),), Proof(b"d" * DIGEST_BYTES, HAND)),
+    Sync(
+        A,
+        (
+            Row(Word(B, HERE, 3, State.RESTARTING, HAND), State.DEAD),
+            Row(Word(A, HERE, 1, State.LEFT, HAND), State.LEFT, 77),
+        ),
+        {A: (1, 0)},
+    ),
     End(more=True),
 ]
 
@@ -89,6 +107,10 @@ def _but(message: Message, place: int, value: object) -> list[Any]:
     return said
 
 
+def _row(said: object, state: object) -> list[Any]:
+    return ["b", "10.0.0.1", 7946, 1, said, HAND, state, 0]
+
+
 BAD: list[tuple[object, str]] = [
     ([], "unknown message or wrong number of fields"),
     (7, "unknown message or wrong number of fields"),
@@ -98,50 +120,61 @@ BAD: list[tuple[object, str]] = [
     ([True, 7, "a"], "message without a number"),
     ([3.0, 7], "message without a number"),
     ([14, 1], "unknown message or wrong number of fields"),
+    ([15, b"x" * 255], "malformed sums"),
+    ([17, "a", -1, 1], "number out of range"),
+    ([18, "a", 1], "unknown message or wrong number of fields"),
+    ([15, [1] * 256], "malformed sums"),
+    ([16, "a", b"x" * 256, b""], "malformed sums"),
     ([3, True], "number out of range"),
     (_but(Ack(7), 1, -1), "number out of range"),
     (_but(Ack(7), 1, 1 << 32), "number out of range"),
     (_but(Ack(7), 1, 7.0), "number out of range"),
-    (_but(Alive(A, HERE, 1), 4, NUMBER_MAX + 1), "number out of range"),
-    (_but(Alive(A, HERE, 1), 3, 99999), "malformed port"),
-    (_but(Alive(A, HERE, 1), 3, 0), "malformed port"),
-    (_but(Alive(A, HERE, 1), 3, "7946"), "malformed port"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 4, NUMBER_MAX + 1), "number out of range"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 3, 99999), "malformed port"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 3, 0), "malformed port"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 3, "7946"), "malformed port"),
     (_but(PingReq(1, A, HERE), 4, 99999), "malformed port"),
-    (_but(Alive(A, HERE, 1), 2, "localhost"), "malformed address"),
-    (_but(Alive(A, HERE, 1), 2, "example.org"), "malformed address"),
-    (_but(Alive(A, HERE, 1), 2, "::1"), "malformed address"),
-    (_but(Alive(A, HERE, 1), 2, "10.1"), "malformed address"),
-    (_but(Alive(A, HERE, 1), 2, "10.0.0.010"), "malformed address"),
-    (_but(Alive(A, HERE, 1), 2, 167772161), "malformed address"),
-    (_but(Alive(A, HERE, 1), 2, "0.0.0.0"), "malformed address"),  # noqa: S104
-    (_but(Alive(A, HERE, 1), 2, "224.0.0.1"), "malformed address"),
-    (_but(Alive(A, HERE, 1), 2, "255.255.255.255"), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "localhost"), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "example.org"), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "::1"), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "10.1"), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "10.0.0.010"), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, 167772161), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "0.0.0.0"), "malformed address"),  # noqa: S104
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "224.0.0.1"), "malformed address"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 2, "255.255.255.255"), "malformed address"),
     (_but(Suspect(A, 1, B), 1, ""), "malformed id"),
     (_but(Suspect(A, 1, B), 1, "a b"), "malformed id"),
     (_but(Suspect(A, 1, B), 1, "a\n"), "malformed id"),
     (_but(Suspect(A, 1, B), 3, "x" * 65), "malformed id"),
     (_but(Suspect(A, 1, B), 1, b"a"), "malformed id"),
+    (_but(Word(A, HERE, 1, State.ALIVE, HAND), 5, HAND + b"s"), "malformed signature"),
+    (_but(Word(A, HERE, 1, State.LEFT, HAND), 5, "s" * SIGNATURE_BYTES), "malformed signature"),
+    ([9, "a", 1, 0, 1, 0, [], b"s" * (PROOF_BYTES - 1)], "malformed signature"),
+    ([9, "a", 1, 0, 1, 0, [], "s" * PROOF_BYTES], "malformed signature"),
     ([8, {"a": [1]}], "malformed digest"),
     ([8, {"a": [1, 2, 3]}], "malformed digest"),
     ([8, {"a": 5}], "malformed digest"),
     ([8, [["a", [1, 2]]]], "malformed digest"),
     ([8, {7: [1, 2]}], "malformed id"),
     ([8, {f"n{i}": [1, 2] for i in range(513)}], "malformed digest"),
-    ([9, "a", 1, 0, 1, 0, 5], "malformed delta"),
-    ([9, "a", 1, 0, 1, 0, [["k", 1]]], "malformed delta"),
-    ([9, "a", 1, 0, 1, 0, [["k", 1, "text"]]], "malformed delta"),
-    ([9, "a", 1, 0, 1, 0, [["k", 2, b""]]], "malformed delta"),
-    ([9, "a", 1, 1, 2, 0, [["k", 1, b""]]], "malformed delta"),
-    ([9, "a", 1, 0, 2, 0, [["k", 2, b""], ["j", 1, b""]]], "malformed delta"),
-    ([9, "a", 1, 2, 1, 0, []], "malformed delta"),
-    ([9, "a", 1, 0, 1, 0, [["k", 1, b"x" * (VALUE_BYTES + 1)]]], "malformed delta"),
-    ([9, "a", 1, 0, 1, 0, [["", 1, b""]]], "malformed record key"),
-    ([9, "a", 1, 0, 1, 0, [["k" * 129, 1, b""]]], "malformed record key"),
+    ([9, "a", 1, 0, 1, 0, 5, None], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 1]], None], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 1, "text"]], None], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 2, b""]], None], "malformed delta"),
+    ([9, "a", 1, 1, 2, 0, [["k", 1, b""]], None], "malformed delta"),
+    ([9, "a", 1, 0, 2, 0, [["k", 2, b""], ["j", 1, b""]], None], "malformed delta"),
+    ([9, "a", 1, 2, 1, 0, [], None], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["k", 1, b"x" * (VALUE_BYTES + 1)]], None], "malformed delta"),
+    ([9, "a", 1, 0, 1, 0, [["", 1, b""]], None], "malformed record key"),
+    ([9, "a", 1, 0, 1, 0, [["k" * 129, 1, b""]], None], "malformed record key"),
     ([10, "a", [["b", "10.0.0.1", 7946, 1]], {}], "malformed member list"),
-    ([10, "a", [["b", "10.0.0.1", 7946, 1, "undead", 0]], {}], "unknown state of a member"),
-    ([10, "a", [["b", "10.0.0.1", 7946, 1, 2, 0]], {}], "malformed member list"),
+    ([10, "a", [_row("alive", "undead")], {}], "unknown state of a member"),
+    ([10, "a", [_row("alive", 2)], {}], "unknown state of a member"),
+    ([10, "a", [_row("dead", "dead")], {}], "unknown state of a member"),
+    ([10, "a", [_row([], "dead")], {}], "unknown state of a member"),
     ([10, "a", {}, {}], "malformed member list"),
-    ([10, "a", [["b", "10.0.0.1", 70000, 1, "alive", 0]], {}], "malformed port"),
+    ([10, "a", [["b", "10.0.0.1", 70000, 1, "alive", HAND, "alive", 0]], {}], "malformed port"),
 ]
 
 
@@ -154,7 +187,7 @@ def test_what_is_malformed_is_refused_by_reason(said, why):
 
 def test_one_bad_message_refuses_the_whole_packet():
     with pytest.raises(WireError, match="malformed port"):
-        KeyRing((OLD,)).open(_sealed([[3, 7], [5, "a", "10.0.0.1", 99999, 1]]), "peer")
+        KeyRing((OLD,)).open(_sealed([[3, 7], [5, "a", "10.0.0.1", 99999, 1, HAND]]), "peer")
 
 
 @given(st.binary(max_size=200))
@@ -176,14 +209,14 @@ Anything = st.recursive(
     ),
     max_leaves=12,
 )
-Told = st.integers(0, 15).flatmap(
-    lambda kind: st.lists(Anything, max_size=6).map(lambda rest: [kind, *rest])
+Told = st.integers(0, 20).flatmap(
+    lambda kind: st.lists(Anything, max_size=8).map(lambda rest: [kind, *rest])
 )
 
 
 @given(st.lists(Told | Anything, max_size=4))
 @example([[8, {"a": [1]}]])
-@example([[5, "a", "10.0.0.1", 99999, 1]])
+@example([[5, "a", "10.0.0.1", 99999, 1, HAND]])
 @example([[9, "a", 0, 0, 0, 0, [[]]]])
 @example([[] for _ in range(MESSAGES + 1)])
 @example([{"a": {}}])
@@ -204,6 +237,6 @@ def test_nonsense_from_a_key_holder_is_messages_or_a_wire_error(said):
 def test_any_plain_text_is_messages_or_a_wire_error(plain):
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    packet = bytes((2,)) + NONCE + AESGCM(OLD).encrypt(NONCE, plain, None)
+    packet = bytes((VERSION,)) + NONCE + AESGCM(OLD).encrypt(NONCE, plain, None)
     with contextlib.suppress(WireError):
         KeyRing((OLD,)).open(packet, "peer")

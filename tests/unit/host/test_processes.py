@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from meshnet_control.host import processes, units
-from meshnet_control.host.paths import DAEMON, changeable, pid_file
+from meshnet_control.host import processes, starting, stopping, units
+from meshnet_control.host.paths import DAEMON, MARK, changeable, pid_file
 from meshnet_control.host.processes import HostError
 
 
@@ -43,32 +44,32 @@ def test_a_supervisor_that_found_another_one_is_no_reason_to_give_up(
     script = f"exit {status}" if status >= 0 else "kill -9 $$"
     with subprocess.Popen(["sh", "-c", script]) as started:
         started.wait()
-        assert {seen.lost for seen in processes._supervised(started).values()} == {lost}
+        assert {seen.lost for seen in starting.supervised(started).values()} == {lost}
 
 
 def test_down_does_not_wait_for_ever_for_a_process_that_even_sigkill_does_not_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("MESHNET_RUN_DIR", str(tmp_path))
-    monkeypatch.setattr(processes, "_STOPS_S", 0.05)
-    monkeypatch.setattr(processes, "_DIES_S", 0.05)
+    monkeypatch.setattr(stopping, "_STOPS_S", 0.05)
+    monkeypatch.setattr(stopping, "_DIES_S", 0.05)
     sent = []
     with subprocess.Popen([DAEMON, "60"], executable="/usr/bin/sleep") as held:
         pid_file(DAEMON).write_text(f"{held.pid}\n")
         with monkeypatch.context() as kernel:
             kernel.setattr(os, "kill", lambda _, number: sent.append(number))
             with pytest.raises(HostError, match=rf"meshnetd \(process {held.pid}\) does not end"):
-                processes._stop(DAEMON)
+                stopping.stop_one(DAEMON)
         held.kill()
     assert {signal.SIGTERM, signal.SIGKILL} < set(sent)
-    assert not processes._stop(DAEMON)
+    assert not stopping.stop_one(DAEMON)
 
 
 def test_down_succeeds_when_a_process_takes_as_long_to_end_as_it_may(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("MESHNET_RUN_DIR", str(tmp_path))
-    monkeypatch.setattr(processes, "_STOPS_S", 0.05)
+    monkeypatch.setattr(stopping, "_STOPS_S", 0.05)
     deaf = ["-c", "trap '' TERM; echo; read _"]
     with (
         subprocess.Popen(
@@ -79,7 +80,7 @@ def test_down_succeeds_when_a_process_takes_as_long_to_end_as_it_may(
         assert slow.stdout is not None
         slow.stdout.readline()
         pid_file(DAEMON).write_text(f"{slow.pid}\n")
-        processes._stop_all(stack)
+        stopping.stop_all(stack)
     assert slow.returncode == -signal.SIGKILL
 
 
@@ -106,11 +107,15 @@ class Systemd:
         self._program.write_text(SYSTEMCTL.format(said=self._said, state=state))
         self._program.chmod(0o755)
 
-    def restarted(self) -> list[str]:
-        """Units that it was asked to start anew since the last question."""
+    def asked(self) -> list[str]:
+        """What it was asked for since the last question."""
         lines = self._said.read_text().splitlines()
         self._said.write_text("")
-        return [line.split()[-1] for line in lines if line.startswith("restart")]
+        return lines
+
+    def restarted(self) -> list[str]:
+        """Units that it was asked to start anew since the last question."""
+        return [line.split()[-1] for line in self.asked() if line.startswith("restart")]
 
 
 @pytest.fixture
@@ -129,7 +134,19 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Systemd
     with socket.socket(socket.AF_UNIX) as api:
         api.bind(str(tmp_path / "run" / "docker.sock"))
         api.listen()
+        threading.Thread(target=_answers, args=(api,), daemon=True).start()
         yield made
+        api.shutdown(socket.SHUT_RDWR)  # wakes it up
+
+
+def _answers(api: socket.socket) -> None:
+    """Until it is shut down."""
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = api.accept()
+            with client:
+                client.recv(1024)
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
 def test_up_install_starts_again_what_runs_by_other_settings_and_nothing_else(
@@ -146,6 +163,52 @@ def test_up_install_starts_again_what_runs_by_other_settings_and_nothing_else(
     monkeypatch.setenv("MESHNET_ENGINE", "unix:///run/another.sock")
     processes.install(lambda _: None)
     assert systemd.restarted() == ["meshnet-resolver.service", "meshnetd.service"]
+
+
+def test_an_upgrade_brings_the_units_of_its_version_with_the_settings_they_have(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("MESHNET_ENGINE", "unix:///run/another.sock")
+    units.install()
+    monkeypatch.delenv("MESHNET_ENGINE")
+    written = {path.name: path.read_text() for path in units.UNITS.iterdir()}
+    (units.UNITS / "meshnet-manager.service").unlink()  # the version before had none
+    (units.UNITS / "meshnetd.service").write_text(
+        written["meshnetd.service"].replace("OOMScoreAdjust=-500", "OOMScoreAdjust=0")
+    )
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / MARK).touch()
+    systemd.asked()
+    processes.restart(lambda _: None)
+    assert {path.name: path.read_text() for path in units.UNITS.iterdir()} == written
+    asked = systemd.asked()
+    assert asked.index("daemon-reload") < asked.index("restart --no-block meshnetd.service")
+    assert any(line.startswith("enable") and "meshnet-manager.service" in line for line in asked)
+
+
+def test_a_unit_that_an_upgrade_brings_is_started_where_it_is_wanted(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    runs = ["meshnet-resolver", "meshnetd"]
+    monkeypatch.setattr(units, "runs", lambda name: name in runs)
+    monkeypatch.setattr(units, "start", lambda: runs.append("meshnet-manager"))
+    units.install()
+    (units.UNITS / "meshnet-manager.service").unlink()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / MARK).touch()
+    assert processes.restart(lambda _: None) == ["meshnet-resolver", "meshnetd", "meshnet-manager"]
+    assert runs == ["meshnet-resolver", "meshnetd", "meshnet-manager"]
+
+
+def test_units_of_other_directories_stay_as_they_are(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+):
+    units.install()
+    (units.UNITS / "meshnet-manager.service").unlink()
+    text = (units.UNITS / "meshnetd.service").read_text()
+    monkeypatch.setenv("MESHNET_STATE_DIR", "/elsewhere")
+    assert units.renew() == []
+    assert (units.UNITS / "meshnetd.service").read_text() == text
 
 
 def test_what_does_not_run_is_not_started_again_but_started(systemd: Systemd):
@@ -188,10 +251,10 @@ def test_restart_does_not_wait_for_ever_for_a_supervisor_that_died_meanwhile(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("MESHNET_RUN_DIR", str(tmp_path))
-    monkeypatch.setattr(processes, "_STOPS_S", 0.05)
-    monkeypatch.setattr(processes, "_DIES_S", 0.05)
+    monkeypatch.setattr(stopping, "_STOPS_S", 0.05)
+    monkeypatch.setattr(stopping, "_DIES_S", 0.05)
     with subprocess.Popen([DAEMON, "60"], executable="/usr/bin/sleep") as kept:
         pid_file(DAEMON).write_text(f"{kept.pid}\n")
         with pytest.raises(HostError, match=rf"nobody notices that meshnetd .*{kept.pid}"):
-            processes._end_supervised(DAEMON)
+            stopping.end_supervised(DAEMON)
     assert kept.returncode == -signal.SIGTERM

@@ -27,6 +27,12 @@ def test_one_that_ended_meanwhile_has_failed():
     assert failed({"a": Seen(ready=False)}, {"a": Seen(ready=False, ends=1)}) == "a"
 
 
+def test_one_end_that_somebody_asked_for_is_none():
+    before = {"a": Seen(ready=False, ends=3, spared=1)}
+    assert failed(before, {"a": Seen(ready=False, ends=4, spared=1)}) is None
+    assert failed(before, {"a": Seen(ready=False, ends=5, spared=1)}) == "a"
+
+
 def test_one_that_ended_and_is_back_has_not():
     assert failed({"a": Seen(ready=False)}, {"a": Seen(ready=True, ends=1)}) is None
 

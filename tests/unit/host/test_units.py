@@ -79,6 +79,10 @@ def test_systemd_holds_the_resolvers_sockets():
     assert "FileDescriptorStoreMax=8000" in units.texts()[RESOLVER].splitlines()
 
 
+def test_systemd_holds_the_socket_that_containers_have():
+    assert "FileDescriptorStoreMax=8" in units.texts()[DAEMON].splitlines()
+
+
 def test_what_meshnetd_mounts_is_seen_by_the_engine():
     settings = {line.partition("=")[0] for line in units.texts()[DAEMON].splitlines()}
     assert not settings & set(MOUNT_NAMESPACE)

@@ -116,6 +116,26 @@ def test_an_abandoned_root_is_trusted_until_the_end():
     assert rotation.trusted(found) == ROOT[0]
 
 
+def test_roots_that_are_abandoned_are_kept_once_and_not_without_bound():
+    found = cluster()
+    pairs = [ca.new_root(CLUSTER, NOW) for _ in range(rotation.MOST_ABANDONED + 1)]
+    for pair in (*pairs[:2], *pairs[:2], ROOT, pairs[0], ROOT, pairs[1]):
+        rotation.begin(found, *pair)
+    assert list(found.root_rotation.abandoned) == [pairs[0][0]]
+    for pair in pairs[2:]:
+        rotation.begin(found, *pair)
+    assert len(found.root_rotation.abandoned) == rotation.MOST_ABANDONED
+    before = pb.Cluster.FromString(found.SerializeToString())
+    with pytest.raises(rotation.RootError, match="was rotated 9 times while nodes still have"):
+        rotation.begin(found, *ca.new_root(CLUSTER, NOW))
+    assert found == before
+    rotation.begin(found, *pairs[3])  # one of them again
+    rotation.begin(found, *ROOT)  # back
+    assert set(found.root_rotation.abandoned) == {pem for pem, _ in pairs}
+    with pytest.raises(rotation.RootError):
+        rotation.begin(found, *ca.new_root(CLUSTER, NOW))
+
+
 def test_the_present_root_again_is_no_rotation():
     found = cluster()
     rotation.begin(found, *ROOT)

@@ -34,8 +34,9 @@ def test_what_is_made_is_read_back(secret):
     ],
 )
 def test_anything_else_is_refused(text):
-    with pytest.raises(ControlError, match=r"^invalid join token$"):
+    with pytest.raises(ControlError, match=r"^invalid join token$") as refused:
         tokens.parse(text)
+    assert refused.value.status == 500, "as the engine has it"
 
 
 def test_a_secret_has_sixteen_bytes():

@@ -15,7 +15,9 @@ from meshnet_control.lab.layout import MAX_HOSTS, VM_SUBNET, Layout
 from meshnet_control.lab.vms import machine, recipe, seed
 
 LAYOUT = replace(Layout("vmlab", 3), subnet=VM_SUBNET)
-FILES = machine.Files(*(Path(f"/{name}") for name in ("kernel", "initrd", "disk", "seed", "out")))
+FILES = machine.Files(
+    *(Path(f"/{name}") for name in ("kernel", "initrd", "disk", "seed", "out", "qmp"))
+)
 
 
 @pytest.mark.parametrize(

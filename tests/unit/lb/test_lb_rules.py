@@ -26,6 +26,7 @@ from meshnet.nft.objects import Chain, Ruleset
 from meshnet.nft.ruleset_plan import ObservedTable, as_observed, plan
 from meshnet_dns import redirect
 from meshnet_lb import service
+from meshnet_lb.chosen import Chosen
 from meshnet_lb.rules import rulesets
 from meshnet_lb.sandbox import mark_of
 
@@ -124,12 +125,18 @@ def test_the_order_of_inputs_does_not_matter(snapshot: Snapshot, random: Any) ->
     assert rulesets(other) == rulesets(snapshot)
 
 
+def _chosen(snapshot: Snapshot) -> Chosen:
+    made = Chosen()
+    made.follow(snapshot)
+    return made
+
+
 @given(snapshots())
 def test_backends_are_those_of_the_snapshot(snapshot: Snapshot) -> None:
-    index = service.backends(snapshot)
+    ready = _chosen(snapshot).ready
     for sid in SERVICES:
         for net in [*NETWORKS, INGRESS]:
-            assert index.get((sid, net), ()) == snapshot.backends(sid, net)
+            assert ready.get(net, {}).get(sid, ()) == snapshot.backends(sid, net)
 
 
 def test_backends_stand_in_ascending_order_whatever_came_first() -> None:
@@ -139,8 +146,8 @@ def test_backends_stand_in_ascending_order_whatever_came_first() -> None:
         TaskId(task): Endpoint(TaskId(task), task, here, of, {net: address(0, host)})
         for task, host in hosts.items()
     }
-    index = service.backends(Snapshot(1, here, endpoints=endpoints))
-    assert index == {(of, net): (address(0, 4), address(0, 30), address(0, 200))}
+    ready = _chosen(Snapshot(1, here, endpoints=endpoints)).ready
+    assert ready == {net: {of: (address(0, 4), address(0, 30), address(0, 200))}}
 
 
 @given(snapshots(), st.data())
@@ -218,6 +225,20 @@ def test_every_node_is_known_by_mac_and_mark_in_both_directions(snapshot: Snapsh
 
 
 @given(snapshots())
+def test_connections_are_told_apart_by_the_gateway_that_they_came_in_by(snapshot: Snapshot) -> None:
+    """Before conntrack looks (-200): one port of a client through two nodes is two connections."""
+    for sandbox in snapshot.sandboxes.values():
+        networks = [network for network, _ in sandbox.networks]
+        on_ingress = [sandbox.interface(at) for at, n in enumerate(networks) if n == INGRESS]
+        (table, *_) = rulesets(snapshot)[sandbox.netns]
+        zones = [chain for chain in table.chains if chain.name == "mesh_zone"]
+        assert [chain.rules for chain in zones] == [
+            (f'iifname "{interface}" ct original zone set @ll,80,16',) for interface in on_ingress
+        ]
+        assert {chain.hook for chain in zones} <= {"type filter hook prerouting priority -300;"}
+
+
+@given(snapshots())
 def test_a_published_port_is_either_answered_or_closed(snapshot: Snapshot) -> None:
     (host,) = rulesets(snapshot)[None]
     verdicts = elements_of(host, "ports")
@@ -251,6 +272,15 @@ def test_whoever_is_sent_vxlan_may_send_some_and_strangers_may_not(snapshot: Sna
     assert of_others.endswith("notrack accept")
     (host,) = rulesets(replace(snapshot, complete=False))[None]
     assert not any("counter drop" in rule for rule in chains_of(host)["raw_in"].rules)
+
+
+@given(snapshots())
+def test_vxlan_s_rules_are_for_the_cluster_s_port(snapshot: Snapshot) -> None:
+    (usual,), (other,) = (
+        rulesets(each)[None] for each in (snapshot, replace(snapshot, vxlan_port=7777))
+    )
+    assert "4789" in str(usual)
+    assert str(other) == str(usual).replace("udp dport 4789", "udp dport 7777")
 
 
 @given(snapshots())
@@ -336,6 +366,37 @@ def test_one_backend_of_hundreds_that_goes_or_comes_changes_a_slot_and_the_rule(
     assert back.commands[-1] == f"add element ip meshnet svc {{ 499 : {addresses[100]} }}"
 
 
+BACKENDS = st.lists(st.integers(1, 12).map("10.0.1.{}".format), min_size=1, max_size=8, unique=True)
+
+
+@given(st.lists(st.tuples(BACKENDS, st.integers(0, 9)), min_size=1, max_size=6))
+def test_turns_are_strict_between_changes_and_every_backend_is_in_the_first_one(
+    changes: list[tuple[list[str], int]],
+) -> None:
+    """As the kernel counts: a rule that is written begins anew, one that stays goes on."""
+    tables: dict[Any, ObservedTable] = {}
+    turn = 0
+    for backends, asked_in_between in changes:
+        for again in (False, True):  # the same ones in another order are no change
+            those = backends[::-1] if again else backends
+            chain = Chain("svc", (service.turn(len(those), "svc"),))
+            wanted = Ruleset("ip", "meshnet", (chain,), (service.slots("svc", those),))
+            for change in plan([wanted], tables, prune=True):
+                assert not again
+                assert change.result is not None
+                tables[change.table] = change.result
+                if any(
+                    command.startswith("add rule ip meshnet svc") for command in change.commands
+                ):
+                    turn = 0
+        taken = tables["ip", "meshnet"].sets["svc"].elements
+        number = len(backends)
+        led_to = [taken[str((turn + request) % number)] for request in range(2 * number)]
+        assert sorted(led_to[:number]) == sorted(backends)
+        assert led_to[number:] == led_to[:number]
+        turn = (turn + 2 * number + asked_in_between) % number
+
+
 @given(st.lists(st.integers(0, 0xFFFFFF), unique=True, max_size=20))
 def test_no_two_gateways_of_an_eight_share_a_mark(hosts: list[int]) -> None:
     gateways = [IPv4Address(0x0A000000 + host) for host in hosts]
@@ -345,6 +406,17 @@ def test_no_two_gateways_of_an_eight_share_a_mark(hosts: list[int]) -> None:
 
 def test_two_gateways_that_differ_in_the_second_byte_have_two_marks() -> None:
     assert mark_of(IPv4Address("10.0.0.2")) != mark_of(IPv4Address("10.1.0.2"))
+
+
+@given(snapshots())
+def test_a_port_that_a_process_of_the_host_has_is_left_to_it(snapshot: Snapshot) -> None:
+    (whole,) = rulesets(snapshot)[None]
+    for port in snapshot.published:
+        (host,) = rulesets(replace(snapshot, taken=frozenset({port})))[None]
+        key = f"{port[0]} . {port[1]}"
+        assert key not in elements_of(host, "ports")
+        others = {k: v for k, v in elements_of(whole, "ports").items() if k != key}
+        assert elements_of(host, "ports") == others
 
 
 def test_a_port_that_a_task_here_has_is_not_refused_for_a_service_without_tasks() -> None:
@@ -396,6 +468,52 @@ def test_backends_of_a_table_are_the_addresses_in_its_rules(snapshot: Snapshot) 
             found = re.findall(r"\d+\.\d+\.\d+\.\d+", text)
             slots = {to for each in ruleset.sets if each.slots for to in each.elements.values()}
             assert ruleset.backends >= slots.union(found)
+
+
+@given(snapshots())
+def test_connections_are_kept_to_all_but_what_the_managers_call_down(snapshot: Snapshot) -> None:
+    """Silence takes a host's tasks out of the choice; it does not break what goes on."""
+    silent = {n: replace(node, live=False) for n, node in snapshot.nodes.items()}
+    on = {
+        box.netns: {network for network, _ in box.networks} for box in snapshot.sandboxes.values()
+    }
+    mesh = {snapshot.ingress.id} if snapshot.ingress is not None else set()
+    for path, tables in rulesets(replace(snapshot, nodes=silent)).items():
+        everybody = {
+            str(address)
+            for endpoint in snapshot.endpoints.values()
+            for network, address in endpoint.addresses.items()
+            if network in (mesh if path is None else on[path])
+        }
+        for table in tables:
+            if table.family == "ip":
+                assert table.there >= everybody
+    down = {n: replace(node, down=True) for n, node in snapshot.nodes.items()}
+    away = {
+        str(address)
+        for endpoint in snapshot.endpoints.values()
+        if endpoint.node in down
+        for address in endpoint.addresses.values()
+    }
+    for tables in rulesets(replace(snapshot, nodes=down)).values():
+        for table in tables:
+            assert not (table.there - table.backends) & away
+
+
+@given(snapshots())
+def test_what_a_vip_or_port_leads_to_is_what_its_chain_chooses_from(snapshot: Snapshot) -> None:
+    for tables in rulesets(snapshot).values():
+        for table in tables:
+            chains = chains_of(table)
+            slots = {each.name: {*each.elements.values()} for each in table.sets if each.slots}
+            for key, to, verdict in (
+                (key, to, each.elements[key])
+                for each in table.sets
+                for key, to in each.leads.items()
+            ):
+                name = verdict.removeprefix("goto ")
+                text = " ".join(chains[name].rules)
+                assert to == slots.get(name, {*re.findall(r"\d+\.\d+\.\d+\.\d+", text)}), key
 
 
 def _realised(snapshot: Snapshot, before: Any, rules: dict[str, Chain]) -> tuple[Any, list[str]]:
@@ -464,7 +582,7 @@ def test_what_was_refused_is_led_on_as_soon_as_a_backend_is_known(snapshot: Snap
 @given(snapshots())
 def test_each_vip_leads_to_its_own_services_backends_on_its_own_network(snapshot: Snapshot) -> None:
     ingress = snapshot.ingress
-    for network, made in service.vips(snapshot, service.backends(snapshot)).items():
+    for network, made in _chosen(snapshot).vips.items():
         chains = {chain.name: chain for chain in made.chains}
         assert len(chains) == len(made.chains), "a counter each"
         verdicts = dict(made.verdicts)

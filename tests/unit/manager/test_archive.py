@@ -27,7 +27,7 @@ from meshnet_control.manager.archive import ArchiveError
 from meshnet_control.manager.authority import own_certificate
 from meshnet_control.manager.lead import Lead
 from meshnet_control.manager.snapshots import Snapshots
-from meshnet_control.store.files import STORE, STORE_KEY
+from meshnet_control.store.files import GENERATION, SALVAGED, STORE, STORE_KEY
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Put, StoreError
 
@@ -246,11 +246,12 @@ async def test_what_a_crash_left_half_done_goes(tmp_path: Path) -> None:
         (there / name / STORE_KEY).touch()
     for name in (".copy.ab", ".copy.ab.tar", "..copy.ab.tar.cd", f".{STORE_KEY}.ab"):
         (there / name).touch()
+    (there / SALVAGED / "data").mkdir(parents=True)
     (there / snapshots.FOLDER).mkdir()
     for name in (".20261126T021709Z.tar.ab", "20261126T021709Z.tar"):
         (there / snapshots.FOLDER / name).touch()
     await in_thread(archive.restore, file, there)
-    kept = {STORE, STORE_KEY, *archive.IDENTITY, "kept", snapshots.FOLDER}
+    kept = {STORE, STORE_KEY, GENERATION, *archive.IDENTITY, "kept", snapshots.FOLDER}
     assert {path.name for path in there.iterdir()} == kept
     assert [path.name for path in (there / snapshots.FOLDER).iterdir()] == ["20261126T021709Z.tar"]
 
@@ -395,7 +396,10 @@ def test_a_manager_with_an_old_certificate_issues_itself_a_new_one() -> None:
     old, now = identity(), time.time() + 91 * 86400
     assert own_certificate(old, cluster, time.time()) is old
     fresh = own_certificate(old, cluster, now)
-    assert ca.ends_at(fresh.certs.certificate) > now
+    assert ca.in_force(fresh.certs.certificate, now)
+    assert not ca.in_force(old.certs.certificate, now)
+    back = own_certificate(fresh, cluster, time.time())  # the clock is set right again
+    assert ca.in_force(back.certs.certificate, time.time())
     who = ca.peer(fresh.certs.certificate, ROOT[0], {}, "c1")
     assert who == ca.Peer("node", "m1", "manager")
     assert fresh.certs.key != old.certs.key

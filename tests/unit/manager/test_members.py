@@ -23,7 +23,7 @@ from meshnet_control.manager.members import (
     OneMember,
 )
 from meshnet_control.manager.membership import LEARNER_S
-from meshnet_control.manager.presence import TTL_S, Presence
+from meshnet_control.manager.presence import TTL_S, Presence, there
 from meshnet_control.store.store import Put
 
 
@@ -223,3 +223,19 @@ def test_a_single_manager_says_that_it_leads() -> None:
         assert said == pb.ManagerStatus(leader=True, reachability="reachable", addr="10.0.0.1:2377")
 
     on_a_bed(story)
+
+
+def test_a_manager_that_ends_is_not_there_at_once():
+    async def play() -> None:
+        etcd = FakeEtcd()
+        presence = Presence(etcd.member(1), "m1", "m1:2377")
+        running = asyncio.create_task(presence.run())
+        await asyncio.sleep(1)  # virtual
+        assert await there(etcd.member(1)) == {"m1": "m1:2377"}
+        await ends.ended(running)
+        began = asyncio.get_running_loop().time()
+        await presence.resign()
+        assert await there(etcd.member(1)) == {}
+        assert asyncio.get_running_loop().time() - began < TTL_S / 2
+
+    virtual_run.run(play())

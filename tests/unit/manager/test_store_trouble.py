@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from meshnet.backoff import Backoff
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.manager import leader
 from meshnet_control.manager.leader import Manager
-from meshnet_control.manager.node_writer import NodeWriter
+from meshnet_control.manager.node_writer import WAY, NodeWriter
 from meshnet_control.manager.status_writer import StatusWriter
 from meshnet_control.store import store as st
 from meshnet_control.store.faulty import FaultyStore
@@ -25,8 +27,8 @@ FULL = st.StoreFullError("cannot write to the store: database or disk is full")
 @pytest.fixture
 async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultyStore]:
     """Name: store. Scope: function. A real store that fails on demand, and impatient writers."""
-    monkeypatch.setattr(st, "RETRY_FIRST_S", 0.001)
-    monkeypatch.setattr(st, "RETRY_LAST_S", 0.002)
+    for module in (st, leader):
+        monkeypatch.setattr(module, "RETRY", Backoff(0.001, 0.002))
     opened = FaultyStore(SqliteStore.open(tmp_path / "store.db", tmp_path / "key"))
     yield opened
     await opened.close()
@@ -112,6 +114,54 @@ async def test_a_node_is_set_ready_and_down_once_the_disk_takes_it(store: Faulty
         assert nodes == {"n1": "down", "n2": "ready"}
 
 
+@pytest.mark.parametrize("slow", [False, True])
+async def test_what_is_said_of_a_nodes_way_takes_no_place_of_its_state(
+    store: FaultyStore,
+    slow: bool,  # noqa: FBT001 - a parameter
+):
+    """Both change at the moment of a partition; only one of them was written."""
+    node = pb.Node(id="n1", status=pb.NodeStatus(state="ready", message="no way"))
+    await store.commit([st.Put(node)])
+    writer = NodeWriter(store)
+    store.fault = FULL if slow else None
+
+    def gone(node: pb.Node) -> None:
+        node.status.state = "down"
+
+    def way(node: pb.Node) -> None:
+        node.status.message = ""
+
+    async with running(writer.run()):
+        first = writer.set("n1", gone)
+        if slow:
+            await refused(store, 1)
+        second = writer.set("n1", way, about=WAY)
+        if slow:
+            await refused(store, store.refused + 1)
+            store.fault = None
+        await asyncio.wait_for(asyncio.gather(first, second), 5)
+    stored = await store.get(pb.Node, "n1")
+    assert stored is not None
+    assert stored.status == pb.NodeStatus(state="down")
+
+
+async def test_two_managers_that_resign_at_once_leave_one(store: FaultyStore):
+    def gone(node: pb.Node) -> None:
+        node.status.state = "down"
+
+    await store.commit([st.Put(pb.Node(id=n, spec={"role": "manager"})) for n in ("m1", "m2")])
+    here, there = NodeWriter(store), NodeWriter(store)
+    async with running(here.run()), running(there.run()):
+
+        async def the_other_resigns() -> None:
+            await asyncio.wait_for(there.set("m2", gone, resigns=True), 5)
+
+        store.meanwhile = the_other_resigns
+        await asyncio.wait_for(here.set("m1", gone, resigns=True), 5)
+        nodes = {n.id: (n.spec.role, n.status.state) for n in await store.list(pb.Node)}
+        assert nodes == {"m1": ("manager", "down"), "m2": ("worker", "down")}
+
+
 async def test_the_leader_decides_again_when_there_is_room(store: FaultyStore):
     service = pb.Service(id="s1")
     service.spec.mode.replicated.replicas = 3
@@ -132,7 +182,9 @@ async def test_the_leader_decides_again_when_there_is_room(store: FaultyStore):
 async def test_the_leader_never_overwrites_what_others_wrote_meanwhile(store: FaultyStore):
     service = pb.Service(id="s1")
     service.spec.mode.replicated.replicas = 1
-    await store.commit([st.Put(pb.Cluster(id="c")), st.Put(service)])
+    service.spec.endpoint_spec.ports.add(target_port=80)  # it is to be given a number
+    ingress = pb.Network(id="i1", spec=pb.NetworkSpec(name="ingress", ingress=True))
+    await store.commit([st.Put(pb.Cluster(id="c")), st.Put(ingress), st.Put(service)])
 
     async def somebody_adds_a_label() -> None:
         stored = await store.get(pb.Service, "s1")

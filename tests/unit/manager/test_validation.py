@@ -46,7 +46,12 @@ def test_an_address_that_is_taken_can_be_read_by_every_node(text: str) -> None:
         pb.NodeDescription(hostname="h1\x1b[2J"),
         pb.NodeDescription(hostname="h1", underlay_mtu=100),
         pb.NodeDescription(hostname="h1", underlay_mtu=1 << 20),
+        pb.NodeDescription(hostname="h1", gossip_key=b"k" * 31),
         pb.NodeDescription(resources=pb.NodeResources(nano_cpus=-1)),
+        pb.NodeDescription(routes=[pb.HostRoute(destination="10.0.0.1/24")]),
+        pb.NodeDescription(routes=[pb.HostRoute(destination="10.0.0.0/24" + " " * 999)]),
+        pb.NodeDescription(routes=[pb.HostRoute(destination="10.0.0.0/24", link="a\nb")]),
+        pb.NodeDescription(routes=[pb.HostRoute(destination="10.0.0.0/24")] * 513),
         pb.NodeDescription(engine=pb.EngineDescription(labels={"x": "y" * 70_000})),
     ],
 )
@@ -56,7 +61,10 @@ def test_descriptions_of_no_node(said: pb.NodeDescription) -> None:
 
 
 def test_a_description_of_a_node() -> None:
-    validation.description(pb.NodeDescription(hostname="h1", underlay_mtu=1500))
+    said = pb.NodeDescription(hostname="h1", underlay_mtu=1500, gossip_key=b"k" * 32)
+    validation.description(said)
+    way = pb.HostRoute(destination="255.255.255.254/32", link="abcdefghijklmno")
+    validation.description(pb.NodeDescription(routes=[way] * 512))
     validation.description(pb.NodeDescription())
 
 

@@ -3,217 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netns_model import BRIDGE, DIR, Kernel
 
 from meshnet.errors import KernelError
-from meshnet.gwbridge import desired as gwbridge
 from meshnet.kernel.host import conflicting_route
-from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
-from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Node, Sandbox, Snapshot
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
-from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, STANDARD_RULES, Link, Rule
-from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec
+from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed
 from meshnet.overlay import desired as overlay
-
-DIR = Path("/run/netns")
-BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
-
-
-class Kernel:
-    """Namespaces as the kernel keeps them; ``make`` does what a change says, or fails loudly."""
-
-    def __init__(self, containers: set[str]) -> None:
-        self.netns: dict[str | None, NetnsState] = {None: NetnsState()}
-        for path in containers:
-            self.netns[path] = NetnsState()
-            self._add(path, "lo", "", 65536)
-            loopback = ("lo", IPv4Interface("127.0.0.1/8"))
-            self._set(path, addresses=frozenset({loopback}), rules=STANDARD_RULES)
-            self._connect(path, *loopback)
-        self.peers: dict[tuple[str | None, str], tuple[str | None, str]] = {}
-        self._add(None, BRIDGE.name, "bridge", 1500)
-
-    @property
-    def made(self) -> frozenset[str]:
-        return frozenset(p for p in self.netns if p is not None and p.startswith(str(DIR)))
-
-    def todo(self, snapshot: Snapshot, *, prune: bool = True) -> Iterator[list[ch.Change]]:
-        """What overlay, then gwbridge plan; only the overlay owns namespaces."""
-        wanted = overlay.desired(snapshot, DIR)
-        yield plan(wanted, Observed(dict(self.netns), self.made), prune=prune)
-        yield plan(gwbridge.desired(snapshot), Observed(dict(self.netns)), prune=prune)
-
-    def make(self, changes: list[ch.Change]) -> None:
-        for change in changes:
-            getattr(self, f"_{type(change).__name__}")(change)
-
-    def _set(self, path: str | None, **more: object) -> None:
-        self.netns[path] = replace(self.netns[path], **more)  # type: ignore[arg-type]
-
-    def _add(self, path: str | None, name: str, kind: str, mtu: int, **more: object) -> None:
-        state = self.netns[path]
-        assert name not in state.links, f"{name} exists"
-        link = Link(len(state.links) + 1, name, kind, True, mtu, MacAddress(""), 0)  # noqa: FBT003
-        self._set(path, links={**state.links, name: replace(link, **more)})  # type: ignore[arg-type]
-
-    def _lose(self, path: str | None, name: str) -> None:
-        state = self.netns[path]
-        self._set(
-            path,
-            links={k: v for k, v in state.links.items() if k != name},
-            masters={k: v for k, v in state.masters.items() if name not in {k, v}},
-            addresses=frozenset(a for a in state.addresses if a[0] != name),
-            neighbours=frozenset(n for n in state.neighbours if n[0] != name),
-            fdb=frozenset(f for f in state.fdb if f[0] != name),
-            routes=frozenset(r for r in state.routes if r.name != name),
-            sysctls={k: v for k, v in state.sysctls.items() if f"/{name}/" not in k},
-        )
-
-    def _AddNetns(self, change: ch.AddNetns) -> None:  # noqa: N802
-        assert change.path not in self.netns
-        self.netns[change.path] = NetnsState()
-
-    def _DelNetns(self, change: ch.DelNetns) -> None:  # noqa: N802
-        for name in list(self.netns[change.path].links):
-            self._DelLink(ch.DelLink(change.path, name))
-        del self.netns[change.path]
-
-    def _AddBridge(self, change: ch.AddBridge) -> None:  # noqa: N802
-        self._add(change.netns, change.name, "bridge", change.mtu)
-
-    def _AddVxlan(self, change: ch.AddVxlan) -> None:  # noqa: N802
-        taken = [k.vxlan.vni for s in self.netns.values() for k in s.links.values() if k.vxlan]
-        assert change.vxlan.vni not in taken, "the VNI is in use"
-        self._add(change.netns, change.name, "vxlan", change.mtu, vxlan=change.vxlan, up=False)
-
-    def _AddVeth(self, change: ch.AddVeth) -> None:  # noqa: N802
-        self._add(change.netns, change.name, "veth", change.mtu)
-        self._add(change.peer_netns, change.peer, "veth", change.mtu, mac=change.peer_mac, up=False)
-        if change.master:
-            assert change.master in self.netns[change.netns].links
-            masters = self.netns[change.netns].masters
-            self._set(change.netns, masters={**masters, change.name: change.master})
-        one, other = (change.netns, change.name), (change.peer_netns, change.peer)
-        self.peers |= {one: other, other: one}
-
-    def _SetLink(self, change: ch.SetLink) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        link = state.links[change.name]
-        link = replace(link, up=True, mtu=change.mtu or link.mtu, mac=change.mac or link.mac)
-        self._set(change.netns, links={**state.links, change.name: link})
-        for name, address in state.addresses:
-            if name == change.name:
-                self._connect(change.netns, name, address)
-        if change.master:
-            assert change.master in state.links
-            self._set(change.netns, masters={**state.masters, change.name: change.master})
-
-    def _NoLearning(self, change: ch.NoLearning) -> None:  # noqa: N802
-        assert self.netns[change.netns].masters[change.name]
-
-    def _DelLink(self, change: ch.DelLink) -> None:  # noqa: N802
-        if change.name not in self.netns[change.netns].links:
-            return
-        self._lose(change.netns, change.name)
-        other = self.peers.pop((change.netns, change.name), None)
-        if other is not None:
-            self.peers.pop(other, None)
-            self._lose(*other)
-
-    def _AddAddress(self, change: ch.AddAddress) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        assert change.name in state.links
-        self._set(change.netns, addresses=state.addresses | {(change.name, change.address)})
-        self._connect(change.netns, change.name, change.address)
-
-    def _connect(self, path: str | None, name: str, address: IPv4Interface) -> None:
-        """The route that the kernel makes with an address, on a link that is up."""
-        state = self.netns[path]
-        if state.links[name].up:
-            self._set(path, routes=state.routes | _kernels(name, address))
-
-    def _DelAddress(self, change: ch.DelAddress) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        self._set(
-            change.netns,
-            addresses=state.addresses - {(change.name, change.address)},
-            routes=state.routes - _kernels(change.name, change.address),
-        )
-
-    def _AddNeighbour(self, change: ch.AddNeighbour) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        assert change.name in state.links
-        kept = {n for n in state.neighbours if n[:2] != (change.name, change.address)}
-        row = (change.name, change.address, change.mac)
-        self._set(change.netns, neighbours=frozenset(kept | {row}))
-
-    def _DelNeighbour(self, change: ch.DelNeighbour) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        kept = {n for n in state.neighbours if n[:2] != (change.name, change.address)}
-        self._set(change.netns, neighbours=frozenset(kept))
-
-    def _AddFdb(self, change: ch.AddFdb) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        assert change.name in state.links
-        is_self = change.vtep is not None
-        kept = {
-            row
-            for row in state.fdb
-            if row[:2] != (change.name, change.mac) or (row[2] is not None) != is_self
-        }
-        row = (change.name, change.mac, change.vtep)
-        self._set(change.netns, fdb=frozenset(kept | {row}))
-
-    def _DelFdb(self, change: ch.DelFdb) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        self._set(change.netns, fdb=state.fdb - {(change.name, change.mac, change.vtep)})
-
-    def _AddRoute(self, change: ch.AddRoute) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        assert state.links[change.name].up
-        if change.gateway is not None and not change.onlink:
-            near = [r.destination for r in state.routes if r.gateway is None]
-            assert any(change.gateway in each for each in near), "network is unreachable"
-            assert change.netns is None or state.rules >= STANDARD_RULES, "nothing is looked up"
-        spec = RouteSpec(
-            change.name,
-            change.table,
-            change.destination,
-            change.gateway,
-            source=change.source,
-            local=change.local,
-        )
-        same = (spec.table, spec.destination)
-        kept = {r for r in state.routes if (r.table, r.destination) != same}
-        self._set(change.netns, routes=frozenset(kept | {spec}))
-
-    def _AddRule(self, change: ch.AddRule) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        rule = Rule(change.mark, change.mask, change.table, change.priority)
-        self._set(change.netns, rules=state.rules | {rule})
-
-    def _SetSysctl(self, change: ch.SetSysctl) -> None:  # noqa: N802
-        state = self.netns[change.netns]
-        self._set(change.netns, sysctls={**state.sysctls, change.key: change.value})
-
-
-def _kernels(name: str, address: IPv4Interface) -> frozenset[RouteSpec]:
-    """The routes that the kernel makes with an address."""
-    ip, own = address.ip, address.is_loopback
-    table = LOCAL_TABLE if own else MAIN_TABLE
-    return frozenset(
-        {
-            RouteSpec(name, LOCAL_TABLE, IPv4Network(ip), None, source=ip, local=True),
-            RouteSpec(name, table, address.network, None, source=ip, local=own),
-        }
-    )
 
 
 def _address(network: int, host: int) -> IPv4Address:
@@ -252,7 +57,9 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         where = draw(st.sampled_from(list(nodes)))
         way_out = draw(st.booleans())
         kept = "".join(str(names.index(n)) for n in on)  # a task keeps its networks for life
-        task = TaskId(f"{t}x{kept}x{way_out:d}".ljust(25, "0"))
+        changes = draw(st.booleans())  # another container its interfaces' names
+        numbers = (*(names.index(n) for n in on), 9) if changes else ()
+        task = TaskId((f"{t}y" if changes else f"{t}x{kept}x{way_out:d}").ljust(25, "0"))
         addresses = {network: _address(names.index(network), t) for network in on}
         endpoints[task] = Endpoint(task, f"web.{t}", where, ServiceId("web"), addresses)
         if where == "node1":
@@ -261,6 +68,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 f"/containers/{task}",
                 tuple((network, IPv4Interface(f"{addresses[network]}/24")) for network in on),
                 IPv4Interface(f"172.18.0.{t + 1}/16") if way_out else None,
+                numbers=numbers,
             )
     return Snapshot(1, NodeId("node1"), nodes, networks, {}, endpoints, sandboxes, BRIDGE)
 
@@ -431,7 +239,9 @@ def test_a_remote_endpoint_is_reached_through_its_node():
     mac = mac_of(_address(0, 9))
     assert spec.fdb == {("vx0", mac, IPv4Address("192.168.0.2")), ("vx0", mac, None)}
     assert spec.neighbours == {("vx0", _address(0, 9), mac)}
-    assert spec.vxlans["vx0"].mtu == 1350
+    assert (spec.vxlans["vx0"].mtu, spec.vxlans["vx0"].vxlan.port) == (1350, 4789)
+    moved = overlay.desired(replace(snapshot, vxlan_port=7777), DIR)
+    assert moved.specs[str(DIR / overlay.netns_name(network))].vxlans["vx0"].vxlan.port == 7777
 
 
 def test_a_subnet_that_a_route_covers_conflicts():
@@ -447,3 +257,11 @@ def test_a_namespace_that_cannot_be_read_is_left_alone():
     (said,) = plan(wanted, unreadable, prune=True)
     assert isinstance(said, ch.Unreadable)
     assert plan(wanted, Observed({}, frozenset({path})), prune=True) != []
+
+
+@pytest.mark.parametrize(("found", "written"), [(None, False), ("0", True), ("1", False)])
+def test_a_setting_that_a_kernel_may_not_have_is_made_where_it_is_there(found, written):
+    spec = NetnsSpec(sysctls={"a/b": "1"}, if_there=frozenset({"a/b"}))
+    there = Observed({None: NetnsState(sysctls={"a/b": found})})
+    changes = plan(Desired({None: spec}), there, prune=True)
+    assert changes == ([ch.SetSysctl(None, "a/b", "1")] if written else [])

@@ -14,6 +14,7 @@ from meshnet.nft import canonical
 from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet.nft.ruleset_plan import (
     OURS,
+    Made,
     ObservedChain,
     ObservedSet,
     ObservedTable,
@@ -33,6 +34,9 @@ VOLATILE = (
     Set("served", "inet_service", flags=("dynamic",)),
     Set("young", "ifname", {'"eth0"': ""}, flags=("timeout",), timeout_s=5),
 )
+
+
+SLOTTED = st.tuples(*[st.dictionaries(st.sampled_from("0123"), st.just("10.0.0.9"))] * 2)
 
 
 class RefusedError(Exception):
@@ -178,6 +182,32 @@ def test_a_plan_reaches_what_is_desired_from_anywhere(before, after):
     there = applied(after, applied(before, {}))
     assert plan(after, there, prune=True) == []
     assert there == applied(after, {})
+
+
+@settings(max_examples=200)
+@given(rulesets(), rulesets(), st.data())
+def test_of_what_was_left_the_same_is_planned_as_of_a_whole_look(before, other, data):
+    keep = data.draw(st.sets(st.sampled_from([each.name for each in before.chains + before.sets])))
+    chains = {each.name: each for each in other.chains}
+    chains |= {each.name: each for each in before.chains if each.name in keep}
+    sets = {each.name: each for each in other.sets}
+    sets |= {each.name: each for each in before.sets if each.name in keep}
+    slots = [Set("slots", "integer : ipv4_addr", e, slots=True) for e in data.draw(SLOTTED)]
+    before = replace(before, sets=(*before.sets, slots[0]))
+    after = replace(other, chains=tuple(chains.values()), sets=(*sets.values(), slots[1]))
+    [first] = plan([before], {}, prune=True)
+    assert first.result is not None
+    there = {OURS[0]: first.result}
+    made = {OURS[0]: Made(before, first.result)}
+    whole = plan([after], there, prune=True)
+    assert plan([after], there, prune=True, made=made) == whole
+    assert plan([before], there, prune=True, made=made) == []
+    strange = {OURS[0]: replace(first.result, chains={})}
+    assert plan([after], strange, prune=True, made=made) == plan([after], strange, prune=True)
+    for change in whole:
+        assert change.result is not None
+        left = {OURS[0]: Made(after, change.result)}
+        assert plan([after], {OURS[0]: change.result}, prune=True, made=left) == []
 
 
 @settings(max_examples=50)

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
-from meshnet_control.node.advertise import advertise_address, data_path_address, listen_address
+from meshnet_control.api.control_pb2 import SwarmInitRequest
+from meshnet_control.identity.identity import Certificates, Identity
+from meshnet_control.node.advertise import (
+    advertise_address,
+    data_path_address,
+    elsewhere,
+    listen_address,
+)
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - a value, nothing is bound
 ONE = [("eth0", IPv4Interface("192.168.50.11/24"))]
@@ -100,9 +107,34 @@ def test_an_interface_with_two_addresses_is_no_answer():
 def test_vxlan_is_sent_from_an_address_of_this_host():
     assert data_path_address("eth1", "192.168.50.11", TWO_LINKS) == IPv4Address("10.1.0.1")
     with pytest.raises(ControlError, match="is not an address of this host"):
-        data_path_address("", "203.0.113.7", ONE)
-    with pytest.raises(ControlError, match="is not an address of this host"):
         data_path_address("127.0.0.1", "192.168.50.11", ONE)
+
+
+@pytest.mark.parametrize("advertised", ["127.0.0.1", "203.0.113.7"])
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        (("10.1.0.1", "192.168.50.11"), "10.1.0.1"),
+        ((ANYWHERE, "", "10.1.0.1"), "10.1.0.1"),
+        ((ANYWHERE, "198.51.100.7"), "192.168.50.11"),
+        ((), "192.168.50.11"),
+    ],
+)
+def test_vxlan_s_address_is_chosen_apart_from_one_that_is_not_of_this_host(
+    advertised, others, chosen
+):
+    assert data_path_address("", advertised, TWO_LINKS, others) == IPv4Address(chosen)
+
+
+def test_a_host_without_an_address_has_none_for_vxlan():
+    with pytest.raises(ControlError, match="could not find the system's IP address"):
+        data_path_address("", "127.0.0.1", [], ("127.0.0.1",))
+
+
+def test_the_port_that_is_advertised_is_that_which_is_listened_on():
+    assert advertise_address("eth0", (ANYWHERE, 12345), ONE) == ("192.168.50.11", 12345)
+    assert advertise_address("eth0:2378", (ANYWHERE, 12345), ONE) == ("192.168.50.11", 2378)
+    assert advertise_address("", (ANYWHERE, 12345), ONE) == ("192.168.50.11", 12345)
 
 
 interfaces = st.builds(
@@ -130,3 +162,23 @@ def test_any_request_gives_addresses_or_one_sentence(local, listen, told, data_p
         assert 0 < port < 65536
         assert underlay in {address.ip for _, address in local}
         assert str(IPv4Address(host)) == host
+
+
+def test_a_manager_that_is_forced_to_go_on_alone_moves_only_where_it_is_told():
+    who = Identity(
+        "n1",
+        "c1",
+        "manager",
+        Certificates(b"", b"", b""),
+        managers=("192.168.50.11:2377", "192.168.50.12:2377"),
+        advertise_addr="192.168.50.11:2377",
+        listen_addr="192.168.50.11:2377",
+        data_path_addr="192.168.50.11",
+    )
+    usual = SwarmInitRequest(listen_addr="0.0.0.0:2377", force_new_cluster=True)
+    assert elsewhere(who, usual, TWO_LINKS) == who
+    usual.advertise_addr = "10.1.0.1"
+    moved = elsewhere(who, usual, TWO_LINKS)
+    assert moved.advertise_addr == "10.1.0.1:2377"
+    assert (moved.listen_addr, moved.data_path_addr) == (who.listen_addr, "10.1.0.1")
+    assert moved.managers == ("10.1.0.1:2377", *who.managers)

@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshnet_control.agent import container
+from meshnet_control.agent import task_networks
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane import claims
 from meshnet_control.dataplane.snapshot import network_of
 from meshnet_control.orchestrate import allocate, ports
-from meshnet_control.orchestrate.addresses import NO_ADDRESS, NO_VIP, Addresses, subnet_for
+from meshnet_control.orchestrate.addresses import (
+    NO_ADDRESS,
+    NO_VIP,
+    Addresses,
+    number_of,
+    subnet_for,
+)
 from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
 
 NOW = 1_700_000_000.0
@@ -200,7 +206,7 @@ def test_who_waited_for_an_address_is_said_to_have_it_since_it_was_given(later: 
     after = view.tasks["web-5"]
     assert addresses(after) == addresses(dead)
     ends = [
-        container.endpoint_of(each, "n1", "", hostname="", ready=True) for each in (dead, after)
+        task_networks.endpoint_of(each, "n1", "", hostname="", ready=True) for each in (dead, after)
     ]
     owners = claims.settled({each.task: each for each in ends}, ())
     assert owners[ends[0].task].addresses == {}
@@ -216,13 +222,19 @@ def test_no_room_for_a_vip() -> None:
 
 def test_an_address_is_not_reused_at_once() -> None:
     config = pb.IPAMConfig(subnet="10.0.1.0/24", gateway="10.0.1.1")
-    assert Addresses(config, ["10.0.1.2/24"], ["10.0.1.3/24"]).take() == "10.0.1.4/24"
-    assert Addresses(config, ["10.0.1.254/24"], ["10.0.1.2/24"]).take() == "10.0.1.3/24"
+    assert (
+        Addresses(config, [number_of("10.0.1.2/24")], [number_of("10.0.1.3/24")]).take()
+        == "10.0.1.4/24"
+    )
+    assert (
+        Addresses(config, [number_of("10.0.1.254/24")], [number_of("10.0.1.2/24")]).take()
+        == "10.0.1.3/24"
+    )
 
 
 def test_addresses_go_round_the_subnet_before_any_comes_again() -> None:
     config = pb.IPAMConfig(subnet="10.0.1.0/29", gateway="10.0.1.1")
-    free = Addresses(config, ["10.0.1.4/29"])
+    free = Addresses(config, [number_of("10.0.1.4/29")])
     assert [free.take() for _ in range(5)] == [
         "10.0.1.5/29", "10.0.1.6/29", "10.0.1.2/29", "10.0.1.3/29", None,
     ]  # fmt: skip
@@ -265,6 +277,32 @@ def test_subnet_for(pools: list[str], size: int, taken: list[str], expected: str
     networks = [network(f"n{i}", subnet) for i, subnet in enumerate(taken)]
     found = subnet_for(cluster, networks)
     assert (None if found is None else str(found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pools", "taken", "routes", "expected"),
+    [
+        ([], [], ["10.0.0.0/23"], "10.0.2.0/24"),
+        ([], ["10.0.0.0/24"], ["10.0.1.128/25"], "10.0.2.0/24"),
+        (["10.7.0.0/23"], ["10.7.0.0/24"], ["10.0.0.0/8"], "10.7.1.0/24"),
+        (["10.7.0.0/24"], ["10.7.0.0/24"], [], None),
+    ],
+    ids=["behind a route", "behind networks too", "no way but over one", "none left"],
+)
+def test_a_subnet_keeps_clear_of_the_nodes_routes(
+    pools: list[str], taken: list[str], routes: list[str], expected: str | None
+) -> None:
+    networks = [network(f"n{i}", subnet) for i, subnet in enumerate(taken)]
+    cluster = pb.Cluster(default_addr_pool=pools)
+    found = subnet_for(cluster, networks, [IPv4Network(route) for route in routes])
+    assert (None if found is None else str(found)) == expected
+
+
+def test_a_network_is_given_a_subnet_that_no_node_has_a_route_for() -> None:
+    one = pb.Node(id="n1")
+    one.description.routes.add(destination="10.0.0.0/24", link="vpn0")
+    view = settle(one, network("a"))
+    assert view.networks["a"].ipam_options.configs[0].subnet == "10.0.1.0/24"
 
 
 @given(
@@ -376,3 +414,21 @@ def test_an_address_that_is_not_in_use_any_more_is_given_on(
 ) -> None:
     held, given_to_next = full_network(state, node_state)
     assert given_to_next == held
+
+
+def test_a_network_that_nodes_make_for_themselves_gets_nothing_and_gives_nothing() -> None:
+    local = network("mv")
+    local.spec.driver_configuration.name, local.spec.config_from = "macvlan", "lan"
+    web, other = service("web", "mv", "net"), service("other", "mv")
+    view = settle(local, network("net"), web, other, task(web, 1), task(other, 1))
+    made = view.networks["mv"]
+    assert (made.vni, list(made.ipam_options.configs)) == (0, [])
+    assert made.driver_state.name == "macvlan"
+    assert network_of(made) is None
+    assert [key for key, _ in vips(view.services["web"])] == ["net"]
+    assert vips(view.services["other"]) == []
+    first, second = view.tasks["web-1"], view.tasks["other-1"]
+    assert (first.status.state, second.status.state) == (pb.TASK_STATE_PENDING,) * 2
+    places = [(each.network.id, list(each.addresses)) for each in first.networks_attachments]
+    assert places == [("mv", []), ("net", ["10.0.0.3/24"])]
+    assert [list(each.aliases) for each in second.networks_attachments] == [["other-alias"]]

@@ -199,7 +199,7 @@ def test_steps_without_end_are_a_programming_error() -> None:
 
 
 def test_writes_are_one_an_object_and_none_without_effect() -> None:
-    one, two = pb.Node(id="a"), pb.Node(id="a", ingress_address="x")
+    one, two = pb.Node(id="a"), pb.Node(id="a", ingress_address="10.0.0.2/24")
     answers = iter([Step((Put(two),)), Step((Put(one), Delete(pb.Task, "t"))), Step()])
 
     def undo(view: StoreView, now: float, rng: object) -> Step:

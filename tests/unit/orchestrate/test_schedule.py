@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import constraints, schedule
-from meshnet_control.orchestrate.store_view import StoreView
+from meshnet_control.orchestrate.store_view import StoreView, changed
 
 NOW = 1_700_000_000.0
 RNG = random.Random(1)
@@ -130,6 +130,37 @@ def test_generic_resources_are_counted_by_kind() -> None:
     assert placed(here, tasks[1]).tasks["t"].node_id == "a"
 
 
+def resources_of(task: pb.Task) -> list[str]:
+    return [
+        f"{each.named_resource_spec.kind}={each.named_resource_spec.value}"
+        if each.HasField("named_resource_spec")
+        else f"{each.discrete_resource_spec.kind}:{each.discrete_resource_spec.value}"
+        for each in task.generic_resources
+    ]
+
+
+def test_a_named_resource_is_one_tasks_alone_as_long_as_it_is_not_over() -> None:
+    here = node("a")
+    has = here.description.resources.generic_resources
+    for name in ("c", "a", "b"):
+        has.add(named_resource_spec={"kind": "gpu", "value": name})
+    has.add(discrete_resource_spec={"kind": "ssd", "value": 4})
+    tasks = [task(name) for name in ("s", "t", "u")]
+    for each, gpus in zip(tasks, (2, 1, 1), strict=True):
+        wanted = each.spec.resources.reservations.generic_resources
+        wanted.add(discrete_resource_spec={"kind": "gpu", "value": gpus})
+    wanted = tasks[1].spec.resources.reservations.generic_resources
+    wanted.add(discrete_resource_spec={"kind": "ssd", "value": 3})
+    view = placed(here, *tasks)
+    assert resources_of(view.tasks["s"]) == ["gpu=a", "gpu=b"]
+    assert resources_of(view.tasks["t"]) == ["gpu=c", "ssd:3"]
+    assert not view.tasks["u"].node_id
+    ended = changed(view.tasks["s"])
+    ended.status.state = pb.TASK_STATE_SHUTDOWN
+    after = placed(here, ended, view.tasks["t"], tasks[2])
+    assert resources_of(after.tasks["u"]) == ["gpu=a"]
+
+
 def test_plugins_platform_and_replicas_per_node() -> None:
     volume = task("t")
     mount = volume.spec.container_spec.mounts.add(type="volume")
@@ -173,6 +204,23 @@ def test_spread_preference_levels_the_branches() -> None:
     assert Counter(t.node_id for t in view.tasks.values()) == {"a": 1, "b": 1, "c": 1, "d": 3}
 
 
+def test_a_second_preference_levels_the_branches_within_each_of_the_first() -> None:
+    nodes = [
+        node("a", zone="x", rack="1"),
+        node("b", zone="x", rack="1"),
+        node("c", zone="x", rack="2"),
+        node("d", zone="y", rack="1"),
+        node("e", zone="y"),
+    ]
+    tasks = [task(f"t{i}") for i in range(8)]
+    for each in tasks:
+        for key in ("node.labels.zone", "node.labels.rack"):
+            each.spec.placement.preferences.add().spread.spread_descriptor = key
+    view = placed(*nodes, *tasks)
+    counted = Counter(t.node_id for t in view.tasks.values())
+    assert counted == {"a": 1, "b": 1, "c": 2, "d": 2, "e": 2}
+
+
 @pytest.mark.parametrize(
     ("text", "holds"),
     [
@@ -208,3 +256,23 @@ def test_equal_nodes_differ_by_at_most_one_task(nodes: int, replicas: int) -> No
     counts.update(t.node_id for t in view.tasks.values())
     assert max(counts.values()) - min(counts.values()) <= 1
     assert sum(counts.values()) == replicas
+
+
+def test_what_the_first_of_two_tasks_reserves_the_second_does_not_get() -> None:
+    tasks = [task(name) for name in "tu"]
+    for each in tasks:
+        each.spec.resources.reservations.memory_bytes = 600 << 20
+        each.spec.resources.reservations.nano_cpus = 10**9
+    view = placed(node("a"), *tasks)
+    assert view.tasks["t"].node_id == "a"
+    assert error(view, "u") == "no suitable node (insufficient resources on 1 node)"
+
+
+def test_a_privileged_task_goes_to_a_node_that_allows_it_alone() -> None:
+    asks = task("t")
+    asks.service_labels["meshnet.devices"] = "/dev/fuse"
+    words = "no suitable node (2 nodes do not allow privileged services)"
+    assert error(placed(node("a"), node("b"), asks)) == words
+    allows = node("c")
+    allows.description.engine.labels["meshnet.privileged"] = "true"
+    assert placed(node("a"), node("b"), allows, asks).tasks["t"].node_id == "c"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from simulated_swarm import Cluster, image, images, node, scale, service, update_config
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.orchestrate.store_view import changed
-from meshnet_control.orchestrate.tasks import SECOND, seconds
+from meshnet_control.orchestrate.store_view import StoreView, changed
+from meshnet_control.orchestrate.tasks import SECOND, dirty, seconds
 
 
 def _cluster(replicas: int, **config: object) -> Cluster:
@@ -43,6 +43,38 @@ def test_every_task_is_replaced_and_enough_run_all_the_time(
     assert len(cluster.running()) == len(cluster.live()) == replicas
     assert cluster.service.update_status.state == "completed"
     assert cluster.service.update_status.message == "update completed"
+
+
+def _logged_in(spec: pb.ServiceSpec) -> None:
+    spec.task_template.container_spec.pull_options.registry_auth = "new"
+
+
+def test_other_credentials_replace_no_task_that_has_its_image_and_are_the_next_ones() -> None:
+    cluster = _cluster(2)
+    before = {task.id for task in cluster.running()}
+    cluster.edit_spec(_logged_in)
+    cluster.settle(5)
+    assert {task.id for task in cluster.running()} == before
+    assert cluster.service.update_status.state == ""
+    cluster.edit_spec(scale(3))
+    cluster.settle(2)
+    [third] = [task for task in cluster.running() if task.id not in before]
+    assert third.spec.container_spec.pull_options.registry_auth == "new"
+
+
+def test_a_task_that_still_pulls_with_other_credentials_is_replaced() -> None:
+    task = pb.Task(spec_version=1)
+    task.spec.container_spec.SetInParent()
+    one = pb.Service(spec_version=2)
+    _logged_in(one.spec)
+    for state, replaced in (
+        (pb.TASK_STATE_PREPARING, True),
+        (pb.TASK_STATE_READY, False),
+        (pb.TASK_STATE_RUNNING, False),
+        (pb.TASK_STATE_FAILED, True),
+    ):
+        task.status.state = state
+        assert dirty(task, one, StoreView()) is replaced, state
 
 
 def test_the_delay_lies_between_a_running_task_and_the_next_slot() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from meshnet import measures
 from meshnet_control.api.control_pb2 import Task
 from meshnet_control.etcd.fake import FakeEtcd
 from meshnet_control.store import keyring
@@ -29,8 +31,9 @@ class Bed:
 
     async def migrate(self) -> EtcdStore:
         member = self.etcd.member(1)
+        opened = partial(EtcdStore.open, member, self.sealer, lambda: 1_795_000_001.0)
         return await self.moving.move(
-            lambda: _carry(self.source, member, self.sealer, self.aside, lambda: 1_795_000_001.0)
+            lambda: _carry(self.source, member, self.sealer, self.aside, opened)
         )
 
 
@@ -132,3 +135,15 @@ def test_a_digest_tells_objects_apart():
     assert digest([one, two]) == digest([two, one])
     assert digest([one]) != digest([two])
     assert digest([one]) != digest([one, one])
+
+
+async def test_commits_are_timed_by_what_came_of_them(bed: Bed):
+    def counted(result: str) -> float:
+        name = "meshnet_store_commit_seconds_count"
+        return measures.MANAGER.get_sample_value(name, {"result": result}) or 0.0
+
+    before = counted("written"), counted("refused")
+    await bed.moving.commit([Put(Task(id="t1"))])
+    with pytest.raises(OutOfSequenceError):
+        await bed.moving.commit([Put(Task(id="t1"))], {(Task, "t1"): 7})
+    assert (counted("written"), counted("refused")) == (before[0] + 1, before[1] + 1)

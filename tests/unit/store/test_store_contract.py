@@ -22,7 +22,7 @@ from meshnet_control.store.etcd import EtcdStore
 from meshnet_control.store.faulty import FaultyStore
 from meshnet_control.store.sealer import Sealer
 from meshnet_control.store.sqlite import SqliteStore
-from meshnet_control.store.store import Change, Delete, Expect, Put, Store
+from meshnet_control.store.store import Change, Delete, Expect, Put, Store, Where
 
 
 class Served:
@@ -42,8 +42,8 @@ class Served:
     async def get(self, kind: type[Any], id: str) -> Any:  # noqa: A002 - the protocol's
         return await self._remote.get(kind, id)
 
-    async def list(self, kind: type[Any]) -> list[Any]:
-        return await self._remote.list(kind)
+    async def list(self, kind: type[Any], where: Where | None = None) -> list[Any]:
+        return await self._remote.list(kind, where)
 
     async def commit(self, writes: Sequence[Put | Delete], expect: Expect | None = None) -> int:
         return await self._remote.commit(writes, expect)

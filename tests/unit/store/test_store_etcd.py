@@ -12,7 +12,8 @@ from meshnet_control.api.control_pb2 import Task
 from meshnet_control.etcd import client as calls
 from meshnet_control.etcd.fake import FakeEtcd, FakeMember
 from meshnet_control.store import etcd_layout as layout
-from meshnet_control.store.etcd import TURN_S, EtcdStore
+from meshnet_control.store.etcd import EtcdStore
+from meshnet_control.store.etcd_commit import TURN_S
 from meshnet_control.store.quorum import ELECTION_S
 from meshnet_control.store.sealer import Sealer
 from meshnet_control.store.store import (
@@ -235,8 +236,22 @@ def test_a_manager_that_dies_while_it_has_the_turn_holds_nobody_up_for_long():
 
 def test_a_turn_that_ran_out_is_no_turn():
     async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
-        store._turn = 99
+        store._committer._turn = 99
         assert await store.commit([Put(Task(id="a"))]) == 1
-        assert store._turn == 0
+        assert store._committer._turn == 0
+
+    play(scene)
+
+
+def test_what_ails_the_member_itself_is_told_first():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        words: list[str] = [""]
+        told = await EtcdStore.open(member, Sealer([bytes(32)]), ails=lambda: words[0])
+        member.cut_off()
+        await asyncio.sleep(ELECTION_S + 2)
+        assert NO_LEADER in told.trouble
+        words[0] = "etcd ends again and again on this manager: no space left on device"
+        assert told.trouble == f"store: {words[0]}"
+        await told.close()
 
     play(scene)

@@ -16,6 +16,10 @@ async def begin(path: Path, cluster: str) -> None:
     await files.begin(path, (pb.Cluster(id=cluster), pb.Node(id="m1")))
 
 
+def names(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
 async def clusters(path: Path, cluster: str) -> list[str]:
     store = await files.opened(path, cluster)
     try:
@@ -42,6 +46,22 @@ async def test_a_node_goes_on_with_the_store_of_its_cluster_alone(tmp_path: Path
 async def test_a_lost_store_is_said_and_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no cluster, and this node is of cluster c1"):
         await clusters(tmp_path, "c1")
+    assert names(tmp_path) == []
+    (tmp_path / files.STORE_KEY).touch()
+    with pytest.raises(StoreError, match="holds no cluster"):
+        await clusters(tmp_path, "c1")
+    assert names(tmp_path) == [files.STORE_KEY]
+
+
+async def test_a_lost_key_is_said_and_not_replaced_by_another_one(tmp_path: Path) -> None:
+    await begin(tmp_path, "c1")
+    key = (tmp_path / files.STORE_KEY).read_bytes()
+    (tmp_path / files.STORE_KEY).unlink()
+    with pytest.raises(StoreError, match=files.STORE_KEY):
+        await clusters(tmp_path, "c1")
+    assert not (tmp_path / files.STORE_KEY).exists()
+    (tmp_path / files.STORE_KEY).write_bytes(key)
+    assert await clusters(tmp_path, "c1") == ["c1"]
 
 
 def test_nothing_is_left_of_a_store_that_is_erased(tmp_path: Path) -> None:

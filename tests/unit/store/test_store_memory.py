@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet_control.api.control_pb2 import Node, Task
+from meshnet_control.store.index import task_name
 from meshnet_control.store.memory import Memory
-from meshnet_control.store.store import Delete, Key, Object, Put
+from meshnet_control.store.store import Change, Delete, Key, Object, Put, Where
 
 KINDS = st.sampled_from([Task, Node])
 IDS = st.sampled_from("abc")
@@ -53,3 +54,39 @@ async def _replay(commits: list[list[Put | Delete]], start: int) -> None:
 def _state(memory: Memory) -> dict[Key, Object]:
     objects: list[Object] = [*memory.all(Task), *memory.all(Node)]
     return {(type(o), o.id): o for o in objects}
+
+
+TASKS = st.builds(
+    lambda name, of, on, called: Task(id=name, service_id=of, node_id=on, name=called),
+    st.sampled_from(["a", "ab", "b"]),
+    st.sampled_from("st"),
+    st.sampled_from(["", "n"]),
+    st.sampled_from(["", "ab", "x"]),
+)
+SOME = st.frozensets(st.sampled_from(["s", "t", "n"]), max_size=2)
+
+
+@given(
+    st.lists(st.one_of(TASKS, st.sampled_from(["a", "ab", "b"])), max_size=12),
+    st.builds(Where, st.sampled_from(["", "a", "ab", "x", "q"]), SOME, SOME),
+)
+def test_what_an_index_finds_is_what_a_look_at_all_finds(
+    history: list[Task | str], where: Where
+) -> None:
+    memory = Memory(0, [])
+    for each in history:
+        task = None if isinstance(each, str) else each
+        memory.apply([Change(Task, each if isinstance(each, str) else each.id, task, 1)])
+    every = memory.all(Task)
+    meant = (
+        [t for t in every if t.id == where.meant]
+        or [t for t in every if task_name(t) == where.meant]
+        or [t for t in every if t.id.startswith(where.meant)]
+    )
+    wanted = {
+        t.id
+        for t in (meant if where.meant else every)
+        if (not where.services or t.service_id in where.services)
+        and (not where.nodes or t.node_id in where.nodes)
+    }
+    assert {t.id for t in memory.all(Task, where)} == wanted

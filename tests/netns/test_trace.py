@@ -1,0 +1,180 @@
+"""The way of a connection, read from the kernel of two hosts; each damage marks its step."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from overlay_bed import INGRESS, NET, PREFIX, settle, sh, snapshot, two_hosts
+
+from meshnet.kernel import netns
+from meshnet.kernel.nft import NftOperations
+from meshnet.model.ids import ServiceId, mac_of
+from meshnet.model.snapshot import PublishedPort, Service
+from meshnet.overlay.desired import netns_name, veth_name
+from meshnet.overlay.operations import OverlayOperations
+from meshnet_control.explain import arrival, departure
+from meshnet_control.node import looking
+from meshnet_lb import rules
+from meshnet_lb.service import chain_name
+
+pytestmark = pytest.mark.netns
+
+VIP = IPv4Address("10.0.1.200")
+SVC = ServiceId("svc")
+PORT = PublishedPort("tcp", 80, 8080)
+TASKS = {11: 1, 21: 2}
+
+
+class Hosts:
+    """Two hosts, a container on each that is a task of one service, and what each host reads."""
+
+    def __init__(self, bed, operations):
+        self.bed, self._operations = bed, operations
+        self.snapshots = {}
+        for number in (1, 2):
+            made = snapshot(bed, number, TASKS)
+            service = Service(SVC, "web", vips={NET: VIP}, ports=(PORT,))
+            boxes = {t: replace(box, ports=(PORT,)) for t, box in made.sandboxes.items()}
+            made = replace(made, services={SVC: service}, sandboxes=boxes)
+            self.snapshots[number] = made
+            for each in operations[number]:
+                settle(each, made)
+        self.tasks = {
+            number: next(iter(made.sandboxes.values())) for number, made in self.snapshots.items()
+        }
+
+    def look(self, number, networks):
+        box = self.tasks[number]
+        bed = self.bed
+        return looking.look(
+            self.snapshots[number], [box], networks, bed.netns_dir(number), bed.host(number)
+        )
+
+    def overlay(self, number, network=NET):
+        return f"--net={self.bed.netns_dir(number) / netns_name(network)}"
+
+    def by_vip(self):
+        seen, box = self.look(1, [NET]), self.tasks[1]
+        of = self.snapshots[1].endpoints[box.task]
+        return self._whole(departure.from_container(seen, of, box, [VIP], 80, "tcp"), [NET])
+
+    def by_port(self):
+        service = self.snapshots[1].services[SVC]
+        found = departure.from_client(self.look(1, [INGRESS]), service, PORT)
+        return self._whole(found, [INGRESS])
+
+    def _whole(self, path, networks):
+        steps = list(path.steps)
+        for target in path.targets:
+            number = next(n for n, made in self.snapshots.items() if made.self_id == target.node)
+            steps += arrival.steps(self.look(number, networks), target)
+        return {f"{step.host} {step.what}": step for step in steps}
+
+
+@pytest.fixture
+def hosts(tmp_path) -> Iterator[Hosts]:
+    with two_hosts(tmp_path) as bed, ExitStack() as stack:
+        made = {}
+        for number in (1, 2):
+            host = bed.host(number)
+            made[number] = (
+                OverlayOperations(host, bed.netns_dir(number)),
+                NftOperations([rules.rulesets], host_netns=host),
+            )
+            for each in made[number]:
+                stack.callback(each.close)
+        yield Hosts(bed, made)
+
+
+def wrong(steps):
+    return {name: step.found for name, step in steps.items() if not step.ok}
+
+
+def test_a_way_that_is_whole_has_no_marks_and_names_what_the_kernel_has(hosts):
+    nobody = "nobody listens: there is no program"
+    steps = hosts.by_vip()
+    assert set(wrong(steps)) == {"h1 who listens", "h2 who listens"}, nobody
+    far = mac_of(IPv4Address("10.0.1.21"))
+    assert steps[f"h1 FDB row {far}"].found == "10.99.0.2"
+    assert steps["h1 backends"].found == "one of 10.0.1.11 10.0.1.21, in turn"
+    assert steps["h1 route to VTEP 10.99.0.2"].found == "10.99.0.0/24 dev u"
+    back = mac_of(IPv4Address("10.0.1.11"))
+    assert steps[f"h2 way back: FDB row {back}"].found == "10.99.0.1"
+    steps = hosts.by_port()
+    assert set(wrong(steps)) == {"h1 who listens", "h2 who listens"}, nobody
+    assert steps["h1 published port tcp . 8080"].found == "goto port-tcp-8080"
+    assert steps["h2 way back: table of the mark"].found.startswith("table 100: default via")
+
+
+def test_who_listens_is_seen_and_loopback_is_nobody(hosts):
+    with ExitStack() as stack:
+        for name, address in (("11", "127.0.0.1"), ("21", "")):
+            with netns.inside(hosts.bed.container(name)):
+                stack.enter_context(socket.create_server((address, 80)))
+        assert wrong(hosts.by_vip()) == {"h1 who listens": "tcp nothing"}
+
+
+FAR, BACK = mac_of(IPv4Address("10.0.1.21")), mac_of(IPv4Address("10.0.1.11"))
+MESH = mac_of(IPv4Address("10.0.0.201"))
+CHAIN = chain_name(SVC, NET)
+TO_FAR, TO_BACK = f"{FAR} dev vx0 dst 10.99.0.2", f"{BACK} dev vx0 dst 10.99.0.1"
+NO_VIP = f"nft delete element ip meshnet vips {{ {VIP} }}"
+MACS = "way back: MAC of mark 0x100000c9"
+
+
+@pytest.mark.parametrize(
+    ("way", "at", "damage", "step", "ends"),
+    [
+        ("by_vip", "h1", f"bridge fdb del {TO_FAR}", f"FDB row {FAR}", True),
+        ("by_vip", "h1", "ip neigh del 10.0.1.21 dev vx0", "neighbour 10.0.1.21", True),
+        ("by_vip", "c11", NO_VIP, f"virtual IP {VIP}", True),
+        ("by_vip", "c11", f"nft flush chain ip meshnet {CHAIN}", "rule", False),
+        ("by_vip", "c11", f"nft flush map ip meshnet {CHAIN}", "backends", True),
+        ("by_vip", "c11", "ip link set eth1 down", "interface", False),
+        ("by_vip", "c11", "ip addr flush dev eth1", "interface", False),
+        ("by_vip", "h2", "ip link set vx0 down", "VXLAN device", False),
+        ("by_vip", "h2", f"bridge fdb del {TO_BACK}", f"way back: FDB row {BACK}", True),
+        ("by_vip", "2", "nft flush set ip meshnet vteps", "VXLAN from 10.99.0.1 is taken", True),
+        ("by_vip", "1", "ip route flush 10.99.0.0/24", "route to VTEP 10.99.0.2", True),
+        ("by_port", "1", "nft flush map ip meshnet ports", "published port tcp . 8080", True),
+        ("by_port", "1", "nft flush chain ip meshnet port-tcp-8080", "rule", False),
+        ("by_port", "1", "ip link set mn-ingress down", "way into the mesh", False),
+        ("by_port", "c21", "nft flush set ip meshnet targets", "published to tcp . 80", True),
+        ("by_port", "c21", "nft flush map ip meshnet gateways", f"mark of entry {MESH}", True),
+        ("by_port", "c21", "ip rule del pref 100", "way back: table of the mark", True),
+        ("by_port", "c21", "nft flush map netdev meshnet macs", MACS, True),
+    ],
+)  # fmt: skip
+def test_a_damage_marks_its_step(hosts, way, at, damage, step, ends):
+    network = NET if way == "by_vip" else INGRESS
+    if at.startswith("h"):
+        sh(f"nsenter {hosts.overlay(int(at[1]), network)} {damage}")
+    else:
+        name = f"{PREFIX}-{at}" if at.startswith("c") else f"{PREFIX}-h{at}"
+        sh(f"ip netns exec {name} {damage}")
+    steps = getattr(hosts, way)()
+    (found,) = (each for name, each in steps.items() if name.endswith(f" {step}") and not each.ok)
+    assert found.ends == ends
+    assert found.found != found.should
+    assert found.mend
+
+
+def test_a_bridge_port_that_was_taken_away_is_marked(hosts):
+    port = veth_name(hosts.tasks[1].task)
+    sh(f"nsenter {hosts.overlay(1)} ip link set {port} nomaster")
+    found = hosts.by_vip()["h1 bridge port"]
+    assert (found.ok, found.found) == (False, f"{port} in no bridge")
+
+
+def test_a_namespace_that_has_gone_is_where_it_ends(hosts):
+    box = hosts.tasks[1]
+    gone = replace(box, netns="/run/netns/mntov-none")
+    made = replace(hosts.snapshots[1], sandboxes={box.task: gone})
+    seen = looking.look(made, [gone], [NET], hosts.bed.netns_dir(1), hosts.bed.host(1))
+    path = departure.from_container(seen, made.endpoints[box.task], gone, [VIP], 80, "tcp")
+    assert [(step.what, step.ends) for step in path.steps] == [("network namespace", True)]

@@ -1,0 +1,151 @@
+"""Histories of a small cluster: Snapshots that share with the one before what is the same.
+
+Whoever derives something from Snapshots at the cost of what changed must say the same of each as
+somebody who has seen none before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+from hypothesis import strategies as st
+
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.shared_map import SharedMap
+from meshnet.model.snapshot import (
+    Endpoint,
+    Gwbridge,
+    Network,
+    Node,
+    PublishedPort,
+    Sandbox,
+    Service,
+    Snapshot,
+)
+
+SELF = NodeId("n0")
+NODES = [NodeId(f"n{i}") for i in range(3)]
+NETS = [NetworkId(f"net{i}".ljust(25, "0")) for i in range(3)]
+"""The first is the ingress network."""
+SERVICES = [ServiceId(f"svc{i}".ljust(25, "0")) for i in range(3)]
+TASKS = [TaskId(f"t{i}".ljust(25, "0")) for i in range(6)]
+_BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
+
+
+@st.composite
+def _node(draw: Any, node: NodeId) -> Node:
+    number = int(node[1:])
+    return Node(
+        node,
+        node,
+        IPv4Address(f"192.168.0.{number + 1 + draw(st.sampled_from([0, 100]))}"),
+        underlay_mtu=draw(st.sampled_from([1500, 1400])),
+        ingress_address=draw(st.sampled_from([None, IPv4Address(f"10.0.0.{number + 2}")])),
+        live=node == SELF or draw(st.booleans()),
+        down=node != SELF and draw(st.booleans()),
+    )
+
+
+@st.composite
+def _network(draw: Any, network: NetworkId) -> Network:
+    at = NETS.index(network)
+    return Network(
+        network,
+        f"Net{at}",
+        Vni(4096 + at),
+        IPv4Network(f"10.0.{at}.0/24"),
+        IPv4Address(f"10.0.{at}.1"),
+        ingress=at == 0,
+        mtu=draw(st.sampled_from([None, None, 1300])),
+    )
+
+
+@st.composite
+def _service(draw: Any, service: ServiceId) -> Service:
+    at = SERVICES.index(service)
+    nets = draw(st.frozensets(st.sampled_from(NETS)))
+    aliases = draw(st.sampled_from([(), ("web",), ("web", "App")]))
+    ports = draw(st.sampled_from([(), (PublishedPort("tcp", 80, 8080 + at),)]))
+    return Service(
+        service,
+        draw(st.sampled_from([f"s{at}", "same"])),
+        draw(st.sampled_from(["vip", "vip", "dnsrr"])),
+        {net: IPv4Address(f"10.0.{NETS.index(net)}.{at + 2}") for net in nets},
+        dict.fromkeys(draw(st.frozensets(st.sampled_from(NETS))), aliases),
+        ports,
+    )
+
+
+@st.composite
+def _endpoint(draw: Any, task: TaskId) -> Endpoint:
+    at = TASKS.index(task)
+    nets = draw(st.frozensets(st.sampled_from(NETS)))
+    return Endpoint(
+        task,
+        draw(st.sampled_from([f"c{at}", "same"])),
+        draw(st.sampled_from(NODES)),
+        draw(st.sampled_from([None, *SERVICES])),
+        {net: IPv4Address(f"10.0.{NETS.index(net)}.{at + 10}") for net in nets},
+        container=draw(st.sampled_from(["", f"{at}" * 64])),
+        hostname=draw(st.sampled_from(["", "host", "s0"])),
+        aliases=dict.fromkeys(nets, draw(st.sampled_from([(), ("web",)]))),
+        ready=draw(st.booleans()),
+    )
+
+
+@st.composite
+def _sandbox(draw: Any, task: TaskId) -> Sandbox:
+    at = TASKS.index(task)
+    nets = sorted(draw(st.frozensets(st.sampled_from(NETS), min_size=1)))
+    own = draw(st.sampled_from([None, IPv4Interface(f"172.18.0.{at + 2}/16")]))
+    ports = draw(st.sampled_from([(), (PublishedPort("tcp", 80, 9000, "host"),)]))
+    return Sandbox(
+        task,
+        f"/run/{task}",
+        tuple((n, IPv4Interface(f"10.0.{NETS.index(n)}.{at + 10}/24")) for n in nets),
+        own,
+        ports,
+    )
+
+
+_KINDS: dict[str, tuple[Sequence[Any], Callable[[Any], Any]]] = {
+    "nodes": (NODES, _node),
+    "networks": (NETS, _network),
+    "services": (SERVICES, _service),
+    "endpoints": (TASKS, _endpoint),
+    "sandboxes": (TASKS[:3], _sandbox),
+}
+
+
+@st.composite
+def _change(draw: Any) -> tuple[str, Mapping[Any, Any], list[Any]]:
+    kind = draw(st.sampled_from([*_KINDS, "endpoints", "endpoints"]))
+    keys, make = _KINDS[kind]
+    some = draw(st.lists(st.sampled_from(keys), max_size=3, unique=True))
+    drop = [key for key in some if draw(st.integers(0, 3)) == 0]
+    return kind, {key: draw(make(key)) for key in some if key not in drop}, drop
+
+
+@st.composite
+def _first(draw: Any) -> Snapshot:
+    parts: dict[str, Any] = {
+        kind: SharedMap({key: draw(make(key)) for key in keys})
+        for kind, (keys, make) in _KINDS.items()
+    }
+    return Snapshot(1, SELF, gwbridge=_BRIDGE, complete=draw(st.booleans()), **parts)
+
+
+@st.composite
+def histories(draw: Any) -> list[Snapshot]:
+    """Snapshots, one after the other."""
+    found = [draw(_first())]
+    for changes in draw(st.lists(st.lists(_change(), max_size=3), max_size=6)):
+        now = found[-1]
+        for kind, put, drop in changes:
+            now = replace(now, **{kind: getattr(now, kind).changed(put, drop)})
+        complete = now.complete or draw(st.booleans())
+        found.append(replace(now, revision=now.revision + 1, complete=complete))
+    return found

@@ -1,0 +1,44 @@
+"""Who asks for another key of gossip, and that no user's version moves by it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import gossip_ring
+from meshnet_control.controlapi.access import Access
+from meshnet_control.controlapi.nodes import Nodes
+from meshnet_control.controlapi.swarm import Swarm
+from meshnet_control.store.sqlite import SqliteStore
+from meshnet_control.store.store import Put
+
+
+@pytest.fixture
+async def access(tmp_path) -> AsyncIterator[Access]:
+    store = SqliteStore.open(tmp_path / "s", tmp_path / "k")
+    node = pb.Node(id="n1")
+    node.status.state = "down"
+    await store.commit([Put(pb.Cluster(id="c", gossip_keys=[b"k" * 16])), Put(node)])
+    yield Access(store, random.Random(1), lambda: 0.0)
+    await store.close()
+
+
+async def test_a_removed_node_takes_the_key_with_it(access):
+    before = await Swarm(access).inspect()
+    await Nodes(access).remove("n1", force=False)
+    assert await access.all(pb.Node) == []
+    after = await Swarm(access).inspect()
+    assert gossip_ring.is_rotating(after)
+    assert after.version.asked == before.version.asked, "docker swarm update goes on"
+    assert after.gossip_keys == before.gossip_keys, "who leads makes the new one"
+
+
+async def test_a_key_can_be_asked_for(access):
+    before = await Swarm(access).inspect()
+    await Swarm(access).rotate_gossip_key()
+    after = await Swarm(access).inspect()
+    assert gossip_ring.is_rotating(after)
+    assert after.version.asked == before.version.asked

@@ -1,0 +1,183 @@
+"""A Snapshot made of changes is the one made from scratch, and shares what did not change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnet.gossip.engine import UNREACHED_KEY
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
+from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY
+from meshnet_control.dataplane import known_records, snapshot
+from meshnet_control.dataplane.builder import Builder
+from meshnet_control.dataplane.endpoints import Endpoints
+
+SELF = NodeId("n0")
+NODES = [NodeId(f"n{i}") for i in range(3)]
+NETS = [NetworkId(f"net{i}") for i in range(2)]
+Nodes = st.frozensets(st.sampled_from(NODES[1:])).map(lambda some: {SELF, *some})
+
+
+@st.composite
+def assignments(draw) -> pb.Assignments:
+    made = pb.Assignments()
+    for node in sorted(draw(Nodes)):
+        made.nodes.add(
+            id=node, addr=f"192.168.0.{node[1:]}", hostname=node, down=draw(st.booleans())
+        )
+    for at, net in enumerate(NETS):
+        if draw(st.booleans()):
+            network = made.networks.add(id=net, vni=4096 + at)
+            network.spec.name = net
+            network.spec.ingress = at == 0
+            network.ipam_options.configs.add(subnet=f"10.0.{at}.0/24", gateway=f"10.0.{at}.1")
+    for number in range(draw(st.integers(0, 2))):
+        service = made.services.add(id=f"s{number}", name=f"web{number}", endpoint_mode="vip")
+        address = f"10.0.1.{draw(st.integers(1, 5))}/24"
+        service.virtual_ips.add(network_id=NETS[1], addr=address)
+    return made
+
+
+@st.composite
+def record(draw) -> tuple[tuple[NodeId, str], bytes | None]:
+    node = draw(st.sampled_from(NODES))
+    task = TaskId(draw(st.sampled_from("ab")))
+    kinds = {
+        EPOCH_KEY: gossip_records.encode_epoch((1, draw(st.integers(0, 3)))),
+        NODE_KEY: gossip_records.encode_node(draw(st.sampled_from([1400, 1500]))),
+        UNREACHED_KEY: b"\x91\xa2n1",
+        gossip_records.endpoint_key(task): gossip_records.encode_endpoint(
+            Endpoint(
+                task=task,
+                name=task,
+                node=node,
+                service=ServiceId("s0"),
+                addresses={
+                    net: IPv4Address(f"10.0.1.{draw(st.integers(1, 5))}")
+                    for net in draw(st.frozensets(st.sampled_from(NETS)))
+                },
+                ready=draw(st.booleans()),
+                made=draw(st.integers(0, 2)),
+            )
+        ),
+    }
+    key = draw(st.sampled_from(sorted(kinds)))
+    return (node, key), draw(st.sampled_from([kinds[key], kinds[key], None, b"\xc1"]))
+
+
+Steps = st.lists(
+    st.tuples(
+        st.lists(record(), max_size=4),
+        st.one_of(st.none(), assignments()),
+        st.frozensets(st.sampled_from(NODES)),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@given(assignments(), Steps)
+def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
+    builder, before = Builder(SELF), Snapshot(0, SELF, complete=False)
+    records: dict[tuple[NodeId, str], bytes] = {}
+    kept: gossip_records.Records = {}
+    for news, fresh, gone, on, whole in steps:
+        told = fresh or told
+        nodes = frozenset(NodeId(node.id) for node in told.nodes)
+        for place, value in news:
+            records = {at: v for at, v in records.items() if at != place}
+            if value is not None:
+                records[place] = value
+        if whole:
+            builder.records.tell_all(records)
+        else:
+            builder.records.tell({place: records.get(place) for place, _ in news})
+        kept = known_records.remembered(kept, records, nodes)
+        here = (NETS[1], IPv4Interface("10.0.1.9/24"))
+        boxes = {TaskId("a"): Sandbox(TaskId("a"), "/run/a", (here,), None)} if on else {}
+        builder.follow(nodes)
+        inputs = {
+            "assignments": told,
+            "gone": gone,
+            "sandboxes": boxes,
+            "gwbridge": None,
+            "complete": True,
+        }
+        now = builder.build(before, **inputs)
+        scratch = snapshot.build(
+            revision=now.revision,
+            self_id=SELF,
+            records=kept,
+            before=before.networks,
+            **inputs,
+        )
+        assert now == scratch
+        assert builder.unreached == gossip_records.unreached(kept)
+        if now == replace(before, revision=now.revision):
+            for part in ("nodes", "networks", "services", "endpoints", "epochs"):
+                assert getattr(now, part) is getattr(before, part) or before.revision == 0
+        builder.follow(nodes)
+        assert builder.build(now, **inputs) is now
+        before = now
+
+
+def test_an_address_that_is_free_again_is_the_other_claimant_s():
+    place = {NETS[1]: IPv4Address("10.0.1.3")}
+    first, later = (
+        Endpoint(TaskId(task), task, node, ServiceId("s0"), place, ready=True, made=made)
+        for task, node, made in (("a", NODES[1], 1), ("b", NODES[2], 2))
+    )
+    said = {
+        (each.node, gossip_records.endpoint_key(each.task)): gossip_records.encode_endpoint(each)
+        for each in (first, later)
+    }
+    endpoints = Endpoints()
+    endpoints.change(said, frozenset())
+    assert not endpoints.settled[first.task].addresses
+    assert endpoints.settled[later.task].addresses == place
+    endpoints.change({(later.node, gossip_records.endpoint_key(later.task)): None}, frozenset())
+    assert endpoints.settled[first.task].addresses == place
+
+
+def _withdrawn_by_hand(before: Snapshot, now: Snapshot) -> bool:
+    def chosen(of: Snapshot) -> set[object]:
+        return {
+            (each.service, place)
+            for each in of.live_endpoints()
+            if each.ready and each.service is not None
+            for place in each.addresses.items()
+        }
+
+    return chosen(now) < chosen(before)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from(NODES)), min_size=2, max_size=2),
+    st.lists(st.frozensets(st.sampled_from(NODES)), min_size=2, max_size=2),
+)
+def test_only_withdraws_is_told_by_what_changed(ready, gone):
+    def made(at: int) -> Snapshot:
+        told = pb.Assignments()
+        for node in NODES:
+            told.nodes.add(id=node, addr=f"192.168.0.{node[1:]}")
+        is_ready, node = ready[at]
+        both = [
+            Endpoint(TaskId("a"), "a", NODES[1], ServiceId("s"), {NETS[1]: IPv4Address(1)}),
+            Endpoint(
+                TaskId("b"), "b", node, ServiceId("s"), {NETS[1]: IPv4Address(2)}, ready=is_ready
+            ),
+        ]
+        return replace(
+            Snapshot(1, SELF, endpoints={each.task: each for each in both}),
+            nodes=snapshot.nodes_of(told, SELF, {}, gone[at]),
+        )
+
+    before, now = made(0), made(1)
+    assert snapshot.only_withdraws(before, now) == _withdrawn_by_hand(before, now)

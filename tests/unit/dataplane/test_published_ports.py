@@ -1,0 +1,98 @@
+"""What is published on a host is held there, or left to the process that had it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from plane_bed import Host, cluster, turn
+
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.snapshot import Network, PublishedPort, Sandbox, Service, Snapshot
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.dataplane.fake import FakeSockets, GossipRoom
+from meshnet_control.dataplane.host_ports import PublishedPorts
+
+INGRESS, WEB, TASK = NetworkId("ingress"), ServiceId("web"), TaskId("task")
+WIDE = Network(
+    INGRESS, "ingress", Vni(4096), IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"), ingress=True
+)
+IN_MESH, HERE = PublishedPort("tcp", 80, 8080), PublishedPort("udp", 53, 5353, "host")
+BOX = Sandbox(TASK, "/run/netns/x", (), IPv4Interface("172.18.0.2/16"), (IN_MESH, HERE))
+SNAPSHOT = Snapshot(
+    1,
+    NodeId("n"),
+    networks={INGRESS: WIDE},
+    services={WEB: Service(WEB, "web", ports=(IN_MESH, HERE))},
+    sandboxes={TASK: BOX},
+)
+
+
+def test_the_mesh_is_published_here_and_what_containers_here_publish_themselves() -> None:
+    assert SNAPSHOT.published == {("tcp", 8080), ("udp", 5353)}
+    assert replace(SNAPSHOT, sandboxes={}).published == {("tcp", 8080)}
+    assert replace(SNAPSHOT, networks={}).published == {("udp", 5353)}
+    box = replace(BOX, gateway_address=None)
+    assert replace(SNAPSHOT, networks={}, sandboxes={TASK: box}).published == frozenset()
+
+
+def test_a_port_of_a_process_is_left_to_it_until_it_gives_it_back() -> None:
+    sockets = FakeSockets()
+    ports = PublishedPorts(sockets)
+    sockets.processes = {("tcp", 8080): "nginx (process 12)", ("tcp", 22): "sshd (process 7)"}
+    seen = ports.keep(SNAPSHOT, SNAPSHOT)
+    assert seen.taken == {("tcp", 8080)}
+    assert seen.revision == 2
+    assert seen.reserved == sockets.held == {("udp", 5353)}
+    [said] = ports.troubles()
+    assert "8080/tcp" in said
+    assert "nginx (process 12)" in said
+    assert not ports.look()
+    assert ports.keep(seen, seen) is seen
+    del sockets.processes["tcp", 8080]
+    assert ports.look()
+    seen = ports.keep(seen, seen)
+    assert (seen, ports.troubles()) == (replace(SNAPSHOT, revision=3), [])
+    assert not ports.look()
+    ports.close()
+    assert not sockets.held
+
+
+def test_what_others_have_is_all_but_the_task_s_own() -> None:
+    sockets = FakeSockets()
+    sockets.processes = {("tcp", 22): "sshd"}
+    ports = PublishedPorts(sockets)
+    others = ports.of_others(SNAPSHOT, TASK)
+    assert others == (frozenset({("tcp", 8080)}), frozenset({("tcp", 22)}))
+    assert ports.of_others(SNAPSHOT, TaskId("other")).published == SNAPSHOT.published
+
+
+def published(assignments: pb.Assignments) -> pb.Assignments:
+    ingress = assignments.networks.add(id="ingress", vni=4100)
+    ingress.spec.ingress = True
+    ingress.ipam_options.configs.add(subnet="10.0.0.0/24", gateway="10.0.0.1")
+    assignments.services[0].ports.add(target_port=80, published_port=8080)
+    return assignments
+
+
+def test_a_data_plane_holds_what_is_published_and_looks_again_for_what_was_taken() -> None:
+    async def scene(_: GossipRoom, a: Host) -> None:
+        a.sockets.processes = {("tcp", 8080): "nginx"}
+        a.start()
+        a.plane.assignments(published(a.told()))
+        await turn()
+        assert a.plane.snapshot.taken == {("tcp", 8080)}
+        assert len(a.plane.port_troubles) == 1
+        a.plane.look()
+        await turn()
+        revision = a.plane.snapshot.revision
+        a.sockets.processes.clear()
+        a.plane.look()
+        await turn()
+        assert (a.plane.snapshot.taken, a.plane.port_troubles) == (frozenset(), [])
+        assert a.plane.snapshot.revision == revision + 1
+        assert a.sockets.held == {("tcp", 8080)}
+        await a.plane.close()
+        assert not a.sockets.held
+
+    cluster(1, scene)

@@ -1,0 +1,176 @@
+"""Zones that are kept up are those made from scratch, and the resolver follows what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import changing_cluster as world
+import msgpack
+from hypothesis import given, settings
+
+from meshnet.model.ids import NetworkId, Vni
+from meshnet.model.shared_map import SharedMap
+from meshnet.model.snapshot import Endpoint, Network, Sandbox, Service, Snapshot
+from meshnet.process.notify import Notifier
+from meshnet_dns import resolver as resolvers
+from meshnet_dns.held import HeldSockets
+from meshnet_dns.kept_zones import KeptZones
+from meshnet_dns.loop import Loop
+from meshnet_dns.operations import Desires, Observed, plan
+from meshnet_dns.resolver import STATE, Resolver
+from meshnet_dns.state import zone_digest, zone_payload, zone_sum
+from meshnet_dns.zone import zones
+
+
+def resolver(run_dir: Path) -> Resolver:
+    return Resolver(Loop(), run_dir / STATE, HeldSockets(Notifier(), {}))
+
+
+def told(of: Resolver) -> Observed:
+    said = of.status()
+    return Observed(zones=said["zones"], sandboxes=said["sandboxes"])
+
+
+def tell(of: Resolver, desires: Desires, snapshot: Snapshot) -> list[str]:
+    """Tell it of the zones of a Snapshot; which messages that took."""
+    found = plan(desires.of(snapshot), told(of), prune=True)
+    messages = [change for change in found if change.op.endswith("-zone")]
+    for change in messages:
+        over_the_wire = msgpack.unpackb(msgpack.packb(change.message()), strict_map_key=False)
+        assert of.handle(over_the_wire) == {}
+    return [change.op for change in messages]
+
+
+def held(of: Resolver) -> dict[str, object]:
+    return dict(of.handle({"op": "zones"}))
+
+
+@given(world.histories())
+def test_zones_that_are_kept_up_are_those_made_from_scratch(history: list[Snapshot]):
+    kept = KeptZones()
+    for at, snapshot in enumerate(history):
+        wanted = {net for net in world.NETS[1:] if (at + world.NETS.index(net)) % 3}
+        scratch = {net: zone for net, zone in zones(snapshot).items() if net in wanted}
+        known = kept.of(snapshot, wanted)
+        assert {net: each.zone for net, each in known.items()} == scratch
+        assert all(each.digest == zone_digest(zone_sum(each.zone)) for each in known.values())
+        again = kept.of(replace(snapshot, revision=99), wanted)
+        assert all(again[net] is each for net, each in known.items())
+
+
+@settings(max_examples=40)
+@given(world.histories())
+def test_the_resolver_follows_and_is_told_no_more_than_what_changed(history: list[Snapshot]):
+    with TemporaryDirectory() as run_dir:
+        told_all, desires = resolver(Path(run_dir)), Desires()
+        before: Set[NetworkId] = frozenset()
+        for snapshot in history:
+            ops = tell(told_all, desires, snapshot)
+            known = desires.of(snapshot).zones
+            assert held(told_all) == {net: zone_payload(each.zone) for net, each in known.items()}
+            assert told(told_all).zones == {net: each.digest for net, each in known.items()}
+            fresh = known.keys() - before
+            assert ops.count("put-zone") >= len(fresh)
+            if ops:
+                assert tell(told_all, desires, snapshot) == []
+            before = known.keys()
+            told_all.save()
+        again = resolver(Path(run_dir))
+        again.restore()
+        assert held(again) == held(told_all)
+        assert told(again) == told(told_all)
+
+
+def small() -> Snapshot:
+    """A service of two tasks on one network, and a container here."""
+    net, subnet = world.NETS[1], IPv4Network("10.0.1.0/24")
+    service = Service(world.SERVICES[0], "web", vips={net: subnet[2]})
+    endpoints = {
+        task: Endpoint(task, f"web.{at}", world.SELF, service.id, {net: subnet[10 + at]})
+        for at, task in enumerate(world.TASKS[:2])
+    }
+    box = Sandbox(world.TASKS[0], "/run/a", ((net, IPv4Interface("10.0.1.10/24")),), None)
+    return Snapshot(
+        1,
+        world.SELF,
+        networks={net: Network(net, "Net", Vni(4097), subnet, subnet[1])},
+        services={service.id: service},
+        endpoints=SharedMap(endpoints),
+        sandboxes={box.task: box},
+    )
+
+
+def less(snapshot: Snapshot) -> Snapshot:
+    """Its second task is not ready any more."""
+    task = world.TASKS[1]
+    put = {task: replace(snapshot.endpoints[task], ready=False)}
+    return replace(snapshot, endpoints={**snapshot.endpoints, **put})
+
+
+def test_what_is_told_of_an_endpoint_is_the_names_that_it_changed(tmp_path: Path):
+    told_all, desires = resolver(tmp_path), Desires()
+    assert tell(told_all, desires, small()) == ["put-zone"]
+    [change] = [
+        each
+        for each in plan(desires.of(less(small())), told(told_all), prune=True)
+        if each.op.endswith("-zone")
+    ]
+    assert change.op == "change-zone"
+    assert change.payload is not None
+    assert change.payload["names"] == {"tasks.web": IPv4Address("10.0.1.10").packed}
+    assert change.payload["pointers"] == {}
+    assert told_all.handle(change.message()) == {}
+
+
+def test_a_change_of_another_zone_than_the_resolver_has_is_refused_and_told_whole(tmp_path: Path):
+    first, other, desires = resolver(tmp_path), resolver(tmp_path), Desires()
+    tell(first, desires, small())
+    wanted = desires.of(less(small()))
+    [change] = [each for each in plan(wanted, told(first), prune=True) if each.op[-4:] == "zone"]
+    assert "a change of another zone" in other.handle(change.message())["error"]
+    renamed = {s.id: replace(s, name="shop") for s in small().services.values()}
+    tell(other, Desires(), replace(small(), services=renamed))
+    assert "a change of another zone" in other.handle(change.message())["error"]
+    assert tell(other, desires, less(small())) == ["put-zone"]
+    assert held(other) == held(first) | {
+        net: zone_payload(known.zone) for net, known in wanted.zones.items()
+    }
+
+
+def test_messages_are_appended_until_they_are_more_than_the_whole(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(resolvers, "LEAST_BYTES", 200)
+    state, told_all, desires = tmp_path / STATE, resolver(tmp_path), Desires()
+    tell(told_all, desires, small())
+    told_all.save()
+    whole = state.read_bytes()
+    sizes = []
+    for turn in range(8):
+        tell(told_all, desires, less(small()) if turn % 2 == 0 else small())
+        told_all.save()
+        sizes.append(state.stat().st_size)
+    assert sizes[0] > len(whole), "appended"
+    assert any(later < sooner for sooner, later in pairwise(sizes)), "and written anew"
+    assert max(sizes) <= 2 * max(len(whole), 200) + 100
+
+
+def test_a_message_that_was_written_by_halves_is_left_out(tmp_path: Path):
+    told_all, desires = resolver(tmp_path), Desires()
+    tell(told_all, desires, small())
+    told_all.save()
+    tell(told_all, desires, less(small()))
+    told_all.save()
+    state = tmp_path / STATE
+    state.write_bytes(state.read_bytes()[:-5])
+    again, before = resolver(tmp_path), Desires()
+    again.restore()
+    assert held(again) == {n: zone_payload(z.zone) for n, z in before.of(small()).zones.items()}
+    tell(again, desires, less(small()))
+    again.save()
+    third = resolver(tmp_path)
+    third.restore()
+    assert held(third) == held(again), "what could not be read is gone from the file"

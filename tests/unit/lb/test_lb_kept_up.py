@@ -1,0 +1,78 @@
+"""Tables that are kept up are those made from scratch; the same objects where nothing changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import changing_cluster as world
+from hypothesis import given
+
+from meshnet.model.ids import Vni
+from meshnet.model.snapshot import Endpoint, Network, Node, PublishedPort, Service, Snapshot
+from meshnet_lb.rules import Rules, rulesets
+
+
+@given(world.histories())
+def test_tables_that_are_kept_up_are_those_made_from_scratch(history: list[Snapshot]):
+    rules = Rules()
+    for snapshot in history:
+        kept = rules.rulesets(snapshot)
+        assert kept == rulesets(snapshot)
+        again = rules.rulesets(replace(snapshot, revision=99))
+        assert all(again[path] is tables for path, tables in kept.items())
+
+
+@given(world.histories())
+def test_nothing_is_remembered_of_what_is_gone(history: list[Snapshot]):
+    rules = Rules()
+    for snapshot in history:
+        rules.rulesets(snapshot)
+        fresh = Rules()
+        fresh.rulesets(snapshot)
+        assert vars(rules._chosen) == vars(fresh._chosen)
+        for kept, made in (
+            (rules._rendered._rules, fresh._rendered._rules),
+            (rules._rendered._texts, fresh._rendered._texts),
+        ):
+            assert kept == made
+
+
+@given(world.histories())
+def test_an_endpoint_leaves_the_tables_of_other_networks_as_they_are(history: list[Snapshot]):
+    rules, now = Rules(), history[-1]
+    before = rules.rulesets(now)
+    for task, endpoint in now.endpoints.items():
+        put = replace(endpoint, ready=not endpoint.ready)
+        after = rules.rulesets(replace(now, endpoints={**now.endpoints, task: put}))
+        networks = endpoint.addresses.keys()
+        for sandbox in now.sandboxes.values():
+            if networks.isdisjoint(network for network, _ in sandbox.networks):
+                assert after[sandbox.netns] is before[sandbox.netns]
+        if now.ingress is None or now.ingress.id not in networks:
+            assert after.get(None) is before.get(None)
+        before = rules.rulesets(now)
+
+
+def test_a_published_port_follows_its_backends_and_others_keep_their_chains():
+    mesh, subnet = world.NETS[0], IPv4Network("10.0.0.0/24")
+    services = {
+        of: Service(of, f"s{at}", ports=(PublishedPort("tcp", 80, 8080 + at),))
+        for at, of in enumerate(world.SERVICES[:2])
+    }
+    endpoints = {
+        task: Endpoint(task, task, world.SELF, world.SERVICES[at % 2], {mesh: subnet[10 + at]})
+        for at, task in enumerate(world.TASKS[:4])
+    }
+    itself = Node(world.SELF, "h", IPv4Address("192.168.0.1"), ingress_address=subnet[2])
+    network = Network(mesh, "ingress", Vni(4096), subnet, subnet[1], ingress=True)
+    nodes = {world.SELF: itself}
+    now = Snapshot(1, world.SELF, nodes, {mesh: network}, services, endpoints)
+    rules, gone = Rules(), world.TASKS[0]
+    before = {each.name: each for each in rules.rulesets(now)[None][0].chains}
+    less = replace(now, endpoints={t: each for t, each in endpoints.items() if t != gone})
+    [after] = rules.rulesets(less)[None]
+    assert after == rulesets(less)[None][0]
+    others = {each.name for each in after.chains if each is not before.get(each.name)}
+    assert "port-tcp-8080" in others
+    assert "port-tcp-8081" not in others

@@ -1,0 +1,108 @@
+"""Which flows are forgotten when rules change: a table, and laws that hold of any change."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from meshnet.nft import flows
+from meshnet.nft.flows import Fate, Flow, Known, Stale
+from meshnet.nft.objects import Ruleset, Set
+
+VIP, ONE, TWO = "10.0.1.200", "10.0.1.2", "10.0.1.3"
+ADDRESSES = some.frozensets(some.sampled_from([ONE, TWO, "10.0.1.4"]))
+
+
+def flow(protocol, asked, backend, *, unanswered=False, answers_to="10.0.1.9", port=53):
+    return Flow(protocol, "10.0.1.9", asked, port, backend, answers_to, unanswered)
+
+
+def table(leads, there=frozenset()):
+    backends = frozenset().union(*leads.values())
+    elements = {key: "goto svc" if to else "goto refuse" for key, to in leads.items()}
+    vips = Set("vips", "ipv4_addr : verdict", elements, leads=leads)
+    return Ruleset("ip", "meshnet", (), (vips,), backends, there | backends)
+
+
+DRAINED, GONE = Stale(drained=frozenset({ONE})), Stale(gone=frozenset({ONE}))
+MOVED = Stale(moved={VIP: frozenset({TWO}), "udp . 53": frozenset({TWO})})
+
+
+@pytest.mark.parametrize(
+    ("stale", "seen", "fate"),
+    [
+        (DRAINED, flow("tcp", VIP, ONE), Fate.STAYS),
+        (DRAINED, flow("tcp", VIP, ONE, unanswered=True), Fate.DOUBTED),
+        (DRAINED, flow("tcp", ONE, ONE, unanswered=True), Fate.STAYS),  # nobody translated it
+        (DRAINED, flow("udp", VIP, ONE), Fate.FORGOTTEN),
+        (DRAINED, flow("udp", ONE, ONE), Fate.STAYS),
+        (DRAINED, flow("other", VIP, ONE), Fate.FORGOTTEN),
+        (GONE, flow("tcp", VIP, ONE), Fate.FORGOTTEN),
+        (GONE, flow("tcp", ONE, ONE), Fate.STAYS),
+        (GONE, flow("tcp", VIP, TWO), Fate.STAYS),
+        (GONE, flow("udp", VIP, ONE), Fate.FORGOTTEN),
+        (MOVED, flow("udp", VIP, VIP), Fate.FORGOTTEN),  # older than the VIP
+        (MOVED, flow("udp", VIP, ONE), Fate.FORGOTTEN),
+        (MOVED, flow("udp", VIP, TWO), Fate.STAYS),
+        (MOVED, flow("tcp", VIP, ONE), Fate.STAYS),
+        (MOVED, flow("udp", "192.0.2.1", "192.0.2.1"), Fate.FORGOTTEN),  # older than the port
+        (MOVED, flow("udp", "192.0.2.1", TWO), Fate.STAYS),
+        (MOVED, flow("udp", "192.0.2.1", "192.0.2.1", port=54), Fate.STAYS),
+        # a datagram that this host forwards, and answers of which come to its own address
+        (MOVED, flow("udp", "8.8.8.8", "8.8.8.8", answers_to="192.0.2.1"), Fate.STAYS),
+    ],
+)
+def test_the_fate_of_a_flow(stale, seen, fate):
+    assert stale.fate(seen) is fate
+
+
+def test_what_drains_is_seen_to_once_and_again_when_it_is_gone():
+    known = Known().with_backends({ONE, TWO})
+    known = flows.after(known, [table({VIP: frozenset({ONE, TWO})})], Stale())
+    draining = [table({VIP: frozenset({TWO})}, there=frozenset({ONE}))]
+    stale = flows.stale(known, draining, ())
+    assert stale.drained == {ONE}
+    assert not stale.gone
+    known = flows.after(known, draining, stale)
+    again = flows.stale(known, draining, ())
+    assert not again
+    ended = [table({VIP: frozenset({TWO})})]
+    stale = flows.stale(known, ended, ())
+    assert stale.gone == {ONE}
+    assert not stale.drained
+    assert not flows.stale(flows.after(known, ended, stale), ended, ())
+
+
+def test_one_more_backend_moves_nobody():
+    before = [table({VIP: frozenset({ONE})})]
+    known = flows.after(Known().with_backends({ONE}), before, Stale())
+    assert not flows.stale(known, [table({VIP: frozenset({ONE, TWO})})], ())
+
+
+def test_a_process_that_begins_sees_to_what_the_kernel_lacks_alone():
+    wanted = [table({VIP: frozenset({ONE}), "10.0.1.201": frozenset({TWO})})]
+    assert flows.stale(Known(), wanted, [VIP]).moved == {VIP: {ONE}}
+    assert not flows.stale(Known(), wanted, ())
+
+
+@given(some.lists(some.tuples(ADDRESSES, ADDRESSES), min_size=1))
+def test_after_any_changes_no_flow_is_left_that_leads_where_nothing_leads(changes):
+    """And nothing is done twice."""
+    known, kept = Known(), {(p, b) for p in ("tcp", "udp") for b in (VIP, ONE, TWO, "10.0.1.4")}
+    chosen: frozenset[str] = frozenset()
+    there: frozenset[str] = frozenset()
+    for now, draining in changes:
+        tables = [table({VIP: now}, there=draining)]
+        chosen, there = now, now | draining
+        known = known.with_backends(now)
+        stale = flows.stale(known, tables, ())
+        kept = {(p, b) for p, b in kept if stale.fate(flow(p, VIP, b)) is Fate.STAYS}
+        known = flows.after(known, tables, stale)
+        assert not flows.stale(known, tables, ())
+        # flows may begin to whoever is chosen now
+        kept |= {(p, b) for p in ("tcp", "udp") for b in chosen}
+    seen = {b for p, b in kept if p == "udp" and b != VIP}
+    ever = frozenset().union(*(now for now, _ in changes))
+    assert seen & ever <= chosen
+    assert {b for p, b in kept if p == "tcp" and b in ever} <= there

@@ -1,0 +1,70 @@
+"""What should be on overlays: of changes what it is from scratch, and the same objects else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import changing_cluster as world
+from hypothesis import given
+
+from meshnet.model.ids import TaskId, mac_of
+from meshnet.model.snapshot import Snapshot
+from meshnet.overlay.desired import BRIDGE, VXLAN, Overlays, netns_name
+
+DIR = Path("/run/netns")
+
+
+@given(world.histories())
+def test_what_is_kept_up_is_what_is_made_from_scratch(history: list[Snapshot]):
+    overlays = Overlays(DIR)
+    for snapshot in history:
+        kept = overlays.of(snapshot)
+        assert kept == Overlays(DIR).of(snapshot)
+        assert overlays.of(replace(snapshot, revision=99)) is kept
+        for network in snapshot.networks.values():
+            spec = kept.specs.get(str(DIR / netns_name(network.id)))
+            if spec is None:
+                continue
+            remote = snapshot.remote_macs(network.id)
+            assert spec.neighbours == {(VXLAN, at, mac) for mac, (at, _) in remote.items()}
+            rows = {(VXLAN, mac, to) for mac, (_, vtep) in remote.items() for to in (vtep, None)}
+            assert spec.fdb == rows
+            assert spec.bridges == {BRIDGE: snapshot.mtu_of(network)}
+
+
+@given(world.histories())
+def test_an_endpoint_that_changes_its_readiness_changes_nothing(history: list[Snapshot]):
+    overlays = Overlays(DIR)
+    before = overlays.of(history[-1])
+    put = {
+        task: replace(each, ready=not each.ready) for task, each in history[-1].endpoints.items()
+    }
+    assert overlays.of(replace(history[-1], endpoints=put)) is before
+
+
+@given(world.histories())
+def test_an_endpoint_that_comes_is_rows_on_its_networks_and_nothing_else(history: list[Snapshot]):
+    overlays = Overlays(DIR)
+    now = history[-1]
+    before = overlays.of(now)
+    nodes = [node for node in now.nodes.values() if node.id != world.SELF]
+    networks = [each for each in world.NETS if str(DIR / netns_name(each)) in before.specs]
+    if not nodes or not networks:
+        return
+    come = replace(
+        next(iter(history[0].endpoints.values())),
+        task=TaskId("new"),
+        node=nodes[0].id,
+        addresses={networks[-1]: IPv4Address("10.9.9.9")},
+    )
+    after = overlays.of(replace(now, endpoints={**now.endpoints, come.task: come}))
+    path = str(DIR / netns_name(networks[-1]))
+    assert {p for p, spec in after.specs.items() if spec is not before.specs[p]} == {path}
+    assert after.veths is before.veths
+    mac = mac_of(IPv4Address("10.9.9.9"))
+    assert after.specs[path].fdb - before.specs[path].fdb == {
+        (VXLAN, mac, nodes[0].vtep),
+        (VXLAN, mac, None),
+    }
