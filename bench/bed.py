@@ -128,6 +128,18 @@ class Bed:
         self._procs.append(proc)
         return proc
 
+    def converse(self, short: str, *argv: str) -> subprocess.Popen[bytes]:
+        """The same, with pipes to and from it; what it complains of comes the same way."""
+        proc = subprocess.Popen(
+            ["ip", "netns", "exec", self.name(short), *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._procs.append(proc)
+        return proc
+
     def serve(self, short: str, port: int, *, iperf: bool = False) -> None:
         """Start the answering end of a measurement in a namespace and wait until it listens."""
         if iperf:

@@ -13,24 +13,23 @@ Be aware: the machine is shared; a request is lost when it got no answer in five
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.accounts import Account, Choices, Row, account, watching
 from bench.bed import run
 from bench.create20 import Api
 from bench.engines import Engines, engines, until
 from bench.rounds import BenchError, Goal, Line
+from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
 
 NAME = "mbchaos"
@@ -38,12 +37,11 @@ HOSTS = ("h1", "h2", "h3")
 REPLICAS = 6
 PORT = 8080
 OUTSIDE_PER_S, INSIDE_PER_S = 120.0, 20.0
+LIMIT_S = 5.0
 BEFORE_S, AFTER_S = 1.0, 6.0
 ENDS_S = 5.0
 """How long a host that is shut down answers when nothing on it serves any more."""
 LOAD = Path(__file__).with_name("load.py")
-
-Row = tuple[str, float, float, str, int, str]
 
 
 @dataclass
@@ -54,6 +52,10 @@ class Cluster:
     api: Api
     clients: dict[str, str] = field(default_factory=dict)
     """Host to the process id of the client container there, in this machine's numbers."""
+
+    @property
+    def hosts(self) -> list[str]:
+        return [machine.name for machine in self.lab.lab.layout.hosts]
 
     def on(self, host: str, command: str) -> str:
         return self.lab.run(host, "sh", "-c", command)
@@ -72,7 +74,7 @@ class Cluster:
 
     def find_clients(self) -> None:
         """Where the client containers are now: a host that was off has a new one."""
-        for host in HOSTS:
+        for host in self.hosts:
             container = self.on(host, "docker ps -qf name=client.")
             inside = self.on(host, f"docker inspect -f '{{{{.State.Pid}}}}' {container}")
             self.clients[host] = outside_pid(self.lab, host, inside)
@@ -86,10 +88,12 @@ class Cluster:
             )
         except (BenchError, OSError, ValueError):
             return False
-        if any(node["Status"]["State"] != "ready" for node in nodes) or len(nodes) != len(HOSTS):
+        if any(node["Status"]["State"] != "ready" for node in nodes) or len(nodes) != len(
+            self.hosts
+        ):
             return False
         states = [task["Status"]["State"] for task in tasks or []]
-        return states.count("running") == len(states) == REPLICAS + len(HOSTS)
+        return states.count("running") == len(states) == REPLICAS + len(self.hosts)
 
 
 @dataclass(frozen=True)
@@ -123,23 +127,6 @@ class Fault:
             or {entry, backend} == set(self.cut)
             or (entry in self.ends and label != entry)
         )
-
-
-@dataclass(frozen=True)
-class Account:
-    """What became of the requests of one fault."""
-
-    what: str
-    sent: int
-    excused: int
-    """Lost, but entered at or led to a host that was off or cut."""
-    lost: dict[str, int]
-    """(where it entered: why) to the number of others that were lost."""
-    slowest_s: float
-
-    @property
-    def total_lost(self) -> int:
-        return sum(self.lost.values())
 
 
 # ---- faults ----
@@ -286,29 +273,38 @@ FAULTS: tuple[Fault, ...] = (
 # ---- load and accounts ----
 
 
+def generator(
+    enter: Sequence[str], rate: float, limit_s: float, ways: Sequence[str]
+) -> subprocess.Popen[str]:
+    """Start ``load.py`` where ``enter`` leads to."""
+    pipe = subprocess.PIPE
+    argv = [*enter, sys.executable, str(LOAD), f"{rate:g}/{limit_s:g}", *ways]
+    return subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True)
+
+
+def outside(cluster: Cluster, rate: float, limit_s: float = LIMIT_S) -> subprocess.Popen[str]:
+    """A load from outside, through all hosts in turn."""
+    ways = [f"{host}={address(cluster, host)}:{PORT}" for host in cluster.hosts]
+    return generator(cluster.lab.lab.command("client", []), rate, limit_s, ways)
+
+
+def inside(
+    cluster: Cluster, host: str, rate: float, limit_s: float = LIMIT_S
+) -> subprocess.Popen[str]:
+    """A load by name, from a host's client container."""
+    enter = ("nsenter", f"--net=/proc/{cluster.clients[host]}/ns/net")
+    return generator(enter, rate, limit_s, [f"in {host}=web"])
+
+
 class Load:
     """The generators: one outside, one in a container of each host."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        outside = [f"{host}={address(cluster, host)}:{PORT}" for host in HOSTS]
-        self._running = [self._start(("client",), OUTSIDE_PER_S, outside)]
-        for host in HOSTS:
-            argv = ("nsenter", f"--net=/proc/{cluster.clients[host]}/ns/net")
-            self._running.append(self._start(argv, INSIDE_PER_S, [f"in {host}=web"]))
+        self._running = [outside(cluster, OUTSIDE_PER_S)]
+        self._running += [inside(cluster, host, INSIDE_PER_S) for host in cluster.hosts]
         for each in self._running:
             if each.stdout is None or each.stdout.readline() != "ready\n":
                 raise BenchError("a load generator did not start")
-
-    def _start(self, where: tuple[str, ...], rate: float, ways: list[str]) -> subprocess.Popen[str]:
-        argv = [sys.executable, str(LOAD), str(rate), *ways]
-        enter = (
-            self._cluster.lab.lab.command("client", argv)
-            if where == ("client",)
-            else [*where, *argv]
-        )
-        pipe = subprocess.PIPE
-        return subprocess.Popen(enter, stdin=pipe, stdout=pipe, text=True)
 
     def end(self) -> list[Row]:
         rows: list[Row] = []
@@ -332,7 +328,11 @@ def play_one(cluster: Cluster, fault: Fault) -> Account:
     until("the cluster to be whole", cluster.ready, 120, every=0.2)
     places = cluster.places()
     cluster.find_clients()
-    choices = Choices(cluster)
+    ways = {host: cluster.lab.lab.command(host, watching(PORT)) for host in cluster.hosts} | {
+        f"in {host}": ["nsenter", f"--net=/proc/{inside}/ns/net", *watching(80)]
+        for host, inside in cluster.clients.items()
+    }
+    choices = Choices(ways)
     load = Load(cluster)
     try:
         time.sleep(BEFORE_S)
@@ -348,86 +348,38 @@ def play_one(cluster: Cluster, fault: Fault) -> Account:
         choices.end()
     with contextlib.suppress(BenchError, OSError):
         places = places | cluster.places()
-    excused, lost = 0, dict[str, int]()
-    for label, _, _, outcome, port, _ in rows:
-        if outcome == "ok":
-            continue
-        if any(fault.excuses(label, places.get(to, "")) for to in choices.of(label, port) or [""]):
-            excused += 1
-        else:
-            why = f"{label}: {outcome}"
-            lost[why] = lost.get(why, 0) + 1
-    slowest = max(
-        (seconds for _, _, seconds, outcome, _, _ in rows if outcome == "ok"), default=0.0
+    return account(
+        fault.what, rows, choices, lambda label, to: fault.excuses(label, places.get(to, ""))
     )
-    return Account(fault.what, len(rows), excused, lost, slowest)
-
-
-class Choices:
-    """Which backends each request was led to: what conntrack said where it entered, as it happened.
-
-    A look afterwards is not enough: an entry whose client gave up may be gone by then.
-    """
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._made: dict[tuple[str, int], list[str]] = {}
-        ways = {host: cluster.lab.lab.command(host, _watch(PORT)) for host in HOSTS} | {
-            f"in {host}": ["nsenter", f"--net=/proc/{inside}/ns/net", *_watch(80)]
-            for host, inside in cluster.clients.items()
-        }
-        self._heard = [self._listen(label, argv) for label, argv in ways.items()]
-
-    def of(self, label: str, port: int) -> list[str]:
-        """Addresses that the request from ``port`` was led to, the last one last."""
-        return self._made.get((label, port), [])
-
-    def end(self) -> None:
-        for process, reader in self._heard:
-            os.killpg(process.pid, signal.SIGTERM)  # nsenter has a child
-            process.wait()
-            reader.join()
-
-    def _listen(
-        self, label: str, argv: list[str]
-    ) -> tuple[subprocess.Popen[str], threading.Thread]:
-        process = subprocess.Popen(
-            argv,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        reader = threading.Thread(target=self._read, args=(label, process))
-        reader.start()
-        return process, reader
-
-    def _read(self, label: str, process: subprocess.Popen[str]) -> None:
-        with contextlib.closing(process.stdout or io.StringIO()) as said:
-            for line in said:
-                sources, ports = re.findall(r"src=(\S+)", line), re.findall(r"sport=(\d+)", line)
-                if len(sources) > 1 and ports:
-                    self._made.setdefault((label, int(ports[0])), []).append(sources[1])
-
-
-def _watch(port: int) -> list[str]:
-    return ["conntrack", "-E", "-e", "NEW", "-p", "tcp", "--dport", str(port)]
 
 
 # ---- the cluster ----
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Three hosts, the service ``web`` on all, and a client container on each.
+def cluster(
+    kind: Callable[[Lab], Engines] = Engines,
+    name: str = NAME,
+    *,
+    disk: bool = True,
+    hosts: int = len(HOSTS),
+) -> Iterator[Cluster]:
+    """Hosts, the service ``web`` on them, and a client container on each.
 
-    The manager's state has a disk of its own, so that it can be full; it outlives the host.
+    Args:
+        kind: how its hosts become a cluster.
+        name: of the lab.
+        disk: the manager's state has one of its own, so that it can be full; it outlives the host.
+        hosts: how many.
     """
-    disk = Layout(NAME).state_dir("h1") / "meshnet"
-    disk.mkdir(parents=True, exist_ok=True)
-    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk))
+    place = Layout(name).state_dir("h1") / "meshnet"
+    if disk:
+        place.mkdir(parents=True, exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place))
     with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(engines(NAME, len(HOSTS), engine_only=False))
-        stack.callback(run, "umount", "-l", str(disk))  # before the lab goes
+        lab = kind(stack.enter_context(engines(name, hosts, engine_only=False)).lab)
+        if disk:
+            stack.callback(run, "umount", "-l", str(place))  # before the lab goes
         lab.swarm()
         made = Cluster(lab, Api(lab.socket("h1")))
         create = "docker service create --quiet --detach --network app"

@@ -30,25 +30,26 @@ COMMAND = ["sleep", "100000"]
 
 
 class _Unix(HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=60)
+    def __init__(self, path: str, limit_s: float) -> None:
+        super().__init__("docker", timeout=limit_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
 class Api:
-    """The Engine API behind a unix socket."""
+    """The Engine API behind a unix socket; it is given up after ``limit_s`` without a byte."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limit_s: float = 60) -> None:
         self._path = path
+        self._limit_s = limit_s
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The answer's JSON; an answer that is not 2xx is a BenchError with its message."""
-        connection = _Unix(self._path)
+        connection = _Unix(self._path, self._limit_s)
         try:
             content = None if body is None else json.dumps(body)
             headers = {"Content-Type": "application/json"} if content else {}

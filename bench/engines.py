@@ -80,21 +80,25 @@ class Engines:
                 self.run(host.name, "ip", "route", "replace", "unreachable", f"{server}/32")
 
     def pids(self, host: str, program: str) -> list[int]:
-        """Processes of a host's own pid namespace that run ``program``, by this machine's ids."""
+        """Processes of a host's own pid namespace that run ``program``, by this machine's ids.
+
+        Without children of theirs that are about to run something else (fork, then exec).
+        """
         init = re.search(
             r"-t\s*(\d+)|--target[= ](\d+)", " ".join(self.lab.command(host, ["true"]))
         )
         if init is None:
             raise BenchError(f"{host}: no process is known")
         space = Path(f"/proc/{init[1] or init[2]}/ns/pid_for_children").readlink()
-        found = []
+        found: dict[int, int] = {}
         for proc in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (proc / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 names = {Path(word).name for word in words[:2]}
                 if program in names and (proc / "ns/pid").readlink() == space:
-                    found.append(int(proc.name))
-        return sorted(found)
+                    after_name = (proc / "stat").read_text().rpartition(")")[2].split()
+                    found[int(proc.name)] = int(after_name[1])
+        return sorted(pid for pid, parent in found.items() if parent not in found)
 
 
 @contextlib.contextmanager
