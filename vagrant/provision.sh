@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # What makes a host of a Debian 12 machine: packages, meshnet in /opt/meshnet, systemd units, test images.
-# Run as root in a machine that has the project in /vagrant: provision.sh NAME=ADDRESS …  (all hosts)
+# Run as root in a machine that has the project in /vagrant: provision.sh [--manager] NAME=ADDRESS …  (all hosts)
+#
+# --manager: what one of several managers needs, too.
 #
 # Nothing that runs as root stays in the synced folder: whoever may write there is not root.
 set -euo pipefail
+unset DOCKER_HOST DOCKER_CONTEXT # whatever the caller speaks to: images go to the engine of this machine
 project=${PROJECT:-/vagrant}
 prefix=/opt/meshnet
+manager=
+if [ "${1:-}" = --manager ]; then manager=yes; shift; fi
 
 # Vagrant gives a machine's own name the address 127.0.2.1; the others' names are unknown to it.
 for host in "$@"; do
@@ -15,6 +20,10 @@ done
 
 packages=(docker.io nftables libnftables1 iproute2 iptables conntrack kmod procps python3-venv
           busybox-static tini curl bind9-dnsutils apparmor)
+if [ -n "$manager" ]; then
+  packages+=(etcd-server)
+  systemctl mask --quiet etcd.service # Debian's own; meshnet-manager starts one of its own on the same ports
+fi
 mapfile -t missing < <(for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
 done)
