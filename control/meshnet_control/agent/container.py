@@ -135,7 +135,7 @@ def create_arguments(
         config["NetworkingConfig"] = {"EndpointsConfig": dict(local[:1])}
     wanted = privileges.asked(task.service_labels)
     if wanted.anything and not place.allows_privileged:
-        raise ControlError(privileges.REFUSED)
+        raise ControlError(wanted.refusal)
     config["HostConfig"] |= wanted.host_config()
     kept = {key: value for key, value in config.items() if value not in ("", None)}
     if socket is not None and not engine_socket.wants_engines(task.service_labels):

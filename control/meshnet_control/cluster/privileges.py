@@ -25,9 +25,6 @@ GPUS: Final = "meshnet.gpus"
 LABELS: Final = frozenset({PRIVILEGED, DEVICES, GPUS})
 NODE_LABEL: Final = PRIVILEGED
 """Among the labels of a node's engine: it allows this."""
-REFUSED: Final = (
-    "this node allows no privileged services, devices or GPUs: meshnet up --allow-privileged"
-)
 _YES: Final = frozenset({"1", "true", "yes"})
 _NO: Final = frozenset({"", "0", "false", "no"})
 _MOST_PARTS, _DIGITS = 3, 3
@@ -55,6 +52,18 @@ class Asked:
     def anything(self) -> bool:
         """Whether it needs a node that allows it."""
         return self != Asked()
+
+    def __str__(self) -> str:
+        """What such a service is: ``privileged services``, ``services with devices and GPUs``."""
+        things = (("devices", bool(self.devices)), ("GPUs", self.gpus is not None))
+        named = " and ".join(name for name, there in things if there)
+        what = "privileged services" if self.privileged else "services"
+        return f"{what} with {named}" if named else what
+
+    @property
+    def refusal(self) -> str:
+        """What a node says that does not allow it."""
+        return f"this node allows no {self}: meshnet up --allow-privileged"
 
     def host_config(self) -> dict[str, Any]:
         """Its part of the engine's ``HostConfig``."""

@@ -24,6 +24,7 @@ from typing import TypeAlias
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import privileges
 from meshnet_control.orchestrate import constraints
 from meshnet_control.orchestrate.allocate import timestamp
 from meshnet_control.orchestrate.generic import claimed
@@ -49,8 +50,8 @@ _REASONS = {  # of one node, of several; in the order of the filters
     ),
     "max replicas": ("max replicas per node limit exceed",) * 2,
     "privileges": (
-        "1 node does not allow privileged services",
-        "{} nodes do not allow privileged services",
+        "1 node does not allow {asked}",
+        "{} nodes do not allow {asked}",
     ),
 }
 _ORDER = list(_REASONS)
@@ -69,13 +70,16 @@ def step(view: StoreView, now: float, rng: Rng) -> Step:
     return Step(tuple(Put(task) for task in placed))
 
 
-def explain(refusals: Mapping[str, int]) -> str:
+def explain(refusals: Mapping[str, int], task: pb.Task) -> str:
     """How many nodes each filter refused, most first, in Swarm's words; "" when there are none."""
     found = sorted(
         (name for name in refusals if refusals[name]),
         key=lambda name: (-refusals[name], _ORDER.index(name)),
     )
-    return "; ".join(_REASONS[name][refusals[name] > 1].format(refusals[name]) for name in found)
+    asked = privileges.asked(task.service_labels) if refusals.get("privileges") else None
+    return "; ".join(
+        _REASONS[name][refusals[name] > 1].format(refusals[name], asked=asked) for name in found
+    )
 
 
 def _groups(tasks: Iterable[pb.Task]) -> Iterator[tuple[Demand, list[pb.Task]]]:
@@ -101,7 +105,7 @@ def _placed(demand: Demand, tasks: Iterable[pb.Task], room: Room, now: float) ->
         if task.node_id:
             load = room.by_id.get(task.node_id)
             why = "" if load is None else refusal(demand, load, of_service[load.id])
-            text = explain({why: 1}) if why else ""
+            text = explain({why: 1}, task) if why else ""
             load = load if why is None else None
         else:
             anywhere = anywhere or _Candidates(demand, room)
@@ -155,7 +159,7 @@ class _Candidates:
 
     def reasons(self) -> str:
         """Why there is no node, in Swarm's words."""
-        text = explain(self._refusals)
+        text = explain(self._refusals, self._demand.task)
         return f"no suitable node ({text})" if text else "no suitable node"
 
     def _best(self, branch: _Branch) -> Load | None:

@@ -37,6 +37,21 @@ def test_gpus_by_number_or_by_name(said: str, expected: object):
     assert privileges.asked({"meshnet.gpus": said}).gpus == expected
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"privileged": "true"}, "privileged services"),
+        ({"devices": "/dev/fuse"}, "services with devices"),
+        ({"gpus": "1"}, "services with GPUs"),
+        ({"devices": "/dev/fuse", "gpus": "all"}, "services with devices and GPUs"),
+        ({"privileged": "1", "devices": "/dev/fuse"}, "privileged services with devices"),
+    ],
+)
+def test_a_refusal_names_what_is_asked_for(labels: dict[str, str], words: str):
+    wanted = privileges.asked({f"meshnet.{key}": value for key, value in labels.items()})
+    assert wanted.refusal == f"this node allows no {words}: meshnet up --allow-privileged"
+
+
 @pytest.mark.parametrize("labels", [{}, {"meshnet.privileged": "false"}, {"meshnet.devices": ""}])
 def test_who_asks_for_nothing_needs_no_node_that_allows_it(labels: dict[str, str]):
     wanted = privileges.asked(labels)

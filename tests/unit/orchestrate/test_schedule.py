@@ -271,7 +271,7 @@ def test_what_the_first_of_two_tasks_reserves_the_second_does_not_get() -> None:
 def test_a_privileged_task_goes_to_a_node_that_allows_it_alone() -> None:
     asks = task("t")
     asks.service_labels["meshnet.devices"] = "/dev/fuse"
-    words = "no suitable node (2 nodes do not allow privileged services)"
+    words = "no suitable node (2 nodes do not allow services with devices)"
     assert error(placed(node("a"), node("b"), asks)) == words
     allows = node("c")
     allows.description.engine.labels["meshnet.privileged"] = "true"
