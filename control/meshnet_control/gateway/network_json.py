@@ -75,7 +75,7 @@ def merged(ours: Iterable[Json], theirs: Iterable[Json]) -> list[Json]:
     for each in theirs:
         own = cluster_id(each)
         if not own:
-            found.append(each)
+            found.append(unlabelled(each))
         elif own not in ids:
             found.append(made_here(each, None))
     return found
@@ -84,6 +84,14 @@ def merged(ours: Iterable[Json], theirs: Iterable[Json]) -> list[Json]:
 def cluster_id(shown: Mapping[str, Any]) -> str:
     """Of a network of the engine that it made for the cluster; empty: it is another one."""
     return str((shown.get("Labels") or {}).get(NETWORK_LABEL) or "")
+
+
+def unlabelled(shown: Json) -> Json:
+    """A network of the engine's own, without the label of who made it: docker_gwbridge has it."""
+    labels = shown.get("Labels") or {}
+    if OURS not in labels:
+        return shown
+    return {**shown, "Labels": {key: value for key, value in labels.items() if key != OURS}}
 
 
 def made_here(shown: Mapping[str, Any], network: pb.Network | None) -> Json:

@@ -4,7 +4,8 @@
 |---|---|
 | COMMAND, ``Path``, ``Args``, ``Config.Cmd``, ``Config.Entrypoint`` | the user's, or the image's |
 | mounts below ``/.meshnet``, of ``/etc/hosts``, secrets and configs | none, as in Swarm |
-| labels by which meshnet finds what it made | none |
+| labels by which meshnet finds what it made | none, of its events neither |
+| events that it is on the network ``none`` | none: it is on others |
 
 Words are those of a container whose program waits, or waited, at a gate: labels alone prove
 nothing, an image made of such a container has them, too.
@@ -17,15 +18,20 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from meshnet_control.agent import attached_record, container, gate
+from meshnet_control.agent import attached_record, container, engine_socket, gate
 from meshnet_control.agent.gateway_addresses import GATEWAY_LABEL
 from meshnet_control.convert.json_text import part
 from meshnet_control.engine.labels import TASK_LABEL
 
 HIDDEN: Final = frozenset(
-    {gate.COMMAND_LABEL, container.IS_TASK_LABEL, GATEWAY_LABEL, attached_record.LABEL},
+    {
+        *(gate.COMMAND_LABEL, container.IS_TASK_LABEL, GATEWAY_LABEL, attached_record.LABEL),
+        engine_socket.LABEL,
+    },
 )
 """Labels that are meshnet's own."""
+_MADE: Final = frozenset({container.IS_TASK_LABEL, attached_record.LABEL})
+"""A container that meshnet wires has one of them."""
 _WAITS: Final = f"{gate.SHELL_TARGET} "
 
 
@@ -34,7 +40,7 @@ def listed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     labels = part(entry, "Labels")
     words = gate.words_in(labels)
     if words is None or not str(entry.get("Command")).startswith(_WAITS):
-        return {**entry, "Labels": _shown(labels)} if _is_tasks(labels) else entry
+        return {**entry, "Labels": _shown(labels)} if _has_ours(labels) else entry
     return {
         **entry,
         "Command": words.shown,
@@ -50,7 +56,7 @@ def inspected(found: Mapping[str, Any]) -> Mapping[str, Any]:
     words = gate.words_in(labels)
     if words is None or found.get("Path") != gate.SHELL_TARGET:
         own = {**config, "Labels": _shown(labels)}
-        return {**found, "Config": own} if _is_tasks(labels) else found
+        return {**found, "Config": own} if _has_ours(labels) else found
     first, *others = words.argv or ("",)
     return {
         **found,
@@ -74,11 +80,33 @@ def changed(changes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
+def event(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One event of the engine; the same object: nothing of it is ours."""
+    actor = part(said, "Actor")
+    attributes = part(actor, "Attributes")
+    if not _has_ours(attributes):
+        return said
+    return {**said, "Actor": {**actor, "Attributes": _shown(attributes)}}
+
+
+def wired(labels: Mapping[str, Any]) -> bool:
+    """Whether a container with these labels is one that meshnet puts onto networks."""
+    return not _MADE.isdisjoint(labels)
+
+
+def on_none(said: Mapping[str, Any]) -> str:
+    """The container that comes onto the network ``none``, or off it; empty: it is another event."""
+    attributes = part(part(said, "Actor"), "Attributes")
+    if said.get("Type") == "network" and attributes.get("type") == "null":
+        return str(attributes.get("container") or "")
+    return ""
+
+
 _ROOM: Final = PurePosixPath(gate.ROOM).parts[1:2]
 
 
-def _is_tasks(labels: Mapping[str, Any]) -> bool:
-    return container.IS_TASK_LABEL in labels
+def _has_ours(labels: Mapping[str, Any]) -> bool:
+    return not HIDDEN.isdisjoint(labels)
 
 
 def _shown(labels: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ MIN_VERSION: Final[Version] = (1, 24)
 _OURS: Final = frozenset({"swarm", "nodes", "services", "tasks", "secrets", "configs", "networks"})
 """First words of paths."""
 _DIGITS: Final = 4
-_EXACT: Final = frozenset({"/_ping", "/version", "/info", "/events"})
+_EXACT: Final = frozenset({"/_ping", "/version", "/info", "/events", "/system/df"})
 _STARTS: Final = frozenset({"start", "restart"})
 _START_WORDS: Final = 4
 _POSTS: Final = frozenset({"/containers/create", "/volumes/prune", "/commit"})

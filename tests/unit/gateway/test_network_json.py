@@ -179,3 +179,10 @@ def test_a_network_that_this_node_made_is_the_cluster_s_and_is_there_once():
     assert network_json.merged([], [MADE, BRIDGE]) == [shown, BRIDGE]
     ours = {"Name": "mv", "Id": "m" * 25}
     assert network_json.merged([ours], [MADE, BRIDGE]) == [ours, BRIDGE]
+
+
+def test_a_network_that_we_made_in_the_engine_does_not_say_so():
+    bridge = {"Id": "b", "Name": "docker_gwbridge", "Labels": {"meshnet": "1"}}
+    own = {"Id": "o", "Name": "own", "Labels": {"mine": "1"}}
+    bare = {"Id": "n", "Name": "none", "Labels": None}
+    assert network_json.merged([], [bridge, own, bare]) == [{**bridge, "Labels": {}}, own, bare]

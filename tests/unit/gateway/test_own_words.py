@@ -115,16 +115,20 @@ async def client(tmp_path: Path, host) -> AsyncIterator[tuple[ClientSession, lis
     changes = [{"Path": "/.meshnet", "Kind": 1}, {"Path": "/.meshnet/gate", "Kind": 1},
                {"Path": "/.meshnets", "Kind": 1}]  # fmt: skip
 
+    said_of = {
+        "/containers/json": [entry, plain],
+        "/c1/json": found,
+        "/c1/changes": changes,
+        "/system/df": {"LayersSize": 1, "Containers": [entry, plain]},
+    }
+
     async def answer(request: web.Request) -> web.Response:
         path = request.path
         if path == "/version":
             return web.json_response({"ApiVersion": "1.41", "Version": "20.10.24"})
-        if path.endswith("/containers/json"):
-            return web.json_response([entry, plain])
-        if path.endswith("/c1/json"):
-            return web.json_response(found)
-        if path.endswith("/c1/changes"):
-            return web.json_response(changes)
+        for end, said in said_of.items():
+            if path.endswith(end):
+                return web.json_response(said)
         if path.endswith("/commit"):
             assert request.content_type == "application/json"  # or the engine refuses
             asked.append(json.loads(await request.read() or b"null"))
@@ -140,6 +144,8 @@ async def test_every_way_to_ask_for_a_container_shows_its_users_words(client):
     listed = await (await session.get("/v1.41/containers/json?all=1")).json()
     assert [each["Command"] for each in listed] == ["/entry x", "sleep 1"]
     assert (await (await session.get("/containers/c1/json")).json())["Path"] == "/entry"
+    usage = await (await session.get("/v1.41/system/df")).json()
+    assert (usage["LayersSize"], usage["Containers"]) == (1, listed)
     changes = await (await session.get("/v1.44/containers/c1/changes")).json()
     assert [change["Path"] for change in changes] == ["/.meshnets"]
     lost = await session.get("/v1.41/containers/c3/json")

@@ -44,6 +44,7 @@ class ContainerRoutes:
         return [
             ("GET", "/containers/json", self.list),
             ("GET", "/containers/{id}/json", self.inspect),
+            ("GET", "/system/df", self.usage),
             ("GET", "/containers/{id}/stats", self.stats),
         ]
 
@@ -77,6 +78,17 @@ class ContainerRoutes:
         wired = known and container_json.inspected(found, known, asked, self._records())
         shown = seen(wired or found, INSPECTED)
         return answer if shown is found else responses.ok(shown)
+
+    async def usage(self, request: web.Request) -> web.StreamResponse:
+        """``GET /system/df``."""
+        answer = await self._engine.relay(request, b"")
+        if answer.status != HTTPStatus.OK or not isinstance(answer.body, bytes):
+            return answer
+        said = parse_object(answer.body)
+        found = said.get("Containers") or ()
+        viewed = [seen(entry, LISTED) for entry in found]
+        same = all(map(operator.is_, viewed, found))
+        return answer if same else responses.ok({**said, "Containers": viewed})
 
     def _records(self) -> Mapping[str, Record]:
         attaching = self._node.attaching()

@@ -28,6 +28,7 @@ from meshnet_control.gateway import responses
 from meshnet_control.gateway.cluster_events import ClusterEvents, Event, Listener
 from meshnet_control.gateway.lines import answer_lines
 from meshnet_control.gateway.node_events import NodeEvents
+from meshnet_control.gateway.own_events import OwnEvents
 from meshnet_control.gateway.request import HandlerContext
 from meshnet_control.gateway.routes import swarm_events
 
@@ -93,7 +94,8 @@ class EventRoutes:
                 past = deque(sorted(filter(passes, before), key=lambda each: each.said["timeNano"]))
                 ours = (_ours(each, passes, told) for each in heard)
                 sources = [_copy_or_drop(each, lines, cut) for each in ours]
-                sources.append(_copy(_in_time(_lines(engine), past, told), lines, last=True))
+                shown = OwnEvents(self._context.engine).shown(_lines(engine))
+                sources.append(_copy(_in_time(shown, past, told), lines, last=True))
                 tasks = [asyncio.create_task(source) for source in sources]
                 try:
                     return await answer_lines(request, lines)

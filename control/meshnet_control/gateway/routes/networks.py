@@ -214,7 +214,7 @@ class NetworkRoutes:
             return answer
         ways = gateway_endpoints(known.snapshot, NetworkId(str(shown.get("Id"))))
         held = {**(shown.get("Containers") or {}), **network_json.containers(ways)}
-        return responses.ok({**shown, "Containers": held})
+        return responses.ok({**network_json.unlabelled(shown), "Containers": held})
 
     def _unknown(self, request: web.Request) -> ControlError:
         """No network has that name, as far as anybody here can say.
