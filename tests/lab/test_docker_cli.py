@@ -254,6 +254,8 @@ def test_service_from_create_to_rm(cli: Cli) -> None:
     seen = json.loads(cli(f"network inspect --verbose {net}"))[0]
     assert sorted(peer["Name"] for peer in seen["Peers"]) == ["h1", "h2"]
     assert len(seen["Services"][name]["Tasks"]) == 2
+    (used,) = seen["Status"]["IPAM"]["Subnets"].values()
+    assert used == {"IPsInUse": 6, "DynamicIPsAvailable": 250}  # with a VIP and two tasks
     assert "in use by service" in cli.refused(f"network rm {net}")
     assert "in use by the following service" in cli.refused(f"secret rm s{mark}")
     cli(f"service update -d --env-add B=2 {name}")

@@ -64,6 +64,8 @@ class StoreContract:
         ]
         tasks[0].spec.container_spec.image = "web:1"
         tasks[0].status.state = TASK_STATE_RUNNING
+        for at, network in enumerate(["net", "other", "net"]):
+            tasks[0].networks_attachments.add(addresses=[f"10.0.{at}.2/24"]).network.id = network
         await store.commit([Put(task) for task in tasks])
 
         async def found(where: Where) -> list[str]:
@@ -80,8 +82,14 @@ class StoreContract:
         (short,) = await store.list(Task, Where(meant="aa", brief=True))
         assert (short.node_id, short.status.state) == ("n1", TASK_STATE_RUNNING)
         assert not short.HasField("spec")
+        there = Where(networks=frozenset({"net", "third"}), brief=True)
+        (short,) = await store.list(Task, there)
+        held = [address for each in short.networks_attachments for address in each.addresses]
+        assert (short.id, held) == ("aa", ["10.0.0.2/24", "10.0.2.2/24"])
+        assert await found(Where(networks=there.networks, nodes=frozenset({"n2"}))) == []
         await store.commit([Put(Task(id="aa", service_id="db")), Delete(Task, "ab")])
         assert await found(Where(services=web)) == []
+        assert await found(there) == []
         assert await found(Where(services=frozenset({"db"}))) == ["aa", "b"]
 
     async def test_every_kind(self, store: Store) -> None:

@@ -31,6 +31,8 @@ def refused(answer: Any) -> list[str]:
 def _malformed(value: Any, path: str, key: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for name, each in value.items():
+            if key == "Subnets" and not _prefix(name):
+                yield path, name
             inside = f"{key}/{name}" if name == "Addr" else name
             kept = key if key == "AuxiliaryAddresses" else inside
             yield from _malformed(each, f"{path}.{name}", kept)

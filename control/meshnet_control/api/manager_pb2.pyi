@@ -90,18 +90,20 @@ class GetReply(_message.Message):
     def __init__(self, object: _Optional[_Union[StoredObject, _Mapping]] = ..., state: _Optional[_Union[StoreState, _Mapping]] = ..., fault: _Optional[_Union[Fault, _Mapping]] = ...) -> None: ...
 
 class ListRequest(_message.Message):
-    __slots__ = ("kind", "meant", "services", "nodes", "brief")
+    __slots__ = ("kind", "meant", "services", "nodes", "brief", "networks")
     KIND_FIELD_NUMBER: _ClassVar[int]
     MEANT_FIELD_NUMBER: _ClassVar[int]
     SERVICES_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     BRIEF_FIELD_NUMBER: _ClassVar[int]
+    NETWORKS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     meant: str
     services: _containers.RepeatedScalarFieldContainer[str]
     nodes: _containers.RepeatedScalarFieldContainer[str]
     brief: bool
-    def __init__(self, kind: _Optional[str] = ..., meant: _Optional[str] = ..., services: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., brief: _Optional[bool] = ...) -> None: ...
+    networks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kind: _Optional[str] = ..., meant: _Optional[str] = ..., services: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[str]] = ..., brief: _Optional[bool] = ..., networks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListReply(_message.Message):
     __slots__ = ("objects", "state", "fault")

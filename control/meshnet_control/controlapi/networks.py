@@ -28,12 +28,13 @@ from meshnet_control.api.control_pb2 import (
 )
 from meshnet_control.cluster import host_routes, node_local
 from meshnet_control.cluster.host_routes import NodeRoute
-from meshnet_control.controlapi import filters, lookup, network_resource
+from meshnet_control.controlapi import filters, lookup, network_resource, network_status
 from meshnet_control.controlapi.access import Access, written
 from meshnet_control.controlapi.refusals import exists, invalid, precondition, unimplemented
 from meshnet_control.controlapi.specs.cluster_checks import for_networks
 from meshnet_control.controlapi.specs.names import check_dns_name
 from meshnet_control.store.index import name_of
+from meshnet_control.store.store import Where
 
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
 _LONGEST_PREFIX = 30
@@ -77,6 +78,16 @@ class Networks:
             )
             for service in await self._access.all(Service)
         ]
+
+    async def status(self, network: Network) -> dict[str, Any]:
+        """How many of a network's addresses are in use, in the form of ``GET /networks/{id}``."""
+        there = Where(networks=frozenset({network.id}), brief=True)
+        return network_status.status(
+            network,
+            await self._access.all(Service),
+            await self._access.all(Task, there),
+            await self._access.all(Node),
+        )
 
     @written
     async def create(self, request: NetworkCreateRequest, local_names: Iterable[str]) -> str:

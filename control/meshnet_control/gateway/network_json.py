@@ -3,11 +3,13 @@
 | key | whence |
 |---|---|
 | ``Containers`` | this node's containers; its own address on the ingress network |
+| ``Status`` | what a manager's store has (``controlapi.network_status``) |
 | ``Peers``, ``Services`` | what all nodes say of their endpoints, but for nodes that are gone |
 
 Other than in Swarm no node has an address on a network that is not the ingress network, so there is
 no ``lb-<network>``; and names and VIPs need no index, so ``LocalLBIndex`` is 0, as in Swarm where a
-service is not balanced.
+service is not balanced. Who has no VIP has an empty one: ``<nil>``, as Go prints an address that is
+none and older engines write, breaks the whole answer for a client of 2026.
 
 Source: moby daemon/network.go buildDetailedNetworkResources, libnetwork agent.go Services,
 recorded answers.
@@ -28,8 +30,6 @@ from meshnet_control.dataplane.overlays import LocalEndpoint, Overlays, endpoint
 from meshnet_control.engine.labels import CONFIG_LABEL, NETWORK_LABEL, OURS
 
 _INGRESS: Final = "ingress-sbox"
-_NO_VIP: Final = "<nil>"
-"""As Go prints an address that is none."""
 Json = dict[str, Any]
 
 
@@ -43,7 +43,10 @@ def listed(known: Overlays, wanted: filters.Filters) -> list[Json]:
 
 
 def inspected(
-    network: pb.Network, known: Overlays | None, services: Iterable[pb.ServiceView] | None
+    network: pb.Network,
+    known: Overlays | None,
+    services: Iterable[pb.ServiceView] | None,
+    status: Json | None = None,
 ) -> Json:
     """One network in the form of ``GET /networks/{id}``.
 
@@ -51,8 +54,11 @@ def inspected(
         network: one of the cluster's.
         known: by this node; None: nothing.
         services: that may be on it, for ``verbose``; None: not asked for.
+        status: how many of its addresses are in use; None: nobody here knows.
     """
     shown = network_resource.resource(network)
+    if status is not None:
+        shown["Status"] = status
     if known is None:
         return shown
     here = NetworkId(network.id)
@@ -173,7 +179,7 @@ def _service(
     vips = [vip.addr.partition("/")[0] for vip in service.virtual_ips if vip.network_id == here]
     ports = service.ports if network.spec.ingress else ()
     return {
-        "VIP": next(filter(None, vips), _NO_VIP),
+        "VIP": next(filter(None, vips), ""),
         "Ports": [
             f"Target: {port.target_port}, Publish: {port.published_port}"
             for port in ports

@@ -141,6 +141,7 @@ def listing(kind: type, where: Where) -> mpb.ListRequest:
         services=sorted(where.services),
         nodes=sorted(where.nodes),
         brief=where.brief,
+        networks=sorted(where.networks),
     )
 
 
@@ -150,8 +151,8 @@ def listed(said: mpb.ListRequest) -> tuple[Kind, Where]:
     Raises:
         KeyError: a kind that is none.
     """
-    services, nodes = frozenset(said.services), frozenset(said.nodes)
-    return KIND[said.kind], Where(said.meant, services, nodes, said.brief)
+    services, nodes, networks = map(frozenset, (said.services, said.nodes, said.networks))
+    return KIND[said.kind], Where(said.meant, services, nodes, said.brief, networks)
 
 
 def changes(said: mpb.WatchReply) -> list[Change]:

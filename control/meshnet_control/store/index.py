@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from meshnet_control.api.control_pb2 import Node, Task
+from meshnet_control.api.control_pb2 import Network, Node, Task
 from meshnet_control.store.store import Object, Where
 
 
@@ -27,8 +27,8 @@ def task_name(task: Task) -> str:
     return f"{task.service_name}.{task.slot or task.node_id}.{task.id}"
 
 
-def brief(task: Task) -> Task:
-    """What a task is counted by."""
+def brief(task: Task, networks: Collection[str] = ()) -> Task:
+    """What a task is counted by, and its addresses on some networks."""
     short = Task(
         id=task.id,
         service_id=task.service_id,
@@ -40,16 +40,22 @@ def brief(task: Task) -> Task:
     short.status.state = task.status.state
     if task.HasField("job_iteration"):
         short.job_iteration.CopyFrom(task.job_iteration)
+    for each in task.networks_attachments:
+        if each.network.id in networks:
+            short.networks_attachments.add(
+                network=Network(id=each.network.id), addresses=each.addresses
+            )
     return short
 
 
 class Index:
-    """Objects of one kind: ids by name, and those of tasks by service and by node."""
+    """Objects of one kind: ids by name, and those of tasks by service, node and network."""
 
     def __init__(self) -> None:
         self._names: dict[str, set[str]] = {}
         self._services: dict[str, set[str]] = {}
         self._nodes: dict[str, set[str]] = {}
+        self._networks: dict[str, set[str]] = {}
 
     def put(self, message: Object, old: Object | None) -> None:
         """An object is there, or has changed."""
@@ -74,6 +80,9 @@ class Index:
             ids = (name for key in where.services for name in self._services.get(key, ()))
         elif where.nodes:
             ids = (name for key in where.nodes for name in self._nodes.get(key, ()))
+        elif where.networks:
+            each = (self._networks.get(key, ()) for key in where.networks)
+            ids = set().union(*each)
         else:
             return objects.values()
         there = (objects[name] for name in ids)
@@ -84,6 +93,8 @@ class Index:
         if isinstance(message, Task):
             yield self._services, message.service_id
             yield self._nodes, message.node_id
+            for network in _networks(message):
+                yield self._networks, network
 
     def _meant(self, objects: Mapping[str, Object], said: str) -> Iterable[str]:
         if said in objects:
@@ -94,5 +105,12 @@ class Index:
 def _holds(message: Object, where: Where) -> bool:
     if not isinstance(message, Task):
         return True
-    of_service = not where.services or message.service_id in where.services
-    return of_service and (not where.nodes or message.node_id in where.nodes)
+    return (
+        (not where.services or message.service_id in where.services)
+        and (not where.nodes or message.node_id in where.nodes)
+        and (not where.networks or not where.networks.isdisjoint(_networks(message)))
+    )
+
+
+def _networks(task: Task) -> set[str]:
+    return {each.network.id for each in task.networks_attachments}

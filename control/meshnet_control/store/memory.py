@@ -82,7 +82,10 @@ class Memory:
         """Copies of a kind's objects that meet the conditions; None: of all."""
         found = self._indexes[kind].found(self._objects[kind], where or Where())
         if where is not None and where.brief:
-            return [cast("_M", brief(m) if isinstance(m, Task) else _copy(m)) for m in found]
+            return [
+                cast("_M", brief(m, where.networks) if isinstance(m, Task) else _copy(m))
+                for m in found
+            ]
         return [cast("_M", _copy(m)) for m in found]
 
     def everything(self) -> Iterator[Object]:

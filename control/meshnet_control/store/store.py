@@ -55,7 +55,9 @@ class Where:
     nodes: frozenset[str] = frozenset()
     """Of tasks: their nodes."""
     brief: bool = False
-    """Of tasks no more than what they are counted by."""
+    """Of tasks no more than what they are counted by, and their addresses on ``networks``."""
+    networks: frozenset[str] = frozenset()
+    """Of tasks: networks that they are attached to."""
 
 
 @dataclass(frozen=True)

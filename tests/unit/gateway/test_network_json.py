@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 from known_overlays import HERE, INGRESS, NET, THERE, known
+from strict_answers import refused
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.overlays import endpoint_id
@@ -108,7 +109,8 @@ def test_what_is_of_no_service_is_listed_without_a_name():
     loose = replace(whole, snapshot=replace(whole.snapshot, endpoints=endpoints))
     shown = network_json.inspected(loose.networks[NET], loose, loose.services)
     assert [*shown["Services"]] == [""]
-    assert shown["Services"][""]["VIP"] == "<nil>"
+    assert shown["Services"][""]["VIP"] == ""
+    assert refused(shown) == []
     assert len(shown["Services"][""]["Tasks"]) == 2
 
 

@@ -43,6 +43,7 @@ def test_what_an_engine_holds_passes(row: int):
         {"Services": {"web": {"VIP": "<nil>", "Tasks": []}}},
         {"Services": {"web": {"Tasks": [{"EndpointIP": "10.0.0.2/24"}]}}},
         {"Peers": [{"Name": "h1", "IP": "h1"}]},
+        {"Status": {"IPAM": {"Subnets": {"10.0.0.0": {"IPsInUse": 3}}}}},
         {"Containers": {"c": {"IPv4Address": "10.0.0.2"}}},
         {"Containers": {"c": {"MacAddress": "02:42"}}},
         {"DNSConfig": {"Nameservers": ["nobody"]}},
@@ -59,6 +60,7 @@ def test_what_would_break_a_whole_answer_does_not(malformed: Any):
         {"Status": {"Addr": "192.168.50.11"}, "ManagerStatus": {"Addr": "192.168.50.11:2377"}},
         {"Gateway": "", "MacAddress": "", "IPv6Address": None},
         {"IPAM": {"Config": [{"Subnet": "fd00::/64", "Gateway": "fd00::1"}]}},
+        {"Status": {"IPAM": {"Subnets": {"10.0.0.0/24": {"IPsInUse": 3}}}}},
     ],
 )
 def test_what_is_none_or_fine_passes(fine: Any):

@@ -56,19 +56,28 @@ def _state(memory: Memory) -> dict[Key, Object]:
     return {(type(o), o.id): o for o in objects}
 
 
+def _task(name: str, of: str, on: str, called: str, networks: list[str]) -> Task:
+    task = Task(id=name, service_id=of, node_id=on, name=called)
+    for network in networks:
+        task.networks_attachments.add().network.id = network
+    return task
+
+
 TASKS = st.builds(
-    lambda name, of, on, called: Task(id=name, service_id=of, node_id=on, name=called),
+    _task,
     st.sampled_from(["a", "ab", "b"]),
     st.sampled_from("st"),
     st.sampled_from(["", "n"]),
     st.sampled_from(["", "ab", "x"]),
+    st.lists(st.sampled_from("lm"), max_size=3),
 )
+NETS = st.frozensets(st.sampled_from("lmn"), max_size=2)
 SOME = st.frozensets(st.sampled_from(["s", "t", "n"]), max_size=2)
 
 
 @given(
     st.lists(st.one_of(TASKS, st.sampled_from(["a", "ab", "b"])), max_size=12),
-    st.builds(Where, st.sampled_from(["", "a", "ab", "x", "q"]), SOME, SOME),
+    st.builds(Where, st.sampled_from(["", "a", "ab", "x", "q"]), SOME, SOME, networks=NETS),
 )
 def test_what_an_index_finds_is_what_a_look_at_all_finds(
     history: list[Task | str], where: Where
@@ -88,5 +97,6 @@ def test_what_an_index_finds_is_what_a_look_at_all_finds(
         for t in (meant if where.meant else every)
         if (not where.services or t.service_id in where.services)
         and (not where.nodes or t.node_id in where.nodes)
+        and (not where.networks or where.networks & {a.network.id for a in t.networks_attachments})
     }
     assert {t.id for t in memory.all(Task, where)} == wanted

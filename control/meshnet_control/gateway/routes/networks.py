@@ -122,7 +122,8 @@ class NetworkRoutes:
         services: Iterable[ServiceView] | None = None
         if flag(request, "verbose") and known is not None:
             services = known.services if api is None else await api.networks.services()
-        return responses.ok(network_json.inspected(found, known, services))
+        status = await api.networks.status(found) if api is not None else None
+        return responses.ok(network_json.inspected(found, known, services, status))
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         """``DELETE /networks/{id}``."""
