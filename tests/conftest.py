@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -33,7 +35,7 @@ PROGRAMS = {
     "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
     "clients": (
         "ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox",
-        "node", "docker-compose", "prometheus", "haproxy", "chromium",
+        "node", "docker-compose", "prometheus", "haproxy", "chromium", "ansible-playbook",
     ),
     "vm": ("ip", "nft", "qemu-system-x86_64", "qemu-img", "mmdebstrap", "ssh", "busybox", "curl"),
 }  # fmt: skip
@@ -44,7 +46,8 @@ def lacking(tier: str) -> str:
     """Why this machine cannot run the tier; empty when it can."""
     if os.geteuid() != 0 and tier != "etcd":
         return "needs root"
-    path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+    beside_python = Path(sys.executable).parent
+    path = f"{os.environ.get('PATH', '')}:{beside_python}:/usr/local/sbin:/usr/sbin:/sbin"
     missing = [name for name in PROGRAMS[tier] if shutil.which(name, path=path) is None]
     if missing:
         return f"needs {', '.join(missing)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,6 @@ from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
 
 NAME = "mnprg"
-collect_ignore = [] if shutil.which("ansible-playbook") else ["test_ansible.py"]
 __all__ = ["pytest_runtest_makereport"]
 
 
