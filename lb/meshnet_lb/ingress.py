@@ -22,158 +22,77 @@ DROP when it was it that turned forwarding on). A drop elsewhere cannot be overr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from ipaddress import IPv4Address
-from typing import NamedTuple, TypeAlias
 
 from meshnet.model.ids import ServiceId
 from meshnet.model.mesh import INGRESS_LINK
-from meshnet.model.snapshot import Gwbridge, Port, PublishedPort, Snapshot
+from meshnet.model.snapshot import Gwbridge, Port, Service, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
-from meshnet_lb.service import REFUSE, TO_REFUSE, Backends, round_robin
+from meshnet_lb.published import PublishedPorts, Rule, Terms, rule
+from meshnet_lb.service import REFUSE
 
 _VNI = "@th,96,24"
 """Bits of the transport header: 8 bytes of UDP and 4 of VXLAN stand before the VNI."""
 _TO_PORTS = "fib daddr type local meta l4proto . th dport vmap @ports"
 
 
-class _Rule(NamedTuple):
-    """What translates connections to one port."""
-
-    chain: Chain
-    to: frozenset[str]
-
-
-def _rule(port: Port, text: str, to: Iterable[str]) -> _Rule:
-    return _Rule(Chain(_chain_name(port), (text,)), frozenset(to))
-
-
-_Rules: TypeAlias = dict[tuple[Port, int], tuple[tuple[IPv4Address, ...], _Rule]]
-_Texts: TypeAlias = dict[ServiceId, tuple[tuple[IPv4Address, ...], frozenset[str]]]
-
-
-class Rendered:
-    """What leads to published ports, as it was last rendered: a backend costs its service's ports.
-
-    Whatever came before, what is asked for is the same; for the same objects it is the same object.
-    """
+class HostTable:
+    """What the host's ``table ip meshnet`` holds, Snapshot after Snapshot."""
 
     def __init__(self) -> None:
-        self._rules: _Rules = {}
-        self._texts: _Texts = {}
-        self._had: tuple[_Rules, _Texts] = {}, {}
+        self._ports = PublishedPorts()
+        self._vteps: tuple[object, Set] = (None, Set("vteps", "ipv4_addr"))
 
-    def begin(self) -> None:
-        """Another table is made: what was not asked for while the last one was is forgotten."""
-        self._had = self._rules, self._texts
-        self._rules, self._texts = {}, {}
+    def ruleset(
+        self,
+        snapshot: Snapshot,
+        services: Mapping[ServiceId, Service],
+        ready: Mapping[ServiceId, tuple[IPv4Address, ...]],
+        there: frozenset[str] = frozenset(),
+    ) -> Ruleset:
+        """The table of this Snapshot.
 
-    def rule(self, port: PublishedPort, backends: tuple[IPv4Address, ...]) -> _Rule:
-        """What leads a port to these backends."""
-        key: Port = (port.protocol, port.published)
-        had = self._had[0].get((key, port.target))
-        if had is None or had[0] is not backends:
-            to = round_robin([f"{address} . {port.target}" for address in backends])
-            rule = _rule(key, f"meta l4proto {port.protocol} {to}", map(str, backends))
-            had = (backends, rule)
-        self._rules[key, port.target] = had
-        return had[1]
+        Args:
+            snapshot: of this moment.
+            services: those with published ports.
+            ready: the backends on the ingress network.
+            there: addresses of all endpoints on it that may still answer.
+        """
+        itself, ports = snapshot.nodes.get(snapshot.self_id), self._ports
+        connected = itself is not None and itself.ingress_address is not None
+        terms = Terms(connected, snapshot.complete, snapshot.taken)
+        ports.follow(services, ready, _host_mode(snapshot), terms)
+        vxlan_in, vxlan_out = _vxlan(snapshot)
+        chains = (
+            Chain("prerouting", (_TO_PORTS,), "type nat hook prerouting priority -100;"),
+            Chain("output", (_TO_PORTS,), "type nat hook output priority -100;"),
+            Chain(
+                "postrouting",
+                _masquerading(snapshot.gwbridge),
+                "type nat hook postrouting priority 100;",
+            ),
+            Chain(
+                "raw_in",
+                (*vxlan_in, *_guarding(snapshot.gwbridge)),
+                "type filter hook prerouting priority -300;",
+            ),
+            Chain("raw_out", vxlan_out, "type filter hook output priority -300;"),
+            REFUSE,
+            *ports.chains(),
+        )
+        gateways = _host_mode_targets(snapshot)
+        led_to = ports.led_to | gateways if gateways else ports.led_to
+        there = there | gateways if gateways else there
+        return Ruleset("ip", "meshnet", chains, (ports.ports, self._of(snapshot)), led_to, there)
 
-    def texts(self, service: ServiceId, backends: tuple[IPv4Address, ...]) -> frozenset[str]:
-        """These backends of a service as nft writes them."""
-        had = self._had[1].get(service)
-        if had is None or had[0] is not backends:
-            had = (backends, frozenset(map(str, backends)))
-        self._texts[service] = had
-        return had[1]
-
-
-def ruleset(
-    snapshot: Snapshot,
-    ready: Backends,
-    there: frozenset[str] = frozenset(),
-    rendered: Rendered | None = None,
-) -> Ruleset:
-    """What the host's ``table ip meshnet`` holds.
-
-    Args:
-        snapshot: of this moment.
-        ready: the backends on the ingress network.
-        there: addresses of all endpoints on it that may still answer.
-        rendered: what the last one was made of.
-    """
-    rendered = rendered or Rendered()
-    rendered.begin()
-    rules, closed = _published(snapshot, ready, rendered)
-    ports = {_key(port): f"goto {_chain_name(port)}" for port in sorted(rules)}
-    ports |= {_key(port): TO_REFUSE for port in sorted(closed)}
-    vxlan_in, vxlan_out = _vxlan(snapshot)
-    chains = (
-        Chain("prerouting", (_TO_PORTS,), "type nat hook prerouting priority -100;"),
-        Chain("output", (_TO_PORTS,), "type nat hook output priority -100;"),
-        Chain(
-            "postrouting",
-            _masquerading(snapshot.gwbridge),
-            "type nat hook postrouting priority 100;",
-        ),
-        Chain(
-            "raw_in",
-            (*vxlan_in, *_guarding(snapshot.gwbridge)),
-            "type filter hook prerouting priority -300;",
-        ),
-        Chain("raw_out", vxlan_out, "type filter hook output priority -300;"),
-        REFUSE,
-        *(rules[port].chain for port in sorted(rules)),
-    )
-    sets = (
-        Set(
-            "ports",
-            "inet_proto . inet_service : verdict",
-            dict(sorted(ports.items())),
-            leads={_key(port): rule.to for port, rule in rules.items() if port[0] == "udp"}
-            | {_key(port): frozenset() for port in closed if port[0] == "udp"},
-        ),
-        Set("vteps", "ipv4_addr", dict.fromkeys(_other_vteps(snapshot), "")),
-    )
-    led_to, gateways = _led_to(snapshot, ready, rendered), _host_mode_targets(snapshot)
-    return Ruleset("ip", "meshnet", chains, sets, led_to | gateways, there | gateways)
-
-
-def _published(
-    snapshot: Snapshot, ready: Backends, rendered: Rendered
-) -> tuple[Mapping[Port, _Rule], frozenset[Port]]:
-    """The rule of each port that somebody answers, and the ports that nobody answers."""
-    rules = dict(_host_mode(snapshot))
-    closed: set[Port] = set()
-    ingress = snapshot.ingress
-    if ingress is None:
-        return rules, frozenset()
-    itself = snapshot.nodes.get(snapshot.self_id)
-    connected = itself is not None and itself.ingress_address is not None
-    for service in sorted(snapshot.services.values(), key=lambda service: service.id):
-        backends = ready.get((service.id, ingress.id), ()) if connected else ()
-        for port in service.ports:
-            key: Port = (port.protocol, port.published)
-            if port.mode != "ingress" or key in snapshot.taken:
-                continue
-            if backends:
-                rules[key] = rendered.rule(port, backends)
-            elif snapshot.complete:
-                closed.add(key)
-    return rules, frozenset(closed - rules.keys())
-
-
-def _led_to(snapshot: Snapshot, ready: Backends, rendered: Rendered) -> frozenset[str]:
-    """Every address that a port published in the mesh leads to."""
-    ingress = snapshot.ingress
-    if ingress is None:
-        return frozenset()
-    led = (
-        rendered.texts(service.id, ready.get((service.id, ingress.id), ()))
-        for service in snapshot.services.values()
-        if any(port.mode == "ingress" for port in service.ports)
-    )
-    return frozenset[str]().union(*led)
+    def _of(self, snapshot: Snapshot) -> Set:
+        """The other hosts' VTEPs."""
+        nodes, had = self._vteps
+        if nodes is not snapshot.nodes:
+            made = Set("vteps", "ipv4_addr", dict.fromkeys(_other_vteps(snapshot), ""))
+            self._vteps = (snapshot.nodes, had if had == made else made)
+        return self._vteps[1]
 
 
 def _host_mode_targets(snapshot: Snapshot) -> frozenset[str]:
@@ -185,16 +104,16 @@ def _host_mode_targets(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _host_mode(snapshot: Snapshot) -> Mapping[Port, _Rule]:
+def _host_mode(snapshot: Snapshot) -> Mapping[Port, Rule]:
     """Ports that tasks on this node publish here alone; of two tasks the later id wins."""
-    rules: dict[Port, _Rule] = {}
+    rules: dict[Port, Rule] = {}
     for sandbox in sorted(snapshot.sandboxes.values(), key=lambda sandbox: sandbox.task):
         for port in sandbox.ports:
             key: Port = (port.protocol, port.published)
             if port.mode == "host" and sandbox.gateway_address and key not in snapshot.taken:
                 to = sandbox.gateway_address.ip
                 text = f"meta l4proto {port.protocol} dnat to {to}:{port.target}"
-                rules[key] = _rule(key, text, [str(to)])
+                rules[key] = rule(key, text, frozenset([str(to)]))
     return rules
 
 
@@ -250,11 +169,3 @@ def _vxlan(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _other_vteps(snapshot: Snapshot) -> list[str]:
     others = (node.vtep for id_, node in snapshot.nodes.items() if id_ != snapshot.self_id)
     return [str(vtep) for vtep in sorted(set(others))]
-
-
-def _key(port: Port) -> str:
-    return f"{port[0]} . {port[1]}"
-
-
-def _chain_name(port: Port) -> str:
-    return f"port-{port[0]}-{port[1]}"

@@ -12,21 +12,22 @@ them forgets the others (``meshnet.nft.flows``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from ipaddress import IPv4Address
 from operator import is_
 from typing import Final
 
 from meshnet.model.ids import NetworkId, ServiceId, TaskId
-from meshnet.model.snapshot import Sandbox, Snapshot
+from meshnet.model.snapshot import Sandbox, Service, Snapshot
 from meshnet.nft.objects import Ruleset
 from meshnet_lb import ingress, sandbox
 from meshnet_lb.chosen import Chosen
-from meshnet_lb.sandbox import Balancing
+from meshnet_lb.sandbox import Balancing, Gateways
 from meshnet_lb.service import NetworkVips
 
 _NOTHING: Final = NetworkVips()
 _NO_BACKENDS: Final[Mapping[ServiceId, tuple[IPv4Address, ...]]] = {}
+_NO_SERVICES: Final[Mapping[ServiceId, Service]] = {}
 _NOBODY: Final = frozenset[str]()
 _FOLLOWED: Final = frozenset({"revision", "services", "endpoints", "epochs"})
 """Parts of a Snapshot that ``Chosen`` tells the changes of, or that no table shows."""
@@ -51,8 +52,8 @@ class Rules:
         self._balancing: dict[tuple[NetworkId, ...], tuple[_Inputs, Balancing]] = {}
         self._sandboxes: dict[TaskId, tuple[_Inputs, tuple[Ruleset, ...]]] = {}
         self._host: tuple[_Inputs, tuple[Ruleset, ...]] = ((), ())
-        self._rendered = ingress.Rendered()
-        self._gateways: tuple[object, tuple[IPv4Address, ...]] = (None, ())
+        self._table = ingress.HostTable()
+        self._gateways: tuple[object, Gateways] = (None, Gateways())
 
     def rulesets(self, snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
         """What each namespace's tables should hold.
@@ -63,7 +64,8 @@ class Rules:
         """
         self._chosen.follow(snapshot)
         if self._gateways[0] is not snapshot.nodes:
-            self._gateways = (snapshot.nodes, _kept(self._gateways[1], sandbox.gateways(snapshot)))
+            had, now = self._gateways[1], sandbox.gateways(snapshot)
+            self._gateways = (snapshot.nodes, had if had == now else now)
         found: dict[str | None, tuple[Ruleset, ...]] = {}
         if snapshot.networks or snapshot.gwbridge is not None:
             found[None] = self._of_host(snapshot)
@@ -73,8 +75,8 @@ class Rules:
             wired = snapshot.sandboxes[task]
             balancing = self._of_networks(wired, common)
             inputs = (wired, balancing, snapshot.ingress, self._gateways[1])
-            had = before.get(task)
-            made = had[1] if had is not None and _same(had[0], inputs) else None
+            left = before.get(task)
+            made = left[1] if left is not None and _same(left[0], inputs) else None
             if made is None:
                 made = sandbox.rulesets(wired, balancing, snapshot.ingress, self._gateways[1])
             self._sandboxes[task] = (inputs, made)
@@ -92,9 +94,8 @@ class Rules:
             *(getattr(snapshot, name) for name in _HOST_PARTS),
         )
         if not all(map(_alike, self._host[0] or (None,) * len(inputs), inputs)):
-            ready = {(of, mesh.id): found for of, found in on_mesh.items()} if mesh else {}
-            of_mesh = replace(snapshot, services=chosen.published)
-            self._host = (inputs, (ingress.ruleset(of_mesh, ready, there, self._rendered),))
+            services = chosen.published if mesh is not None else _NO_SERVICES
+            self._host = (inputs, (self._table.ruleset(snapshot, services, on_mesh, there),))
         return self._host[1]
 
     def _of_networks(
@@ -119,7 +120,3 @@ def _same(one: _Inputs, other: _Inputs) -> bool:
 def _alike(one: object, other: object) -> bool:
     """The same; of numbers and the like an equal one will do."""
     return one is other or (not isinstance(other, Mapping | frozenset) and one == other)
-
-
-def _kept(before: tuple[IPv4Address, ...], now: tuple[IPv4Address, ...]) -> tuple[IPv4Address, ...]:
-    return before if before == now else now

@@ -35,7 +35,7 @@ alone is not reached by clients from outside; on all addresses, or on docker_gwb
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from meshnet.model.ids import mac_of
@@ -66,6 +66,19 @@ class Balancing:
     there: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Gateways:
+    """Every node's foot in the ingress network, as containers know it: made once for all of them.
+
+    Attributes:
+        marks: the mark of what comes in by each.
+        macs: who gets what is marked so.
+    """
+
+    marks: Set = field(default_factory=lambda: Set("gateways", "ether_addr : mark"))
+    macs: Set = field(default_factory=lambda: Set("macs", "mark : ether_addr"))
+
+
 def balancing(networks: Sequence[NetworkVips], there: Sequence[frozenset[str]]) -> Balancing:
     """What is the same in all containers on these networks, in this order.
 
@@ -93,7 +106,7 @@ def rulesets(
     sandbox: Sandbox,
     balancing: Balancing,
     ingress: Network | None,
-    gateways: Sequence[IPv4Address],
+    gateways: Gateways,
 ) -> tuple[Ruleset, ...]:
     """What one container's namespace holds.
 
@@ -114,7 +127,7 @@ def rulesets(
             "ip",
             "meshnet",
             (*chains, *_mesh_chains(interface), *_mesh_udp(interface, sandbox, ingress)),
-            (*sets, *_mesh_sets(sandbox, gateways)),
+            (*sets, _targets(sandbox), gateways.marks),
             backends,
             there,
         ),
@@ -134,10 +147,17 @@ def _ingress_interface(sandbox: Sandbox, ingress: Network | None) -> str | None:
     return None
 
 
-def gateways(snapshot: Snapshot) -> tuple[IPv4Address, ...]:
-    """Ingress gateway addresses of all nodes, this one included, ascending."""
+def gateways(snapshot: Snapshot) -> Gateways:
+    """Of all nodes, this one included."""
     found = (node.ingress_address for node in snapshot.nodes.values())
-    return tuple(sorted(address for address in found if address is not None))
+    pairs = [
+        (str(mac_of(address)), f"{mark_of(address):#010x}")
+        for address in sorted(address for address in found if address is not None)
+    ]
+    return Gateways(
+        Set("gateways", "ether_addr : mark", dict(pairs)),
+        Set("macs", "mark : ether_addr", {mark: mac for mac, mark in pairs}),
+    )
 
 
 def _mesh_chains(interface: str) -> tuple[Chain, ...]:
@@ -185,23 +205,18 @@ def _only_published(interface: str) -> tuple[str, ...]:
     )
 
 
-def _mesh_sets(sandbox: Sandbox, gateways: Sequence[IPv4Address]) -> tuple[Set, ...]:
+def _targets(sandbox: Sandbox) -> Set:
     targets = {
         f"{port.protocol} . {port.target}": "" for port in sandbox.ports if port.mode == "ingress"
     }
-    marks = {str(mac_of(gateway)): f"{mark_of(gateway):#010x}" for gateway in gateways}
-    return (
-        Set("targets", "inet_proto . inet_service", dict(sorted(targets.items()))),
-        Set("gateways", "ether_addr : mark", marks),
-    )
+    return Set("targets", "inet_proto . inet_service", dict(sorted(targets.items())))
 
 
-def _egress(interface: str, gateways: Sequence[IPv4Address]) -> Ruleset:
+def _egress(interface: str, gateways: Gateways) -> Ruleset:
     """Who gets a marked packet; a mark that is in no map leaves the packet as it is."""
-    macs = {f"{mark_of(gateway):#010x}": str(mac_of(gateway)) for gateway in gateways}
     chain = Chain(
         "egress",
         ("ether daddr set meta mark map @macs",),
         f'type filter hook egress device "{interface}" priority 0;',
     )
-    return Ruleset("netdev", "meshnet", (chain,), (Set("macs", "mark : ether_addr", macs),))
+    return Ruleset("netdev", "meshnet", (chain,), (gateways.macs,))

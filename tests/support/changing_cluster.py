@@ -68,7 +68,9 @@ def _service(draw: Any, service: ServiceId) -> Service:
     at = SERVICES.index(service)
     nets = draw(st.frozensets(st.sampled_from(NETS)))
     aliases = draw(st.sampled_from([(), ("web",), ("web", "App")]))
-    ports = draw(st.sampled_from([(), (PublishedPort("tcp", 80, 8080 + at),)]))
+    one, shared = PublishedPort("tcp", 80, 8080 + at), PublishedPort("udp", 53, 9000)
+    two = replace(one, target=81)
+    ports = draw(st.sampled_from([(), (one,), (one, shared), (two, replace(shared, target=54))]))
     return Service(
         service,
         draw(st.sampled_from([f"s{at}", "same"])),
@@ -101,7 +103,7 @@ def _sandbox(draw: Any, task: TaskId) -> Sandbox:
     at = TASKS.index(task)
     nets = sorted(draw(st.frozensets(st.sampled_from(NETS), min_size=1)))
     own = draw(st.sampled_from([None, IPv4Interface(f"172.18.0.{at + 2}/16")]))
-    ports = draw(st.sampled_from([(), (PublishedPort("tcp", 80, 9000, "host"),)]))
+    ports = draw(st.sampled_from([(), (PublishedPort("udp", 80, 9000, "host"),)]))
     return Sandbox(
         task,
         f"/run/{task}",
@@ -147,5 +149,7 @@ def histories(draw: Any) -> list[Snapshot]:
         for kind, put, drop in changes:
             now = replace(now, **{kind: getattr(now, kind).changed(put, drop)})
         complete = now.complete or draw(st.booleans())
-        found.append(replace(now, revision=now.revision + 1, complete=complete))
+        taken = draw(st.sampled_from([now.taken, frozenset(), frozenset({("udp", 9000)})]))
+        revision = now.revision + 1
+        found.append(replace(now, revision=revision, complete=complete, taken=taken))
     return found

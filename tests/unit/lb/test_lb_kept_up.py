@@ -8,8 +8,9 @@ from ipaddress import IPv4Address, IPv4Network
 import changing_cluster as world
 from hypothesis import given
 
-from meshnet.model.ids import Vni
+from meshnet.model.ids import ServiceId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, PublishedPort, Service, Snapshot
+from meshnet_lb.published import PublishedPorts, Terms
 from meshnet_lb.rules import Rules, rulesets
 
 
@@ -31,11 +32,7 @@ def test_nothing_is_remembered_of_what_is_gone(history: list[Snapshot]):
         fresh = Rules()
         fresh.rulesets(snapshot)
         assert vars(rules._chosen) == vars(fresh._chosen)
-        for kept, made in (
-            (rules._rendered._rules, fresh._rendered._rules),
-            (rules._rendered._texts, fresh._rendered._texts),
-        ):
-            assert kept == made
+        assert vars(rules._table._ports) == vars(fresh._table._ports)
 
 
 @given(world.histories())
@@ -76,3 +73,34 @@ def test_a_published_port_follows_its_backends_and_others_keep_their_chains():
     others = {each.name for each in after.chains if each is not before.get(each.name)}
     assert "port-tcp-8080" in others
     assert "port-tcp-8081" not in others
+
+
+def _services(*ports: PublishedPort) -> dict[ServiceId, Service]:
+    """One for each port."""
+    return {
+        of: Service(of, of, ports=(port,)) for of, port in zip(world.SERVICES, ports, strict=False)
+    }
+
+
+def test_a_port_that_two_services_claim_is_whose_has_backends():
+    ports, terms = PublishedPorts(), Terms(connected=True, complete=True)
+    services = _services(PublishedPort("tcp", 80, 9000), PublishedPort("tcp", 81, 9000))
+    first, second = services
+    one, two = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
+    targets = []
+    for ready in ({first: (one,), second: (two,)}, {first: (one,)}, {}, {second: (two,)}):
+        ports.follow(services, ready, {}, terms)
+        targets.append([chain.rules[0].rpartition("0 : ")[2] for chain in ports.chains()])
+    assert targets == [["10.0.0.2 . 81 }"], ["10.0.0.1 . 80 }"], [], ["10.0.0.2 . 81 }"]]
+    assert ports.ports.elements == {"tcp . 9000": "goto port-tcp-9000"}
+
+
+def test_an_address_that_goes_to_another_service_is_still_led_to():
+    ports, terms = PublishedPorts(), Terms(connected=True, complete=True)
+    services = _services(PublishedPort("tcp", 80, 9000), PublishedPort("tcp", 80, 9001))
+    here = (IPv4Address("10.0.0.1"),)
+    for of in (*services, *services):
+        ports.follow(services, {of: here}, {}, terms)
+        assert ports.led_to == {"10.0.0.1"}
+    ports.follow(services, {}, {}, terms)
+    assert ports.led_to == frozenset()
