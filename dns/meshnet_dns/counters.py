@@ -14,7 +14,8 @@ class Counters:
         hits: answered from packets made before.
         misses: parsed.
         tcp: those of ``queries`` that came by TCP.
-        forwarded: questions given to upstreams.
+        kept: answered with what an upstream had said before.
+        forwarded: questions given to upstreams, or that waited for one that was on its way.
         upstream_answers: of those, answered by one.
         upstream_failures: of those, answered by none: SERVFAIL.
         dropped: reason -> queries that got no answer.
@@ -24,6 +25,7 @@ class Counters:
     hits: int = 0
     misses: int = 0
     tcp: int = 0
+    kept: int = 0
     forwarded: int = 0
     upstream_answers: int = 0
     upstream_failures: int = 0
@@ -40,6 +42,7 @@ class Counters:
             "hits": self.hits,
             "misses": self.misses,
             "tcp": self.tcp,
+            "kept": self.kept,
             "forwarded": self.forwarded,
             "upstream_answers": self.upstream_answers,
             "upstream_failures": self.upstream_failures,

@@ -46,11 +46,11 @@ class Loop:
     """Descriptors, timers and signals, until ``stop``.
 
     Args:
-        now: a clock of seconds that never goes back.
+        now: a clock of seconds that never goes back; read as ``now``, too.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+        self.now = now
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -74,7 +74,7 @@ class Loop:
     def after(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Make ``call`` once, ``delay_s`` seconds from now."""
         timer = Timer(call)
-        heapq.heappush(self._timers, (self._now() + delay_s, next(self._turn), timer))
+        heapq.heappush(self._timers, (self.now() + delay_s, next(self._turn), timer))
         return timer
 
     def every(self, period_s: float, call: Callable[[], None]) -> None:
@@ -136,10 +136,10 @@ class Loop:
         if not self._timers:
             return None
         # epoll rounds down to milliseconds; waking early would spin until the time has come.
-        return max(0.0, self._timers[0][0] - self._now()) + 0.001
+        return max(0.0, self._timers[0][0] - self.now()) + 0.001
 
     def _run_timers(self) -> None:
-        now = self._now()
+        now = self.now()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:

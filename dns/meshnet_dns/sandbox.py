@@ -94,6 +94,7 @@ class Sandbox:
     def close(self) -> None:
         """Stop answering for good; the namespace is free to go."""
         self._shared.held.release(self._identity)
+        self._forwarder.forget(self._forwarding)
         self._streams.close()
         self._loop.forget(self._udp.fileno())
         self._udp.close()

@@ -38,12 +38,17 @@ def nameservers(text: str) -> tuple[str, ...]:
 
 
 class HostUpstreams:
-    """Name servers of the host as they are now."""
+    """Name servers of the host as they are now.
+
+    Attributes:
+        version: another one whenever the file has become another one.
+    """
 
     def __init__(self, path: Path = HOST_FILE) -> None:
         self._path = path
         self._read_from: _Identity | None = None
         self._servers: tuple[str, ...] = ()
+        self.version = 0
 
     def now(self) -> tuple[str, ...]:
         """The servers, at most three are of use. One stat(2), and a read when the file changed."""
@@ -53,7 +58,10 @@ class HostUpstreams:
             if identity != self._read_from:
                 text = self._path.read_bytes().decode("utf-8", "replace")
                 self._servers, self._read_from = nameservers(text), identity
+                self.version += 1
         except OSError:
+            if self._read_from is not None:
+                self.version += 1
             self._servers, self._read_from = (), None
         return self._servers
 

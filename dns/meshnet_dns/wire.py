@@ -58,7 +58,7 @@ _NAME: Final = 255
 _WITHOUT_QUESTION: Final = frozenset({FORMERR, SERVFAIL, NOTIMP, REFUSED})
 _COUNTS: Final = struct.Struct("!HHHHHH")
 _TYPE_CLASS: Final = struct.Struct("!HH")
-_RECORD: Final = struct.Struct("!HHIH")
+RECORD: Final = struct.Struct("!HHIH")
 """Type, class, TTL and the size of the data (RFC 1035 section 3.2.1)."""
 _LABEL: Final = 64
 _POINTER: Final = 192
@@ -179,9 +179,9 @@ def _opt(packet: bytes, at: int, before: int, others: int) -> tuple[int, int, in
     """
     opt: tuple[int, int, int] | None = None
     for index in range(before + others):
-        at = _past_name(packet, at)
-        kind, cls, ttl, size = _unpacked(_RECORD, packet, at)
-        at += _RECORD.size + size
+        at = past_name(packet, at)
+        kind, cls, ttl, size = record_at(packet, at)
+        at += RECORD.size + size
         if kind == _OPT and index >= before:
             if opt is not None:  # RFC 6891 section 6.1.1
                 raise RefusedQueryError("client", "malformed", FORMERR)
@@ -191,7 +191,12 @@ def _opt(packet: bytes, at: int, before: int, others: int) -> tuple[int, int, in
     return opt
 
 
-def _past_name(packet: bytes, at: int) -> int:
+def past_name(packet: bytes, at: int) -> int:
+    """Where the name at ``at`` ends; a pointer ends it and is not followed.
+
+    Raises:
+        WireError: it has no end, or a label of no known kind.
+    """
     while at < len(packet):
         size = packet[at]
         if size == 0:
@@ -202,6 +207,15 @@ def _past_name(packet: bytes, at: int) -> int:
             break
         at += 1 + size
     raise RefusedQueryError("client", "malformed", FORMERR)
+
+
+def record_at(packet: bytes, at: int) -> tuple[int, ...]:
+    """Type, class, TTL and size of the data of the record whose name ends at ``at``.
+
+    Raises:
+        WireError: ``packet`` ends before.
+    """
+    return _unpacked(RECORD, packet, at)
 
 
 def _unpacked(form: struct.Struct, packet: bytes, at: int) -> tuple[int, ...]:
@@ -290,7 +304,18 @@ def answers(response: bytes, query: bytes) -> bool:
         return False
     if response[4:HEADER] == bytes(8):
         return truncated(response) or rcode_of(response) in _WITHOUT_QUESTION
-    return question_of(response).lower() == question_of(query).lower()
+    return folded(question_of(response)) == folded(question_of(query))
+
+
+def folded(question: bytes) -> bytes:
+    """The bytes of a question with its name in lower case; its type and class are no letters."""
+    return question[:-4].lower() + question[-4:]
+
+
+def cut(response: bytes) -> bytes:
+    """The header of ``response`` for a client that can take no more than that and the question."""
+    bits = int.from_bytes(response[2:4]) | _TC
+    return response[:2] + bits.to_bytes(2) + b"\0\1" + bytes(6)
 
 
 def with_question(response: bytes, query: bytes) -> bytes:

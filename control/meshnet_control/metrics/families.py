@@ -139,6 +139,11 @@ def _resolver(counted: Mapping[str, object]) -> Iterator[Metric]:
         {"remembered": number("hits"), "looked_up": number("misses")},
     )
     yield CounterMetricFamily(
+        "meshnet_dns_kept_answers",
+        "Questions that were answered with what an upstream had said before.",
+        value=number("kept"),
+    )
+    yield CounterMetricFamily(
         "meshnet_dns_forwarded",
         "Questions that no network of ours could answer, given to upstreams.",
         value=number("forwarded"),

@@ -34,7 +34,7 @@ def test_no_text_is_a_fault(text):
 def test_a_change_of_the_file_is_seen(tmp_path):
     path = tmp_path / "resolv.conf"
     host = HostUpstreams(path)
-    assert host.now() == (), "there is none yet"
+    assert (host.now(), host.version) == ((), 0), "there is none yet"
     path.write_text("nameserver 192.0.2.1\n")
     assert host.now() == ("192.0.2.1",)
     replaced = tmp_path / "new"
@@ -44,5 +44,8 @@ def test_a_change_of_the_file_is_seen(tmp_path):
     path.write_text("nameserver 192.0.2.3\n")
     os.utime(path, ns=(1, 1))
     assert host.now() == ("192.0.2.3",), "written in place"
+    assert host.now() == ("192.0.2.3",)
+    assert host.version == 3
     path.unlink()
-    assert host.now() == ()
+    assert (host.now(), host.version) == ((), 4)
+    assert (host.now(), host.version) == ((), 4)

@@ -57,7 +57,8 @@ WHOLE = Facts(
         ]
     ),
     resolver={
-        "queries": 10, "hits": 6, "misses": 4, "tcp": 1, "forwarded": 2, "upstream_answers": 1,
+        "queries": 10, "hits": 6, "misses": 4, "tcp": 1, "kept": 3, "forwarded": 2,
+        "upstream_answers": 1,
         "upstream_failures": 1, "dropped": {"not sent": 5},
     },
     manager=mpb.ManagerStatusReply(
@@ -105,6 +106,7 @@ def said(facts: Facts) -> dict[tuple[str, ...], float]:
         (("meshnet_dns_lookups_total", "remembered"), 6),
         (("meshnet_dns_lookups_total", "looked_up"), 4),
         (("meshnet_dns_forwarded_total",), 2),
+        (("meshnet_dns_kept_answers_total",), 3),
         (("meshnet_dns_upstream_answers_total", "failed"), 1),
         (("meshnet_dns_dropped_total", "not sent"), 5),
         (("meshnet_manager_up",), 1),
