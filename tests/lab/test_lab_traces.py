@@ -152,9 +152,9 @@ def test_up_over_a_half_removed_lab_repairs_it(shared, damage):
         case "port":
             delete_link(lan, "h1")
         case "bridge":
-            delete_link(lan, cables.BRIDGE)
+            delete_link(lan, "br0")
         case "lan":
-            cables.remove_lan(lab.layout)
+            cables.remove_router(lab.layout)
         case "engine":
             adapter.run(
                 adapter.enter(pids["h1"], ["sh", "-c", "kill -9 $(cat /run/docker.pid)"], {})
@@ -173,7 +173,7 @@ def test_up_over_a_half_removed_lab_repairs_it(shared, damage):
         assert adapter.run(lab.command(host, ["docker", "images", "-q", "meshnet/web:1"])).strip()
         adapter.run(["docker", "-H", lab.socket(host), "version"])
     with iproute(lan) as ip:
-        (bridge,) = ip.link_lookup(ifname=cables.BRIDGE)
+        (bridge,) = ip.link_lookup(ifname="br0")
         assert {link.get("ifname") for link in ip.get_links(master=bridge)} == MEMBERS
 
 

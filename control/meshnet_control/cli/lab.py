@@ -41,14 +41,19 @@ def up(*, hosts: int | None, managers: int | None, engine_only: bool, vms: bool)
     if managers is not None and engine_only:
         raise LabError("--managers needs meshnetd: leave out --engine-only")
     current = Lab.current()
+    if current.file and (hosts is not None or managers is not None or vms or engine_only):
+        raise LabError(
+            "this lab is of a file: change that and meshnet lab apply, or lab down first"
+        )
     vms = vms or current.has_vms
     usual = current.layout.size if current.has_vms or not vms else _VMS
     layout = replace(current.layout, size=hosts if hosts is not None else usual)
-    wanted = (Lab.of_vms if vms else Lab)(layout, engine_only=engine_only)
+    made = Lab.of_vms if vms else Lab
+    wanted = current if current.file else made(layout, engine_only=engine_only)
     if managers is not None:
         swarm.check(layout, managers)
     began = time.monotonic()
-    with _progress() as report:
+    with progress() as report:
         wanted.up(report)
     names = ", ".join(host.name for host in wanted.layout.hosts)
     click.echo(f"{names} and client are up in {time.monotonic() - began:.1f} s")
@@ -61,7 +66,7 @@ def up(*, hosts: int | None, managers: int | None, engine_only: bool, vms: bool)
 @lab.command()
 def down() -> None:
     """Remove the lab and everything in it."""
-    with _progress() as report:
+    with progress() as report:
         Lab.current().down(report)
     click.echo("the lab is gone")
 
@@ -96,7 +101,7 @@ def kill(host: str) -> None:
 @click.argument("host")
 def start(host: str) -> None:
     """Power a killed HOST on again."""
-    with _progress() as report:
+    with progress() as report:
         Lab.current().start(host, report)
 
 
@@ -120,7 +125,7 @@ def heal(one: str, other: str) -> None:
 @click.argument("image")
 def load(image: str) -> None:
     """Load IMAGE (a tar file, or an image of this machine's engine) into every engine."""
-    with _progress() as report:
+    with progress() as report:
         Lab.current().load(image, report)
 
 
@@ -149,7 +154,7 @@ def wide_console() -> Console:
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
+def progress() -> Iterator[Report]:
     """A live table of machines on a terminal, one line for each step elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:

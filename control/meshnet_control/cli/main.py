@@ -20,6 +20,7 @@ from meshnet_control.cli import (
     host,
     image,
     lab,
+    lab_files,
     names,
     rebalance,
     stack,
@@ -55,6 +56,10 @@ meshnet.add_command(dashboard.dashboard)
 meshnet.add_command(rebalance.rebalance)
 for _command in host.COMMANDS:
     meshnet.add_command(_command)
+
+
+for _command in lab_files.COMMANDS:
+    lab.lab.add_command(_command)
 
 
 for _name in DOCKER_COMMANDS:

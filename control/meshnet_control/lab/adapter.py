@@ -23,7 +23,7 @@ from pathlib import Path
 from meshnet_control.lab import cables
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab_plan import Observed
-from meshnet_control.lab.layout import Layout, Machine
+from meshnet_control.lab.layout import LAN, Layout, Machine
 
 MARKER = "MESHNET_LAB_MACHINE"
 _RESOLV = "nameserver 127.0.0.1\n"
@@ -110,14 +110,15 @@ def _namespace_ids(process: Path) -> list[str]:
 
 def observe(layout: Layout) -> Observed:
     """Read from the kernel what is there of this lab."""
-    links = cables.lan_links(layout)
     pids = inits(layout)
+    namespaces = cables.namespaces(layout)
     return Observed(
-        namespaces=cables.namespaces(layout),
+        namespaces=namespaces,
         inits=frozenset(pids),
         booted=frozenset(name for name, pid in pids.items() if _has_directories(layout, name, pid)),
-        ports=links - {"lo", cables.BRIDGE},
-        bridge=cables.BRIDGE in links,
+        ports=cables.ports(layout),
+        lans=cables.lans(layout),
+        addresses={name: cables.address(layout, name) for name in namespaces - {LAN}},
     )
 
 
@@ -128,6 +129,22 @@ def _has_directories(layout: Layout, member: str, pid: int) -> bool:
     except FileNotFoundError:
         return False
     return same and (layout.state_dir(member) / "hosts").exists()
+
+
+def named(layout: Layout) -> frozenset[str]:
+    """Machines that know the names of all machines of the layout."""
+    text = layout.hosts_file()
+
+    def knows(member: str) -> bool:
+        file = layout.state_dir(member) / "hosts"
+        return file.is_file() and file.read_text() == text
+
+    return frozenset(machine.name for machine in layout.machines if knows(machine.name))
+
+
+def name_others(layout: Layout, member: str) -> None:
+    """Tell a machine the names of all, without a boot: the file is the one it has mounted."""
+    (layout.state_dir(member) / "hosts").write_text(layout.hosts_file())
 
 
 def make(layout: Layout, machine: Machine) -> None:

@@ -1,5 +1,7 @@
 """The lab's verbs: up, down, kill, start, partition, and the command line to enter a machine.
 
+``applying`` makes one as its file says.
+
 ``up`` compares what should be with what is and makes the difference, so it also repairs; machines
 are made in parallel. When it fails, what this very run made is removed again. ``down`` removes
 every trace.
@@ -20,11 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from meshnet_control.lab import adapter, cables, services
+from meshnet_control.lab import adapter, cables, lab_file, lab_plan, link_state, services
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.hosts import Hosts, Namespaces
-from meshnet_control.lab.lab_plan import Desired, Make, MakeLan, Observed, Unmake, UnmakeLan, plan
+from meshnet_control.lab.lab_plan import Change, Desired, Make, Observed, Unmake
 from meshnet_control.lab.layout import DEFAULT_NAME, VM_SUBNET, Layout
+from meshnet_control.lab.topology import Impairment, ends
 from meshnet_control.lab.vms import hosts as vms
 
 Report = Callable[[str, str], None]
@@ -38,11 +41,24 @@ class Lab:
     layout: Layout
     engine_only: bool = False
     hosts: Hosts = field(default_factory=Namespaces)
+    file: str = ""
+    """The text of the lab file it is made from; empty: of none."""
+
+    @classmethod
+    def of_file(cls, layout: Layout, text: str, name: str) -> Lab:
+        """The lab that a file describes, under the name of ``layout``.
+
+        Raises:
+            LabFileError: what is wrong with it.
+        """
+        topology = lab_file.parsed(text, name)
+        layout = replace(layout, size=len(topology.hosts), topology=topology)
+        return cls(layout, file=text)
 
     @classmethod
     def current(cls, environ: Mapping[str, str] = os.environ) -> Lab:
         """The lab ``MESHNET_LAB`` names (``mnlab`` unless set), as its last ``up`` left it."""
-        return cls.known(Layout(environ.get("MESHNET_LAB", DEFAULT_NAME)))
+        return cls.known(Layout(lab_name(environ)))
 
     @classmethod
     def known(cls, layout: Layout) -> Lab:
@@ -51,6 +67,9 @@ class Lab:
             saved = json.loads(_settings(layout).read_text())
         except FileNotFoundError:
             return cls.of_vms(layout) if vms.processes(layout) else cls(layout)
+        file = _file(layout)
+        if file.is_file():
+            return cls.of_file(layout, file.read_text(), str(file))
         layout = replace(layout, size=saved["hosts"])
         if saved.get("vms"):
             return cls.of_vms(layout, engine_only=saved["engine_only"])
@@ -79,27 +98,26 @@ class Lab:
         need_root()
         preserved = self.observe()
         try:
-            self._settle(preserved)
+            self.settle(preserved)
             self.hosts.prepare(self.layout, lambda what: report("lab", what))
-            desired = Desired(tuple(machine.name for machine in self.layout.machines))
-            self._converge(desired, report)
-            stale = self._known_by_files() - set(desired.members)
-            self._each(sorted(stale), lambda name: self._remove(name, report))
-            self._each(desired.members, lambda name: self._serve(name, report))
+            desired = lab_plan.desired(self.layout)
+            self.change(lab_plan.plan(desired, self.observe()), report)
+            self.forget(report)
+            self.each(desired.members, lambda name: self.serve(name, report))
         except BaseException:
             made = self.observe().members - preserved.members
             if not preserved.members:
                 self.down(report)
             else:
-                self._each(sorted(made), lambda name: self._remove(name, report))
+                self.each(sorted(made), lambda name: self._remove(name, report))
             raise
 
     def down(self, report: Report) -> None:
         """Remove the lab and every file of it; nothing there is success."""
         need_root()
-        everything = self.observe().members | self._known_by_files()
-        self._each(sorted(everything), lambda name: self._remove(name, report))
-        self._converge(Desired(), report)
+        everything = self.observe().members | self.disks()
+        self.each(sorted(everything), lambda name: self._remove(name, report))
+        self.change(lab_plan.plan(Desired(), self.observe()), report)
         adapter.remove_cgroups(f"/{self.layout.name}")
         for root in (self.layout.run_root, self.layout.state_root):
             adapter.remove_tree(root / self.layout.name)
@@ -119,13 +137,13 @@ class Lab:
         need_root()
         machine = self.layout.machine(name)
         observed = self.observe()
-        if not observed.bridge:
+        if not observed.is_up:
             raise LabError("the lab is not up: meshnet lab up")
         if observed.is_whole(name):
             raise LabError(f"{name} is running already")
         self.hosts.unmake(self.layout, name)
         self.hosts.make(self.layout, machine)
-        self._serve(name, report)
+        self.serve(name, report)
 
     def partition(self, one: str, other: str) -> None:
         """Cut the cable between two machines; both still reach all others."""
@@ -157,7 +175,7 @@ class Lab:
         need_root()
         self.layout.machine(name)
         if name not in self.observe().inits:
-            hint = "meshnet lab start " + name if self._known_by_files() else "meshnet lab up"
+            hint = "meshnet lab start " + name if self.disks() else "meshnet lab up"
             raise LabError(f"{name} is not running ({hint})")
         socket = "/run/docker.sock" if self.engine_only else "/run/meshnet/docker.sock"
         return self.hosts.enter(self.layout, name, argv, cwd, f"unix://{socket}")
@@ -169,13 +187,14 @@ class Lab:
         socket = "docker.sock" if self.engine_only else "meshnet/docker.sock"
         return self.hosts.socket(self.layout, name, socket)
 
-    def _serve(self, name: str, report: Report) -> None:
+    def serve(self, name: str, report: Report) -> None:
+        """Bring a host to serve, if the machine is one."""
         if self.layout.machine(name).is_host:
             say = functools.partial(report, name)
             self.hosts.serve(self.layout, name, say, engine_only=self.engine_only)
             say("ready")
 
-    def _settle(self, found: Observed) -> None:
+    def settle(self, found: Observed) -> None:
         """Write down what kind of lab this is, before anything of it is made.
 
         Raises:
@@ -189,16 +208,17 @@ class Lab:
             "hosts": self.layout.size, "engine_only": self.engine_only, "vms": self.has_vms,
         }  # fmt: skip
         settings.write_text(json.dumps(values))
+        if self.file:
+            _file(self.layout).write_text(self.file)
+        else:
+            _file(self.layout).unlink(missing_ok=True)
 
-    def _converge(self, desired: Desired, report: Report) -> None:
-        changes = plan(desired, self.observe())
+    def change(self, changes: Sequence[Change], report: Report) -> None:
+        """Change machines and LANs, machines in parallel."""
         unmade = [change.member for change in changes if isinstance(change, Unmake)]
-        self._each(unmade, lambda name: self.hosts.unmake(self.layout, name))
+        self.each(unmade, lambda name: self.hosts.unmake(self.layout, name))
         for change in changes:
-            if isinstance(change, UnmakeLan):
-                cables.remove_lan(self.layout)
-            elif isinstance(change, MakeLan):
-                cables.make_lan(self.layout)
+            self._change_lan(change)
         made = [change.member for change in changes if isinstance(change, Make)]
 
         def make(name: str) -> None:
@@ -207,7 +227,23 @@ class Lab:
             if not self.layout.machine(name).is_host:
                 report(name, "ready")
 
-        self._each(made, make)
+        self.each(made, make)
+
+    def _change_lan(self, change: Change) -> None:
+        match change:
+            case lab_plan.UnmakeRouter():
+                cables.remove_router(self.layout)
+            case lab_plan.UnmakeLan(lan):
+                cables.remove_lan(self.layout, lan)
+            case lab_plan.MakeRouter():
+                cables.make_router(self.layout)
+            case lab_plan.MakeLan(lan):
+                cables.make_lan(self.layout, self.layout.lan(lan))
+
+    def forget(self, report: Report) -> None:
+        """Remove the disks of machines that are no part of the lab any more."""
+        known = {machine.name for machine in self.layout.machines}
+        self.each(sorted(self.disks() - known), lambda name: self._remove(name, report))
 
     def _remove(self, name: str, report: Report) -> None:
         self.hosts.unmake(self.layout, name)
@@ -215,7 +251,8 @@ class Lab:
             adapter.remove_tree(directory)
         report(name, "gone")
 
-    def _known_by_files(self) -> frozenset[str]:
+    def disks(self) -> frozenset[str]:
+        """Machines of which files are there."""
         root = self.layout.state_root / self.layout.name
         return (
             frozenset(path.name for path in root.iterdir() if path.is_dir())
@@ -225,14 +262,21 @@ class Lab:
 
     def _cut(self, one: str, other: str, *, heal: bool) -> None:
         need_root()
-        cables.cut(self.layout, self.layout.machine(one), self.layout.machine(other), heal=heal)
+        key = ends((self.layout.machine(one).name, self.layout.machine(other).name))
+        with link_state.changing(self.layout) as links:
+            links[key] = replace(links.get(key, Impairment()), down=not heal)
 
     @staticmethod
-    def _each(names: Iterable[str], work: Callable[[str], None]) -> None:
+    def each(names: Iterable[str], work: Callable[[str], None]) -> None:
         """Do ``work`` for all names in parallel; the first failure is raised in the end."""
         with ThreadPoolExecutor(max_workers=8) as pool:
             for future in [pool.submit(work, name) for name in names]:
                 future.result()
+
+
+def lab_name(environ: Mapping[str, str]) -> str:
+    """The lab that commands are about."""
+    return environ.get("MESHNET_LAB", DEFAULT_NAME)
 
 
 def need_root() -> None:
@@ -250,3 +294,7 @@ def need_root() -> None:
 
 def _settings(layout: Layout) -> Path:
     return layout.state_root / layout.name / "lab.json"
+
+
+def _file(layout: Layout) -> Path:
+    return _settings(layout).with_name("lab.yaml")

@@ -1,11 +1,14 @@
 """What a lab is made of: names, addresses and paths, all of them computed. Pure.
 
-A lab is one LAN (a bridge in a network namespace of its own), N hosts on it and one outside
+A lab is a LAN (a bridge in a network namespace of its own), N hosts on it and one outside
 client::
 
     netns mnlab-lan      br0 192.168.50.254 ── ports h1 h2 h3 client
     netns mnlab-h1       eth0 192.168.50.11   engine, meshnetd, containers
     netns mnlab-client   eth0 192.168.50.100  a plain machine that is no member of the cluster
+
+A lab of a file (``topology``) may have several LANs: a bridge each (``br0`` is LAN ``lan``,
+``br-front`` LAN ``front``) in that one namespace, which routes between them.
 
 ``mnlab`` is the lab's name; a second lab of another name lives beside the first one. Nothing is
 connected to the machine's own network namespace, so the subnet cannot clash with the machine's
@@ -18,15 +21,16 @@ names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 from meshnet.patterns import Pattern
-from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.errors import LabError, meant
+from meshnet_control.lab.topology import CLIENT, DEFAULT_LAN, Host, Lan, Links, Topology
 
 DEFAULT_NAME = "mnlab"
-CLIENT = "client"
 LAN = "lan"
+"""The member that is the LANs' namespace."""
 VM_SUBNET = IPv4Network("192.168.56.0/24")
 """Of a lab of virtual machines: where Vagrant's are."""
 MAX_HOSTS = 80
@@ -43,6 +47,7 @@ class Machine:
     address: IPv4Interface
     mac: str
     """Fixed, so that neighbours find a host that comes back under the address they remember."""
+    lan: str = DEFAULT_LAN
 
     @property
     def is_host(self) -> bool:
@@ -59,6 +64,8 @@ class Layout:
     subnet: IPv4Network = IPv4Network("192.168.50.0/24")  # noqa: RUF009 - immutable
     run_root: Path = Path("/run/meshnet-lab")
     state_root: Path = Path("/var/lib/meshnet-lab")
+    topology: Topology | None = None
+    """Of a lab of a file, which says more than ``size`` and ``subnet``."""
 
     def __post_init__(self) -> None:
         if not _NAME.fits(self.name):
@@ -70,12 +77,16 @@ class Layout:
 
     @property
     def hosts(self) -> tuple[Machine, ...]:
-        """h1, h2, … in order."""
+        """h1, h2, … in order, or those of the file in its order."""
+        if self.topology is not None:
+            return tuple(_as_machine(host) for host in self.topology.hosts)
         return tuple(self._machine(f"h{number}", 10 + number) for number in range(1, self.size + 1))
 
     @property
     def client(self) -> Machine:
         """The outside client."""
+        if self.topology is not None:
+            return _as_machine(self.topology.client)
         return self._machine(CLIENT, 100)
 
     @property
@@ -84,9 +95,18 @@ class Layout:
         return (*self.hosts, self.client)
 
     @property
-    def gateway(self) -> IPv4Interface:
-        """The bridge's address, every machine's default gateway (it leads nowhere)."""
-        return self._interface(254)
+    def lans(self) -> tuple[Lan, ...]:
+        """All of them; a bridge's address is its machines' default gateway."""
+        return self.topology.lans if self.topology is not None else (Lan(LAN, self.subnet),)
+
+    @property
+    def links(self) -> Links:
+        """What the file says of links."""
+        return self.topology.links if self.topology is not None else {}
+
+    def lan(self, name: str) -> Lan:
+        """The LAN of that name, which is one of this lab."""
+        return next(lan for lan in self.lans if lan.name == name)
 
     def machine(self, name: str) -> Machine:
         """The machine called ``name``.
@@ -97,8 +117,10 @@ class Layout:
         for machine in self.machines:
             if machine.name == name:
                 return machine
-        known = ", ".join(machine.name for machine in self.machines)
-        raise LabError(f"no host {name!r} in this lab (it has {known})")
+        names = [machine.name for machine in self.machines]
+        raise LabError(
+            f"no host {name!r} in this lab{meant(name, names)} (it has {', '.join(names)})"
+        )
 
     def netns(self, member: str) -> str:
         """Name under /run/netns of a machine's namespace, or of the LAN's."""
@@ -127,10 +149,20 @@ class Layout:
         return "\n".join(lines) + "\n"
 
     def _machine(self, name: str, number: int) -> Machine:
-        address = self._interface(number)
-        mac = "02:6d:" + ":".join(f"{byte:02x}" for byte in address.ip.packed)
-        return Machine(name, address, mac)
+        address = IPv4Interface((self.subnet[number], self.subnet.prefixlen))
+        return _as_machine(Host(name, LAN, address))
 
-    def _interface(self, number: int) -> IPv4Interface:
-        address = IPv4Address(int(self.subnet.network_address) + number)
-        return IPv4Interface((address, self.subnet.prefixlen))
+
+def bridge_of(lan: str) -> str:
+    """The name of a LAN's bridge."""
+    return "br0" if lan == DEFAULT_LAN else f"br-{lan}"
+
+
+def lan_of(bridge: str) -> str:
+    """The LAN of a bridge; empty for another interface."""
+    return DEFAULT_LAN if bridge == "br0" else bridge.removeprefix("br-") * bridge.startswith("br-")
+
+
+def _as_machine(host: Host) -> Machine:
+    mac = "02:6d:" + ":".join(f"{byte:02x}" for byte in host.address.ip.packed)
+    return Machine(host.name, host.address, mac, host.lan)

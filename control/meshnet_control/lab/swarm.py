@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
+from meshnet_control.lab.topology import Role
 
-Role = Literal["manager", "worker"]
 JOIN_S: Final = 120.0
 """For one host; a second manager has the store moved first."""
 _STATE: Final = "docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}'"

@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import is_
-from typing import Final
+from typing import Any, Final
 
 from meshnet.errors import (
     AlreadyExistsError,
@@ -218,6 +218,29 @@ def commit(path: str, text: str) -> None:
         library.close()
     if code:
         raise _refusal("ruleset", path, said)
+
+
+def listing(path: str, family: str, table: str) -> Mapping[str, Any]:
+    """One table of the namespace ``path`` as ``nft -j`` lists it; empty: it is not there.
+
+    Raises:
+        KernelError: nftables refused it.
+    """
+    library = Libnftables()
+    try:
+        identity = identity_of(path)
+        if identity is None:
+            return {}
+        code, output, said = library.run(identity, path, f"list table {family} {table}")
+    finally:
+        library.close()
+    if code:
+        refused = _refusal(f"{family} {table}", path, said)
+        if isinstance(refused, NotFoundError):
+            return {}
+        raise refused
+    found: Mapping[str, Any] = json.loads(output)
+    return found
 
 
 def _table_or_strange(

@@ -13,7 +13,7 @@ from meshnet_control.lab.layout import MAX_HOSTS, Layout
 @given(st.integers(1, MAX_HOSTS))
 def test_addresses_and_macs_are_all_different_and_in_the_subnet(size):
     layout = Layout(size=size)
-    addresses = [machine.address.ip for machine in layout.machines] + [layout.gateway.ip]
+    addresses = [machine.address.ip for machine in layout.machines] + [layout.lans[0].gateway.ip]
     assert len(set(addresses)) == size + 2
     assert len({machine.mac for machine in layout.machines}) == size + 1
     assert all(address in layout.subnet for address in addresses)
@@ -45,5 +45,7 @@ def test_a_size_that_is_no_size_is_refused(size):
 
 
 def test_an_unknown_host_is_refused_by_name():
-    with pytest.raises(LabError, match=r"no host 'h9' in this lab \(it has h1, client\)"):
+    with pytest.raises(
+        LabError, match=r"no host 'h9' in this lab; did you mean h1\? \(it has h1, client\)"
+    ):
         Layout(size=1).machine("h9")

@@ -2,102 +2,137 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import IPv4Interface
+
 from hypothesis import given
 from hypothesis import strategies as st
+from lab_model import applied
 
 from meshnet_control.lab.lab_plan import (
-    Change,
     Desired,
     Make,
     MakeLan,
+    MakeRouter,
     Observed,
+    Place,
     Unmake,
     UnmakeLan,
+    UnmakeRouter,
     plan,
 )
 
 NAMES = ["h1", "h2", "h3", "h4", "client"]
-members = st.lists(st.sampled_from(NAMES), unique=True).map(tuple)
+LANS = ["lan", "front"]
+GATEWAYS = [IPv4Interface("192.168.50.254/24"), IPv4Interface("192.168.60.254/24")]
+places = st.builds(
+    Place,
+    st.sampled_from(LANS),
+    st.sampled_from([IPv4Interface("192.168.50.11/24"), IPv4Interface("192.168.50.12/24")]),
+)
+lans = st.dictionaries(st.sampled_from(LANS), st.sampled_from(GATEWAYS))
 subsets = st.frozensets(st.sampled_from(NAMES))
 
 
 @st.composite
+def wishes(draw):
+    """A lab, or none; each machine is on one of its LANs."""
+    made = draw(lans)
+    members = draw(st.dictionaries(st.sampled_from(NAMES), places)) if made else {}
+    return Desired({name: at for name, at in members.items() if at.lan in made}, made)
+
+
+@st.composite
 def states(draw):
-    """Anything that may be left of a lab; a port needs a bridge to be on."""
-    bridge = draw(st.booleans())
-    lan = bridge or draw(st.booleans())
+    """Anything that may be left of a lab; a bridge or port is in the LANs' namespace."""
+    router = draw(st.booleans())
+    namespaces = draw(subsets)
+    ports = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([*LANS, ""]))
+    addresses = st.sampled_from([IPv4Interface("192.168.50.11/24"), None])
     return Observed(
-        namespaces=draw(subsets) | ({"lan"} if lan else set()),
+        namespaces=namespaces | ({"lan"} if router else set()),
         inits=draw(subsets),
         booted=draw(subsets),
-        ports=draw(subsets) if bridge else frozenset(),
-        bridge=bridge,
+        ports=draw(ports) if router else {},
+        lans=draw(lans) if router else {},
+        addresses={name: draw(addresses) for name in sorted(namespaces) if draw(st.booleans())},
     )
 
 
-def apply(changes: list[Change], state: Observed) -> Observed:
-    namespaces, inits, ports = set(state.namespaces), set(state.inits), set(state.ports)
-    booted = set(state.booted)
-    bridge = state.bridge
-    for change in changes:
-        match change:
-            case Unmake(member):
-                for part in (namespaces, inits, booted, ports):
-                    part.discard(member)
-            case UnmakeLan():
-                namespaces.discard("lan")
-                ports.clear()
-                bridge = False
-            case MakeLan():
-                assert "lan" not in namespaces
-                namespaces.add("lan")
-                bridge = True
-            case Make(member):
-                assert bridge
-                assert not {member} & (namespaces | inits | ports)
-                for part in (namespaces, inits, booted, ports):
-                    part.add(member)
-    parts = [frozenset(part) for part in (namespaces, inits, booted, ports)]
-    return Observed(parts[0], parts[1], parts[2], parts[3], bridge=bridge)
+@given(wishes(), states())
+def test_plan_after_apply_is_empty(wanted, state):
+    after = applied(plan(wanted, state), state, wanted)
+    assert plan(wanted, after) == []
+    assert after.members == wanted.members.keys()
+    assert after.lans == wanted.lans
 
 
-@given(members, states())
-def test_plan_after_apply_is_empty(names, state):
-    desired = Desired(names)
-    after = apply(plan(desired, state), state)
-    assert plan(desired, after) == []
-    assert after.members == set(names)
-    assert after.bridge == bool(names)
+@given(wishes(), states())
+def test_machines_that_are_where_they_should_be_are_left_alone(wanted, state):
+    touched = {c.member for c in plan(wanted, state) if isinstance(c, Unmake | Make)}
+    fine = {
+        name
+        for name, place in wanted.members.items()
+        if state.is_at(name, place) and state.lans.get(place.lan) == wanted.lans[place.lan]
+    }
+    assert "lan" not in state.namespaces or not touched & fine
 
 
-@given(members, states())
-def test_whole_machines_on_a_whole_lan_are_left_alone(names, state):
-    if not (state.bridge and "lan" in state.namespaces):
-        return
-    touched = {c.member for c in plan(Desired(names), state) if isinstance(c, Unmake | Make)}
-    assert not touched & {name for name in names if state.is_whole(name)}
+PLACES = {
+    "h1": Place("lan", IPv4Interface("192.168.50.11/24")),
+    "client": Place("lan", IPv4Interface("192.168.50.100/24")),
+}
+WANTED = Desired(PLACES, {"lan": GATEWAYS[0]})
+WHOLE = frozenset(PLACES)
+RUNNING = Observed(
+    WHOLE | {"lan"},
+    WHOLE,
+    WHOLE,
+    dict.fromkeys(PLACES, "lan"),
+    {"lan": GATEWAYS[0]},
+    {name: place.address for name, place in PLACES.items()},
+)
 
 
 def test_nothing_desired_nothing_there():
     assert plan(Desired(), Observed()) == []
 
 
+def test_what_is_there_and_desired_is_left_alone():
+    assert plan(WANTED, RUNNING) == []
+
+
 def test_an_empty_machine_gets_a_lan_first():
-    assert plan(Desired(("h1", "client")), Observed()) == [
-        MakeLan(),
+    assert plan(WANTED, Observed()) == [
+        MakeRouter(),
+        MakeLan("lan"),
         Make("h1"),
         Make("client"),
     ]
 
 
 def test_a_lost_bridge_takes_the_machines_with_it():
-    whole = frozenset({"h1", "client"})
-    state = Observed(whole | {"lan"}, whole, whole, frozenset(), bridge=False)
-    assert plan(Desired(("h1", "client")), state) == [
+    state = replace(RUNNING, ports=dict.fromkeys(PLACES, ""), lans={})
+    assert plan(WANTED, state) == [
         Unmake("h1"),
         Unmake("client"),
-        UnmakeLan(),
-        MakeLan(),
+        MakeLan("lan"),
         Make("h1"),
         Make("client"),
     ]
+
+
+def test_a_machine_moves_alone():
+    there = Place("front", IPv4Interface("192.168.60.11/24"))
+    wanted = Desired({**PLACES, "h1": there}, {"lan": GATEWAYS[0], "front": GATEWAYS[1]})
+    assert plan(wanted, RUNNING) == [Unmake("h1"), MakeLan("front"), Make("h1")]
+
+
+def test_a_lan_of_another_subnet_is_made_anew():
+    wanted = Desired({}, {"lan": GATEWAYS[1]})
+    state = replace(RUNNING, namespaces=frozenset({"lan"}), inits=frozenset(), ports={})
+    assert plan(wanted, state) == [UnmakeLan("lan"), MakeLan("lan")]
+
+
+def test_nothing_desired_takes_the_namespace_with_all_in_it():
+    assert plan(Desired(), RUNNING) == [Unmake("h1"), Unmake("client"), UnmakeRouter()]

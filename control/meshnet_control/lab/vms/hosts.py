@@ -21,7 +21,8 @@ from meshnet_control.lab import adapter, cables, images
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.hosts import Namespaces, Say
 from meshnet_control.lab.lab_plan import Observed
-from meshnet_control.lab.layout import CLIENT, Layout, Machine
+from meshnet_control.lab.layout import Layout, Machine
+from meshnet_control.lab.topology import CLIENT
 from meshnet_control.lab.vms import image, machine, monitor, seed
 
 MARKER: Final = "MESHNET_LAB_VM"
