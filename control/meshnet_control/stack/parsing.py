@@ -7,6 +7,7 @@ few lines of them can stand for more than a machine holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -15,12 +16,11 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from meshnet_control.stack.merging import Override
+from meshnet_control.stack.reach import VALUE
 from meshnet_control.stack.values import StackError
 
 _MOST: Final = 16 * 1024 * 1024
 """Bytes that a file may stand for, about; some 250 000 values."""
-_NODE: Final = 64
-"""What a value counts, besides its text."""
 _UNDERWAY: Final = -1
 _KEYS: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
@@ -28,9 +28,12 @@ _KEYS: Final = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 class _Constructor(SafeConstructor):
     """YAML 1.2, with Docker's octal numbers and Compose's tags."""
 
+    weighed: Callable[[int], None]
+    """Told what a file stands for before it is made."""
+
     def construct_document(self, node: Any) -> Any:  # noqa: ANN401 - ruamel's
         """A whole file, once it is known to be no larger than it may be."""
-        _weighed(node, {})
+        self.weighed(_weighed(node, {}))
         return super().construct_document(node)
 
     def construct_yaml_int(self, node: Any) -> int:  # noqa: ANN401 - ruamel's
@@ -60,18 +63,19 @@ _Constructor.add_constructor("!reset", _Constructor.construct_reset)
 _Constructor.add_constructor("!override", _Constructor.construct_override)
 
 
-def parsed(text: str, name: str) -> Any:  # noqa: ANN401 - any YAML value
+def parsed(text: str, name: str, weighed: Callable[[int], None] = lambda _: None) -> Any:  # noqa: ANN401 - any YAML value
     """What a text of YAML says.
 
     Args:
         text: the YAML.
         name: of its file.
+        weighed: told the bytes that it stands for, before it is made; may refuse.
 
     Raises:
         StackError: it is no YAML, has a key that is no text, or grows beyond reason.
     """
     yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Constructor
+    yaml.Constructor = type("_Weighing", (_Constructor,), {"weighed": staticmethod(weighed)})
     try:
         return yaml.load(text)
     except StackError as error:
@@ -96,7 +100,7 @@ def _weighed(node: Node, known: dict[int, int]) -> int:
         raise StackError("it is nested without end")
     if weight is None:
         known[id(node)] = _UNDERWAY
-        weight = known[id(node)] = _NODE + _inside(node, known)
+        weight = known[id(node)] = VALUE + _inside(node, known)
     if weight > _MOST:
         raise StackError(f"its aliases stand for more than {_MOST >> 20} MiB")
     return weight

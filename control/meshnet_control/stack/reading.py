@@ -1,7 +1,8 @@
 """The files of a stack, read: one tree, with everything in it that other files say.
 
 ``include``, ``extends``, ``env_file``, ``.env`` and the files of secrets and configs are read here;
-paths are relative to the file that names them (``extends``, ``include``), or to the first file.
+paths are relative to the file that names them (``extends``, ``include``), or to the first file. How
+much all of it may be: ``reach``.
 
 Source: the Compose specification, 14-include.md and 05-services.md (extends, env_file).
 """
@@ -20,12 +21,12 @@ from meshnet_control.stack.interpolation import Variables
 from meshnet_control.stack.merging import merged, settled
 from meshnet_control.stack.names import DATA
 from meshnet_control.stack.parsing import parsed
+from meshnet_control.stack.reach import Reach, weight
 from meshnet_control.stack.values import Section, StackError, scalar
 
 STDIN: Final = "-"
 _MOST_BYTES: Final = 4 * 1024 * 1024
-_DEEPEST: Final = 16
-"""Files that include or extend each other."""
+"""Of one file."""
 
 
 def read(files: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -44,35 +45,36 @@ def read(files: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, An
     base = Path.cwd() if files[0] == STDIN else Path(files[0]).absolute().parent
     aside = base / ".env"
     beside = _dotenv(_text(aside), environ) if aside.is_file() else {}
-    variables = Variables({**beside, **environ})
+    variables, reach = Variables({**beside, **environ}), Reach()
     tree: dict[str, Any] = {}
-    for name in files:
-        path = None if name == STDIN else Path(name).absolute()
-        tree = merged(tree, _file(path, base, variables, 0))
-    tree = dict(settled(tree))
-    _fill(tree, variables)
+    try:
+        for name in files:
+            path = None if name == STDIN else Path(name).absolute()
+            tree = merged(tree, _file(path, base, variables, reach))
+        tree = dict(settled(tree))
+        _fill(tree, variables, reach)
+    except RecursionError:
+        raise StackError(f"{', '.join(files)}: nested without end") from None
     return tree, list(variables.missed)
 
 
-def _file(path: Path | None, base: Path, variables: Variables, depth: int) -> dict[str, Any]:
+def _file(path: Path | None, base: Path, variables: Variables, reach: Reach) -> dict[str, Any]:
     """One file with what it includes and extends; relative paths made absolute."""
     name = str(path) if path is not None else "standard input"
-    if depth > _DEEPEST:
-        raise StackError(f"{name}: files include or extend each other without end")
+    reach.file(name)
     raw = parsed(
-        _text(path) if path is not None else _decoded(_some(sys.stdin.buffer, name), name), name
+        _text(path) if path is not None else _decoded(_some(sys.stdin.buffer, name), name),
+        name,
+        reach.holds,
     )
-    try:
-        tree: dict[str, Any] = variables.tree(_held(raw, name))
-    except RecursionError:
-        raise StackError(f"{name}: it is nested without end") from None
+    tree: dict[str, Any] = variables.tree(_held(raw, name))
     services = tree.get("services")
     if isinstance(services, dict):
         for service in services:
-            services[service] = _extended(services, service, (path, base), variables, depth)
+            services[service] = _extended(services, service, (path, base), variables, reach)
     _absolute(tree, base)
     for included in _list(tree.pop("include", None)):
-        tree = _beside(_included(included, base, variables, depth), tree)
+        tree = _beside(_included(included, base, variables, reach.deeper(name)), tree)
     return tree
 
 
@@ -86,7 +88,7 @@ def _included(
     said: Any,  # noqa: ANN401 - any YAML value
     base: Path,
     variables: Variables,
-    depth: int,
+    reach: Reach,
 ) -> dict[str, Any]:
     entry = Section(said if isinstance(said, Mapping) else {"path": said}, "include")
     paths = [base / path for path in entry.texts("path")]
@@ -104,7 +106,7 @@ def _included(
     entry.done()
     tree: dict[str, Any] = {}
     for path in paths:
-        tree = merged(tree, _file(path, directory, own, depth + 1))
+        tree = merged(tree, _file(path, directory, own, reach))
     variables.missed.update(own.missed)
     return tree
 
@@ -123,28 +125,28 @@ def _extended(
     name: str,
     place: tuple[Path | None, Path],
     variables: Variables,
-    depth: int,
+    reach: Reach,
 ) -> Any:  # noqa: ANN401 - any YAML value
     """A service over the one that it extends."""
     service = services[name]
     if not isinstance(service, dict) or "extends" not in service:
         return service
-    if depth > _DEEPEST:
-        raise StackError(f"services.{name}: services extend each other without end")
-    said = service["extends"]
-    where = f"services.{name}.extends"
+    said, where = service["extends"], f"services.{name}.extends"
+    inner = reach.deeper(where)
     entry = Section(said if isinstance(said, Mapping) else {"service": said}, where)
     other, file = entry.text("service"), entry.text("file")
     entry.done()
     if file:
         path = (place[0].parent if place[0] is not None else place[1]) / file
-        found: Any = _file(path, path.parent, variables, depth + 1).get("services") or {}
-        base = found.get(other)
+        if (path, variables) not in reach.extended:
+            reach.extended[path, variables] = _file(path, path.parent, variables, inner)
+        base = (reach.extended[path, variables].get("services") or {}).get(other)
     else:
-        base = services.get(other) and _extended(services, other, place, variables, depth + 1)
+        base = services.get(other) and _extended(services, other, place, variables, inner)
     if not isinstance(base, dict):
         raise StackError(f"{where}: there is no service {other}")
     own = {key: value for key, value in service.items() if key != "extends"}
+    reach.holds(weight(base), where)
     return merged({k: v for k, v in base.items() if k != "depends_on"}, own)
 
 
@@ -184,13 +186,15 @@ def _at(base: Path, said: object) -> str:
         raise StackError(f"{name}: {error}") from None
 
 
-def _fill(tree: dict[str, Any], variables: Variables) -> None:
+def _fill(tree: dict[str, Any], variables: Variables, reach: Reach) -> None:
     """In place: what other files, or variables, say of environments, secrets and configs."""
     for name, service in _named(tree.get("services")):
         files = _list(service.pop("env_file", None))
         values: dict[str, str | None] = {}
         for one in files:
-            values |= _environment(one, f"services.{name}.env_file", variables)
+            found = _environment(one, f"services.{name}.env_file", variables)
+            reach.holds(weight(found), f"services.{name}.env_file")
+            values |= found
         own = Section(service, f"services.{name}").pairs("environment")
         both = values | {
             key: variables.values.get(key, v) if v is None else v for key, v in own.items()
@@ -201,6 +205,7 @@ def _fill(tree: dict[str, Any], variables: Variables) -> None:
         for name, entry in _named(tree.get(kind)):
             if not entry.get("external"):
                 entry[DATA] = _data(entry, f"{kind}.{name}", variables)
+                reach.holds(len(entry[DATA]), f"{kind}.{name}")
 
 
 def _environment(said: Any, where: str, variables: Variables) -> dict[str, str | None]:  # noqa: ANN401

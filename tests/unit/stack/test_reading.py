@@ -124,8 +124,8 @@ def test_a_file_includes_others_with_paths_of_their_own(files, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("include: [a.yaml]", "include or extend each other without end"),
-        ("services: {a: {extends: b}, b: {extends: a}}", "extend each other without end"),
+        ("include: [a.yaml]", "a.yaml: what is included and extended goes beyond 256 files, 16 "),
+        ("services: {a: {extends: b}, b: {extends: a}}", "services.a.extends: .* or 32 MiB in all"),
         ("services: {a: {extends: b}}", "services.a.extends: there is no service b"),
         ("services: {a: {env_file: no.env}}", "no.env: No such file"),
         ("secrets: {s: {file: ./no}}", "secrets.s: "),
@@ -154,3 +154,60 @@ def test_what_cannot_be_read_is_named(files, text, says):
 def test_a_file_without_an_end_is_not_read_to_it(files, text):
     with pytest.raises(StackError, match="/dev/zero: it is larger than 4 MiB"):
         files(a_yaml=text)
+
+
+BEYOND = "what is included and extended goes beyond 256 files, 16 levels or 32 MiB in all"
+
+
+def test_files_that_include_many_each_are_bounded_in_number(files, tmp_path):
+    """Ten that each include all ten: without a bound, 10^16 files at sixteen levels."""
+    names = [f"f{number}.yaml" for number in range(10)]
+    for name in names:
+        (tmp_path / name).write_text(f"include: [{', '.join(names)}]")
+    with pytest.raises(StackError, match=BEYOND):
+        files("f0.yaml")
+    wide = [f"w{number}.yaml" for number in range(256)]
+    for name in wide:
+        (tmp_path / name).write_text("services: {}")
+    with pytest.raises(StackError, match=f"w255.yaml: {BEYOND}"):
+        files(a_yaml=f"include: [{', '.join(wide)}]")
+    assert files(a_yaml=f"include: [{', '.join(wide[1:])}]")[0] == {"services": {}}
+
+
+def test_levels_are_bounded(files, tmp_path):
+    for number in range(18):
+        (tmp_path / f"f{number}.yaml").write_text(f"include: [f{number + 1}.yaml]")
+    (tmp_path / "f18.yaml").write_text("services: {}")
+    assert files("f2.yaml")[0] == {"services": {}}
+    with pytest.raises(StackError, match=f"f17.yaml: {BEYOND}"):
+        files("f1.yaml")
+
+
+@pytest.mark.parametrize("where", ["", "file: b.yaml, "])
+def test_copies_of_what_is_extended_are_bounded_in_size(files, where):
+    base = f"{{image: a, labels: {{l: {'x' * 2**17}}}}}"
+    many = ", ".join(f"s{n}: {{extends: {{{where}service: base}}}}" for n in range(300))
+    with pytest.raises(StackError, match=BEYOND):
+        files(
+            "a.yaml",
+            a_yaml=f"services: {{base: {base}, {many}}}",
+            b_yaml=f"services: {{base: {base}}}",
+        )
+
+
+def test_files_are_bounded_in_size_together(files, tmp_path):
+    for number in range(3):  # of 12 MiB each, by aliases
+        text = f"x-text: [&a {'x' * 12_000}, {', '.join(['*a'] * 1000)}]"
+        (tmp_path / f"f{number}.yaml").write_text(text)
+    with pytest.raises(StackError, match=f"f2.yaml: {BEYOND}"):
+        files("f0.yaml", "f1.yaml", "f2.yaml")
+    (tmp_path / "e.env").write_text(f"E={'x' * 2**20}")
+    many = ", ".join(f"s{n}: {{image: a, env_file: e.env}}" for n in range(40))
+    with pytest.raises(StackError, match=f"services.s31.env_file: {BEYOND}"):
+        files(a_yaml=f"services: {{{many}}}")
+
+
+def test_a_file_that_many_services_extend_is_read_once(files):
+    many = ", ".join(f"s{n}: {{extends: {{file: b.yaml, service: base}}}}" for n in range(300))
+    tree, _ = files("a.yaml", a_yaml=f"services: {{{many}}}", b_yaml="services: {base: {image: a}}")
+    assert tree["services"]["s299"] == {"image": "a"}
