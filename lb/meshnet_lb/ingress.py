@@ -32,6 +32,8 @@ from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet_lb.published import PublishedPorts, Rule, Terms, rule
 from meshnet_lb.service import REFUSE
 
+VTEPS = "vteps"
+"""The set of the other nodes' VTEPs; each element counts what came from there."""
 _VNI = "@th,96,24"
 """Bits of the transport header: 8 bytes of UDP and 4 of VXLAN stand before the VNI."""
 _TO_PORTS = "fib daddr type local meta l4proto . th dport vmap @ports"
@@ -42,7 +44,7 @@ class HostTable:
 
     def __init__(self) -> None:
         self._ports = PublishedPorts()
-        self._vteps: tuple[object, Set] = (None, Set("vteps", "ipv4_addr"))
+        self._vteps: tuple[object, Set] = (None, Set(VTEPS, "ipv4_addr", counts=True))
 
     def ruleset(
         self,
@@ -90,7 +92,8 @@ class HostTable:
         """The other hosts' VTEPs."""
         nodes, had = self._vteps
         if nodes is not snapshot.nodes:
-            made = Set("vteps", "ipv4_addr", dict.fromkeys(_other_vteps(snapshot), ""))
+            others = dict.fromkeys(_other_vteps(snapshot), "")
+            made = Set(VTEPS, "ipv4_addr", others, counts=True)
             self._vteps = (snapshot.nodes, had if had == made else made)
         return self._vteps[1]
 
@@ -158,7 +161,7 @@ def _vxlan(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
     strangers = f"{received} {_VNI} {{ {vnis} }} counter drop"
     return (
         (
-            f"{received} ip saddr @vteps notrack accept",
+            f"{received} ip saddr @{VTEPS} notrack accept",
             *((strangers,) if vnis and snapshot.complete else ()),
             f"{received} notrack accept",
         ),

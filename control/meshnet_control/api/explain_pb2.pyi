@@ -400,8 +400,46 @@ class EventsAnswer(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[Event]
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
+class TrafficQuestion(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LinkCount(_message.Message):
+    __slots__ = ("node", "packets", "bytes")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    packets: int
+    bytes: int
+    def __init__(self, node: _Optional[str] = ..., packets: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class OverlayCount(_message.Message):
+    __slots__ = ("network", "received_packets", "received_bytes", "sent_packets", "sent_bytes")
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_PACKETS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_PACKETS_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    network: str
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+    def __init__(self, network: _Optional[str] = ..., received_packets: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sent_packets: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+
+class TrafficAnswer(_message.Message):
+    __slots__ = ("at", "links", "overlays")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAYS_FIELD_NUMBER: _ClassVar[int]
+    at: float
+    links: _containers.RepeatedCompositeFieldContainer[LinkCount]
+    overlays: _containers.RepeatedCompositeFieldContainer[OverlayCount]
+    def __init__(self, at: _Optional[float] = ..., links: _Optional[_Iterable[_Union[LinkCount, _Mapping]]] = ..., overlays: _Optional[_Iterable[_Union[OverlayCount, _Mapping]]] = ...) -> None: ...
+
 class Question(_message.Message):
-    __slots__ = ("balancing", "name", "names", "path", "arrival", "probe", "sight", "facts", "events")
+    __slots__ = ("balancing", "name", "names", "path", "arrival", "probe", "sight", "facts", "events", "traffic")
     BALANCING_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
@@ -411,6 +449,7 @@ class Question(_message.Message):
     SIGHT_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     balancing: BalancingQuestion
     name: NameQuestion
     names: NamesQuestion
@@ -420,10 +459,11 @@ class Question(_message.Message):
     sight: SightQuestion
     facts: FactsQuestion
     events: EventsQuestion
-    def __init__(self, balancing: _Optional[_Union[BalancingQuestion, _Mapping]] = ..., name: _Optional[_Union[NameQuestion, _Mapping]] = ..., names: _Optional[_Union[NamesQuestion, _Mapping]] = ..., path: _Optional[_Union[PathQuestion, _Mapping]] = ..., arrival: _Optional[_Union[ArrivalQuestion, _Mapping]] = ..., probe: _Optional[_Union[ProbeQuestion, _Mapping]] = ..., sight: _Optional[_Union[SightQuestion, _Mapping]] = ..., facts: _Optional[_Union[FactsQuestion, _Mapping]] = ..., events: _Optional[_Union[EventsQuestion, _Mapping]] = ...) -> None: ...
+    traffic: TrafficQuestion
+    def __init__(self, balancing: _Optional[_Union[BalancingQuestion, _Mapping]] = ..., name: _Optional[_Union[NameQuestion, _Mapping]] = ..., names: _Optional[_Union[NamesQuestion, _Mapping]] = ..., path: _Optional[_Union[PathQuestion, _Mapping]] = ..., arrival: _Optional[_Union[ArrivalQuestion, _Mapping]] = ..., probe: _Optional[_Union[ProbeQuestion, _Mapping]] = ..., sight: _Optional[_Union[SightQuestion, _Mapping]] = ..., facts: _Optional[_Union[FactsQuestion, _Mapping]] = ..., events: _Optional[_Union[EventsQuestion, _Mapping]] = ..., traffic: _Optional[_Union[TrafficQuestion, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("balancing", "name", "names", "path", "arrival", "probe", "sight", "facts", "events", "error")
+    __slots__ = ("balancing", "name", "names", "path", "arrival", "probe", "sight", "facts", "events", "traffic", "error")
     BALANCING_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +473,7 @@ class Answer(_message.Message):
     SIGHT_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     balancing: BalancingAnswer
     name: NameAnswer
@@ -443,8 +484,9 @@ class Answer(_message.Message):
     sight: SightAnswer
     facts: HostFacts
     events: EventsAnswer
+    traffic: TrafficAnswer
     error: str
-    def __init__(self, balancing: _Optional[_Union[BalancingAnswer, _Mapping]] = ..., name: _Optional[_Union[NameAnswer, _Mapping]] = ..., names: _Optional[_Union[NamesAnswer, _Mapping]] = ..., path: _Optional[_Union[PathAnswer, _Mapping]] = ..., arrival: _Optional[_Union[ArrivalAnswer, _Mapping]] = ..., probe: _Optional[_Union[ProbeAnswer, _Mapping]] = ..., sight: _Optional[_Union[SightAnswer, _Mapping]] = ..., facts: _Optional[_Union[HostFacts, _Mapping]] = ..., events: _Optional[_Union[EventsAnswer, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+    def __init__(self, balancing: _Optional[_Union[BalancingAnswer, _Mapping]] = ..., name: _Optional[_Union[NameAnswer, _Mapping]] = ..., names: _Optional[_Union[NamesAnswer, _Mapping]] = ..., path: _Optional[_Union[PathAnswer, _Mapping]] = ..., arrival: _Optional[_Union[ArrivalAnswer, _Mapping]] = ..., probe: _Optional[_Union[ProbeAnswer, _Mapping]] = ..., sight: _Optional[_Union[SightAnswer, _Mapping]] = ..., facts: _Optional[_Union[HostFacts, _Mapping]] = ..., events: _Optional[_Union[EventsAnswer, _Mapping]] = ..., traffic: _Optional[_Union[TrafficAnswer, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class AskRequest(_message.Message):
     __slots__ = ("question", "all", "nodes")

@@ -62,6 +62,7 @@ class Answers:
             "sight": self._sight,
             "facts": self._facts,
             "events": self._events,
+            "traffic": self._traffic,
         }
         """What a question is about -> who answers it."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
@@ -199,6 +200,9 @@ class Answers:
 
     def _sight(self, asked: xpb.SightQuestion) -> xpb.SightAnswer:
         return looking.sight(self._snapshot(), asked.address, asked.source_port)
+
+    def _traffic(self, _: xpb.TrafficQuestion) -> xpb.TrafficAnswer:
+        return looking.traffic(self._snapshot())
 
     def _facts(self, _: xpb.FactsQuestion) -> xpb.HostFacts:
         return gathering.facts(self._snapshot(), self._managers(), self._state_dir)

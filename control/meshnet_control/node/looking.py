@@ -8,13 +8,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final
 
 from meshnet.errors import KernelError, NotFoundError
-from meshnet.kernel import flow_reader, listeners, netns, observer
+from meshnet.kernel import flow_reader, listeners, netns, observer, vxlan_counters
 from meshnet.kernel.libnftables import Libnftables
 from meshnet.kernel.netns import NETNS_DIR
 from meshnet.kernel.nft import HOST, NftContext
@@ -22,10 +23,11 @@ from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.ids import NetworkId
 from meshnet.model.snapshot import Sandbox, Snapshot
 from meshnet.netstate.values import Desired
-from meshnet.overlay.desired import desired, netns_name
+from meshnet.overlay.desired import VXLAN, desired, netns_name
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.explain.picture import Picture
 from meshnet_lb import rules
+from meshnet_lb.ingress import VTEPS
 
 _LOOPBACK: Final = frozenset({("lo", IPv4Interface("127.0.0.1/8"))})
 PROBE_S: Final = 3.0
@@ -124,3 +126,32 @@ def sight(snapshot: Snapshot, address: str, source_port: int) -> xpb.SightAnswer
             arrived = any(f.source_port == source_port and f.asked == address for f in flows)
             return xpb.SightAnswer(task=sandbox.task, arrived=arrived)
     return xpb.SightAnswer()
+
+
+def traffic(
+    snapshot: Snapshot, netns_dir: Path = NETNS_DIR, host_netns: str = HOST
+) -> xpb.TrafficAnswer:
+    """What came from each other node, and went through each overlay.
+
+    Raises:
+        KernelError: something that is there cannot be read.
+    """
+    nodes = {str(node.vtep): node.id for node in snapshot.nodes.values()}
+    found = xpb.TrafficAnswer()
+    for vtep, counted in vxlan_counters.of_vteps(VTEPS, host_netns).items():
+        if vtep in nodes:
+            found.links.add(node=nodes[vtep], packets=counted.packets, bytes=counted.bytes)
+    for network in snapshot.networks.values():
+        with suppress(NotFoundError):  # it goes, or is not here yet
+            path = str(netns_dir / netns_name(network.id))
+            seen = vxlan_counters.of_interface(path, VXLAN)
+            if seen is not None:
+                found.overlays.add(
+                    network=network.name,
+                    received_packets=seen.received.packets,
+                    received_bytes=seen.received.bytes,
+                    sent_packets=seen.sent.packets,
+                    sent_bytes=seen.sent.bytes,
+                )
+    found.at = time.monotonic()
+    return found

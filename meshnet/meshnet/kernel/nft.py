@@ -274,8 +274,9 @@ def table_of(listing: canonical.Json, hook_lines: Mapping[str, str] | None = Non
             elements = dict(canonical.json_element(type_, item) for item in body.get("elem", ()))
             flags = body.get("flags", ())
             flags = [flags] if isinstance(flags, str) else flags
-            seen = frozenset(flags) - {DYNAMIC}
-            sets[body["name"]] = ObservedSet(type_, elements, seen, int(body.get("timeout", 0)))
+            seen, lasts = frozenset(flags) - {DYNAMIC}, int(body.get("timeout", 0))
+            counts = any("counter" in statement for statement in body.get("stmt", ()))
+            sets[body["name"]] = ObservedSet(type_, elements, seen, lasts, counts)
     chains = {}
     for name, hook in hooks.items():
         said = comments.get(name, [])

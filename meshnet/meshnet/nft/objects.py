@@ -50,6 +50,8 @@ class Set:
         slots: the keys are 0, 1, … and it is all the same which value stands at which, so that one
             that goes leaves the others where they are.
         leads: of a verdict map of VIPs or ports: key -> backends that flows to it may have.
+        counts: each element counts the packets that a rule found it for, and their bytes; until it
+            goes.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Set:
     typeof: str = ""
     slots: bool = False
     leads: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    counts: bool = False
 
     @property
     def is_volatile(self) -> bool:

@@ -62,6 +62,7 @@ class ObservedSet:
     elements: Mapping[str, str] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
     timeout_s: int = 0
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ def _replaced(
 def _empty(set_: Set) -> ObservedSet:
     """What the kernel shows of a set that has no elements yet."""
     flags = frozenset(set_.flags) - {DYNAMIC}
-    return ObservedSet(canonical.type_text(set_.type), {}, flags, set_.timeout_s)
+    return ObservedSet(canonical.type_text(set_.type), {}, flags, set_.timeout_s, set_.counts)
 
 
 def _fits(chains: Mapping[str, Chain], sets: Mapping[str, Set], have: ObservedTable) -> bool:
@@ -344,7 +345,8 @@ class _Table:
         timeout = f" timeout {set_.timeout_s}s;" if set_.timeout_s else ""
         kind = "map" if set_.is_map else "set"
         type_ = f"typeof {set_.typeof}" if set_.typeof else f"type {set_.type}"
-        return f"add {kind} {self._name} {set_.name} {{ {type_};{flags}{timeout} }}"
+        counter = " counter;" if set_.counts else ""
+        return f"add {kind} {self._name} {set_.name} {{ {type_};{flags}{timeout}{counter} }}"
 
     def _stale_elements(self) -> Iterator[str]:
         for name in sorted(self._have.sets):

@@ -34,6 +34,7 @@ VOLATILE = (
     Set("served", "inet_service", flags=("dynamic",)),
     Set("young", "ifname", {'"eth0"': ""}, flags=("timeout",), timeout_s=5),
 )
+COUNTING = Set("counted", "ipv4_addr", {"10.0.0.1": ""}, counts=True)
 
 
 SLOTTED = st.tuples(*[st.dictionaries(st.sampled_from("0123"), st.just("10.0.0.9"))] * 2)
@@ -52,7 +53,7 @@ class Model:
             self.tables[key] = (
                 {n: [c.hook, [("?", c.fingerprint)] * c.rules] for n, c in table.chains.items()},
                 {
-                    n: [s.type, s.flags, s.timeout_s, dict(s.elements)]
+                    n: [s.type, s.flags, s.timeout_s, s.counts, dict(s.elements)]
                     for n, s in table.sets.items()
                 },
             )
@@ -66,7 +67,7 @@ class Model:
             said = {comment for _, comment in rules}
             seen[name] = ObservedChain(hook, said.pop() if len(said) == 1 else "", len(rules))
         return ObservedTable(
-            seen, {n: ObservedSet(t, dict(e), f, s) for n, (t, f, s, e) in sets.items()}
+            seen, {n: ObservedSet(t, dict(e), f, s, c) for n, (t, f, s, c, e) in sets.items()}
         )
 
     def run(self, change):
@@ -101,16 +102,18 @@ class Model:
                 chains[name][1].append((rule, comment))
             case "add", ("set" | "map"):
                 assert name not in sets
-                said = dict(part.split(" ", 1) for part in inner.rstrip(";").split("; "))
+                parts = inner.rstrip(";").split("; ")
+                said = dict(part.split(" ", 1) for part in parts if part != "counter")
                 flags = frozenset(filter(None, said.get("flags", "").split(","))) - {"dynamic"}
-                sets[name] = [said["type"], flags, int(said.get("timeout", "0s")[:-1]), {}]
+                lasts = int(said.get("timeout", "0s")[:-1])
+                sets[name] = [said["type"], flags, lasts, "counter" in parts, {}]
             case "delete", ("set" | "map"):
                 if any(f"@{name}" in rule for _, rules in chains.values() for rule, _ in rules):
                     raise RefusedError(text)
                 del sets[name]
             case "add" | "delete", "element":
                 for item in inner.split(", "):
-                    self.element(text, verb, item.partition(" : "), chains, sets[name][3])
+                    self.element(text, verb, item.partition(" : "), chains, sets[name][4])
 
     def element(self, text, verb, item, chains, elements):
         item, _, value = item
@@ -159,6 +162,7 @@ def rulesets(draw, key: TableKey = OURS[0]):
     if draw(st.booleans()):
         sets.append(Set("empty", "ipv4_addr", dict.fromkeys(draw(st.sets(addresses)), "")))
     sets += draw(st.lists(st.sampled_from(VOLATILE), unique_by=lambda set_: set_.name))
+    sets += draw(st.sampled_from(([], [COUNTING], [replace(COUNTING, counts=False)])))
     base = Chain("output", rules, draw(st.sampled_from(HOOKS)))
     return Ruleset(key[0], key[1], (base, *services), tuple(sets))
 
