@@ -63,7 +63,7 @@ def test_a_browser_shows_nodes_and_tasks_as_they_come_and_go(
         "docker service create -d --name seen --replicas 2 --network looked -p 8098:80 "
         "--label 'note=<img src=x onerror=alert(1)>' --stop-grace-period 1s meshnet/web:1",
     )
-    page.until(TASKS, lambda said: said == "●seen.1running ●seen.2running")
+    page.until(TASKS, lambda said: said == "●seen.1 running ●seen.2 running")
     assert play.on("client", "curl -sS -m 5 http://192.168.50.12:8098/")
     page.value("document.querySelector('#services a').focus()")
     page.key(*ENTER)
@@ -100,7 +100,7 @@ def test_the_arrows_go_from_task_to_task_and_the_focus_stays(
     page.key(*DOWN)
     assert "keyed.2" in page.value("document.activeElement.textContent")
     play.on("h1", f"{create} --name before meshnet/web:1")
-    page.until(TASKS, lambda said: "before.1running" in said)
+    page.until(TASKS, lambda said: "before.1 running" in said)
     play.on("h1", "docker service rm before")
     page.until(TASKS, lambda said: "before" not in said)
     assert "keyed.2" in page.value("document.activeElement.textContent")
@@ -115,7 +115,7 @@ def test_a_page_goes_on_when_meshnetd_was_started_again(play: Play, url: str, pa
     page.until(live, lambda said: said == "● live")
     play.on("h1", "meshnet restart")
     play.on("h1", "docker service create -d --name after --stop-grace-period 1s meshnet/web:1")
-    page.until(TASKS, lambda said: said == "●after.1running")
+    page.until(TASKS, lambda said: said == "●after.1 running")
     page.until(live, lambda said: said == "● live")
 
 

@@ -97,3 +97,18 @@ def shop() -> list[Object]:
     rows += [task(jobs, 1, "h2"), task(jobs, 2, "", PENDING, err="no suitable node")]
     rows += [task(jobs, 3, "h1", FAILED, err="task: non-zero exit (1)")]
     return [*nodes, web, api, cache, jobs, network(), *rows]
+
+
+def traffic(at: float, bytes_s: dict[tuple[str, str], float]) -> xpb.AskReply:
+    """What nodes counted of each other ``at`` seconds: sender and receiver -> bytes a second."""
+    reply = xpb.AskReply()
+    for host in sorted({to for _, to in bytes_s}):
+        said = reply.answers.add(node_id=f"node{host}", hostname=host).answer.traffic
+        said.at = at
+        for (sender, to), rate in bytes_s.items():
+            if to == host:
+                count = int(at * rate)
+                said.links.add(node=f"node{sender}", packets=count // 100, bytes=count)
+        through = int(at * sum(bytes_s.values()))
+        said.overlays.add(network="shop", sent_packets=through // 100, sent_bytes=through)
+    return reply

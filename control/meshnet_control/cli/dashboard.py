@@ -17,7 +17,8 @@ def dashboard(address: str | None, *, new_token: bool) -> None:
     """Serve a page that shows the cluster, and print its address.
 
     Without ADDR only this host itself may look, at port 9000 unless another one is given. At any
-    other address a token is needed, which is part of what is printed. Kept until 'off'.
+    other address, and for logs of tasks, the token is needed that is part of what is printed. Kept
+    until 'off'.
     """
     processes.need_root()
     there = DASHBOARD.kept(processes.state_dir())

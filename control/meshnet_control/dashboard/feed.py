@@ -1,9 +1,8 @@
-"""The newest picture, and who answers for a service, for as long as somebody looks.
+"""The newest picture of the cluster, for as long as somebody looks.
 
 ```
  store ── watch ──> objects ── once a second at most ──> picture ─┬─> a page
                                                                   └─> a page
- every node's kernel ── asked every two seconds, once for all who look ──> shares
 ```
 Starts with the first page and ends with the last. No page has a queue: one that is slow gets the
 difference between what it has and the newest picture, whatever was between.
@@ -14,18 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meshnet import ends
-from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.controlapi.services import with_status
 from meshnet_control.dashboard import view
-from meshnet_control.explain import balancing
 from meshnet_control.store.store import Change, CompactedError, Kind, Store, StoreError
 
 _log = logging.getLogger(__name__)
@@ -34,8 +30,6 @@ PACE_S: Final = 1.0
 """Between two pictures, at least."""
 LOOK_S: Final = 1.0
 """How often it is looked whether there is a store, another one, or trouble with it."""
-FRESH_S: Final = 2.0
-"""So long what nodes counted is not asked for anew."""
 NO_STORE: Final = "this node is no manager, or cannot manage now: open a manager's dashboard"
 
 
@@ -185,44 +179,3 @@ class Feed:
         self._known.set()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-
-
-class Shares:
-    """What the nodes' kernels counted, asked for once for all who look.
-
-    Args:
-        ask: every node; None: this node is in no cluster now.
-    """
-
-    def __init__(self, ask: Callable[[xpb.AskRequest], Awaitable[xpb.AskReply | None]]) -> None:
-        self._ask = ask
-        self._one = asyncio.Lock()
-        self._until = 0.0
-        self._whole: xpb.BalancingAnswer = xpb.BalancingAnswer()
-        self._missing: list[str] = []
-
-    async def of(self, service_id: str) -> Mapping[str, Any]:
-        """A service's backends, at most ``FRESH_S`` old."""
-        async with self._one:
-            loop = asyncio.get_running_loop()
-            if loop.time() >= self._until:
-                await self._read()
-                self._until = loop.time() + FRESH_S
-        return view.backends(self._whole, service_id, self._missing)
-
-    async def _read(self) -> None:
-        question = xpb.Question(balancing=xpb.BalancingQuestion())
-        try:
-            reply = await self._ask(xpb.AskRequest(question=question, all=True))
-        except ControlError as error:
-            reply = xpb.AskReply(missing=str(error))
-        if reply is None:
-            reply = xpb.AskReply(missing=NO_STORE)
-        said = [each.answer for each in reply.answers]
-        self._whole = balancing.merged(
-            [each.balancing for each in said if each.WhichOneof("about") == "balancing"]
-        )
-        failed = [
-            f"{each.hostname}: {each.answer.error}" for each in reply.answers if each.answer.error
-        ]
-        self._missing = [*filter(None, [reply.missing]), *failed]

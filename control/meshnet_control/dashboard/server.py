@@ -3,7 +3,9 @@
     GET /          the page; ?token=… once, which a cookie remembers
     GET /events    server-sent events: everything, then what differs, once a second at most
     GET /shares    the same of one service's backends, every two seconds
-    GET /page.js, /style.css
+    GET /traffic   the same of what goes from host to host
+    GET /logs      the same of a task's log, as it comes; for who has the token, also on this host
+    GET /page.js, /style.css and other parts
 
 Nothing can be changed here, by anybody. Whoever may look is decided in ``guard``.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from importlib.resources import files
 from typing import Any, Final
@@ -21,27 +23,38 @@ from aiohttp import web
 
 from meshnet import drops, ends
 from meshnet_control.dashboard import guard, view
-from meshnet_control.dashboard.feed import FRESH_S, Feed, Shares
+from meshnet_control.dashboard.counted import FRESH_S, Shares, Traffic
+from meshnet_control.dashboard.feed import Feed
+from meshnet_control.dashboard.task_log import TaskLogs
 from meshnet_control.dashboard.token import DASHBOARD
 from meshnet_control.served.connection import LIFE_S, Connection, once
 from meshnet_control.served.listener import FollowingListener
 
 MOST: Final = 64
-"""Connections at once: a page has two streams."""
+"""Connections at once: a page has one to three streams."""
 MOST_STREAMS: Final = 48
 """The others are left for pages and their parts."""
+MOST_LOGS: Final = 8
+"""Of those, logs: each has a node read its engine."""
 BEAT_S: Final = 15.0
 """Between two signs of life: proxies cut what is silent, and a page that is gone is noticed."""
+LOG_BEAT_S: Final = 1.0
+"""The same of a log, which is read no longer than somebody looks."""
 AGAIN_MS: Final = 2000
 """A browser whose stream ended begins another one after that."""
 LATE_S: Final = 30.0
 """For a browser to take what was written; one that does not is cut."""
 FOREIGN: Final = "open the dashboard by an address of this host, or as localhost\n"
 NO_TOKEN: Final = "this needs the address that 'sudo meshnet dashboard' prints on this host\n"  # noqa: S105
+NO_LOGS: Final = (
+    "logs are for who opened the page by the address that 'sudo meshnet dashboard' prints\n"
+)
+TOO_MANY_LOGS: Final = "as many logs are followed as can be: close another one\n"
 TOO_MANY: Final = "as many look as can be served: close another page\n"
+_SCRIPTS: Final = ("page.js", "elements.js", "traffic.js", "log.js")
 _PARTS: Final = {
     "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{f"/{name}": (name, "text/javascript") for name in _SCRIPTS},
     "/style.css": ("style.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -54,6 +67,8 @@ class DashboardServer(FollowingListener):
     Args:
         feed: what is shown.
         shares: who answers for a service.
+        traffic: what goes from host to host.
+        logs: of tasks.
         wanted: where; empty: nowhere.
         token: that of this moment.
         most: connections at once.
@@ -65,6 +80,8 @@ class DashboardServer(FollowingListener):
         self,
         feed: Feed,
         shares: Shares,
+        traffic: Traffic,
+        logs: TaskLogs,
         wanted: Callable[[], str],
         token: Callable[[], str],
         most: int = MOST,
@@ -73,7 +90,8 @@ class DashboardServer(FollowingListener):
     ) -> None:
         super().__init__(DASHBOARD, self._made, wanted, "/", most, life_s)
         self._feed, self._shares, self._token = feed, shares, token
-        self._most_streams = most_streams
+        self._traffic_of, self._logs_of = traffic, logs
+        self._most_streams, self._following = most_streams, 0
         self._streams: set[asyncio.Task[Any] | None] = set()
         page = files("meshnet_control.dashboard") / "page"
         self._parts = {
@@ -95,6 +113,8 @@ class DashboardServer(FollowingListener):
             app.router.add_get(path, self._part, allow_head=False)
         app.router.add_get("/events", self._events, allow_head=False)
         app.router.add_get("/shares", self._backends, allow_head=False)
+        app.router.add_get("/traffic", self._traffic, allow_head=False)
+        app.router.add_get("/logs", self._logs, allow_head=False)
         return app
 
     async def _cut(self, _: web.Application) -> None:
@@ -109,18 +129,14 @@ class DashboardServer(FollowingListener):
             drops.count("dashboard: asked for by another name")
             return web.Response(status=403, text=FOREIGN)
         said = request.query.get("token", "")
-        if local:
-            return web.Response(status=303, headers={"Location": "/"}) if said else None
         token = await asyncio.to_thread(self._token)
         if request.path == "/" and guard.same(token, said):
             answer = web.Response(status=303, headers={"Location": "/"})
             answer.set_cookie(guard.COOKIE, token, httponly=True, samesite="Lax")
             return answer
-        if guard.is_known(
-            token,
-            cookie=request.cookies.get(guard.COOKIE, ""),
-            authorization=request.headers.get("Authorization", ""),
-        ):
+        if local:
+            return web.Response(status=303, headers={"Location": "/"}) if said else None
+        if _knows(request, token):
             return None
         drops.count("dashboard: asked for without the token")
         return web.Response(status=401, text=NO_TOKEN, headers={"WWW-Authenticate": "Bearer"})
@@ -142,20 +158,31 @@ class DashboardServer(FollowingListener):
         return await self._stream(request, told())
 
     async def _backends(self, request: web.Request) -> web.StreamResponse:
-        async def told() -> AsyncGenerator[dict[str, Any], None]:
-            service = request.query.get("service", "")
-            before: dict[str, Any] = {}
-            while True:
-                said = dict(await self._shares.of(service))
-                if said != before:
-                    yield said
-                before = said
-                await asyncio.sleep(FRESH_S)
+        service = request.query.get("service", "")
+        return await self._stream(request, _again(lambda: self._shares.of(service)))
 
-        return await self._stream(request, told())
+    async def _traffic(self, request: web.Request) -> web.StreamResponse:
+        return await self._stream(request, _again(self._traffic_of.now))
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        if not _knows(request, await asyncio.to_thread(self._token)):
+            drops.count("dashboard: asked for a log without the token")
+            return web.Response(status=401, text=NO_LOGS, headers={"WWW-Authenticate": "Bearer"})
+        if self._following >= MOST_LOGS:
+            drops.count("dashboard: more logs than followed at once")
+            return web.Response(status=503, text=TOO_MANY_LOGS, headers={"Retry-After": "5"})
+        self._following += 1
+        try:
+            told = self._logs_of.of(request.query.get("task", ""))
+            return await self._stream(request, told, LOG_BEAT_S)
+        finally:
+            self._following -= 1
 
     async def _stream(
-        self, request: web.Request, told: AsyncGenerator[dict[str, Any], None]
+        self,
+        request: web.Request,
+        told: AsyncGenerator[dict[str, Any], None],
+        beat_s: float | None = None,
     ) -> web.StreamResponse:
         if len(self._streams) >= self._most_streams:
             drops.count("dashboard: more streams than served at once")
@@ -168,7 +195,7 @@ class DashboardServer(FollowingListener):
                 request.protocol.stays()
             await answer.prepare(request)
             await _write(answer, f"retry: {AGAIN_MS}\n\n")
-            async with aclosing(_beaten(told)) as beaten:
+            async with aclosing(_beaten(told, beat_s or BEAT_S)) as beaten:
                 async for said in beaten:
                     if await asyncio.to_thread(self._token) != token:
                         break
@@ -178,6 +205,27 @@ class DashboardServer(FollowingListener):
         finally:
             self._streams.discard(asyncio.current_task())
         return answer
+
+
+def _knows(request: web.Request, token: str) -> bool:
+    return guard.is_known(
+        token,
+        cookie=request.cookies.get(guard.COOKIE, ""),
+        authorization=request.headers.get("Authorization", ""),
+    )
+
+
+async def _again(
+    newest: Callable[[], Awaitable[Mapping[str, Any]]],
+) -> AsyncGenerator[dict[str, Any], None]:
+    """What is newest, whenever it is something else."""
+    before: dict[str, Any] = {}
+    while True:
+        said = dict(await newest())
+        if said != before:
+            yield said
+        before = said
+        await asyncio.sleep(FRESH_S)
 
 
 def _event(said: dict[str, Any]) -> str:
@@ -191,17 +239,21 @@ async def _write(answer: web.StreamResponse, text: str) -> None:
 
 
 async def _beaten(
-    told: AsyncGenerator[dict[str, Any], None],
+    told: AsyncGenerator[dict[str, Any], None], beat_s: float
 ) -> AsyncGenerator[dict[str, Any] | None, None]:
-    """What is told; None each time that nothing was for ``BEAT_S``."""
+    """What is told, until it ends; None each time that nothing was for ``beat_s``."""
     following: asyncio.Future[dict[str, Any]] | None = None
     try:
         while True:
             following = following or asyncio.ensure_future(anext(told))
-            done, _ = await asyncio.wait({following}, timeout=BEAT_S)
+            done, _ = await asyncio.wait({following}, timeout=beat_s)
             if done:
                 ready, following = following, None
-                yield ready.result()
+                try:
+                    said = ready.result()
+                except StopAsyncIteration:
+                    return
+                yield said
             else:
                 yield None
     finally:

@@ -7,7 +7,6 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from meshnet_control.dashboard.guard import is_local
 from meshnet_control.served.address import Served
 
 DASHBOARD: Final = Served("dashboard", "the dashboard", 9000)
@@ -49,13 +48,11 @@ def made(state_dir: Path, *, anew: bool = False) -> str:
 
 
 def url(state_dir: Path, address: str, *, anew: bool = False) -> str:
-    """What to open in a browser, with the token where one is needed.
+    """What to open in a browser, with the token: of this host only logs need it.
 
     Raises:
         ControlError: it is no address.
         OSError: the disk does not take the token.
     """
-    host, _ = DASHBOARD.parsed(address)
-    if is_local(host):
-        return f"http://{address}/"
+    DASHBOARD.parsed(address)
     return f"http://{address}/?token={made(state_dir, anew=anew)}"

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.dashboard import token
-from meshnet_control.dashboard.feed import Feed, Shares
+from meshnet_control.dashboard.counted import Shares, Traffic
+from meshnet_control.dashboard.feed import Feed
 from meshnet_control.dashboard.server import DashboardServer
+from meshnet_control.dashboard.task_log import Read, TaskLogs
 from meshnet_control.dashboard.token import DASHBOARD
 from meshnet_control.node.node import Node
 
@@ -25,9 +27,15 @@ def of_node(node: Node, state_dir: Path) -> DashboardServer:
         membership = node.membership
         return await membership.questions.ask(request) if membership is not None else None
 
+    def logs() -> Read | None:
+        reader = node.logs()
+        return reader.read if reader is not None else None
+
     return DashboardServer(
         Feed(node.store),
         Shares(ask),
+        Traffic(ask),
+        TaskLogs(node.store, logs),
         partial(DASHBOARD.kept, state_dir),
         partial(token.kept, state_dir),
     )

@@ -345,12 +345,14 @@ def typed(*words: str) -> None:
 
 def test_the_dashboard_is_for_this_host_until_another_address_is_asked_for(capsys, host):
     typed("dashboard")
-    assert capsys.readouterr().out == "dashboard: http://127.0.0.1:9000/\n"
+    assert capsys.readouterr().out.startswith("dashboard: http://127.0.0.1:9000/?token=")
     assert DASHBOARD.kept(host / "state") == "127.0.0.1:9000"
     typed("dashboard", "127.0.0.2:9001")
     typed("dashboard")
     shown = capsys.readouterr().out
-    assert shown == 2 * "dashboard: http://127.0.0.2:9001/\n"
+    one, two = shown.splitlines()
+    assert one == two
+    assert one.startswith("dashboard: http://127.0.0.2:9001/?token=")
     typed("dashboard", "off")
     assert capsys.readouterr().out == "dashboard: off\n"
     assert DASHBOARD.kept(host / "state") == ""
@@ -367,7 +369,7 @@ def test_strangers_get_a_token_that_stays_until_another_one_is_wanted(capsys, ho
 
 def test_up_keeps_where_the_dashboard_is(monkeypatch, capsys, host):
     assert run(monkeypatch, "up", "--no-context", "--dashboard", "9005") == 1  # there is no engine
-    assert capsys.readouterr().err.startswith("dashboard: http://127.0.0.1:9005/\n")
+    assert capsys.readouterr().err.startswith("dashboard: http://127.0.0.1:9005/?token=")
     assert DASHBOARD.kept(host / "state") == "127.0.0.1:9005"
     assert run(monkeypatch, "up", "--dashboard", "everywhere") == 1
     assert "is no place to serve the dashboard at" in capsys.readouterr().err

@@ -10,16 +10,20 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientSession, CookieJar
-from shown_cluster import answer, network, node, service, shop, task
+from shown_cluster import answer, network, node, service, shop, task, traffic
 from whole_cluster import VolatileStore
 
 from meshnet.errors import ControlError
 from meshnet_control.api import explain_pb2 as xpb
-from meshnet_control.dashboard import guard, server
-from meshnet_control.dashboard.feed import NO_STORE, Feed, Shares
+from meshnet_control.cluster.log_lines import frame
+from meshnet_control.dashboard import counted, guard, server, task_log
+from meshnet_control.dashboard.counted import Shares, Traffic
+from meshnet_control.dashboard.feed import NO_STORE, Feed
 from meshnet_control.dashboard.server import DashboardServer
+from meshnet_control.dashboard.task_log import TaskLogs
 from meshnet_control.store.store import Delete, Put
 
+SCRIPTS = ("page.js", "elements.js", "traffic.js", "log.js")
 TOKEN = "-".join(("t0ken", "of", "this", "test"))
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028"
 
@@ -28,13 +32,15 @@ async def nobody(_: xpb.AskRequest) -> xpb.AskReply | None:
     return None
 
 
-def serving(store, at="127.0.0.1", ask=nobody, token=lambda: TOKEN, **bounds):
+def serving(store, at="127.0.0.1", ask=nobody, token=lambda: TOKEN, logs=None, **bounds):
     """One at a free port; it is not begun."""
     with socket.create_server((at, 0)) as taken:
         port = taken.getsockname()[1]
     made = DashboardServer(
         Feed(lambda: store, pace_s=0.0),
         Shares(ask),
+        Traffic(ask),
+        TaskLogs(lambda: store, lambda: logs),
         lambda: f"{at}:{port}",
         token,
         **bounds,
@@ -66,7 +72,7 @@ async def test_this_host_itself_needs_no_token_and_gets_all_parts():
     async with served(VolatileStore(shop())) as there:
         for path, kind in (
             ("/", "text/html"),
-            ("/page.js", "text/javascript"),
+            *((f"/{name}", "text/javascript") for name in SCRIPTS),
             ("/style.css", "text/css"),
             ("/icon.svg", "image/svg+xml"),
         ):
@@ -87,8 +93,9 @@ async def test_the_page_has_no_script_or_style_of_its_own():
     assert " on" not in page.partition("<body>")[2].replace(" one", "")
 
 
-async def test_the_script_makes_no_html_of_text():
-    async with served(VolatileStore([])) as there, there.session.get("/page.js") as answer:
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_the_scripts_make_no_html_of_text(name):
+    async with served(VolatileStore([])) as there, there.session.get(f"/{name}") as answer:
         script = await answer.text()
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert word not in script
@@ -203,6 +210,78 @@ async def test_who_answers_for_a_service_is_told_with_shares():
             assert said == await told(two)
     assert [row["share"] for row in said["backends"]] == [0.75, 0.25]
     assert [request.all for request in asked] == [True]
+
+
+async def test_traffic_is_told_once_there_are_two_readings(monkeypatch):
+    monkeypatch.setattr(counted, "FRESH_S", 0.0)
+    monkeypatch.setattr(server, "FRESH_S", 0.0)
+    at = iter(range(100, 10000, 2))
+
+    async def ask(request: xpb.AskRequest) -> xpb.AskReply | None:
+        assert request.all
+        return traffic(next(at), {("h1", "h2"): 1000.0})
+
+    async with (
+        served(VolatileStore([]), ask=ask) as there,
+        there.session.get("/traffic") as answer,
+    ):
+        assert await told(answer) == {"links": [], "overlays": [], "missing": []}
+        (link,) = (await told(answer))["links"]
+    assert link == {"from": "nodeh1", "to": "nodeh2", "packets": 10.0, "bytes": 1000.0}
+
+
+async def follows(_):
+    yield frame(1, b"2026-11-26T18:10:00Z hello\n")
+    await asyncio.Event().wait()
+
+
+async def test_a_log_is_for_who_has_the_token_also_on_this_host():
+    web = service("web", 1)
+    one = task(web, 1, "h1")
+    path = f"/logs?task={one.id}"
+    async with served(VolatileStore([web, one]), logs=follows) as there:
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            async with there.session.get(path, headers=headers) as answer:
+                assert (answer.status, await answer.text()) == (401, server.NO_LOGS)
+        async with there.session.get("/?token=wrong") as answer:
+            assert answer.status == 200
+        async with there.session.get(path) as answer:
+            assert answer.status == 401
+        async with there.session.get(f"/?token={TOKEN}") as answer:
+            assert (answer.status, answer.url.query_string) == (200, "")
+        async with there.session.get(path) as answer:
+            (row,) = (await told(answer))["lines"]
+    assert row["text"] == "hello"
+
+
+async def test_a_log_that_has_ended_ends_its_stream():
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        served(VolatileStore([]), logs=follows) as there,
+        there.session.get("/logs?task=nobody", headers=headers) as answer,
+    ):
+        said = await told(answer)
+        assert (said["ended"], said["missing"]) == (True, task_log.GONE)
+        while await answer.content.readline():
+            pass
+
+
+async def test_one_log_too_many_is_told_so_and_a_page_that_is_gone_makes_room(monkeypatch):
+    monkeypatch.setattr(server, "MOST_LOGS", 1)
+    monkeypatch.setattr(server, "LOG_BEAT_S", 0.01)
+    web = service("web", 1)
+    one = task(web, 1, "h1")
+    path, headers = f"/logs?task={one.id}", {"Authorization": f"Bearer {TOKEN}"}
+    async with served(VolatileStore([web, one]), logs=follows) as there:
+        async with there.session.get(path, headers=headers) as first:
+            await told(first)
+            async with there.session.get(path, headers=headers) as answer:
+                assert (answer.status, await answer.text()) == (503, server.TOO_MANY_LOGS)
+        async with asyncio.timeout(20):
+            while True:
+                async with there.session.get(path, headers=headers) as answer:
+                    if answer.status == 200:
+                        break
 
 
 async def test_nodes_that_cannot_be_asked_are_said_to_be_missing():

@@ -1,55 +1,13 @@
-// The page: what /events tells, as elements. Every text goes in as text, never as HTML.
-"use strict";
+// The page: what /events tells, as elements.
+import { $, byName, bytes, current, facts, href, keyed, link, make, plural, replaced, set, table } from "./elements.js";
+import * as log from "./log.js";
+import * as traffic from "./traffic.js";
 
 const cluster = { nodes: new Map(), services: new Map(), tasks: new Map() };
 const SHAPES = { running: "●", coming: "◔", going: "▽", failed: "✕" };
 const MANY = 12; // tasks of a node from which on they are drawn small
 const AGAIN_MS = 3000; // after an answer that was no stream
 const SAID_MS = 2500; // changes are told together, so that a reader of them keeps up
-const $ = (id) => document.getElementById(id);
-
-// ---- elements ----
-
-function make(tag, attributes = {}, ...inside) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
-  }
-  element.append(...inside.filter((each) => each !== null));
-  return element;
-}
-
-// Children as these keys say, in this order; those that are there already stay the same elements, and
-// are not moved when others go, or they would lose the focus.
-function keyed(parent, keys, made) {
-  const wanted = new Set(keys);
-  const there = new Map([...parent.children].map((child) => [child.dataset.key, child]));
-  for (const [key, child] of there) if (!wanted.has(key)) child.remove();
-  let next = parent.firstElementChild;
-  for (const key of keys) {
-    let child = there.get(key);
-    if (child === undefined) {
-      child = made(key);
-      child.dataset.key = key;
-    }
-    if (child === next) next = next.nextElementSibling;
-    else parent.insertBefore(child, next);
-  }
-}
-
-function set(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-const bytes = (count) => {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let step = 0;
-  while (count >= 1000 && step < units.length - 1) { count /= 1000; step += 1; }
-  return `${count < 10 && step ? count.toFixed(1) : Math.round(count)} ${units[step]}`;
-};
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
-const href = (kind, id) => `#${kind}/${encodeURIComponent(id)}`;
-const byName = (one, other) => one.name.localeCompare(other.name, "en", { numeric: true });
 
 // ---- what is looked at ----
 
@@ -73,8 +31,17 @@ function render() {
   const looked = chosen();
   const task = looked?.kind === "task" ? cluster.tasks.get(looked.id) : null;
   const service = looked?.kind === "service" ? looked.id : task?.service;
-  renderServices(looked);
-  renderNodes(looked, service);
+  const traffics = location.hash === "#traffic";
+  $("cluster").hidden = traffics;
+  $("traffic").hidden = !traffics;
+  current($("to-cluster"), !traffics);
+  current($("to-traffic"), traffics);
+  traffic.follow(traffics || looked?.kind === "node", later);
+  if (traffics) traffic.render(cluster.nodes);
+  else {
+    renderServices(looked);
+    renderNodes(looked, service);
+  }
   const running = [...cluster.tasks.values()].filter((each) => each.group === "running").length;
   set($("sums"), [plural(cluster.nodes.size, "node"), plural(cluster.services.size, "service"),
     `${plural(running, "task")} running`].join(", "));
@@ -85,7 +52,7 @@ function renderServices(looked) {
   const wanted = $("find").value.trim().toLowerCase();
   const shown = [...cluster.services.values()].filter((each) => each.name.toLowerCase().includes(wanted)).sort(byName);
   keyed($("services"), shown.map((each) => each.id), (id) =>
-    make("li", {}, make("a", { href: href("service", id) }, make("b"), make("span"))));
+    make("li", {}, make("a", { href: href("service", id) }, make("b"), " ", make("span"))));
   for (const item of $("services").children) {
     const each = cluster.services.get(item.dataset.key);
     const link = item.firstElementChild;
@@ -95,11 +62,6 @@ function renderServices(looked) {
     current(link, looked?.kind === "service" && looked.id === each.id);
   }
   $("no-services").hidden = cluster.services.size > 0;
-}
-
-function current(link, is) {
-  if (is) link.setAttribute("aria-current", "true");
-  else link.removeAttribute("aria-current");
 }
 
 function renderNodes(looked, service) {
@@ -119,7 +81,7 @@ function renderNodes(looked, service) {
     renderColumn(column, node, tasks, looked);
     const list = column.lastElementChild;
     keyed(list, tasks.map((each) => each.id), (id) => make("li", {}, make("a", { href: href("task", id), tabindex: "-1" },
-      make("span", { class: "shape", "aria-hidden": "true" }), make("span", { class: "name" }), make("span", { class: "state" }))));
+      make("span", { class: "shape", "aria-hidden": "true" }), make("span", { class: "name" }), " ", make("span", { class: "state" }))));
     for (const item of list.children) {
       const each = cluster.tasks.get(item.dataset.key);
       const other = (service && each.service !== service) || (wanted && !each.name.toLowerCase().includes(wanted));
@@ -130,9 +92,9 @@ function renderNodes(looked, service) {
 }
 
 function makeColumn(id) {
-  const title = make("h3", { id: `node-${id}` });
+  const title = make("h3");
   title.append(id ? make("a", { href: href("node", id) }) : "No node yet");
-  return make("section", { "aria-labelledby": `node-${id}` }, title, make("p", { class: "facts" }), make("ul", { class: "tasks" }));
+  return make("section", { "aria-label": id ? null : "No node yet" }, title, make("p", { class: "facts" }), make("ul", { class: "tasks" }));
 }
 
 function renderColumn(column, node, tasks, looked) {
@@ -140,6 +102,7 @@ function renderColumn(column, node, tasks, looked) {
   if (node) {
     const link = column.firstElementChild.firstElementChild;
     set(link, node.name);
+    column.setAttribute("aria-label", node.name);
     current(link, looked?.kind === "node" && looked.id === node.id);
     const bad = node.state === "ready" ? "" : `✕ ${node.state}`;
     const place = node.availability === "active" ? "" : node.availability;
@@ -191,34 +154,14 @@ let opener = null; // where the focus goes back to
 function renderDetails(looked) {
   const known = looked && cluster[`${looked.kind}s`].get(looked.id);
   follow(looked?.kind === "service" && known ? looked.id : null);
+  log.look(looked?.kind === "task" && known ? looked.id : null);
   $("details").hidden = !looked;
   if (!looked) return;
   set($("details-title"), known ? `${looked.kind} ${known.name}` : `This ${looked.kind} is gone`);
   const about = { service: aboutService, node: aboutNode, task: aboutTask };
-  const focused = $("details-body").contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  const fresh = known ? about[looked.kind](known) : [];
-  const body = make("div", {}, ...fresh);
-  if ($("details-body").firstElementChild?.isEqualNode(body)) return;
-  $("details-body").replaceChildren(body);
-  if (focused) [...$("details-body").querySelectorAll("a")].find((each) => each.getAttribute("href") === focused)?.focus();
+  replaced($("details-body"), known ? about[looked.kind](known) : []);
 }
 
-function facts(pairs) {
-  const list = make("dl");
-  for (const [word, ...said] of pairs) {
-    if (said.some((each) => each !== "" && each !== null)) list.append(make("dt", {}, word), make("dd", {}, ...said));
-  }
-  return list;
-}
-
-function table(caption, head, rows) {
-  const cell = (tag, value, column) => make(tag, { class: head[column].endsWith(">") ? "number" : null, scope: tag === "th" ? "col" : null }, value);
-  return make("div", { class: "wrap" }, make("table", { "aria-label": caption },
-    make("thead", {}, make("tr", {}, ...head.map((word, column) => cell("th", word.replace(">", ""), column)))),
-    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((value, column) => cell("td", value, column)))))));
-}
-
-const link = (kind, row, otherwise) => (row ? make("a", { href: href(kind, row.id) }, row.name) : otherwise ?? "");
 const labels = (row) => Object.entries(row.labels).map(([name, value]) => (value ? `${name}=${value}` : name)).join(", ");
 
 function tasksTable(caption, tasks, beside) {
@@ -251,12 +194,17 @@ function aboutService(service) {
   if (counted?.service !== service.id) parts.push(make("p", { class: "quiet" }, "counting …"));
   else {
     parts.push(table("Backends", ["Task", "Node", "State", "Share>", "Conns>", "Open>", "Bytes>"], counted.backends.map((each) => [
-      each.name, each.node, each.state, `${Math.round(each.share * 100)} %`, String(each.connections), String(each.open), bytes(each.bytes)])));
+      each.name, each.node, each.state, share(each.share), String(each.connections), String(each.open), bytes(each.bytes)])));
     for (const sentence of counted.missing) parts.push(make("p", { class: "trouble" }, sentence));
     parts.push(make("p", { class: "note" }, "Connections of now and of the last two minutes, of all nodes."));
   }
   parts.push(make("h3", {}, "Tasks"), tasksTable("Tasks", tasks, "node"));
   return parts;
+}
+
+function share(part) {
+  const said = `${Math.round(part * 100)} %`;
+  return make("span", { class: "share" }, make("meter", { value: part, "aria-hidden": "true" }), said);
 }
 
 function aboutNode(node) {
@@ -272,7 +220,8 @@ function aboutNode(node) {
     ["Platform", node.platform],
     ["Engine", node.engine],
     ["Labels", labels(node)],
-  ]), make("h3", {}, "Tasks"), tasksTable("Tasks", tasks, "service")];
+  ]), make("h3", {}, "Traffic with other hosts"), ...traffic.ofNode(cluster.nodes, node.id),
+  make("h3", {}, "Tasks"), tasksTable("Tasks", tasks, "service")];
 }
 
 function aboutTask(task) {
@@ -305,7 +254,7 @@ window.addEventListener("hashchange", () => {
   render();
   if (chosen()) {
     if (!$("details").contains(document.activeElement)) opener = document.activeElement;
-    $("details-title").focus();
+    $("details-title").focus({ preventScroll: true });
     if (innerWidth <= 800) $("details").scrollIntoView();
   } else if (opener?.isConnected) {
     opener.focus();
@@ -316,6 +265,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && chosen()) location.hash = "";
 });
 $("find").addEventListener("input", () => later());
+window.addEventListener("resize", () => later());
 
 // ---- what comes in ----
 
