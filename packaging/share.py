@@ -33,7 +33,7 @@ def main(share: Path) -> None:
     pages.mkdir(parents=True, exist_ok=True)
     when = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
     write_man_pages(
-        NAME, meshnet, version=version(NAME), target_dir=str(pages),
+        NAME, meshnet.loaded(), version=version(NAME), target_dir=str(pages),
         date=time.strftime("%Y-%m-%d", when),
     )  # fmt: skip
     for shell, path in COMPLETIONS.items():

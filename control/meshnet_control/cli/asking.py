@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from meshnet_control.cli.host import docker_host
 from meshnet_control.engine.connection import Connection, Request
+from meshnet_control.host.paths import docker_host
 
 T = TypeVar("T")
 

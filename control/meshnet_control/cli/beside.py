@@ -7,7 +7,8 @@ from difflib import get_close_matches
 
 import click
 
-from meshnet_control.cli.host import HostError, docker_host
+from meshnet_control.host.paths import docker_host
+from meshnet_control.host.processes import HostError
 
 _NEAR = 0.8
 """``deploys`` is ``deploy``; ``pull`` is not ``push``."""

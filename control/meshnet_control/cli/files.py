@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 
 from meshnet_control.cli.asking import Api, asking
+from meshnet_control.cli.beside import beside
 
 _HELP = """Replace the data of {word} NAME by FILE (-: standard input); its name and id stay.
 
@@ -45,3 +46,7 @@ def told(word: str, name: str, services: list[str], *, hot: bool) -> str:
         return f"{word} {name}: no service is touched"
     how = "rewritten in running containers of" if hot else "rolled out by"
     return f"{word} {name}: {how} {', '.join(services)}"
+
+
+secret = beside("secret", update_command("secret"))
+config = beside("config", update_command("config"))

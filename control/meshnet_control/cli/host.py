@@ -27,8 +27,9 @@ from rich.table import Table
 from meshnet_control.api import control_pb2
 from meshnet_control.cli import dashboard as dashboards
 from meshnet_control.cli.admin_client import call_admin, no_meshnetd
-from meshnet_control.cli.lab import wide_console
+from meshnet_control.cli.showing import wide_console
 from meshnet_control.host import processes
+from meshnet_control.host.paths import docker_host
 from meshnet_control.host.processes import HostError
 from meshnet_control.identity import identity
 from meshnet_control.manager import archive
@@ -36,17 +37,10 @@ from meshnet_control.served.address import METRICS, is_here
 from meshnet_dns import operations
 from meshnet_dns.control import NAME
 
-__all__ = ["COMMANDS", "HostError", "docker_host"]
-
 CONTEXT = "meshnet"
 """The docker context that ``up`` registers."""
 _WRITES_S = 900.0
 """For a backup; a large store on a slow disk."""
-
-
-def docker_host() -> str:
-    """DOCKER_HOST of meshnet's socket on this host."""
-    return f"unix://{processes.run_dir() / 'docker.sock'}"
 
 
 @click.command()
@@ -217,9 +211,6 @@ def restore(file: Path, *, replace: bool) -> None:
         f"this host is node {done.node_id} of cluster {done.cluster_id}, as of {done.made}: "
         "meshnet up goes on with it"
     )
-
-
-COMMANDS = (up, down, restart, env, status, backup, restore, key)
 
 
 def status_tables(

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from meshnet.errors import ControlError
 from meshnet_control.cli.asking import Api, asking
+from meshnet_control.cli.beside import beside
 from meshnet_control.host.processes import HostError
 
 _AT_ONCE: Final = 4
@@ -104,3 +105,6 @@ def chosen(nodes: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[dict[
     picked = {names[name]["ID"] for name in wanted} or {node["ID"] for node in nodes}
     there = [node for node in nodes if node["ID"] in picked]
     return sorted(there, key=lambda node: str(node["Description"]["Hostname"]))
+
+
+image = beside("image", push)

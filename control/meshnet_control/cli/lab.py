@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from meshnet_control.cli.showing import wide_console
 from meshnet_control.lab import swarm
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab, Report, need_root
@@ -146,11 +147,6 @@ def status() -> None:
         socket = current.socket(machine.name) if machine.is_host and not current.has_vms else ""
         table.add_row(machine.name, str(machine.address.ip), state, socket)
     wide_console().print(table)
-
-
-def wide_console() -> Console:
-    """The terminal's width on a terminal; elsewhere lines are as long as they need to be."""
-    return Console(width=None if sys.stdout.isatty() else 250)
 
 
 @contextmanager

@@ -10,22 +10,7 @@ import sys
 import click
 
 from meshnet.errors import MeshnetError
-from meshnet_control.cli import (
-    balancing,
-    beside,
-    dashboard,
-    doctor,
-    events,
-    files,
-    host,
-    image,
-    lab,
-    lab_files,
-    names,
-    rebalance,
-    stack,
-    trace,
-)
+from meshnet_control.cli.beside import docker_command
 from meshnet_control.cli.sections import Sections
 
 DOCKER_COMMANDS = ("service", "node", "network", "swarm", "docker")
@@ -40,34 +25,30 @@ SECTIONS = {
 BRIEF = ("Docker's", (*DOCKER_COMMANDS, "stack", "image", "secret", "config"))
 
 
-@click.group(cls=Sections, sections=SECTIONS, brief=BRIEF)
+_CLI = "meshnet_control.cli"
+LATER = {
+    **{name: f"{_CLI}.host:{name}" for name in SECTIONS["This host"]},
+    **{
+        name: f"{_CLI}.{name}:{name}"
+        for name in ("doctor", "trace", "events", "dashboard", "rebalance", "stack", "image")
+    },
+    "lab": f"{_CLI}.labs:lab",
+    "lb": f"{_CLI}.balancing:lb",
+    "dns": f"{_CLI}.names:dns",
+    "secret": f"{_CLI}.files:secret",
+    "config": f"{_CLI}.files:config",
+}
+"""Command -> where it is: what is not typed is not loaded, which takes longer than most answers."""
+
+
+@click.group(cls=Sections, sections=SECTIONS, brief=BRIEF, later=LATER)
 @click.version_option(package_name="meshnet")
 def meshnet() -> None:
     """A Docker-Swarm-compatible orchestrator with a network of its own."""
 
 
-meshnet.add_command(lab.lab)
-meshnet.add_command(balancing.lb)
-meshnet.add_command(names.dns)
-meshnet.add_command(trace.trace)
-meshnet.add_command(doctor.doctor)
-meshnet.add_command(events.events)
-meshnet.add_command(dashboard.dashboard)
-meshnet.add_command(rebalance.rebalance)
-for _command in host.COMMANDS:
-    meshnet.add_command(_command)
-
-
-for _command in lab_files.COMMANDS:
-    lab.lab.add_command(_command)
-
-
 for _name in DOCKER_COMMANDS:
-    meshnet.add_command(beside.docker_command(_name, []))
-meshnet.add_command(beside.beside("stack", stack.deploy))
-meshnet.add_command(beside.beside("image", image.push))
-for _word in ("secret", "config"):
-    meshnet.add_command(beside.beside(_word, files.update_command(_word)))
+    meshnet.add_command(docker_command(_name, []))
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import ask_one
-from meshnet_control.cli.lab import wide_console
+from meshnet_control.cli.showing import wide_console
 
 _CONTAINER = "Its id, the beginning of one, its name, or its task's."
 

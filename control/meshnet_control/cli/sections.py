@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 import click
 
@@ -16,6 +17,7 @@ class Sections(click.Group):
     Args:
         sections: heading -> names of commands; what is in none stands under ``More``.
         brief: heading and names of commands that need no sentence each.
+        later: name -> ``module:attribute`` of a command that is loaded when it is asked for.
         settings: of ``click.Group``.
     """
 
@@ -24,10 +26,31 @@ class Sections(click.Group):
         *,
         sections: Mapping[str, Sequence[str]],
         brief: tuple[str, Sequence[str]],
+        later: Mapping[str, str],
         **settings: object,
     ) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
-        self._sections, self._brief = sections, brief
+        self._sections, self._brief, self._later = sections, brief, later
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, also of what is not loaded."""
+        return sorted({*super().list_commands(ctx), *self._later})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command, loaded when it is not yet."""
+        if cmd_name not in self.commands and cmd_name in self._later:
+            self._load(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def loaded(self) -> click.Group:
+        """Itself, with all of its commands."""
+        for name in self._later.keys() - self.commands.keys():
+            self._load(name)
+        return self
+
+    def _load(self, name: str) -> None:
+        module, _, attribute = self._later[name].partition(":")
+        self.add_command(getattr(import_module(module), attribute), name)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands come first, and the two options on a line."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from rich.console import Console
 from rich.table import Table
 
 from meshnet.model.ids import ID_LENGTH
@@ -97,3 +99,8 @@ def size(octets: int) -> str:
             break
         number, unit = number / _THOUSAND, larger
     return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+
+def wide_console() -> Console:
+    """The terminal's width on a terminal; elsewhere lines are as long as they need to be."""
+    return Console(width=None if sys.stdout.isatty() else 250)

@@ -19,7 +19,8 @@ import click
 from rich.table import Table
 
 from meshnet_control.cli.asking import Api, asking
-from meshnet_control.cli.lab import wide_console
+from meshnet_control.cli.beside import beside
+from meshnet_control.cli.showing import wide_console
 from meshnet_control.stack import model, plan, reading, waiting
 from meshnet_control.stack.plan import CREATE, KEPT, REMOVE, UNCHANGED, UPDATE, Observed, Step
 from meshnet_control.stack.values import StackError
@@ -224,3 +225,6 @@ class _Deployment:
         filters = json.dumps({"service": [service["ID"]]})
         tasks = await self._api.ask("GET", "/tasks", {"filters": filters}) or []
         return tasks, waiting.reached(condition, service, tasks)
+
+
+stack = beside("stack", deploy)

@@ -40,6 +40,11 @@ def run_dir() -> Path:
     return Path(os.environ.get("MESHNET_RUN_DIR", "/run/meshnet"))
 
 
+def docker_host() -> str:
+    """DOCKER_HOST of meshnet's socket on this host."""
+    return f"unix://{run_dir() / 'docker.sock'}"
+
+
 def state_dir() -> Path:
     """What survives a reboot."""
     return Path(os.environ.get("MESHNET_STATE_DIR", "/var/lib/meshnet"))
