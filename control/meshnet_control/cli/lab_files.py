@@ -38,7 +38,7 @@ def text_of(file: Path) -> str:
         raise LabError(f"{file}: {error}") from None
 
 
-@click.command()
+@click.command(short_help="Say what is wrong with a lab file.")
 @FILE
 @showing.FORMAT
 def validate(file: Path, style: str) -> None:
@@ -66,7 +66,7 @@ def validate(file: Path, style: str) -> None:
     click.echo(f"{file} is a lab: {told}")
 
 
-@click.command()
+@click.command(short_help="Make the lab as a lab file says.")
 @FILE
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @showing.FORMAT
