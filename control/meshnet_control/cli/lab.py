@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -70,17 +69,6 @@ def down() -> None:
     with progress() as report:
         Lab.current().down(report)
     click.echo("the lab is gone")
-
-
-@lab.command(context_settings={"allow_interspersed_args": False})
-@click.argument("host")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec(host: str, command: tuple[str, ...]) -> None:  # noqa: A001 - the verb's name
-    """Run COMMAND on HOST (h1, h2, …, or client), DOCKER_HOST set."""
-    typed = command[1:] if command[0] == "--" else command
-    argv = Lab.current().command(host, typed, cwd=os.getcwd())  # noqa: PTH109
-    sys.stdout.flush()
-    os.execvp(argv[0], argv)  # noqa: S606
 
 
 @lab.command()
