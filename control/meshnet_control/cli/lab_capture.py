@@ -1,0 +1,77 @@
+"""``meshnet lab capture``: what a machine sends and receives, overlays unwrapped and named."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from meshnet_control.lab import capture as heard
+from meshnet_control.lab import packets
+from meshnet_control.lab.lab import Lab, need_root
+from meshnet_control.lab.packets import Names
+
+_ASKS_EVERY_S = 5.0
+
+
+@click.command(short_help="Show packets of a machine, VXLAN unwrapped and named.")
+@click.option(
+    "-w", "write", type=click.Path(dir_okay=False, path_type=Path), help="Write them to a .pcap."
+)
+@click.option("-c", "--count", type=click.IntRange(1), help="End after so many.")
+@click.argument("where", metavar="HOST[:INTERFACE]")
+@click.argument("words", metavar="[WORD]...", nargs=-1)
+def capture(where: str, words: tuple[str, ...], write: Path | None, count: int | None) -> None:
+    """Show what passes HOST's eth0, or another INTERFACE of it, a line for each packet.
+
+    With WORDs only packets whose line has each of them, and none of those after a "!": vxlan,
+    web.2, tcp, '!7946'. Ends with -c, or Ctrl-C.
+    """
+    need_root()
+    lab = Lab.current()
+    machine, _, interface = where.partition(":")
+    decoder = packets.Decoder()
+    known = _Known(lab)
+    frames = heard.frames(lab, machine, interface or "eth0")
+    writer = packets.writer(write) if write is not None else None
+    seen = 0
+    try:
+        for at, frame in frames:
+            line = decoder.line(frame, known.names)
+            if not packets.wanted(line, words):
+                continue
+            if writer is not None:
+                writer.write_packet(frame, sec=int(at), usec=int(at % 1 * 1e6))
+            clock = time.strftime("%H:%M:%S", time.localtime(at)) + f"{at % 1:.6f}"[1:]
+            click.echo(f"{clock} {line}")
+            seen += 1
+            if count is not None and seen >= count:
+                break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        frames.close()
+        known.close()
+        if writer is not None:
+            writer.close()
+    click.echo(f"{seen} packets" + (f", written to {write}" if write else ""), err=True)
+
+
+class _Known:
+    """Names, asked again every few seconds beside the capture, as services come and go."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.names: Names = heard.names(lab)
+        self._ended = threading.Event()
+        self._asking = threading.Thread(target=self._ask, args=(lab,), daemon=True)
+        self._asking.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._asking.join()
+
+    def _ask(self, lab: Lab) -> None:
+        while not self._ended.wait(_ASKS_EVERY_S):
+            self.names = heard.names(lab)
