@@ -6,30 +6,24 @@ machine, at its port of the LAN.
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
 from meshnet.errors import MeshnetError
 from meshnet.kernel import netns
-from meshnet_control.lab import cables, packets
+from meshnet_control.lab import cables, hearsay, packets
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.packets import Names
-from meshnet_control.lab.play import Play, StepError
 
 _ALL: Final = 0x0003
 """ETH_P_ALL of linux/if_ether.h."""
 _LARGEST: Final = 1 << 18
 _BUFFER: Final = 8 << 20
-_ASK: Final = (
-    "docker network inspect --verbose $(docker network ls -q --filter driver=overlay) 2>/dev/null"
-)
 
 
 def frames(lab: Lab, machine: str, interface: str) -> Generator[tuple[float, bytes], None, None]:
@@ -69,25 +63,8 @@ def _opened(path: str, machine: str, port: str) -> socket.socket:
 
 def names(lab: Lab) -> Names:
     """What the lab's machines, networks and endpoints are called now, as its hosts say."""
-    up = lab.observe()
-    play = Play(lab)
-
-    def ask(host: str) -> Names:
-        try:
-            code, said = play.attempt(host, _ASK, timeout_s=10)
-            return packets.overlays(json.loads(said)) if code == 0 else Names()
-        except (StepError, ValueError):
-            return Names()
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        found = list(pool.map(ask, [h.name for h in lab.layout.hosts if up.is_whole(h.name)]))
     machines = {str(machine.address.ip): machine.name for machine in lab.layout.machines}
     gateways = {str(lan.gateway.ip): "router" for lan in lab.layout.lans}
-    whole = Names({**machines, **gateways})
-    for each in found:
-        whole = replace(
-            whole,
-            networks={**whole.networks, **each.networks},
-            endpoints={**whole.endpoints, **each.endpoints},
-        )
-    return whole
+    told = hearsay.ask(lab).values()
+    found = packets.overlays(network for each in told for network in each.networks)
+    return replace(found, machines={**machines, **gateways})

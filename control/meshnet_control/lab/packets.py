@@ -7,7 +7,7 @@ Be aware: scapy is an extra of this package, as hosts do not need it, and takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -115,25 +115,31 @@ def wanted(line: str, words: tuple[str, ...]) -> bool:
     )
 
 
-def overlays(inspected: list[dict[str, Any]]) -> Names:
+def overlays(inspected: Iterable[Mapping[str, Any]]) -> Names:
     """Networks and endpoints, of what ``docker network inspect --verbose`` prints. Pure."""
     networks: dict[int, str] = {}
     endpoints: dict[tuple[str, str], str] = {}
     for network in inspected:
         name = network["Name"]
-        vnis = (network.get("Options") or {}).get("com.docker.network.driver.overlay.vxlanid_list")
-        networks.update({int(vni): name for vni in (vnis or "").split(",") if vni})
+        if vni := vni_of(network):
+            networks[vni] = name
         for each in (network.get("Containers") or {}).values():
-            endpoints[name, each["IPv4Address"].partition("/")[0]] = _short(each["Name"])
+            endpoints[name, each["IPv4Address"].partition("/")[0]] = endpoint_name(each["Name"])
         for service, said in (network.get("Services") or {}).items():
             if said.get("VIP"):
                 endpoints[name, said["VIP"]] = f"{service} (VIP)"
             for task in said.get("Tasks") or []:
-                endpoints[name, task["EndpointIP"]] = _short(task["Name"])
+                endpoints[name, task["EndpointIP"]] = endpoint_name(task["Name"])
     return Names({}, networks, endpoints)
 
 
-def _short(name: str) -> str:
-    """A task's name without its id."""
+def vni_of(network: Mapping[str, Any]) -> int:
+    """The VNI of a network as Docker tells of it; 0: it does not. Pure."""
+    options = network.get("Options") or {}
+    return int(options.get("com.docker.network.driver.overlay.vxlanid_list") or 0)
+
+
+def endpoint_name(name: str) -> str:
+    """A container's name; a task's without its id. Pure."""
     head, _, last = name.rpartition(".")
     return head if head and len(last) == 25 else name  # noqa: PLR2004 - letters of an id
