@@ -13,7 +13,6 @@ import click
 from rich.table import Table
 
 from meshnet_control.cli import showing
-from meshnet_control.cli.lab import wide_console
 from meshnet_control.cli.lab_files import text_of
 from meshnet_control.lab import lab_file, probing
 from meshnet_control.lab.errors import LabError
@@ -45,7 +44,7 @@ def check(file: Path | None, style: str) -> None:
     if style == "json":
         showing.print_json(rows(results))
     else:
-        wide_console().print(table(results))
+        showing.wide_console().print(table(results))
         held = sum(result.holds for result in results)
         click.echo(f"{held} of {len(results)} hold")
     if not all(result.holds for result in results):

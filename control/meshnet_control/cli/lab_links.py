@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from meshnet_control.cli import showing
-from meshnet_control.cli.lab import wide_console
 from meshnet_control.lab import link_state, topology
 from meshnet_control.lab.errors import LabError, meant
 from meshnet_control.lab.lab import Lab, need_root
@@ -101,7 +100,7 @@ def show(style: str) -> None:
         parts = dict(part.partition(" ")[::2] for part in each.parts())
         words = [parts.get(word, "-") for word in ("loss", "rate", "delay")]
         table.add_row(" ".join(key), *words, "down" if each.down else "up")
-    wide_console().print(table)
+    showing.wide_console().print(table)
 
 
 @link.command()
