@@ -101,7 +101,9 @@ class Sandbox:
 
     def _datagrams(self, _events: int) -> None:
         try:
-            number, hits, lost = self._batch.serve(self._udp.fileno(), self.view.cached, self._miss)
+            number, hits, lost = self._batch.serve(
+                self._udp.fileno(), self.view.fixed, self.view.turning, self._miss
+            )
         except OSError as error:  # no fault of one socket may stop the answers of all others
             self._counters.drop(f"not read: {error.strerror}")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -46,6 +47,11 @@ def ask(name: str, kind: str = "A", through: View | None = None) -> DNSRecord | 
     """The reply; None: it was forwarded."""
     reply = (through or view()).datagram(bytes(DNSRecord.question(name, kind).pack()))
     return DNSRecord.parse(reply) if reply else None
+
+
+def key(name: str) -> bytes:
+    """What a query for addresses is remembered by."""
+    return bytes(DNSRecord.question(name, "A").pack())[2:]
 
 
 def said(name: str, kind: str = "A") -> object:
@@ -114,8 +120,7 @@ def test_addresses_take_turns_to_be_first(count):
     through = View((FRONT,))
     through.refresh({FRONT: Zone("front", IPv4Network("10.0.1.0/24"), {"rr": addresses})})
     replies = [ask("rr", through=through)]
-    key = bytes(DNSRecord.question("rr", "A").pack())[2:]
-    make = through.cached(key)
+    make = through.turning(key("rr"))
     assert make is not None
     replies += [DNSRecord.parse(make()) for _ in range(2 * count - 1)]
     firsts = [str(reply.rr[0].rdata) for reply in replies if reply]
@@ -138,7 +143,24 @@ def test_the_cache_is_bounded():
     through = view()
     for i in range(CACHE_ENTRIES + 50):
         assert through.datagram(bytes(DNSRecord.question(f"n{i}", "A").pack())) == FORWARD
-    assert len(through._cache) <= CACHE_ENTRIES
+    assert through.turning(key("n0")) is None
+    assert through.turning(key(f"n{CACHE_ENTRIES + 49}")) is not None
+    ask("web", through=through)
+    for i in range(CACHE_ENTRIES):
+        ask(f"n{i}", through=through)
+    assert through.fixed(key("web")) is None
+
+
+def test_a_reply_that_never_changes_lies_where_the_kernel_reads_it():
+    through = view()
+    for name in ("web", "idle"):
+        reply = through.datagram(bytes(DNSRecord.question(name, "A").pack()))
+        at, size = through.fixed(key(name)) or (0, 0)
+        assert ctypes.string_at(at, size) == reply[2:]
+    through.refresh(ZONES)
+    assert through.fixed(key("web")) is None
+    ask("rr", through=through)
+    assert through.fixed(key("rr")) is None, "its records take turns"
 
 
 @given(st.binary(min_size=4, max_size=4).map(IPv4Address))

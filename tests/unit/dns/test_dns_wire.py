@@ -69,7 +69,7 @@ def test_who_ignores_truncation_sees_all_addresses_in_turn():
     seen = set()
     packet = query("rr")
     through.datagram(packet)
-    make = through.cached(packet[2:])
+    make = through.turning(packet[2:])
     assert make is not None
     for _ in MANY:
         seen |= {str(record.rdata) for record in DNSRecord.parse(make()).rr}
@@ -83,7 +83,7 @@ def test_edns_is_answered_with_edns_and_its_options_are_not_echoed():
     [opt] = opts(reply)
     assert opt.rdata == []
     assert str(reply.rr[0].rdata) == "10.0.0.1"
-    assert through.cached(cookie[2:]) is None, "the next cookie is another one"
+    assert through.fixed(cookie[2:]) is None, "the next cookie is another one"
     assert not opts(DNSRecord.parse(through.datagram(query("web")))), "nor without EDNS"
 
 
