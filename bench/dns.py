@@ -1,9 +1,14 @@
-"""Queries per second of our resolver and of Docker's embedded one, each held to the same one core.
+"""Queries per second of our resolver, Docker's embedded one, dnsmasq and unbound, each on one core.
 
 Docker's is a real engine with a container on a user-defined bridge network; ours is a real
 ``meshnet-resolver`` told by its operations of a sandbox and a network with one service. dnsperf
 asks both, inside the container's namespace, at 127.0.0.11:53, what both answer themselves: A of the
 other's name and of the asker's own; it runs on another core where there is one.
+
+dnsmasq and unbound (Debian's packages, one thread, no log) have the same two names as local data,
+in a namespace like ours, behind the same rule: 127.0.0.11:53 led to their port. Without that rule
+they are measured, too: what it costs is what a program in a container pays for having port 53
+for itself.
 
 Compared is what the server's core is worth: answers per second of processor time that the server
 spent (user and system, all threads). dnsperf spends 9 to 10 us on a query, more than we do, so that
@@ -20,7 +25,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,7 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
 from meshnet.reconcile import Operations
 from meshnet_dns.operations import ResolverOperations
+from meshnet_dns.ports import RESOLVER_PORT
 from meshnet_dns.redirect import rulesets
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -43,7 +49,23 @@ SERVE = "from meshnet_dns.server import main; main()"
 NETWORK = NetworkId("n" * 25)
 NODE = NodeId("m" * 25)
 SERVICE = ServiceId("s" * 25)
-TASK = TaskId("t" * 25)
+SUBNET = IPv4Network("10.0.1.0/24")
+KNOWN = {"server": SUBNET[2], "client": SUBNET[3]}
+"""What is asked, and what all answer."""
+ADDRESS = "127.0.0.11"
+UNBOUND = """server:
+ interface: {address}@{port}
+ access-control: 127.0.0.0/8 allow
+ do-daemonize: no
+ num-threads: 1
+ chroot: ""
+ username: ""
+ pidfile: ""
+ directory: "{scratch}"
+ use-syslog: no
+ verbosity: 0
+ module-config: "iterator"
+"""
 
 
 def pin(pids: Sequence[int]) -> None:
@@ -58,7 +80,7 @@ def queries(enter: Sequence[str], names: Path) -> float:
     """Queries per second dnsperf gets answered inside a namespace (the command to enter it)."""
     out = run(
         *(*enter, "taskset", "-c", str(CLIENT_CORE), "dnsperf"),
-        *("-s", "127.0.0.11", "-p", "53", "-d", str(names), "-l", str(SECONDS), "-c", "8"),
+        *("-s", ADDRESS, "-p", "53", "-d", str(names), "-l", str(SECONDS), "-c", "8"),
     )
     rate = re.search(r"Queries per second:\s*([\d.]+)", out)
     lost = re.search(r"Queries lost:\s*(\d+)", out)
@@ -91,17 +113,21 @@ class Contender:
         return self.rates[-1] * SECONDS / (cpu_seconds(self._pids) - before)
 
 
-def picture(netns: str) -> Snapshot:
-    """One sandbox on one network with one service that has a VIP."""
-    subnet = IPv4Network("10.0.1.0/24")
+def picture(*paths: str) -> Snapshot:
+    """Sandboxes on one network with one service that has a VIP; the first is ``client``."""
+    tasks = [TaskId(f"{at}".rjust(25, "t")) for at in range(len(paths))]
+    own = IPv4Interface((KNOWN["client"], SUBNET.prefixlen))
     return Snapshot(
         revision=1,
         self_id=NODE,
         nodes={NODE: Node(NODE, "h1", IPv4Address("10.99.0.1"))},
-        networks={NETWORK: Network(NETWORK, "discovery", Vni(4097), subnet, subnet[1])},
-        services={SERVICE: Service(SERVICE, "server", vips={NETWORK: subnet[2]})},
-        endpoints={TASK: Endpoint(TASK, "client", NODE, None, {NETWORK: subnet[3]})},
-        sandboxes={TASK: Sandbox(TASK, netns, ((NETWORK, IPv4Interface("10.0.1.3/24")),), None)},
+        networks={NETWORK: Network(NETWORK, "discovery", Vni(4097), SUBNET, SUBNET[1])},
+        services={SERVICE: Service(SERVICE, "server", vips={NETWORK: KNOWN["server"]})},
+        endpoints={tasks[0]: Endpoint(tasks[0], "client", NODE, None, {NETWORK: own.ip})},
+        sandboxes={
+            task: Sandbox(task, path, ((NETWORK, own),), None)
+            for task, path in zip(tasks, paths, strict=True)
+        },
     )
 
 
@@ -112,6 +138,52 @@ def tell(operations: Operations[Any, Any, Any], snapshot: Snapshot) -> None:
     operations.apply(changes)
 
 
+def dnsmasq(bed: Bed, short: str, port: int) -> int:
+    """dnsmasq in a namespace; its process."""
+    known = [f"--host-record={name},{address}" for name, address in KNOWN.items()]
+    where = (f"--listen-address={ADDRESS}", f"--port={port}", "--bind-interfaces")
+    alone = ("--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts")
+    ends = ("--user=root", "--pid-file=", "--local-ttl=1")
+    return bed.start(short, *ON_CORE, "dnsmasq", *alone, *where, *ends, *known).pid
+
+
+def unbound(bed: Bed, short: str, port: int, scratch: Path) -> int:
+    """unbound in a namespace, with one thread; its process."""
+    config = scratch / f"unbound-{short}.conf"
+    known = [
+        f' local-zone: "{name}." static\n local-data: "{name}. 1 IN A {address}"\n'
+        for name, address in KNOWN.items()
+    ]
+    config.write_text(UNBOUND.format(address=ADDRESS, port=port, scratch=scratch) + "".join(known))
+    return bed.start(short, *ON_CORE, "unbound", "-d", "-c", str(config)).pid
+
+
+def answers(bed: Bed, short: str) -> bool:
+    """Whether who answers in a namespace answers as all do."""
+    found = run(
+        *("ip", "netns", "exec", bed.name(short), "dig", f"@{ADDRESS}"),
+        *("+short", "+tries=1", "+time=1", "server", "A"),
+        check=False,
+    )
+    return found.strip() == str(KNOWN["server"])
+
+
+def others(bed: Bed, scratch: Path, names: Path) -> dict[str, Contender]:
+    """dnsmasq and unbound, each behind our rule (``-led``) and at port 53 itself."""
+    found = {}
+    for program in ("dnsmasq", "unbound"):
+        for how, port in (("-led", RESOLVER_PORT), ("", 53)):
+            short = f"{program[:1]}{port}"
+            bed.netns(short)
+            if program == "dnsmasq":
+                pid = dnsmasq(bed, short, port)
+            else:
+                pid = unbound(bed, short, port, scratch)
+            enter = ("ip", "netns", "exec", bed.name(short))
+            found[program + how] = Contender(enter, names, [pid])
+    return found
+
+
 def measure() -> list[Line]:
     with (
         tempfile.TemporaryDirectory(prefix="mb-dns") as scratch,
@@ -119,51 +191,59 @@ def measure() -> list[Line]:
         engines("mbdns", 1, engine_only=True) as peer,
     ):
         names = Path(scratch) / "names"
-        names.write_text("server A\nclient A\n")
+        names.write_text("".join(f"{name} A\n" for name in KNOWN))
         peer.run("h1", "docker", "network", "create", "usernet")
         start = ("docker", "run", "-d", "--network", "usernet", "--name")
         peer.run("h1", *start, "server", "meshnet/tools:1", "sleep", "100000")
         peer.run("h1", *start, "client", "meshnet/tools:1", "sleep", "100000")
         key = peer.run("h1", "docker", "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "client")
-        dockers = peer.lab.command("h1", ["nsenter", f"--net={key}"])
         engine = peer.pids("h1", "dockerd")
         pin(engine)
+        sides = {
+            "docker": Contender(peer.lab.command("h1", ["nsenter", f"--net={key}"]), names, engine)
+        }
 
         bed.netns("c")
-        ours = ("ip", "netns", "exec", bed.name("c"))
+        sides |= others(bed, Path(scratch), names)
+        redirect = NftOperations([rulesets])
         with (Path(scratch) / "log").open("wb") as log:
             resolver = subprocess.Popen(
                 [*ON_CORE, sys.executable, "-c", SERVE, "--run-dir", scratch],
                 stderr=log,
             )
-        redirect = NftOperations([rulesets])
         try:
             socket = Path(scratch) / "resolver.sock"
             until(f"meshnet-resolver in {scratch}", socket.is_socket, 20)
-            tell(redirect, picture(bed.path("c")))
+            ports = [f"{short}{RESOLVER_PORT}" for short in ("d", "u")]
+            tell(redirect, picture(*map(bed.path, ["c", *ports])))
             tell(ResolverOperations(Path(scratch)), picture(bed.path("c")))
-            sides = {
-                "meshnet": Contender(ours, names, [resolver.pid]),
-                "docker": Contender(dockers, names, engine),
-            }
+            for short in ("c", *ports, "d53", "u53"):
+                until(f"an answer in {short}", lambda short=short: answers(bed, short), 20)
+            ours = ("ip", "netns", "exec", bed.name("c"))
+            sides["meshnet"] = Contender(ours, names, [resolver.pid])
             seen = interleave({name: side.measure for name, side in sides.items()})
         finally:
             resolver.terminate()
             resolver.wait(10)
             redirect.close()
-    return [
-        Line(
-            "DNS answers per second of one core's time, against Docker's embedded resolver",
-            Goal(2.0, at_least=True),
-            seen["meshnet"],
-            seen["docker"],
-            "q/s",
-        ),
-        Line(
-            "the same by the clock, as far as one core of dnsperf and the neighbours let it",
-            None,
-            sides["meshnet"].rates,
-            sides["docker"].rates,
-            "q/s",
-        ),
+    return lines(seen, sides["meshnet"].rates, sides["docker"].rates)
+
+
+def lines(
+    seen: Mapping[str, Sequence[float]], rate: Sequence[float], dockers: Sequence[float]
+) -> list[Line]:
+    """The table's rows of what was seen."""
+    ours, what = seen["meshnet"], "DNS answers per second of one core's time, against"
+    goals = [
+        ("Docker's embedded resolver", "docker", Goal(3.5, at_least=True)),
+        ("dnsmasq behind the same rule", "dnsmasq-led", Goal(1.0, at_least=True)),
+        ("unbound behind the same rule", "unbound-led", Goal(1.0, at_least=True)),
+        ("dnsmasq that has port 53 itself", "dnsmasq", None),
+        ("unbound that has port 53 itself", "unbound", None),
     ]
+    found = [Line(f"{what} {peer}", goal, ours, seen[side], "q/s") for peer, side, goal in goals]
+    clock = (
+        "DNS answers by the clock, against Docker's embedded resolver, as far as one core of"
+        " dnsperf and the neighbours let it"
+    )
+    return [*found, Line(clock, None, rate, dockers, "q/s")]
