@@ -1,6 +1,7 @@
 """The facts that ``meshnet doctor`` looks at: read from this host and asked of the way to others.
 
-Be aware: blocks for up to two seconds; moves no thread, changes nothing.
+Be aware: blocks for a second, or some with more ports that do not answer than are asked at once;
+moves no thread, changes nothing.
 """
 
 from __future__ import annotations
@@ -169,9 +170,10 @@ def reaches(snapshot: Snapshot, managers: Sequence[str]) -> list[xpb.Reach]:
         address, _, port = manager.rpartition(":")
         number = int(port) if port.isdigit() else CONTROL_PORT
         ports.append((names.get(address, address), address, number))
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="reach") as together:
+    with ThreadPoolExecutor(_AT_ONCE + 1, thread_name_prefix="reach") as together:
+        packets = together.submit(lambda: list(_packets(snapshot, others)))
         found = list(together.map(lambda each: _connects(*each), ports))
-    return [*found, *_packets(snapshot, others)]
+        return [*found, *packets.result()]
 
 
 def _connects(name: str, address: str, port: int) -> xpb.Reach:
