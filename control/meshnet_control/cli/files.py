@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import click
 
+from meshnet.errors import ControlError
 from meshnet_control.cli.asking import Api, asking
 from meshnet_control.cli.beside import beside
+from meshnet_control.explain import references
 
 _HELP = """Replace the data of {word} NAME by FILE (-: standard input); its name and id stay.
 
@@ -33,7 +36,15 @@ def update_command(word: str) -> click.Command:
         async def work(api: Api) -> Any:  # noqa: ANN401 - any JSON value
             params = {"hot": "1" if hot else "", "signal": signal}
             asked = {key: value for key, value in params.items() if value}
-            return await api.ask("POST", f"/{word}s/{quote(name, safe='')}/data", asked, body=data)
+            path = f"/{word}s/{quote(name, safe='')}/data"
+            try:
+                return await api.ask("POST", path, asked, body=data)
+            except ControlError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                known = [each["Spec"]["Name"] for each in await api.ask("GET", f"/{word}s") or []]
+                hint = references.meant(name, known)
+                raise ControlError(f"{error.message}{hint}", error.status) from None
 
         click.echo(told(word, name, asking(work)["Services"], hot=hot))
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from meshnet.errors import ControlError
 from meshnet_control.cli.asking import Api, asking
 from meshnet_control.cli.beside import beside
+from meshnet_control.explain import references
 from meshnet_control.host.processes import HostError
 
 _AT_ONCE: Final = 4
@@ -101,7 +102,9 @@ def chosen(nodes: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[dict[
     names = {name: node for node in nodes for name in (node["ID"], node["Description"]["Hostname"])}
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise HostError(f"no such node: {', '.join(missing)}")
+        hosts = [str(node["Description"]["Hostname"]) for node in nodes]
+        hint = references.meant(missing[0], hosts)
+        raise HostError(f"no such node: {', '.join(missing)}{hint}")
     picked = {names[name]["ID"] for name in wanted} or {node["ID"] for node in nodes}
     there = [node for node in nodes if node["ID"] in picked]
     return sorted(there, key=lambda node: str(node["Description"]["Hostname"]))

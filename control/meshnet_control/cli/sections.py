@@ -37,9 +37,11 @@ class Sections(click.Group):
         return sorted({*super().list_commands(ctx), *self._later})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command, loaded when it is not yet."""
-        if cmd_name not in self.commands and cmd_name in self._later:
+        """A command, loaded when it is not yet; of none, all are, to find what is meant."""
+        if cmd_name in self._later.keys() - self.commands.keys():
             self._load(cmd_name)
+        elif cmd_name not in self.commands:
+            self.loaded()
         return super().get_command(ctx, cmd_name)
 
     def loaded(self) -> click.Group:

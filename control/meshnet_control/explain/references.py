@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from meshnet.errors import ControlError
 
 T = TypeVar("T")
+FEW: Final = 6
+"""Names that fit into a sentence."""
 
 
 def found(
@@ -48,6 +50,9 @@ def short(name: str, task: str) -> str:
 
 
 def meant(reference: str, known: Iterable[str]) -> str:
-    """``; did you mean …?`` of the names that are near, or nothing."""
-    near = get_close_matches(reference, list(known), n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    """``; did you mean …?`` of the names that are near; else what there is, where that is few."""
+    words = sorted(set(known))
+    near = get_close_matches(reference, words, n=3)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f" (there is {', '.join(words)})" if 0 < len(words) <= FEW else ""

@@ -148,8 +148,15 @@ def write(
             for name, data in members.items():
                 _add(tar, name, data, now)
     except (OSError, ValueError) as error:
-        raise ArchiveError(f"cannot write {path}: {error}") from error
+        raise ArchiveError(f"cannot write {path}: {_why(path, error)}") from error
     return manifest
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Without the name of the draft, which is nobody's business."""
+    if isinstance(error, FileNotFoundError):
+        return f"there is no directory {path.parent}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 async def backup(
@@ -203,7 +210,7 @@ def deliver(written: Path, path: Path) -> None:
         with _draft(path) as draft, written.open("rb") as source, draft.open("wb") as target:
             shutil.copyfileobj(source, target, _CHUNK)
     except OSError as error:
-        raise ArchiveError(f"cannot write {path}: {error}") from error
+        raise ArchiveError(f"cannot write {path}: {_why(path, error)}") from error
 
 
 def vacant(path: Path) -> None:

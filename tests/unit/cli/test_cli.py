@@ -320,7 +320,7 @@ def test_a_backup_that_cannot_have_its_name_leaves_nothing(monkeypatch, capsys, 
     assert run(monkeypatch, "backup", str(taken)) == 1
     assert "is there already: name another file" in capsys.readouterr().err
     assert run(monkeypatch, "backup", str(confined / "nowhere" / "manager.tar")) == 1
-    assert "No such file or directory" in capsys.readouterr().err
+    assert f"there is no directory {confined / 'nowhere'}\n" in capsys.readouterr().err
     assert taken.read_text() == "mine"
     assert list((confined / "state").iterdir()) == []
 

@@ -76,3 +76,10 @@ def test_what_is_not_typed_is_not_loaded():
     assert "meshnet_control.cli.trace" in loaded
     for slow in ("aiohttp", "aiodocker", "ruamel.yaml", "meshnet_control.lab.lab", "nftables"):
         assert slow not in loaded
+
+
+def test_a_slip_of_the_finger_is_understood_also_of_what_is_not_loaded():
+    later = {"status": LATER["status"]}
+    made = Sections(name="m", sections={}, brief=("Two", ()), later=later)
+    shown = CliRunner().invoke(made, ["statsu"]).output
+    assert "Did you mean 'status'?" in shown

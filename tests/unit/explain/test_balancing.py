@@ -171,11 +171,16 @@ def test_a_reference_is_a_name_an_id_or_the_beginning_of_one(reference, want):
     [
         ("ab", "service ab is ambiguous (2 matches found)"),
         ("sevrer", "no such service: sevrer; did you mean server?"),
-        ("", "no such service: "),
-        ("zzz", "no such service: zzz"),
+        ("", "no such service:  (there is abc, client, server, web.1)"),
+        ("zzz", "no such service: zzz (there is abc, client, server, web.1)"),
     ],
 )
 def test_what_names_nobody_is_refused_with_who_may_be_meant(reference, words):
     with pytest.raises(ControlError) as refused:
         references.found("service", reference, KNOWN, NAMES)
     assert str(refused.value) == words
+
+
+def test_many_names_are_not_listed():
+    assert references.meant("zzz", map(str, range(references.FEW + 1))) == ""
+    assert references.meant("zzz", []) == ""

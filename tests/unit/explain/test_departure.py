@@ -85,7 +85,7 @@ def test_what_a_client_asks(to, port, protocol, published):
         ("", 8090, HOST_MODE),
         ("agent", 0, HOST_MODE),
         ("wbe", 8080, "no such service or host: wbe; did you mean web?"),
-        ("h3", 8080, "no such service or host: h3"),
+        ("h3", 8080, "no such service or host: h3 (there is agent, db, h1, h2, web)"),
         ("web", 8090, "service web publishes no port 8090/tcp (published: 8080/tcp)"),
         ("wbe", 0, "no such service or host: wbe; did you mean web?"),
         ("db", 0, "service db publishes no port (docker service update --publish-add)"),

@@ -24,7 +24,7 @@ def test_nodes_are_meant_by_name_or_id(wanted, found):
 
 
 def test_a_node_that_is_not_there_is_named():
-    with pytest.raises(HostError, match="no such node: h9"):
+    with pytest.raises(HostError, match=r"no such node: h9 \(there is h1, h2, h3\)"):
         chosen(NODES, ["h1", "h9"])
 
 
