@@ -20,6 +20,8 @@ from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.events import Event, MemberChanged
 from meshnet.gossip.members import Address, State
+from meshnet.gossip.records import Owned
+from meshnet.gossip.shares import parts
 from meshnet.gossip.signing import SEED_BYTES, Signer
 from meshnet.model.ids import NodeId
 
@@ -120,15 +122,27 @@ class Cluster:
             mine.all, mine._at = dict(known.all), dict(known._at)
             mine.sums = copy.deepcopy(known.sums)
             mine._changed()
-            owners = first._entropy.table._owners.items()
-            engine._entropy.table._owners = {
-                owner: dataclasses.replace(owned, records=dict(owned.records))
-                for owner, owned in owners
-            }
-            engine._entropy.table.sums = copy.deepcopy(first._entropy.table.sums)
+            for share, owned in first._entropy.table._shares.items():
+                if share in first.members():  # what goes to all
+                    self._give(engine, share, owned)
+        for owner in self.engines.values():
+            table = owner._entropy.table
+            for share in table.shares_of(owner.self_id):
+                table.above(share, 0)  # it is signed
+                for member in owner.audiences.hearers(parts(share)[1]):
+                    at = owner.members()[member].address
+                    self._give(self.engines[at], share, table._shares[share])
         for engine in self.engines.values():
             engine._entropy._changed.clear()
             engine.streams_to_open()
+
+    @staticmethod
+    def _give(engine: GossipEngine, share: str, owned: Owned) -> None:
+        table = engine._entropy.table
+        if share not in table._shares:
+            copied = dataclasses.replace(owned, records=dict(owned.records), counts=False)
+            table._keep(share, copied)
+            table._moved(share, owned.records)
 
     def kill(self, number: int) -> None:
         self.engines.pop(self.address(number), None)

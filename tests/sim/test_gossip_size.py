@@ -85,7 +85,7 @@ def test_withdrawals_in_a_row_are_acknowledged_by_all_nodes_at_once(formed: Popu
         mark = (7, changes)
         c.says(0, key, None)
         c.says(0, EPOCH_KEY, gossip_records.encode_epoch(mark))
-        c.engine(0).ask(mark, _IDS[1:], c.now)
+        c.engine(0).ask(dict.fromkeys(_IDS[1:], mark), c.now)
         c._settle([c.address(0)])
         waiting = set(range(1, NODES))
 

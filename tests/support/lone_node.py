@@ -18,6 +18,7 @@ from meshnet.gossip.messages import (
     Row,
 )
 from meshnet.gossip.records import Delta, Entry, Owned, Proof, head
+from meshnet.gossip.shares import parts
 from meshnet.gossip.signing import SEED_BYTES, Signer
 from meshnet.gossip.sums import BUCKETS
 from meshnet.gossip.wire import KeyRing, encode
@@ -67,8 +68,8 @@ def proven(delta: Delta, before: tuple[Entry, ...] = ()) -> Delta:
     owned.take(replace(delta, base=0, entries=before), 0.0)
     owned.take(replace(delta, base=1), 0.0)
     digest = owned.digest()
-    said = head(delta.owner, delta.generation, delta.upto, digest)
-    return replace(delta, proof=Proof(digest, hand(delta.owner).sign(said)))
+    said = head(delta.share, delta.generation, delta.upto, digest)
+    return replace(delta, proof=Proof(digest, hand(parts(delta.share)[0]).sign(said)))
 
 
 def packet(*messages: Message) -> bytes:

@@ -7,7 +7,8 @@ everybody who reads records, and names the node that wrote it. docs/protocol.md 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final
@@ -15,6 +16,7 @@ from typing import Any, Final
 import msgpack
 
 from meshnet.gossip.engine import UNREACHED_KEY
+from meshnet.gossip.shares import TO_ALL, key_of, placed
 from meshnet.gossip.table import VALUE_BYTES
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint
@@ -60,9 +62,14 @@ def is_well_formed(key: str, value: bytes) -> bool:
     return True
 
 
-def endpoint_key(task: TaskId) -> str:
-    """The gossip key of a task's endpoint."""
-    return _ENDPOINT_PREFIX + task
+def endpoint_key(task: TaskId, network: str = TO_ALL) -> str:
+    """The gossip key of a task's endpoint, as it is told on a network or to all."""
+    return key_of(network, _ENDPOINT_PREFIX + task)
+
+
+def epoch_key(network: str = TO_ALL) -> str:
+    """The gossip key of the epoch of what a node says on a network or to all."""
+    return key_of(network, EPOCH_KEY)
 
 
 def encode_node(underlay_mtu: int) -> bytes:
@@ -148,6 +155,22 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
     )
 
 
+def endpoint_records(endpoint: Endpoint, everywhere: Set[NetworkId]) -> dict[str, bytes]:
+    """The records of one of our endpoints: on each network what is to be known there.
+
+    Args:
+        endpoint: of ours.
+        everywhere: networks that all nodes are on; one without any network is told to all, too.
+    """
+    told: dict[str, set[NetworkId]] = {}
+    for network in endpoint.addresses:
+        told.setdefault(TO_ALL if network in everywhere else network, set()).add(network)
+    return {
+        endpoint_key(endpoint.task, audience): encode_endpoint(_on(endpoint, networks))
+        for audience, networks in (told or {TO_ALL: set[NetworkId]()}).items()
+    }
+
+
 def decode_endpoint(owner: NodeId, task: TaskId, value: bytes) -> Endpoint | None:
     """The endpoint that a node says of one of its tasks, or None when it is malformed."""
     try:
@@ -162,21 +185,47 @@ def decode_endpoints(records: Records) -> dict[TaskId, Endpoint]:
     A task said by two nodes (its address moved while a node was cut off) belongs to the one whose
     endpoint is ready, else to the greater node id, so that all nodes agree.
     """
-    found: dict[TaskId, list[Endpoint]] = {}
+    found: dict[TaskId, dict[NodeId, dict[str, Endpoint]]] = {}
     for (owner, key), value in records.items():
         task = task_of(key)
         endpoint = decode_endpoint(owner, task, value) if task is not None else None
         if endpoint is not None:
-            found.setdefault(endpoint.task, []).append(endpoint)
-    chosen = {task: of_several(said) for task, said in found.items()}
+            said = found.setdefault(endpoint.task, {}).setdefault(owner, {})
+            said[placed(key)[0]] = endpoint
+    chosen = {task: of_several(map(whole, said.values())) for task, said in found.items()}
     return {task: endpoint for task, endpoint in chosen.items() if endpoint is not None}
 
 
 def task_of(key: str) -> TaskId | None:
     """Whose endpoint the record ``key`` is; None: it is none."""
-    if not key.startswith(_ENDPOINT_PREFIX):
+    _, name = placed(key)
+    if not name.startswith(_ENDPOINT_PREFIX):
         return None
-    return TaskId(key.removeprefix(_ENDPOINT_PREFIX))
+    return TaskId(name.removeprefix(_ENDPOINT_PREFIX))
+
+
+def whole(said: Mapping[str, Endpoint]) -> Endpoint:
+    """What a node says of one task on several networks, as one endpoint; of each its own part.
+
+    It is ready when all of them say so: what is withdrawn is not chosen from the first word on.
+    """
+    last = max(said.values(), key=lambda each: (each.made, bool(each.container)))
+    shown = [_on(each, {NetworkId(at)}) if at else each for at, each in sorted(said.items())]
+    return replace(
+        last,
+        addresses={net: address for each in shown for net, address in each.addresses.items()},
+        aliases={net: names for each in shown for net, names in each.aliases.items()},
+        ready=all(each.ready for each in shown),
+    )
+
+
+def _on(endpoint: Endpoint, networks: Set[NetworkId]) -> Endpoint:
+    """What of an endpoint is on these networks."""
+    return replace(
+        endpoint,
+        addresses={net: at for net, at in endpoint.addresses.items() if net in networks},
+        aliases={net: names for net, names in endpoint.aliases.items() if net in networks},
+    )
 
 
 def of_several(said: Iterable[Endpoint]) -> Endpoint | None:

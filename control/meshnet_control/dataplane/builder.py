@@ -13,6 +13,7 @@ from operator import is_
 from typing import TypeVar
 
 from meshnet.gossip.engine import UNREACHED_KEY
+from meshnet.gossip.shares import Share, placed, share_of
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.shared_map import SharedMap, shared
 from meshnet.model.snapshot import Gwbridge, Network, Node, Sandbox, Service, Snapshot
@@ -37,8 +38,8 @@ class Builder:
     records: KnownRecords = field(default_factory=KnownRecords)
     unreached: SharedMap[NodeId, frozenset[NodeId]] = field(default_factory=SharedMap)
     """Who says that it cannot reach whom."""
-    epochs: SharedMap[NodeId, Epoch] = field(default_factory=SharedMap)
-    """Of the nodes that know their endpoints."""
+    epochs: SharedMap[Share, Epoch] = field(default_factory=SharedMap)
+    """Of the nodes that know their endpoints: of what they say to all, and on each network."""
     _mtus: SharedMap[NodeId, bytes] = field(default_factory=SharedMap)
     _endpoints: Endpoints = field(default_factory=Endpoints)
     _assignments: pb.Assignments | None = None
@@ -48,20 +49,23 @@ class Builder:
     _nodes_of: tuple[object, object, object] | None = None
     """What the nodes were last made of."""
 
-    def follow(self, nodes: Set[NodeId]) -> None:
+    def follow(self, nodes: Set[NodeId], networks: Set[str] = frozenset()) -> None:
         """Take what nodes said since the last time; only what is said of ``nodes`` is kept.
 
         Args:
             nodes: every node that the managers know; the same object while they are the same.
+            networks: that this node hears of.
         """
-        news = self.records.settle(nodes)
+        news = self.records.settle(nodes, networks)
         self._mtus = _with(self._mtus, {n: v for (n, key), v in news.items() if key == NODE_KEY})
         self.epochs = _with(
             self.epochs,
             {
-                node: None if value is None else gossip_records.decode_epoch(value) or (0, 0)
+                share_of(node, placed(key)[0]): None
+                if value is None
+                else gossip_records.decode_epoch(value) or (0, 0)
                 for (node, key), value in news.items()
-                if key == EPOCH_KEY
+                if placed(key)[1] == EPOCH_KEY
             },
         )
         said = {place: v for place, v in news.items() if place[1] == UNREACHED_KEY}

@@ -1,7 +1,7 @@
 """The cluster's endpoints, kept up with what nodes say of them. Pure but for its own memory.
 
 ```
- records ──> said (task, node) ──> one endpoint a task ──> claims on addresses ──> settled
+ records ──> said (task, node, network) ──> one endpoint a task ──> claims on addresses ──> settled
 ```
 Law: after any changes ``settled`` is what ``gossip_records.decode_endpoints`` and
 ``claims.settled`` make of the whole. A change costs what has to do with its addresses.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from meshnet.gossip.shares import placed
 from meshnet.model.ids import NodeId, TaskId
 from meshnet.model.shared_map import SharedMap
 from meshnet.model.snapshot import Endpoint
@@ -29,7 +30,7 @@ class Endpoints:
 
     def __init__(self) -> None:
         self.settled: SharedMap[TaskId, Endpoint] = SharedMap()
-        self._said: dict[TaskId, dict[NodeId, Endpoint]] = {}
+        self._said: dict[TaskId, dict[NodeId, dict[str, Endpoint]]] = {}
         self._chosen: dict[TaskId, Endpoint] = {}
         self._claimants: dict[Place, tuple[TaskId, ...]] = {}
         self._taken: Set[Place] = frozenset()
@@ -58,19 +59,23 @@ class Endpoints:
         task = gossip_records.task_of(key)
         if task is None:
             return None
-        said = self._said.setdefault(task, {})
+        network, _ = placed(key)
+        nodes = self._said.setdefault(task, {})
+        said = nodes.setdefault(node, {})
         endpoint = None if value is None else gossip_records.decode_endpoint(node, task, value)
         if endpoint is not None:
-            said[node] = endpoint
+            said[network] = endpoint
         else:
-            said.pop(node, None)
+            said.pop(network, None)
             if not said:
+                del nodes[node]
+            if not nodes:
                 del self._said[task]
         return task
 
     def _choose(self, task: TaskId) -> set[Place]:
         """Take the endpoint of those that are said; the addresses that it had and has."""
-        said = self._said.get(task, {}).values()
+        said = map(gossip_records.whole, self._said.get(task, {}).values())
         had, has = self._chosen.pop(task, None), gossip_records.of_several(said)
         before = set(had.addresses.items()) if had is not None else set()
         now = set(has.addresses.items()) if has is not None else set()

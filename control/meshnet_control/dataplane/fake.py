@@ -12,7 +12,9 @@ from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from meshnet.errors import KernelError, KernelObject, MeshnetError, about
+from meshnet.gossip.audiences import Audiences, network_of, takes_part_key
 from meshnet.gossip.members import Member, State
+from meshnet.gossip.shares import Share, parts, share_of
 from meshnet.model.ids import NetworkId, NodeId
 from meshnet.model.snapshot import Port, Snapshot
 
@@ -51,7 +53,7 @@ class GossipRoom:
         self.members: dict[NodeId, Member] = {}
         self.records: dict[tuple[NodeId, str], bytes] = {}
         self.listeners: dict[NodeId, Callable[[], None]] = {}
-        self.applied: dict[NodeId, Mapping[NodeId, tuple[int, int]]] = {}
+        self.applied: dict[NodeId, Mapping[Share, tuple[int, int]]] = {}
 
     def enter(self, node: NodeId, changed: Callable[[], None] = lambda: None) -> FakeGossip:
         """The gossip of a node whose process starts: what it said before is forgotten."""
@@ -80,12 +82,13 @@ class FakeGossip:
         self._room, self._node = room, node
         self.writes: list[str] = []
         """Keys, in the order in which they were set."""
-        self.asked: frozenset[NodeId] = frozenset()
         self.asks = 0
         """How often it was told whom to ask."""
         self.looks = 0
         """How often all records were asked for."""
-        self._told: dict[NodeId, tuple[int, int]] = {}
+        self._told: dict[Share, tuple[int, int]] = {}
+        self._wanted: frozenset[Share] = frozenset()
+        self._networks: frozenset[str] = frozenset()
 
     def members(self) -> Mapping[NodeId, Member]:
         """Every member known."""
@@ -110,24 +113,48 @@ class FakeGossip:
             self._room.records[self._node, key] = value
         self._room.tell()
 
-    def applied(self, marks: Mapping[NodeId, tuple[int, int]]) -> None:
+    def take_part(self, networks: Collection[str]) -> None:
+        """As it says; it does not linger."""
+        before, self._networks = self._networks, frozenset(networks)
+        for network in self._networks - before:
+            self.set_record(takes_part_key(network), b"")
+        for network in before - self._networks:
+            self.set_record(takes_part_key(network), None)
+
+    @property
+    def audiences(self) -> Audiences:
+        """As all say; everybody hears everything in this room."""
+        found = Audiences(self._node)
+        for owner, key in self._room.records:
+            network = network_of(key)
+            if network is not None:
+                found.said(owner, network, takes_part=True)
+        return found
+
+    def applied(self, marks: Mapping[Share, tuple[int, int]]) -> None:
         """What of each node's changes this one has applied."""
         self._room.applied[self._node] = dict(marks)
         self._room.tell()
 
-    def ask(self, mark: tuple[int, int], members: Collection[NodeId]) -> None:
+    def ask(self, wanted: Mapping[Share, tuple[int, int]]) -> None:
         """Exactly these answer from now on."""
         self.asks += 1
-        before, self.asked = self.asked, frozenset(members)
-        if self.asked - before:
+        before, self._wanted = self._wanted, frozenset(wanted)
+        if self._wanted - before:
             self._room.tell()
 
-    def acknowledged(self) -> Mapping[NodeId, tuple[int, int]]:
+    @property
+    def asked(self) -> frozenset[NodeId]:
+        """Who is asked."""
+        return frozenset(parts(share)[0] for share in self._wanted)
+
+    def acknowledged(self) -> Mapping[Share, tuple[int, int]]:
         """What those that were asked have applied of this node's changes."""
-        for node in self.asked:
-            mark = self._room.applied.get(node, {}).get(self._node)
+        for share in self._wanted:
+            node, network = parts(share)
+            mark = self._room.applied.get(node, {}).get(share_of(self._node, network))
             if mark is not None:
-                self._told[node] = mark
+                self._told[share] = mark
         return self._told
 
 

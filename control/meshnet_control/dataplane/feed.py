@@ -10,8 +10,9 @@
 ```
 
 One asyncio loop owns the inputs; whatever changes, the next Snapshot is made once, at the end of
-the loop's turn. Withdrawals are acknowledged: ``drained`` asks every node from which epoch of our
-endpoints it chooses, so it knows when the last node stopped sending.
+the loop's turn. Withdrawals are acknowledged: ``drained`` asks every node that hears of them from
+which epoch of our endpoints it chooses, so it knows when the last node stopped sending. What is
+said on a network has an epoch of its own, as not everybody hears of it (``taking_part``).
 
 Be aware: an epoch is of one process, so what others acknowledged to an earlier one is never taken
 for an answer to this one.
@@ -29,19 +30,22 @@ from typing import Any
 
 from meshnet.gossip.acknowledgements import reaches
 from meshnet.gossip.members import Member
+from meshnet.gossip.shares import Share, parts, share_of
 from meshnet.kernel.netns import NETNS_DIR
-from meshnet.model.ids import NodeId, TaskId
+from meshnet.model.ids import NetworkId, NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import Epoch
-from meshnet_control.dataplane import claims, concerns, liveness, snapshot
+from meshnet_control.dataplane import claims, concerns, liveness, snapshot, taking_part
 from meshnet_control.dataplane.builder import Builder
 from meshnet_control.dataplane.host_ports import OthersPorts, PublishedPorts, Sockets
 from meshnet_control.dataplane.judge import Judge
 from meshnet_control.dataplane.known_records import News
+from meshnet_control.dataplane.sayings import Sayings
 from meshnet_control.dataplane.sources import Gossip, Probe
+from meshnet_control.dataplane.taking_part import Following
 
 _log = logging.getLogger(__name__)
 
@@ -84,16 +88,16 @@ class DataPlane:
         self._sandboxes: Mapping[TaskId, Sandbox] = {}
         self._endpoints: dict[TaskId, Endpoint] = {}
         self._gwbridge: Gwbridge | None = None
-        self._epoch: Epoch = (int(wall() * 1000), 0)
-        self._waiting: list[Epoch] = []
-        self._adopted = False
+        self._sayings = Sayings(int(wall() * 1000))
+        self._following = Following()
+        self._waiting: list[Mapping[str, Epoch]] = []
         self._withdrawn = False
         self._impatient: asyncio.TimerHandle | None = None
         self._patient = True
         self._scheduled = False
         self._closed = False
         self._changed = asyncio.Event()
-        self._applied: dict[NodeId, Epoch] = {}
+        self._applied: dict[Share, Epoch] = {}
         self._lost: dict[TaskId, frozenset[claims.Place]] = {}
         self.snapshot = Snapshot(revision=0, self_id=self_id, complete=False)
         for reconciler in self._reconcilers:
@@ -105,11 +109,13 @@ class DataPlane:
         """Gives the data plane its gossip and the local engine's bridge; call once."""
         self._gossip, self._gwbridge = gossip, gwbridge
         gossip.set_record(gossip_records.NODE_KEY, gossip_records.encode_node(underlay_mtu))
+        self._take_part()
 
     def assignments(self, assignments: pb.Assignments) -> None:
         """Everything the managers said so far, merged."""
         self._assignments = assignments
         self._judge.assigned(assignments)
+        self._take_part()
         self.changed()
 
     def gossip_changed(self, news: News | None = None, *, members: bool = True) -> None:
@@ -142,28 +148,31 @@ class DataPlane:
 
         What is in the kernel waits for ``adopted`` all the same.
         """
-        if not self._closed:
-            self._tell_epoch()
+        if self._gossip is not None and not self._closed:
+            self._sayings.tell_epochs(self._gossip)
 
     def adopted(self) -> None:
         """The agent has found every container that survived a restart of this process."""
-        if self._adopted or self._closed:
+        if self._sayings.adopted or self._closed:
             return
-        self._adopted = True
+        self._sayings.adopted = True
         loop = asyncio.get_running_loop()
         self._impatient = loop.call_later(liveness.PATIENCE_S, self._lose_patience)
-        self._tell_epoch()
+        if self._gossip is not None:
+            self._sayings.tell_epochs(self._gossip)
         self.changed()
 
     def sandbox_added(self, sandbox: Sandbox) -> None:
         """A container of ours has a network namespace."""
         self._sandboxes = {**self._sandboxes, sandbox.task: sandbox}
+        self._take_part()
         self._schedule()
 
     def sandbox_removed(self, task: TaskId) -> None:
         """A container of ours is gone."""
         if task in self._sandboxes:
             self._sandboxes = {t: box for t, box in self._sandboxes.items() if t != task}
+            self._take_part()
             self._schedule()
 
     def endpoint(self, task: TaskId, endpoint: Endpoint | None) -> None:
@@ -176,11 +185,8 @@ class DataPlane:
             del self._endpoints[task]
         else:
             self._endpoints[task] = endpoint
-        value = gossip_records.encode_endpoint(endpoint) if endpoint is not None else None
-        self._gossip.set_record(gossip_records.endpoint_key(task), value)
-        self._epoch = (self._epoch[0], self._epoch[1] + 1)
-        if self._adopted:
-            self._tell_epoch()
+        everywhere = taking_part.everywhere(self._assignments)
+        self._sayings.say(self._gossip, task, endpoint, everywhere)
         self._schedule()
 
     def look(self) -> None:
@@ -193,6 +199,15 @@ class DataPlane:
     def ports_of_others(self, task: TaskId) -> OthersPorts:
         """Ports of this host that a task's container cannot have when it starts."""
         return self._ports.of_others(self.snapshot, task)
+
+    def is_unknown(self, network: str) -> bool:
+        """Whether this node does not hear of a network, or did not before this Snapshot."""
+        if self._gossip is None or network in taking_part.everywhere(self._assignments):
+            return False
+        if network in self._following.networks:
+            since = self._following.since([network])
+            return since is None or since >= self.snapshot.revision
+        return not self._gossip.audiences.hears(self._self_id, network)
 
     @property
     def port_troubles(self) -> list[str]:
@@ -230,7 +245,7 @@ class DataPlane:
             task: whose endpoint was withdrawn, for the log.
             within_s: longest wait, seconds: how long the task may take to stop.
         """
-        names = await self._chosen_by(within_s)
+        names = await self._chosen_by(self._sayings.epochs(task), within_s)
         if names:
             _log.warning("task %s stops although it may still be chosen by %s", task, names)
 
@@ -242,15 +257,19 @@ class DataPlane:
         self._withdrawn = True
         for task, endpoint in list(self._endpoints.items()):
             self.endpoint(task, endpoint)
-        names = await self._chosen_by(within_s)
+        names = await self._chosen_by(self._sayings.epochs(), within_s)
         if names:
             _log.warning("this node ends although %s may still choose what runs here", names)
 
-    def unaware(self, epoch: Epoch) -> list[NodeId]:
-        """Nodes that may still choose what we withdrew with ``epoch``, ascending."""
+    def unaware(self, epochs: Mapping[str, Epoch]) -> list[NodeId]:
+        """Nodes that may still choose what we withdrew, ascending.
+
+        Args:
+            epochs: network, or to all -> with which it was.
+        """
         if self._gossip is not None and self._assignments is not None:
             self._judge.look(self._gossip.members(), self._builder.unreached)
-        return sorted(node for node in self.snapshot.nodes if self._may_choose(node, epoch))
+        return sorted(node for node in self.snapshot.nodes if self._may_choose(node, epochs))
 
     def acknowledged(self) -> None:
         """Some node chooses from a newer epoch of ours."""
@@ -281,38 +300,55 @@ class DataPlane:
 
     # ---- inside ----
 
-    async def _chosen_by(self, within_s: float) -> str:
+    async def _chosen_by(self, epochs: Mapping[str, Epoch], within_s: float) -> str:
         """Names of the nodes that may still choose what was withdrawn, after that time."""
-        epoch = self._epoch
-        self._waiting.append(epoch)
+        self._waiting.append(epochs)
         try:
             async with asyncio.timeout(within_s):
-                while unaware := self.unaware(epoch):
+                while unaware := self.unaware(epochs):
                     self._ask()
-                    while self._may_choose(unaware[0], epoch):  # one answers for all that wait
+                    while self._may_choose(unaware[0], epochs):  # one answers for all that wait
                         await self.news()
         except TimeoutError:
-            return ", ".join(self._hostname(node) for node in self.unaware(epoch))
+            return ", ".join(self._hostname(node) for node in self.unaware(epochs))
         finally:
-            self._waiting.remove(epoch)
+            self._waiting.remove(epochs)
             self._ask()
         return ""
 
-    def _may_choose(self, node: NodeId, epoch: Epoch) -> bool:
+    def _may_choose(self, node: NodeId, epochs: Mapping[str, Epoch]) -> bool:
         """Whether a node is there and chooses from an older epoch of ours."""
-        if self._gossip is None:
-            return False
-        told = self._applied if node == self._self_id else self._gossip.acknowledged()
         there = node in self.snapshot.nodes and node not in self._judge.gone
-        return there and not reaches(told.get(node), epoch)
+        return there and bool(self._unanswered(node, epochs))
+
+    def _unanswered(self, node: NodeId, epochs: Mapping[str, Epoch]) -> list[str]:
+        """On which of these networks a node hears of us and has not applied our epoch."""
+        if self._gossip is None:
+            return []
+        here = node == self._self_id
+        told = self._applied if here else self._gossip.acknowledged()
+        hears = self._gossip.audiences.hears
+        return [
+            network
+            for network, epoch in epochs.items()
+            if hears(node, network) and not reaches(told.get(share_of(node, network)), epoch)
+        ]
 
     def _ask(self) -> None:
         """Of the epochs that are waited for the newest: who chooses from it has the others."""
         if self._gossip is None or self._closed:
             return
-        newest = max(self._waiting, default=None)
-        others = self.unaware(newest) if newest is not None else []
-        self._gossip.ask(newest or self._epoch, [n for n in others if n != self._self_id])
+        newest: dict[str, Epoch] = {}
+        for epochs in self._waiting:
+            newest |= {n: max(epoch, newest.get(n, epoch)) for n, epoch in epochs.items()}
+        self._gossip.ask(
+            {
+                share_of(node, network): newest[network]
+                for node in (self.unaware(newest) if newest else [])
+                if node != self._self_id
+                for network in self._unanswered(node, newest)
+            }
+        )
 
     def _stop(self) -> None:
         self._closed = True
@@ -332,15 +368,19 @@ class DataPlane:
         members = self._gossip.members()
         self._judge.look(members, self._builder.unreached)
         before = self.snapshot
+        heard = self._following.heard(
+            self._self_id, self._gossip.audiences, self._judge.gone, self._builder.epochs
+        )
         built = self._builder.build(
             before,
             assignments=self._assignments,
             gone=self._judge.not_chosen,
             sandboxes=self._sandboxes,
             gwbridge=self._gwbridge,
-            complete=before.complete or self._is_complete(members),
+            complete=before.complete or self._is_complete(members, heard),
         )
         fresh = self._ports.keep(before, built)
+        self._following.note(heard, fresh.revision)
         self._tell_lost(claims.lost(self._endpoints, fresh.endpoints))
         if fresh is not before:
             self.snapshot = fresh
@@ -378,25 +418,50 @@ class DataPlane:
             self._builder.records.tell(self._heard)
         self._heard = {}
         unreached = self._builder.unreached
-        self._builder.follow(self._judge.nodes)
+        self._builder.follow(self._judge.nodes, gossip.audiences.heard(self._self_id))
         if self._builder.unreached is not unreached:
             self._judge.doubt()
 
-    def _is_complete(self, members: Mapping[NodeId, Member]) -> bool:
+    def _is_complete(self, members: Mapping[NodeId, Member], heard: Set[str]) -> bool:
         """Whether we know as much as the process before us did."""
-        if not self._adopted:
+        if not self._sayings.adopted:
             return False
-        return self._judge.all_spoke(members, self._builder.epochs.keys()) or not self._patient
+        spoke = self._judge.all_spoke(members, set(map(NodeId, self._builder.epochs)))
+        return (spoke and self._following.whole_with(heard)) or not self._patient
 
     def _is_ready(self, task: TaskId) -> bool:
         sandbox = self._sandboxes.get(task)
         if sandbox is None:
             return False
         needs = concerns.of_sandbox(sandbox, self._netns_dir)
-        return all(
-            r.tried is not None and r.tried.sandboxes.get(task) == sandbox and r.holds(needs)
+        whole = self._following.since(network for network, _ in sandbox.networks)
+        return whole is not None and all(
+            r.tried is not None
+            and r.tried.revision >= whole
+            and r.tried.sandboxes.get(task) == sandbox
+            and r.holds(needs)
             for r in self._reconcilers
         )
+
+    def _take_part(self) -> None:
+        """Be on the networks of what runs or is to run here."""
+        if self._gossip is None or self._closed:
+            return
+        networks = taking_part.networks_of(
+            self._assignments, self._self_id, self._sandboxes.values()
+        )
+        if networks == self._following.networks:
+            return
+        new = self._following.follow(networks)
+        self._gossip.take_part(networks)
+        self._sayings.begin(self._gossip, new)
+        asyncio.get_running_loop().call_later(taking_part.PATIENCE_S, self._hurry, new)
+        self._schedule()
+
+    def _hurry(self, networks: Set[str]) -> None:
+        """Who has said nothing on these by now is not waited for."""
+        if self._following.hurry(networks):
+            self._schedule()
 
     def _round_made(self) -> None:
         """A reconciler has news for whoever waits, here or on another node."""
@@ -412,30 +477,30 @@ class DataPlane:
         if len(tried) < len(choosing) or not tried:
             return
         epochs = min(tried, key=lambda each: each.revision).epochs
-        new = {peer: epoch for peer, epoch in epochs.items() if self._applied.get(peer) != epoch}
+        new = {share: epoch for share, epoch in epochs.items() if self._applied.get(share) != epoch}
         failing = [
             (r, each, concerns.networks_of_peers(each))
             for r, each in zip(choosing, tried, strict=True)
             if new and r.failures
         ]
         fresh = {
-            peer: epoch
-            for peer, epoch in new.items()
+            share: epoch
+            for share, epoch in new.items()
             if all(
-                r.holds(concerns.of_networks(on.get(peer, frozenset()), each))
+                r.holds(concerns.of_networks(_networks_in(share, on), each))
                 for r, each, on in failing
             )
         }
         all_said = {**self._applied, **fresh}
-        said = {peer: epoch for peer, epoch in all_said.items() if peer in self.snapshot.nodes}
+        hears = self._gossip.audiences.hears
+        said = {
+            share: epoch
+            for share, epoch in all_said.items()
+            if parts(share)[0] in self.snapshot.nodes and hears(self._self_id, parts(share)[1])
+        }
         if said != self._applied:
             self._applied = said
             self._gossip.applied(said)
-
-    def _tell_epoch(self) -> None:
-        if self._gossip is not None:
-            value = gossip_records.encode_epoch(self._epoch)
-            self._gossip.set_record(gossip_records.EPOCH_KEY, value)
 
     def _hostname(self, node: NodeId) -> str:
         known = self.snapshot.nodes.get(node)
@@ -445,6 +510,12 @@ class DataPlane:
         # Whoever waits holds the old event; a check and the next wait never miss a change between.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+def _networks_in(share: Share, on: Mapping[NodeId, Set[NetworkId]]) -> Set[NetworkId]:
+    """What endpoints of a share are on, of what all of its owner's are on."""
+    owner, network = parts(share)
+    return frozenset({NetworkId(network)}) if network else on.get(owner, frozenset())
 
 
 def _not_ours(places: Set[claims.Place]) -> list[str]:

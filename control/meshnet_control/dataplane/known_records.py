@@ -3,7 +3,8 @@
 A member whose process starts anew says nothing of its tasks until it has found them again: until
 then it says no epoch. Its containers run on meanwhile, and the way to them must stay; what its last
 process had applied and could not reach is no more. What a dead member last said gossip still has,
-and gives to a process that starts meanwhile.
+and gives to a process that starts meanwhile. So it is on each network: until it says an epoch
+there, or that it is not on it, what its last process said there stays.
 
 ``KnownRecords`` is ``remembered`` of each moment, at the cost of the nodes that said something.
 """
@@ -12,40 +13,74 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 
+from meshnet.gossip.audiences import takes_part_key
 from meshnet.gossip.engine import UNREACHED_KEY
+from meshnet.gossip.shares import TO_ALL, Share, placed, share_of
 from meshnet.model.ids import NodeId
 from meshnet_control.cluster import gossip_records
-from meshnet_control.cluster.gossip_records import EPOCH_KEY, Epoch, Records
+from meshnet_control.cluster.gossip_records import EPOCH_KEY, Epoch, Records, epoch_key
 
 News = Mapping[tuple[NodeId, str], bytes | None]
 """(owner, key) -> value; None: it is gone."""
 _OF_A_PROCESS = frozenset({EPOCH_KEY, UNREACHED_KEY})
 
 
-def remembered(before: Records, told: Records, nodes: Iterable[NodeId]) -> Records:
+def remembered(
+    before: Records, told: Records, nodes: Iterable[NodeId], networks: Set[str] = frozenset()
+) -> Records:
     """Records of ``nodes``: as they are told now, else as they were before.
 
     Args:
         before: the answer of the last time.
         told: what gossip has now, of all members that it remembers.
         nodes: every node that the managers know.
+        networks: that this node hears of.
     """
-    whole = {owner for owner, key in told if key == EPOCH_KEY}
     known = set(nodes)
+    owners = {owner for owner, _ in before.keys() | told.keys()} & known
+    found: dict[tuple[NodeId, str], bytes] = {}
+    for owner in owners:
+        had = {key: value for (who, key), value in before.items() if who == owner}
+        has = {key: value for (who, key), value in told.items() if who == owner}
+        found |= {(owner, key): value for key, value in _of_one(had, has, networks).items()}
+    return found
+
+
+def _of_one(
+    before: Mapping[str, bytes], told: Mapping[str, bytes], networks: Set[str]
+) -> dict[str, bytes]:
+    """What is remembered of one node."""
     kept = {
-        (owner, key): value
-        for (owner, key), value in before.items()
-        if owner in known and owner not in whole and key not in _OF_A_PROCESS
+        key: value
+        for key, value in before.items()
+        if key not in told and _stays(*placed(key), told, networks)
     }
-    return {**kept, **{place: value for place, value in told.items() if place[0] in known}}
+    return kept | dict(told)
 
 
-def epochs(records: Records) -> dict[NodeId, Epoch]:
-    """Each node's epoch; a node that does not know its endpoints (yet) has none."""
+def _stays(network: str, name: str, told: Mapping[str, bytes], networks: Set[str]) -> bool:
+    """Whether a node that does not say a record of its last process (yet) may have it still."""
+    if name in _OF_A_PROCESS:
+        return False
+    if EPOCH_KEY not in told:
+        return network == TO_ALL or network in networks
+    says_nothing_yet = takes_part_key(network) in told and epoch_key(network) not in told
+    return network != TO_ALL and network in networks and says_nothing_yet
+
+
+def epochs(records: Records) -> dict[Share, Epoch]:
+    """Each node's epochs; a node that does not know its endpoints (yet) has none.
+
+    Args:
+        records: as gossip has them.
+
+    Returns:
+        Share -> how often what the node says to all, or on a network, changed.
+    """
     return {
-        owner: gossip_records.decode_epoch(value) or (0, 0)
+        share_of(owner, placed(key)[0]): gossip_records.decode_epoch(value) or (0, 0)
         for (owner, key), value in records.items()
-        if key == EPOCH_KEY
+        if placed(key)[1] == EPOCH_KEY
     }
 
 
@@ -56,6 +91,7 @@ class KnownRecords:
         self._told: dict[NodeId, dict[str, bytes]] = {}
         self._known: dict[NodeId, dict[str, bytes]] = {}
         self._nodes: Set[NodeId] = frozenset()
+        self._networks: Set[str] = frozenset()
         self._spoke: set[NodeId] = set()
 
     def tell_all(self, told: Records) -> None:
@@ -81,19 +117,25 @@ class KnownRecords:
                 if not self._told[owner]:
                     del self._told[owner]
 
-    def settle(self, nodes: Set[NodeId]) -> News:
+    def settle(self, nodes: Set[NodeId], networks: Set[str] = frozenset()) -> News:
         """What is remembered otherwise than when this was asked last.
 
         Args:
             nodes: every node that the managers know.
+            networks: that this node hears of.
         """
         news: dict[tuple[NodeId, str], bytes | None] = {}
         if nodes is not self._nodes:
             self._spoke |= nodes ^ self._nodes
             self._nodes = nodes
+        if networks != self._networks:
+            if self._networks - networks:
+                self._spoke |= self._known.keys()
+            self._networks = frozenset(networks)
         for owner in self._spoke:
             before = self._known.get(owner, {})
-            now = self._remembered(owner, before) if owner in nodes else {}
+            told = self._told.get(owner, {})
+            now = _of_one(before, told, self._networks) if owner in nodes else {}
             for key in before.keys() | now.keys():
                 if before.get(key) != now.get(key):
                     news[owner, key] = now.get(key)
@@ -103,9 +145,3 @@ class KnownRecords:
                 self._known.pop(owner, None)
         self._spoke.clear()
         return news
-
-    def _remembered(self, owner: NodeId, before: Mapping[str, bytes]) -> dict[str, bytes]:
-        told = self._told.get(owner, {})
-        if EPOCH_KEY in told:
-            return dict(told)
-        return {k: v for k, v in before.items() if k not in _OF_A_PROCESS} | told

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address
 from typing import Protocol
 
+from meshnet.gossip.audiences import Audiences
 from meshnet.gossip.members import Member
+from meshnet.gossip.shares import Share
 from meshnet.model.ids import NodeId
 from meshnet_control.cluster.gossip_records import Epoch
 
@@ -30,15 +32,24 @@ class Gossip(Protocol):
         """Changes one of our records."""
         ...
 
-    def applied(self, marks: Mapping[NodeId, Epoch]) -> None:
+    def take_part(self, networks: Collection[str]) -> None:
+        """This node is on exactly these networks from now on (``taking_part``)."""
+        ...
+
+    @property
+    def audiences(self) -> Audiences:
+        """Who is on which network."""
+        ...
+
+    def applied(self, marks: Mapping[Share, Epoch]) -> None:
         """The epochs that this node chooses from, told to whoever asks."""
         ...
 
-    def ask(self, mark: Epoch, members: Collection[NodeId]) -> None:
+    def ask(self, wanted: Mapping[Share, Epoch]) -> None:
         """Asks exactly these from now on whether they choose from this epoch of ours."""
         ...
 
-    def acknowledged(self) -> Mapping[NodeId, Epoch]:
+    def acknowledged(self) -> Mapping[Share, Epoch]:
         """From which epoch of ours each node chooses, of those that were asked."""
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -17,8 +17,17 @@ Said = tuple[str, str]
 """Who, and what."""
 
 
-def between(old: Snapshot, new: Snapshot) -> Iterator[Said]:
-    """Each difference: first of nodes, then of networks, services and tasks, by id."""
+def between(
+    old: Snapshot, new: Snapshot, unknown: Callable[[str], bool] = lambda _: False
+) -> Iterator[Said]:
+    """Each difference: first of nodes, then of networks, services and tasks, by id.
+
+    Args:
+        old: the Snapshot before.
+        new: the Snapshot now.
+        unknown: whether what is said on a network is not heard of here, or not all of it yet. What
+            is on such networks alone has not come and has not gone: it is heard of, or no more.
+    """
     for node, before, now in _pairs(old.nodes, new.nodes):
         yield from _node(node, before, now)
     for _, was, network in _pairs(old.networks, new.networks):
@@ -26,7 +35,9 @@ def between(old: Snapshot, new: Snapshot) -> Iterator[Said]:
     for _, had, service in _pairs(old.services, new.services):
         yield from _service(had, service)
     for _, left, endpoint in _pairs(old.endpoints, new.endpoints):
-        yield from _endpoint(new, left, endpoint)
+        networks = {*(left.addresses if left else ()), *(endpoint.addresses if endpoint else ())}
+        if not networks or not all(map(unknown, networks)):
+            yield from _endpoint(new, left, endpoint)
 
 
 def _pairs(old: Mapping[_K, _V], new: Mapping[_K, _V]) -> Iterator[tuple[_K, _V | None, _V | None]]:

@@ -422,7 +422,7 @@ class ClusterMember:
         before, self._seen = self._seen, snapshot
         if not before.complete or not before.revision:
             return  # a process that starts learns what was there before
-        for who, what in changes.between(before, snapshot):
+        for who, what in changes.between(before, snapshot, self.kernel.dataplane.is_unknown):
             happened.journal.record("cluster", who, what)
 
     def _told(self) -> xpb.HostFacts:

@@ -1,43 +1,50 @@
-"""Brings records to those who lack them: at once by a push, for certain by fingerprints.
+"""Brings records to those whom they concern: at once by a push, for certain by fingerprints.
 
 ```
  a record changes ──> what is new to ``fanout`` members, who do the same    within milliseconds
  every interval ────> summary (two fingerprints) to ``fanout`` members      at rest: nothing else
    records differ ──> fingerprints of buckets back
-                        <── digest of the owners in those that differ
+                        <── digest of the shares in those that differ
                       deltas, and a digest of what we lack ourselves ──>
    members differ, or too much is lacking for datagrams ──> a stream
 ```
 Every owner that is remembered is spoken of, the dead too: who takes part is for the receiver to
 decide, and a process that starts beside a dead one learns what that one last said. A digest speaks
-of the owners that it names and of no other. Nothing is remembered of what a peer has: that would be
+of the shares that it names and of no other. Nothing is remembered of what a peer has: that would be
 a table of all owners for each of all peers. Who gets news on top of something that it lacks asks.
+
+What an owner says on a network is pushed to those that take part in it. Two nodes compare what goes
+to all and the networks of both, in one sum; of those on a network of ours one more is compared with
+each time, so that what a push missed is found as soon there as among all.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final
 
 from meshnet.errors import CapacityError
 from meshnet.gossip import packets, wire
+from meshnet.gossip.audiences import EVERY
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.events import Event, RecordsChanged
-from meshnet.gossip.members import Address
+from meshnet.gossip.members import Address, Member
 from meshnet.gossip.membership import Membership
-from meshnet.gossip.messages import ID_LENGTH, NUMBER_MAX, Buckets, DigestMessage, Summary
+from meshnet.gossip.messages import NUMBER_MAX, Buckets, DigestMessage, Summary
 from meshnet.gossip.news import Outbox
 from meshnet.gossip.records import PROOF_BYTES, Delta, cut, total
 from meshnet.gossip.refusals import Refusals
+from meshnet.gossip.shares import Share, parts, placed, share_of
 from meshnet.gossip.signing import Signer
-from meshnet.gossip.table import ForgedError, Table
+from meshnet.gossip.sums import bucket_of
+from meshnet.gossip.table import Digest, ForgedError, Mark, Table
 from meshnet.gossip.timers import Timers
 from meshnet.model.ids import NodeId, Rng
 
 _NUMBER_BYTES: Final = 9
-_DELTA_HEAD_BYTES: Final = 8 + ID_LENGTH + 4 * _NUMBER_BYTES + 2 + PROOF_BYTES
-"""What is around the entries of a delta, at most."""
+_DELTA_HEAD_BYTES: Final = 8 + 4 * _NUMBER_BYTES + 2 + PROOF_BYTES
+"""What is around the entries of a delta and the name of its share, at most."""
 
 
 class AntiEntropy:
@@ -85,11 +92,12 @@ class AntiEntropy:
         self._accepts = accepts
         self._unread: set[tuple[NodeId, str]] = set()
         self._self_id = membership.me.id
-        self._changed: dict[NodeId, int] = {}
+        self._changed: dict[Share, int] = {}
+        self._turn = 0
         self._last_stream = now
         self._repaired = now
-        self._room = config.packet_bytes - wire.OVERHEAD - wire.LIST_HEAD - _DELTA_HEAD_BYTES
-        self.table = Table(signer)
+        self._room = config.packet_bytes - wire.OVERHEAD - wire.LIST_HEAD
+        self.table = Table(signer, self._self_id)
         self.table.begin(self._self_id, generation)
 
     def records(self) -> dict[tuple[NodeId, str], bytes]:
@@ -118,30 +126,54 @@ class AntiEntropy:
         Raises:
             CapacityError: more than any peer would take; nothing changed.
         """
-        before = self.table.version_of(self._self_id)
+        share = share_of(self._self_id, placed(key)[0])
+        before = self.table.version_of(share)
         if self.table.put(self._self_id, self._generation, key, value, now):
             self._tell_changed()
-            self._is_new(self._self_id, before)
+            self._is_new(share, before)
 
     def push(self) -> None:
-        """Sends what changed since the last push to some members."""
+        """Sends what changed since the last push to some of those whom it concerns."""
         if not self._changed:
             return
         changed, self._changed = self._changed, {}
-        news = [self.table.above(owner, base) for owner, base in changed.items()]
-        for member in self._membership.sample(self._config.gossip_fanout):
-            self._send_deltas(member.address, news)
+        news: dict[str, list[Delta]] = {}
+        for share, base in changed.items():
+            if self.table.audiences.counts(share):
+                news.setdefault(parts(share)[1], []).append(self.table.above(share, base))
+        for network, deltas in news.items():
+            for member in self._sample(self._config.gossip_fanout, network):
+                self._send_deltas(member.address, deltas)
 
     def gossip_due(self, now: float) -> None:
         """Says what we know, in two numbers."""
         self._timers.arm(now + self._config.gossip_interval_s, "gossip")
-        summary = Summary(self._membership.fingerprint(), self.fingerprint())
-        for member in self._membership.sample(self._config.gossip_fanout):
+        members = self._membership.sample(self._config.gossip_fanout)
+        if networks := sorted(self.table.audiences.networks(self._self_id) - {EVERY}):
+            self._turn += 1
+            members += self._sample(1, networks[self._turn % len(networks)])
+        for member in members:
+            whole = self.fingerprint(self.table.audiences.shared(member.id))
+            summary = Summary(self._membership.fingerprint(), whole)
             self._outbox.append((member.address, summary))
 
-    def fingerprint(self) -> int:
-        """Of everybody's records."""
-        return self.table.sums.whole
+    def fingerprint(self, networks: Iterable[str] = ()) -> int:
+        """Of everybody's records, to all and on these networks."""
+        return self.table.summed(networks).whole
+
+    def shared(self, peer: Address) -> Set[str]:
+        """The networks that concern both us and who is at this address."""
+        member = self._membership.at(peer)
+        return self.table.audiences.shared(member.id) if member is not None else frozenset()
+
+    def shares_in(self, buckets: Set[int], networks: Iterable[str]) -> list[Share]:
+        """Shares on these networks of the owners that fall into these buckets."""
+        return [
+            share_of(owner, network)
+            for network in networks
+            for owner in sorted(self.table.audiences.members(network))
+            if bucket_of(owner) in buckets and owner in self._membership.all
+        ]
 
     # ---- what others say ----
 
@@ -149,36 +181,40 @@ class AntiEntropy:
         """A peer's two fingerprints."""
         if summary.members != self._membership.fingerprint():
             self.want_stream(peer, now)
-        if summary.records != self.fingerprint() and self._may_repair(now):
-            self._outbox.append((peer, Buckets(self.table.sums.buckets)))
+        shared = self.shared(peer)
+        if summary.records != self.fingerprint(shared) and self._may_repair(now):
+            self._outbox.append((peer, Buckets(self.table.summed(shared).buckets)))
 
     def heard_buckets(self, buckets: Buckets, peer: Address, now: float) -> None:
         """A peer's fingerprints of its buckets: it is told what we know in those that differ."""
-        owners = self._membership.within(self.table.sums.differing(buckets.records))
-        if not self._send_digest(peer, owners):
+        shared = self.shared(peer)
+        differing = self.table.summed(shared).differing(buckets.records)
+        owners = self._membership.within(differing)
+        if not self._send_digest(peer, [*owners, *self.shares_in(differing, shared)]):
             self.want_stream(peer, now)
 
-    def heard_digest(
-        self, digest: Mapping[NodeId, tuple[int, int]], peer: Address, now: float
-    ) -> None:
-        """What a peer knows of some owners: it gets what it lacks, and we ask for what we lack."""
+    def heard_digest(self, digest: Digest, peer: Address, now: float) -> None:
+        """What a peer knows of some shares: it gets what it lacks, and we ask for what we lack."""
         if not self._send_deltas(peer, self.table.lacking(digest)):
             self.want_stream(peer, now)
-        about = [owner for owner in digest if owner in self._membership.all]
-        if behind := [owner for owner in about if digest[owner] > self.table.version_of(owner)]:
+        if behind := [share for share in digest if self._is_behind(share, digest[share])]:
             self._send_digest(peer, behind)
 
     def heard_delta(self, delta: Delta, peer: Address, now: float) -> None:
         """Records of somebody."""
-        if delta.owner == self._self_id:
+        id_, network = parts(delta.share)
+        if id_ == self._self_id:
             self._renew(delta)
             return
-        owner = self._membership.all.get(delta.owner)
-        hand = self._membership.hand_of(delta.owner)
+        owner = self._membership.all.get(id_)
+        hand = self._membership.hand_of(id_)
         if owner is None or hand is None:
             self._refusals.count("records of nobody we know")
             return
-        before = self.table.version_of(delta.owner)
+        if not self.table.audiences.hears(self._self_id, network):
+            self._refusals.count("records of a network that we are not on")
+            return
+        before = self.table.version_of(delta.share)
         try:
             merged = self.table.merge(delta, now, hand, peer)
         except CapacityError:
@@ -188,26 +224,26 @@ class AntiEntropy:
             self._refusals.name("records that their owner did not sign", peer)
             return
         if merged is None:
-            self._send_digest(peer, [delta.owner])
+            self._send_digest(peer, [delta.share])
         elif merged:
             self._tell_changed()
-            self._is_new(delta.owner, before)
+            self._is_new(delta.share, before)
 
     def synced(self, now: float) -> None:
         """A stream has told what a peer knows where we differ."""
         self._last_stream = now
 
-    def lacking(self, digest: Mapping[NodeId, tuple[int, int]]) -> Iterable[Delta]:
+    def lacking(self, digest: Digest) -> Iterable[Delta]:
         """Every record that a peer lacks, in pieces that fit into a frame of a stream each."""
-        room = self._config.frame_bytes - wire.OVERHEAD - wire.LIST_HEAD - _DELTA_HEAD_BYTES
+        room = self._config.frame_bytes - wire.OVERHEAD - wire.LIST_HEAD
         for delta in self.table.lacking(digest):
-            yield from cut(delta, room)
+            yield from cut(delta, room - _head_bytes(delta))
 
     def forget(self, member: NodeId) -> None:
         """A member is no longer remembered."""
         self.table.forget(member)
         self._tell_changed()
-        self._changed.pop(member, None)
+        self._changed = {s: base for s, base in self._changed.items() if parts(s)[0] != member}
         self._unread = {place for place in self._unread if place[0] != member}
 
     # ---- inside ----
@@ -224,7 +260,7 @@ class AntiEntropy:
         changed = self.table.take_changed()
         for owner, key in changed:
             value = self.table.value(owner, key)
-            if value is None or owner == self._self_id or self._accepts(key, value):
+            if value is None or owner == self._self_id or self._accepts(placed(key)[1], value):
                 self._unread.discard((owner, key))
             else:
                 self._unread.add((owner, key))
@@ -238,18 +274,35 @@ class AntiEntropy:
         Nobody takes our records then, so they get a generation above; if we have signed those once.
         """
         told = (delta.generation, delta.upto)
-        if told <= self.table.version_of(self._self_id) or delta.generation >= NUMBER_MAX:
+        if not self._is_behind(delta.share, told) or delta.generation >= NUMBER_MAX:
             return
         mine = self._membership.hand_of(self._self_id)
-        if delta.proof is not None and mine and delta.proof.holds(mine, self._self_id, *told):
+        if delta.proof is not None and mine and delta.proof.holds(mine, delta.share, *told):
             self._generation = delta.generation + 1
             self.table.begin(self._self_id, self._generation)
-            self._changed[self._self_id] = 0
+            self._changed |= dict.fromkeys(self.table.shares_of(self._self_id), 0)
 
-    def _is_new(self, owner: NodeId, before: tuple[int, int]) -> None:
+    def _is_behind(self, share: Share, told: Mark) -> bool:
+        """Whether somebody knows more of a share than we do, and we would take it.
+
+        Of ours nobody does but for what we said when our clock was ahead.
+        """
+        owner, network = parts(share)
+        known = self.table.version_of(share)
+        if owner == self._self_id:
+            known = max(known, (self._generation, 0))
+        hears = self.table.audiences.hears(self._self_id, network)
+        return told > known and hears and owner in self._membership.all
+
+    def _is_new(self, share: Share, before: Mark) -> None:
         """The next push tells what is above the version ``before``."""
-        base = before[1] if before[0] == self.table.version_of(owner)[0] else 0
-        self._changed[owner] = min(base, self._changed.get(owner, base))
+        base = before[1] if before[0] == self.table.version_of(share)[0] else 0
+        self._changed[share] = min(base, self._changed.get(share, base))
+
+    def _sample(self, count: int, network: str) -> list[Member]:
+        """Some of those whom a network concerns; or of all."""
+        among = self.table.audiences.hearers(network) if network else None
+        return self._membership.sample(count, among)
 
     def _may_repair(self, now: float) -> bool:
         if now - self._repaired < self._config.repair_interval_s:
@@ -263,30 +316,35 @@ class AntiEntropy:
             self._last_stream = now
             self._streams.append(peer)
 
-    def _send_digest(self, peer: Address, owners: Sequence[NodeId]) -> bool:
-        """Sends what a datagram holds of what we know of ``owners``; False: half is left out."""
-        start = int(self._rng.random() * len(owners))
-        turned = [*owners[start:], *owners[:start]]
+    def _send_digest(self, peer: Address, shares: Sequence[Share]) -> bool:
+        """Sends what a datagram holds of what we know of ``shares``; False: half is left out."""
+        start = int(self._rng.random() * len(shares))
+        turned = [*shares[start:], *shares[:start]]
         told = packets.named(turned, self._config.packet_bytes)
         if told:
             self._outbox.append((peer, DigestMessage(self.table.versions(told))))
-        return len(owners) <= 2 * len(told)
+        return len(shares) <= 2 * len(told)
 
     def _send_deltas(self, peer: Address, deltas: Iterable[Delta]) -> bool:
         """Sends what fits into a few datagrams; False: there is more.
 
-        What an owner says goes whole: a record that fits into none, or too much of it, holds up
-        what the same owner says beside it, and no other owner's.
+        A share goes whole: a record that fits into none, or too much of it, holds up what is beside
+        it in the same share, and nothing else.
         """
         left = self._config.burst_packets * self._room
         whole = True
         for delta in deltas:
-            pieces = list(cut(delta, self._room))
-            used = [total(piece.entries) for piece in pieces]
-            need = sum(used) + _DELTA_HEAD_BYTES * len(pieces)
-            if need > left + _DELTA_HEAD_BYTES or max(used) > self._room:
+            head = _head_bytes(delta)
+            pieces = list(cut(delta, self._room - head))
+            used = [total(piece.entries) + head for piece in pieces]
+            need = sum(used)
+            if need > left or max(used) > self._room:
                 whole = False  # a part of it would prove nothing
                 continue
             left -= need
             self._outbox.extend((peer, piece) for piece in pieces)
         return whole
+
+
+def _head_bytes(delta: Delta) -> int:
+    return _DELTA_HEAD_BYTES + len(delta.share)

@@ -61,6 +61,8 @@ class GossipConfig:
     """Most of them at once, and how often one that is gone is tried by all others together."""
     tombstone_s: float = 60.0
     """A deleted record is remembered this long, so that slow members learn of the deletion."""
+    linger_s: float = 60.0
+    """A node hears of a network for this long after its last container there: the next may come."""
     forget_dead_s: float = 24 * 3600.0
     """A dead member and its records are forgotten after this time."""
     forget_left_s: float = 60.0

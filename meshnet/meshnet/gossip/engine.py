@@ -9,6 +9,7 @@ Parts that share one outbox and one packet format:
 * ``membership.py``: who takes part; news rides on every packet;
 * ``prober.py``: who does not answer, and what way is cut;
 * ``anti_entropy.py``: each node's records;
+* ``participation.py``: on which networks we are, whose records we so have;
 * ``exchange.py``: both, whole, over a stream;
 * ``acknowledgements.py``: who has applied what we changed.
 
@@ -32,6 +33,7 @@ from meshnet.errors import WireError
 from meshnet.gossip import packets
 from meshnet.gossip.acknowledgements import Acknowledgements
 from meshnet.gossip.anti_entropy import AntiEntropy
+from meshnet.gossip.audiences import Audiences
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.events import Event, MemberForgotten, Synced
 from meshnet.gossip.exchange import Exchange
@@ -43,10 +45,12 @@ from meshnet.gossip.messages import (
 )
 from meshnet.gossip.news import Outbox
 from meshnet.gossip.parsing import parse_address
+from meshnet.gossip.participation import Participation
 from meshnet.gossip.prober import Prober
 from meshnet.gossip.refusals import Refusals
 from meshnet.gossip.rejoining import Rejoining
 from meshnet.gossip.sealer import STRANGERS, Sealer
+from meshnet.gossip.shares import Share
 from meshnet.gossip.signing import Signer
 from meshnet.gossip.table import Mark
 from meshnet.gossip.timers import Timer, Timers
@@ -124,8 +128,17 @@ class GossipEngine:
             accepts,
             now,
         )
+        self._participation = Participation(
+            config, self._membership, self._entropy, rng, self._streams
+        )
         self._acknowledgements = Acknowledgements(
-            config, self._membership, self._outbox, self._events, self._timers, self.refusals
+            config,
+            self._membership,
+            self._entropy.table.audiences,
+            self._outbox,
+            self._events,
+            self._timers,
+            self.refusals,
         )
         self._hearing = Hearing(
             self._membership,
@@ -179,28 +192,53 @@ class GossipEngine:
         """Says that this process ends and another will come; the datagrams must still be sent."""
         self._membership.announce_restart(now)
 
+    def take_part(self, networks: Collection[str], now: float) -> None:
+        """From now on this node is on exactly these networks; ``audiences.EVERY``: it hears of all.
+
+        All that was said there is asked for at once. Of one that is left it hears for a while more.
+
+        Raises:
+            CapacityError: they are more than any peer would take.
+        """
+        self._participation.choose(networks, now)
+
     def set_record(self, key: str, value: bytes | None, now: float) -> None:
         """Changes one of our records; None deletes it. It is sent with the next datagrams.
+
+        Args:
+            key: ``name``, told to all, or ``network name``, told to those that hear of that.
+            value: of the record.
+            now: the caller's clock.
 
         Raises:
             CapacityError: more than any peer would take; nothing changed.
         """
         self._entropy.put(key, value, now)
 
-    def applied(self, marks: Mapping[NodeId, Mark]) -> None:
-        """Sets what of each member's changes this node has applied, told to whoever asks."""
+    def applied(self, marks: Mapping[Share, Mark]) -> None:
+        """What of each member's changes this node has applied, told to whoever asks."""
         self._acknowledgements.applied(marks)
 
-    def ask(self, mark: Mark, members: Collection[NodeId], now: float) -> None:
-        """Asks exactly these members from now on, until each has applied ``mark`` of ours."""
-        self._acknowledgements.ask(mark, members, now)
+    def ask(self, wanted: Mapping[Share, Mark], now: float) -> None:
+        """Asks exactly these from now on, until each has applied its mark of ours.
+
+        Args:
+            wanted: share of who is asked -> what we said to all, or on that network.
+            now: the caller's clock.
+        """
+        self._acknowledgements.ask(wanted, now)
 
     # ---- views ----
 
     @property
-    def acknowledged(self) -> Mapping[NodeId, Mark]:
+    def acknowledged(self) -> Mapping[Share, Mark]:
         """What of our changes each member that was asked has applied, as it said last."""
         return self._acknowledgements.told
+
+    @property
+    def audiences(self) -> Audiences:
+        """Who is on which network; not to be changed."""
+        return self._entropy.table.audiences
 
     @property
     def dropped(self) -> Counter[str]:
@@ -337,6 +375,7 @@ class GossipEngine:
             case "rejoin":
                 self._timers.arm(now + self.config.rejoin_interval_s, "rejoin")
                 self._rejoining.due()
+                self._participation.due(now)
             case _:
                 self._reap_due(now)
 

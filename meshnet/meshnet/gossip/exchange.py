@@ -7,7 +7,9 @@
            <─────────────────────────── deltas…, end
 ```
 A hello has the fingerprints of the buckets. Of what is in buckets that are equal nothing is said,
-so an exchange of two that agree is four small frames, whatever the number of members.
+so an exchange of two that agree is four small frames, whatever the number of members. The opener
+names the networks that it would hear of, also where nobody knows yet that it takes part: so who
+begins to has all that is said there with one exchange.
 Every frame is sealed for itself and taken whole or not at all, so no more than one frame is ever
 held of a peer that has not shown its key. A turn that would be too long ends with ``more``; the
 rest comes with the next exchange.
@@ -25,9 +27,10 @@ from meshnet.gossip.anti_entropy import AntiEntropy
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.members import Address
 from meshnet.gossip.membership import Membership
-from meshnet.gossip.messages import End, Hello, Message, Sync
+from meshnet.gossip.messages import NETWORKS, End, Hello, Message, Sync
 from meshnet.gossip.records import Delta
 from meshnet.gossip.sealer import Sealer
+from meshnet.gossip.shares import TO_ALL, Share, parts
 from meshnet.model.ids import NodeId
 
 _ROWS: Final = 256
@@ -66,8 +69,10 @@ class Exchange:
         self._entropy = entropy
         self._finished = finished
         self._sender: NodeId | None = None
-        self._digest: dict[NodeId, tuple[int, int]] = {}
+        self._digest: dict[Share, tuple[int, int]] = {}
         self._differing: Set[int] = frozenset()
+        self._networks: Set[str] = entropy.shared(peer) if opener else frozenset()
+        self._differing_shares: Set[int] = frozenset()
         self._replied = False
         self._cut = False
         self.done = False
@@ -93,13 +98,12 @@ class Exchange:
             match message:
                 case Hello(sender):
                     self._sender = sender
-                    self._differing = self._membership.sums.differing(
-                        message.members
-                    ) | self._entropy.table.sums.differing(message.records)
+                    self._compare(message)
                 case Sync(sender, rows, versions):
                     self._membership.heard_rows(rows, sender, self._peer, now)
-                    known = self._membership.all  # of nobody else there is anything to say
-                    self._digest.update((who, versions[who]) for who in versions if who in known)
+                    self._digest.update(
+                        (share, mark) for share, mark in versions.items() if self._is_known(share)
+                    )
                 case Delta():
                     self._entropy.heard_delta(message, self._peer, now)
                 case End(more):
@@ -134,18 +138,35 @@ class Exchange:
                 self._finished(more or self._cut)
                 return []
             self._entropy.synced(now)
-            return self._turn(self._entropy.lacking(self._digest))
+            known = dict.fromkeys(self._shares_in_question(), (0, 0)) | self._digest
+            return self._turn(self._entropy.lacking(known))
         self._replied = True
         if not self._opener:
             return self._turn(chain([self._hello()], self._state(now)))
         self._entropy.synced(now)
-        # The acceptor named whom it knows in these buckets; whom it does not name it hears of now.
-        known = {each: self._digest.get(each, (0, 0)) for each in self._in_question()}
+        # The acceptor named what it knows in these buckets; what it does not name it hears of now.
+        about = [*self._in_question(), *self._shares_in_question()]
+        known = {each: self._digest.get(each, (0, 0)) for each in about}
         return self._turn(chain(self._state(now), self._entropy.lacking(known)))
 
     def _hello(self) -> Hello:
-        mine = self._membership
-        return Hello(mine.me.id, mine.sums.buckets, self._entropy.table.sums.buckets)
+        mine, table = self._membership, self._entropy.table
+        return Hello(
+            mine.me.id,
+            mine.sums.buckets,
+            table.summed().buckets,
+            tuple(sorted(self._networks)[:NETWORKS]),
+            table.sums_of(self._networks).buckets,
+        )
+
+    def _compare(self, theirs: Hello) -> None:
+        """Where we differ; of the networks that the opener named and both hear of."""
+        table = self._entropy.table
+        heard = table.audiences.heard(self._membership.me.id)
+        self._networks = frozenset(theirs.networks) & heard
+        self._differing_shares = table.sums_of(self._networks).differing(theirs.shares)
+        members = self._membership.sums.differing(theirs.members)
+        self._differing = members | table.summed().differing(theirs.records)
 
     def _state(self, now: float) -> Iterator[Message]:
         """What is in the buckets that differ."""
@@ -155,23 +176,37 @@ class Exchange:
             some = members[start : start + _ROWS]
             rows = tuple(self._membership.rows(some, now))
             yield Sync(me, rows, self._entropy.table.versions(some))
+        shares = self._shares_in_question()
+        for start in range(0, len(shares), _ROWS):
+            yield Sync(me, (), self._entropy.table.versions(shares[start : start + _ROWS]))
+
+    def _is_known(self, share: Share) -> bool:
+        """Whether there is anything to say of it."""
+        owner, network = parts(share)
+        return owner in self._membership.all and network in {TO_ALL, *self._networks}
 
     def _in_question(self) -> list[NodeId]:
         return self._membership.within(self._differing)
+
+    def _shares_in_question(self) -> list[Share]:
+        """On networks, in the buckets that differ; and what the peer named of them."""
+        known = self._entropy.shares_in(self._differing_shares, self._networks)
+        named = [share for share in self._digest if parts(share)[1] in self._networks]
+        return list(dict.fromkeys([*known, *named]))
 
     def _turn(self, messages: Iterable[Message]) -> list[bytes]:
         room = self._config.frame_bytes - wire.OVERHEAD - wire.LIST_HEAD - 2
         frames: list[bytes] = []
         held: list[bytes] = []
         left, total, more = room, 0, False
-        owner: NodeId | None = None
+        share: Share | None = None
         for message in messages:
             encoded = wire.encode(message)
-            if isinstance(message, Delta) and message.owner != owner:
-                if owner is not None and total > self._config.turn_bytes:
+            if isinstance(message, Delta) and message.share != share:
+                if share is not None and total > self._config.turn_bytes:
                     more = True
                     break
-                owner = message.owner  # what one owner says goes whole: a part proves nothing
+                share = message.share  # it goes whole: a part proves nothing
             total += len(encoded)
             if held and (len(encoded) > left or len(held) == wire.MESSAGES - 1):
                 frames.append(self._sealer.seal(held))

@@ -15,15 +15,18 @@ from meshnet.gossip.members import Address, State, Word
 from meshnet.gossip.records import (
     Delta,
 )
+from meshnet.gossip.shares import Share
 from meshnet.gossip.table import Mark
 from meshnet.model.ids import NodeId
 
 NUMBER_MAX: Final = (1 << 62) - 1
 """Greatest incarnation, generation and version."""
 ID_LENGTH: Final = 64
-"""Longest id of a member, characters."""
+"""Longest id of a member and of a network, characters."""
 ROWS: Final = 512
 """Most members in one sync message, and pairs in one digest."""
+NETWORKS: Final = 1024
+"""Most networks that one hello names."""
 _U32: Final = (1 << 32) - 1
 
 _PING, _PING_REQ, _ACK, _NACK, _ALIVE, _SUSPECT, _DEAD = range(1, 8)
@@ -111,13 +114,19 @@ class Hello:
     sender: NodeId
     members: Sequence[int]
     records: Sequence[int]
+    """Of what goes to all."""
+    networks: tuple[str, ...] = ()
+    """Which it would hear of, or can tell of."""
+    shares: Sequence[int] = (0,) * sums.BUCKETS
+    """Of what is said on these networks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What of my changes have you applied; tell me until it is this."""
 
-    sender: NodeId
+    share: Share
+    """Of who asks: its changes on a network, or of what goes to all."""
     mark: Mark
 
 
@@ -125,15 +134,16 @@ class Ask:
 class Applied:
     """This much of your changes I have applied."""
 
-    sender: NodeId
+    share: Share
+    """Of who answers, on the network that it was asked about."""
     mark: Mark
 
 
 @dataclass(frozen=True, slots=True)
 class DigestMessage:
-    """What the sender knows of these owners; others are not spoken of."""
+    """What the sender knows of these shares; others are not spoken of."""
 
-    versions: Mapping[NodeId, tuple[int, int]]
+    versions: Mapping[Share, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +163,7 @@ class Sync:
 
     sender: NodeId
     rows: tuple[Row, ...]
-    versions: Mapping[NodeId, tuple[int, int]]
+    versions: Mapping[Share, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +217,17 @@ def fields(message: Message) -> list[Any]:  # noqa: PLR0911, PLR0912 - one case 
             return [_SUMMARY, members, records]
         case Buckets(records):
             return [_BUCKETS, sums.packed(records)]
-        case Hello(sender, members, records):
-            return [_HELLO, sender, sums.packed(members), sums.packed(records)]
-        case Ask(sender, mark):
-            return [_ASK, sender, *mark]
-        case Applied(sender, mark):
-            return [_APPLIED, sender, *mark]
+        case Hello(sender, members, records, networks, shares):
+            told = [sums.packed(each) for each in (members, records, shares)]
+            return [_HELLO, sender, *told, list(networks)]
+        case Ask(share, mark):
+            return [_ASK, share, *mark]
+        case Applied(share, mark):
+            return [_APPLIED, share, *mark]
         case DigestMessage(versions):
             return [_DIGEST, dict(versions)]
         case Delta():
-            head = [message.owner, message.generation, message.base, message.upto, message.floor]
+            head = [message.share, message.generation, message.base, message.upto, message.floor]
             proof = message.proof
             sealed = proof.digest + proof.signature if proof is not None else None
             return [_DELTA, *head, [list(entry) for entry in message.entries], sealed]

@@ -7,11 +7,11 @@ from typing import Final
 
 from meshnet.gossip import wire
 from meshnet.gossip.messages import Buckets, DigestMessage, Message, Summary
-from meshnet.model.ids import NodeId
+from meshnet.gossip.shares import Share
 
 _DIGEST_HEAD_BYTES: Final = 8
 _PAIR_BYTES: Final = 2 + 1 + 2 * 9
-"""What a digest adds to the id of an owner, at most."""
+"""What a digest adds to the name of a share, at most."""
 
 
 def packed(messages: Sequence[Message], packet_bytes: int) -> Iterator[tuple[list[bytes], int]]:
@@ -41,15 +41,15 @@ def packed(messages: Sequence[Message], packet_bytes: int) -> Iterator[tuple[lis
     yield held, left
 
 
-def named(owners: Iterable[NodeId], packet_bytes: int) -> list[NodeId]:
-    """The first of these owners, as many as one digest in one packet can name."""
+def named(shares: Iterable[Share], packet_bytes: int) -> list[Share]:
+    """The first of these shares, as many as one digest in one packet can name."""
     room = packet_bytes - wire.OVERHEAD - wire.LIST_HEAD - _DIGEST_HEAD_BYTES
-    some: list[NodeId] = []
-    for owner in owners:
-        room -= len(owner) + _PAIR_BYTES
+    some: list[Share] = []
+    for share in shares:
+        room -= len(share) + _PAIR_BYTES
         if room < 0:
             break
-        some.append(owner)
+        some.append(share)
     return some
 
 
@@ -58,6 +58,6 @@ def _one_digest(messages: Sequence[Message], packet_bytes: int) -> Sequence[Mess
     digests = [message for message in messages if isinstance(message, DigestMessage)]
     if len(digests) < 2:  # noqa: PLR2004 - several
         return messages
-    told = {owner: pair for digest in digests for owner, pair in digest.versions.items()}
+    told = {share: pair for digest in digests for share, pair in digest.versions.items()}
     others = [message for message in messages if not isinstance(message, DigestMessage)]
-    return [*others, DigestMessage({owner: told[owner] for owner in named(told, packet_bytes)})]
+    return [*others, DigestMessage({share: told[share] for share in named(told, packet_bytes)})]

@@ -16,6 +16,7 @@ from meshnet.gossip import sums
 from meshnet.gossip.members import SAID, Address, State, Word
 from meshnet.gossip.messages import (
     ID_LENGTH,
+    NETWORKS,
     NUMBER_MAX,
     ROWS,
     WORDS,
@@ -38,6 +39,7 @@ from meshnet.gossip.messages import (
     Sync,
 )
 from meshnet.gossip.records import DIGEST_BYTES, KEY_LENGTH, PROOF_BYTES, VALUE_BYTES, Delta, Proof
+from meshnet.gossip.shares import TO_ALL, Share, share_of
 from meshnet.gossip.signing import SIGNATURE_BYTES
 from meshnet.model.ids import NodeId
 from meshnet.model.wellknown import LARGEST_PORT
@@ -94,9 +96,9 @@ def _parse(told: object) -> Message:  # noqa: PLR0911, PLR0912 - one case a mess
             return Dead(_id(id_), _number(incarnation), _id(accuser))
         case [8, versions]:
             return DigestMessage(_versions(versions))
-        case [9, owner, generation, base, upto, floor, entries, proof]:
+        case [9, share, generation, base, upto, floor, entries, proof]:
             numbers = (_number(generation), _number(base), _number(upto), _number(floor))
-            return _delta(_id(owner), numbers, entries, _proof(proof))
+            return _delta(_share(share), numbers, entries, _proof(proof))
         case [10, sender, rows, versions]:
             return Sync(_id(sender), _rows(rows), _versions(versions))
         case [11, members, records]:
@@ -107,12 +109,13 @@ def _parse(told: object) -> Message:  # noqa: PLR0911, PLR0912 - one case a mess
             return End(more)
         case [15, records]:
             return Buckets(_sums(records))
-        case [16, sender, members, records]:
-            return Hello(_id(sender), _sums(members), _sums(records))
-        case [17, sender, generation, number]:
-            return Ask(_id(sender), (_number(generation), _number(number)))
-        case [18, sender, generation, number]:
-            return Applied(_id(sender), (_number(generation), _number(number)))
+        case [16, sender, members, records, shares, networks]:
+            told = (_sums(members), _sums(records), _sums(shares))
+            return Hello(_id(sender), *told[:2], _networks(networks), told[2])
+        case [17, share, generation, number]:
+            return Ask(_share(share), (_number(generation), _number(number)))
+        case [18, share, generation, number]:
+            return Applied(_share(share), (_number(generation), _number(number)))
         case _:
             raise _MalformedError("unknown message or wrong number of fields")
 
@@ -125,6 +128,18 @@ def _number(told: object, greatest: int = NUMBER_MAX) -> int:
 
 def _id(told: object) -> NodeId:
     return NodeId(_text(told, ID_LENGTH, "malformed id"))
+
+
+def _share(told: object) -> Share:
+    """An owner, or an owner and a network with a space between them."""
+    owner, space, network = told.partition(" ") if isinstance(told, str) else ("", "", "")
+    return share_of(_id(owner), _id(network) if space else TO_ALL)
+
+
+def _networks(told: object) -> tuple[str, ...]:
+    if not isinstance(told, list) or len(told) > NETWORKS:
+        raise _MalformedError("malformed list of networks")
+    return tuple(_id(network) for network in told)
 
 
 def _text(told: object, longest: int, why: str) -> str:
@@ -154,14 +169,14 @@ def _sums(told: object) -> tuple[int, ...]:
         raise _MalformedError("malformed sums") from error
 
 
-def _versions(told: object) -> Mapping[NodeId, tuple[int, int]]:
+def _versions(told: object) -> Mapping[Share, tuple[int, int]]:
     if not isinstance(told, dict) or len(told) > ROWS:
         raise _MalformedError("malformed digest")
-    found: dict[NodeId, tuple[int, int]] = {}
-    for owner, pair in told.items():
+    found: dict[Share, tuple[int, int]] = {}
+    for share, pair in told.items():
         match pair:
             case [generation, version]:
-                found[_id(owner)] = (_number(generation), _number(version))
+                found[_share(share)] = (_number(generation), _number(version))
             case _:
                 raise _MalformedError("malformed digest")
     return found
@@ -207,7 +222,7 @@ def _proof(told: object) -> Proof | None:
 
 
 def _delta(
-    owner: NodeId, numbers: tuple[int, int, int, int], told: object, proof: Proof | None
+    share: Share, numbers: tuple[int, int, int, int], told: object, proof: Proof | None
 ) -> Delta:
     generation, base, upto, floor = numbers
     if not isinstance(told, list):
@@ -226,4 +241,4 @@ def _delta(
                 raise _MalformedError("malformed delta")
     if base > upto:
         raise _MalformedError("malformed delta")
-    return Delta(owner, generation, base, upto, floor, tuple(entries), proof)
+    return Delta(share, generation, base, upto, floor, tuple(entries), proof)

@@ -1,8 +1,8 @@
 """One owner's records, what is told of them, and how it is known that the owner says so.
 
-An owner signs its *head*: generation, version, and a digest of what lives. So what is accepted is
-exactly what the owner had at that version, whoever passes it on, in however many pieces, with
-whatever tombstones and floor: these are for finding the way there and prove nothing.
+An owner signs the *head* of each share: generation, version, and a digest of what lives. So what is
+accepted is exactly what the owner had at that version, whoever passes it on, in however many
+pieces, with whatever tombstones and floor: these are for finding the way there and prove nothing.
 
 Be aware: the digest is of what lives, as every node forgets deletions at a time of its own.
 """
@@ -15,18 +15,18 @@ from hashlib import blake2b
 from typing import Final
 
 from meshnet.gossip import signing
-from meshnet.model.ids import NodeId
+from meshnet.gossip.shares import Share
 
 KEY_LENGTH: Final = 128
 """Longest key of a record, characters."""
 VALUE_BYTES: Final = 32 << 10
 """Largest value of a record; one fits into a frame of a stream."""
 RECORDS: Final = 4096
-"""Most live records of one owner."""
+"""Most live records of one owner, in all of its shares."""
 OWNER_BYTES: Final = 2 << 20
 """Most that the live records of one owner weigh."""
 TOMBSTONES: Final = 4096
-"""Most deletions of one owner that are remembered one by one; then the older half is forgotten, as
+"""Most deletions of one share that are remembered one by one; then the older half is forgotten, as
 if its time were over."""
 ENTRY_BYTES: Final = 16
 """What an entry of a delta adds to its key and value, at most, in bytes."""
@@ -45,22 +45,22 @@ class Proof:
     """Of its live records at that version, 16 bytes."""
     signature: bytes
 
-    def holds(self, public: bytes, owner: NodeId, generation: int, version: int) -> bool:
+    def holds(self, public: bytes, share: Share, generation: int, version: int) -> bool:
         """Whether the owner with this public key signed it for this version."""
-        said = head(owner, generation, version, self.digest)
+        said = head(share, generation, version, self.digest)
         return signing.is_signed(public, self.signature, said)
 
 
-def head(owner: NodeId, generation: int, version: int, digest: bytes) -> bytes:
+def head(share: Share, generation: int, version: int, digest: bytes) -> bytes:
     """What an owner signs."""
-    return signing.text("records", owner, generation, version, digest)
+    return signing.text("records", share, generation, version, digest)
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Records of ``owner`` above version ``base``, up to and including ``upto``."""
+    """Records of ``share`` above version ``base``, up to and including ``upto``."""
 
-    owner: NodeId
+    share: Share
     generation: int
     base: int
     upto: int
@@ -89,9 +89,26 @@ class Record:
         return cls(version, value, now, blake2b(said, digest_size=DIGEST_BYTES).digest())
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What live records take."""
+
+    records: int = 0
+    weight: int = 0
+    """Bytes."""
+
+    def plus(self, other: Room) -> Room:
+        """Both together."""
+        return Room(self.records + other.records, self.weight + other.weight)
+
+    def fits(self, times: int = 1) -> bool:
+        """Within so many times what one member may hold."""
+        return self.records <= times * RECORDS and self.weight <= times * OWNER_BYTES
+
+
 @dataclass(slots=True)
 class Owned:
-    """What is known of one owner."""
+    """What is known of one share."""
 
     generation: int
     version: int = 0
@@ -102,10 +119,17 @@ class Owned:
     tombstones: int = 0
     proof: Proof | None = None
     """None: not known yet, or of what changed since."""
+    counts: bool = False
+    """It concerns this node; what does not is kept for a moment, as news come in any order."""
+
+    @property
+    def live(self) -> int:
+        """Records that were not deleted."""
+        return len(self.records) - self.tombstones
 
     def copy(self) -> Owned:
         """Another one, free to be changed."""
-        return replace(self, records=dict(self.records), proof=None)
+        return replace(self, records=dict(self.records), proof=None, counts=False)
 
     def digest(self) -> bytes:
         """Of what lives, in the order of versions."""
@@ -146,18 +170,25 @@ class Owned:
         self.floor = max(self.floor, self.records[key].version)
         self.drop(key)
 
-    def fits(self, times: int = 1) -> bool:
-        """Within so many times what one member may hold."""
-        live = len(self.records) - self.tombstones
-        return live <= times * RECORDS and self.weight <= times * OWNER_BYTES
+    def has_room(self, key: str, value: bytes, beside: Room) -> bool:
+        """Whether it still fits with this one.
 
-    def has_room(self, key: str, value: bytes) -> bool:
-        """Whether it still fits with this one."""
+        Args:
+            key: of the record.
+            value: of the record.
+            beside: what the owner's other shares take.
+        """
         old = self.records.get(key)
         lives = old is not None and old.value is not None
-        live = len(self.records) - self.tombstones + (not lives)
+        live = self.live + (not lives)
         less = _weight(key, old.value) if old is not None and old.value is not None else 0
-        return live <= RECORDS and self.weight - less + _weight(key, value) <= OWNER_BYTES
+        room = Room(live, self.weight - less + _weight(key, value))
+        return room.plus(beside).fits()
+
+    @property
+    def room(self) -> Room:
+        """What the live records take."""
+        return Room(self.live, self.weight)
 
     def _count(self, key: str, record: Record, sign: int) -> None:
         if record.value is None:

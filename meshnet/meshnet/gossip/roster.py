@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 
 from meshnet.gossip.members import Address, Member
 from meshnet.gossip.sums import Sums, bucket_of
@@ -52,9 +52,17 @@ class Roster:
         id_ = self._at.get(address)
         return self.all.get(id_) if id_ is not None else None
 
-    def sample(self, count: int) -> list[Member]:
-        """``count`` peers at random, or all of them in random order."""
+    def sample(self, count: int, among: Iterable[NodeId] | None = None) -> list[Member]:
+        """``count`` peers at random, or all of them in random order.
+
+        Args:
+            count: how many.
+            among: whom to take them of; None: of all.
+        """
         peers = self.peers()
+        if among is not None:
+            found = [self.all[id_] for id_ in sorted(among) if id_ in self.all]
+            peers = [each for each in found if each.present and each.id != self._self_id]
         if 2 * count < len(peers):
             chosen: dict[int, Member] = {}
             while len(chosen) < count:

@@ -19,6 +19,7 @@ from typing import Final
 
 from meshnet import drops, measures
 from meshnet.errors import CapacityError, ConfigError
+from meshnet.gossip.audiences import Audiences
 from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.events import (
     Acknowledged,
@@ -30,6 +31,7 @@ from meshnet.gossip.events import (
     Synced,
 )
 from meshnet.gossip.members import Address, Member
+from meshnet.gossip.shares import Share
 from meshnet.gossip.streams import Streams
 from meshnet.gossip.table import Mark, Place
 from meshnet.model.ids import NodeId
@@ -132,6 +134,19 @@ class GossipRunner:
         self._engine.set_keys(keys)
         self._pump()
 
+    def take_part(self, networks: Collection[str]) -> None:
+        """The networks that this node is on (see Engine.take_part)."""
+        try:
+            self._engine.take_part(networks, self._loop.time())
+        except CapacityError as error:
+            _log.error("this node does not hear of all its networks: %s", error)
+        self._pump()
+
+    @property
+    def audiences(self) -> Audiences:
+        """Who is on which network."""
+        return self._engine.audiences
+
     def set_record(self, key: str, value: bytes | None) -> None:
         """Changes one of our own records; one that is too large for peers is logged, not said."""
         try:
@@ -144,17 +159,17 @@ class GossipRunner:
         self._large.discard(key)
         self._pump()
 
-    def applied(self, marks: Mapping[NodeId, Mark]) -> None:
+    def applied(self, marks: Mapping[Share, Mark]) -> None:
         """What of each member's changes this node has applied, told to whoever asks."""
         self._engine.applied(marks)
         self._pump()
 
-    def ask(self, mark: Mark, members: Collection[NodeId]) -> None:
-        """Asks exactly these from now on, until each has applied ``mark`` of ours."""
-        self._engine.ask(mark, members, self._loop.time())
+    def ask(self, wanted: Mapping[Share, Mark]) -> None:
+        """Asks exactly these from now on, until each has applied its mark (see Engine.ask)."""
+        self._engine.ask(wanted, self._loop.time())
         self._pump()
 
-    def acknowledged(self) -> Mapping[NodeId, Mark]:
+    def acknowledged(self) -> Mapping[Share, Mark]:
         """What of our changes each member that was asked has applied."""
         return self._engine.acknowledged
 

@@ -12,7 +12,7 @@ holder of the key may say what it likes anyway.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
@@ -55,6 +55,14 @@ class Sums:
             self._hashes.pop(member, None)
         self.whole = (self.whole + change) & _WHOLE
         self._parts[bucket_of(member)] += change
+
+    def plus(self, others: Iterable[Sums]) -> Sums:
+        """Those of several maps together; not to be set."""
+        found = [self, *others]
+        whole = Sums()
+        whole.whole = sum(each.whole for each in found) & _WHOLE
+        whole._parts = list(map(sum, zip(*(each.buckets for each in found), strict=True)))
+        return whole
 
     @property
     def buckets(self) -> tuple[int, ...]:

@@ -152,8 +152,9 @@ class Snapshot:
         self_id: this node.
         complete: manager's assignments and a first gossip exchange are both in. Until then
             nothing may be removed from the kernel: a restart must not wipe live state.
-        epochs: node -> (generation of its process, how often its endpoints had changed) when they
-            were as they are here.
+        epochs: node, or node and network with a space between -> (generation of its process, how
+            often what it says of endpoints to all, or on the network, had changed) when they were
+            as they are here.
         vxlan_port: UDP port of VXLAN on every node.
         taken: ports of this host that its own processes wait at, and keep: nothing that is
             published there is led away from them.
@@ -168,7 +169,7 @@ class Snapshot:
     sandboxes: Mapping[TaskId, Sandbox] = field(default_factory=dict)
     gwbridge: Gwbridge | None = None
     complete: bool = True
-    epochs: Mapping[NodeId, tuple[int, int]] = field(default_factory=dict)
+    epochs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     vxlan_port: int = VXLAN_PORT
     taken: frozenset[Port] = frozenset()
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnet.gossip.audiences import takes_part_key
 from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
@@ -67,6 +68,11 @@ def record(draw) -> tuple[tuple[NodeId, str], bytes | None]:
             )
         ),
     }
+    for network in NETS:
+        kinds[gossip_records.epoch_key(network)] = kinds[EPOCH_KEY]
+        kinds[takes_part_key(network)] = b"\xc0"
+        on_it = gossip_records.endpoint_key(task, network)
+        kinds[on_it] = kinds[gossip_records.endpoint_key(task)]
     key = draw(st.sampled_from(sorted(kinds)))
     return (node, key), draw(st.sampled_from([kinds[key], kinds[key], None, b"\xc1"]))
 
@@ -76,6 +82,7 @@ Steps = st.lists(
         st.lists(record(), max_size=4),
         st.one_of(st.none(), assignments()),
         st.frozensets(st.sampled_from(NODES)),
+        st.frozensets(st.sampled_from(NETS)),
         st.booleans(),
         st.booleans(),
     ),
@@ -88,7 +95,7 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
     builder, before = Builder(SELF), Snapshot(0, SELF, complete=False)
     records: dict[tuple[NodeId, str], bytes] = {}
     kept: gossip_records.Records = {}
-    for news, fresh, gone, on, whole in steps:
+    for news, fresh, gone, networks, on, whole in steps:
         told = fresh or told
         nodes = frozenset(NodeId(node.id) for node in told.nodes)
         for place, value in news:
@@ -99,10 +106,10 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
             builder.records.tell_all(records)
         else:
             builder.records.tell({place: records.get(place) for place, _ in news})
-        kept = known_records.remembered(kept, records, nodes)
+        kept = known_records.remembered(kept, records, nodes, networks)
         here = (NETS[1], IPv4Interface("10.0.1.9/24"))
         boxes = {TaskId("a"): Sandbox(TaskId("a"), "/run/a", (here,), None)} if on else {}
-        builder.follow(nodes)
+        builder.follow(nodes, networks)
         inputs = {
             "assignments": told,
             "gone": gone,
@@ -123,7 +130,7 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
         if now == replace(before, revision=now.revision):
             for part in ("nodes", "networks", "services", "endpoints", "epochs"):
                 assert getattr(now, part) is getattr(before, part) or before.revision == 0
-        builder.follow(nodes)
+        builder.follow(nodes, networks)
         assert builder.build(now, **inputs) is now
         before = now
 

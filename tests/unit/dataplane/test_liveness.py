@@ -66,6 +66,26 @@ def test_the_last_word_of_every_node_that_is_known_and_of_no_other(before, told,
     assert known_records.remembered(found, told, nodes) == found
 
 
+ON_A_NETWORK = st.dictionaries(
+    st.sampled_from(["epoch", "in/n", "in/m", "n epoch", "n ep/a", "n ep/b", "m ep/a"]),
+    st.integers(1, 9).map(msgpack.packb),
+)
+
+
+@given(ON_A_NETWORK, ON_A_NETWORK)
+def test_the_last_word_on_a_network_stays_until_there_is_another_or_it_is_left(before, told):
+    was, now = ({(NODES[0], k): v for k, v in each.items()} for each in (before, told))
+    found = known_records.remembered(was, now, NODES[:1], {"n"})
+    kept = {key: value for (_, key), value in found.items() if key not in told}
+    on_it = {key: before[key] for key in ("n ep/a", "n ep/b") if key in before.keys() - told.keys()}
+    if "epoch" not in told:
+        assert {key: v for key, v in kept.items() if " " in key} == on_it, "it starts, so it was"
+    elif "in/n" in told and "n epoch" not in told:
+        assert kept == on_it, "it has found its tasks, and not said those here"
+    else:
+        assert kept == {}, "it said what it has, or is not on the network"
+
+
 @given(st.binary(max_size=30))
 def test_garbage_is_an_epoch_that_nobody_asks_for(garbage):
     generation, changes = known_records.epochs({(NODES[0], EPOCH_KEY): garbage})[NODES[0]]

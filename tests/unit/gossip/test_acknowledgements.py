@@ -31,27 +31,27 @@ def test_only_what_is_of_the_same_process_and_not_older_counts():
 
 def test_who_does_not_answer_is_asked_again_and_who_answered_is_not():
     lone = Lone(A, B)
-    lone.engine.ask((7, 3), [A, B], lone.now)
+    lone.engine.ask({A: (7, 3), B: (7, 3)}, lone.now)
     assert sorted(asks(lone.said())) == [AT[A], AT[B]]
     lone.hear(Applied(A, (7, 3)))
     assert lone.engine.acknowledged == {A: (7, 3)}
     assert Acknowledged(A) in lone.events()
     assert set(asks(lone.wait(CONFIG.ask_interval_s * 2.2))) == {AT[B]}
-    lone.engine.ask((7, 3), [], lone.now)
+    lone.engine.ask({}, lone.now)
     assert asks(lone.wait(2.0)) == []
 
 
 def test_a_newer_change_is_asked_for_at_once():
     lone = Lone(A)
-    lone.engine.ask((7, 3), [A], lone.now)
+    lone.engine.ask({A: (7, 3)}, lone.now)
     lone.said()
-    lone.engine.ask((7, 4), [A], lone.now)
+    lone.engine.ask({A: (7, 4)}, lone.now)
     assert Ask(ME, (7, 4)) in lone.said_to(A)
 
 
 def test_an_answer_to_an_earlier_process_or_of_nobody_is_none():
     lone = Lone(A)
-    lone.engine.ask((7, 3), [A], lone.now)
+    lone.engine.ask({A: (7, 3)}, lone.now)
     lone.hear(Applied(A, (9, 9)), Applied(A, (6, 9)), Applied(NodeId("ghost"), (7, 9)))
     assert lone.engine.acknowledged == {}
     assert lone.engine.dropped["acknowledgement of nobody we know"] == 1
@@ -80,6 +80,6 @@ def test_who_asks_is_told_at_once_and_when_it_is_more():
 
 def test_a_few_are_asked_at_a_time_and_all_in_the_end():
     lone = Lone(A, B, C, config=replace(CONFIG, asks_at_once=2))
-    lone.engine.ask((7, 3), [A, B, C], lone.now)
+    lone.engine.ask({A: (7, 3), B: (7, 3), C: (7, 3)}, lone.now)
     assert asks(lone.said()) == [AT[A], AT[B]]
     assert asks(lone.wait(CONFIG.ask_interval_s / 4)) == [AT[C]]

@@ -273,7 +273,7 @@ def test_records_that_differ_are_found_by_the_fingerprints_of_buckets():
     lone.hear(Summary(membership.fingerprint(), entropy.fingerprint()))
     assert lone.said_to(A) == []
     lone.hear(Summary(membership.fingerprint(), entropy.fingerprint() ^ 1))
-    mine = entropy.table.sums.buckets
+    mine = entropy.table.summed().buckets
     assert [m for m in lone.said_to(A) if isinstance(m, Buckets)] == [Buckets(mine)]
     lone.hear(Summary(membership.fingerprint(), entropy.fingerprint() ^ 1))
     assert lone.said_to(A) == [], "one an interval"
@@ -322,7 +322,7 @@ def test_records_of_ours_that_we_did_not_write_make_our_generation_greater():
     assert lone.said_to(A) == []
     lone.hear(proven(old))
     delta = next(m for m in lone.said_to(A) if isinstance(m, Delta))
-    assert (delta.owner, delta.generation, delta.base) == (ME, 8, 0)
+    assert (delta.share, delta.generation, delta.base) == (ME, 8, 0)
     assert delta.entries == (("k", 1, b"v"),)
 
 
@@ -407,8 +407,10 @@ def test_of_what_a_stream_names_no_more_is_held_than_there_are_members():
     exchange.receive_frame(packet(DIFFERENT, End(more=False)), lone.now)
     late = row(C, AT[C], 1, State.ALIVE)
     for frame in range(20):
-        names = {NodeId(f"nobody{frame}.{number}"): (1, 1) for number in range(100)}
-        exchange.receive_frame(packet(Sync(A, (late,), {C: (1, 2), **names})), lone.now)
+        names = {f"nobody{frame}.{number}": (1, 1) for number in range(100)}
+        exchange.receive_frame(
+            packet(Sync(A, (late,), {C: (1, 2), f"{C} n": (1, 1), **names})), lone.now
+        )
     assert exchange._digest == {C: (1, 2)}, "also whom the same frame brought"
 
 
