@@ -11,22 +11,25 @@ import json
 import os
 import time
 from base64 import b64decode
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 import click
 from rich.table import Table
 
+from meshnet.errors import ControlError
+from meshnet_control.cli import registry_login
 from meshnet_control.cli.asking import Api, asking
 from meshnet_control.cli.beside import beside
 from meshnet_control.cli.showing import wide_console
-from meshnet_control.stack import model, plan, reading, waiting
+from meshnet_control.stack import images, model, plan, reading, waiting
 from meshnet_control.stack.plan import CREATE, KEPT, REMOVE, UNCHANGED, UPDATE, Observed, Step
 from meshnet_control.stack.values import StackError
 
 _LOOK_S: Final = 0.25
 _WAIT_S: Final = 300.0
+Login: TypeAlias = Callable[[str], dict[str, str]]
 
 
 @click.command()
@@ -36,6 +39,11 @@ _WAIT_S: Final = 300.0
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--prune", is_flag=True, help="Remove services that the stack has no more.")
+@click.option(
+    "--resolve-image", type=click.Choice(images.MODES), default=images.ALWAYS, show_default=True,
+    help="Whether registries are asked which digests images have.",
+)  # fmt: skip
+@click.option("--with-registry-auth", is_flag=True, help="Nodes pull with your docker login.")
 @click.option("--profile", "profiles", multiple=True, help="Services of this profile, too.")
 @click.option(
     "--wait-timeout", "wait_s", type=click.FloatRange(min=0), default=_WAIT_S, show_default=True,
@@ -47,6 +55,8 @@ def deploy(
     files: Sequence[str],
     dry_run: bool,
     prune: bool,
+    resolve_image: str,
+    with_registry_auth: bool,
     profiles: Sequence[str],
     wait_s: float,
     name: str,
@@ -54,9 +64,8 @@ def deploy(
     """Deploy a stack NAME (else name: of the file) from a file by the Compose specification.
 
     A service is made, or updated, once those it depends on are there (condition of depends_on).
-    Changed data of a secret or config is replaced, and services that use it are rolled. Images are
-    taken as they are named (docker's --resolve-image never) and pulled without credentials: for
-    --with-registry-auth, use meshnet docker stack deploy.
+    Changed data of a secret or config is replaced, and services that use it are rolled. A service
+    whose image is in no registry that answers keeps what it has while the file names the same one.
     """
     tree, missed = reading.read(files, os.environ)
     named = [each for each in os.environ.get("COMPOSE_PROFILES", "").split(",") if each]
@@ -68,11 +77,14 @@ def deploy(
 
     async def work(api: Api) -> None:
         observed = await _observed(api)
-        steps = plan.plan(wanted, observed, prune=prune)
+        login = registry_login.header if with_registry_auth else _no_login
+        due = images.due(wanted, observed.services, resolve_image)
+        stack = images.resolved(wanted, await _looked_up(api, due, login))
+        steps = plan.plan(stack, observed, prune=prune)
         if dry_run:
             wide_console().print(table(steps))
             return
-        await _Deployment(api, wanted, wait_s).carry_out(steps)
+        await _Deployment(api, stack, wait_s, login).carry_out(steps)
 
     asking(work)
 
@@ -100,6 +112,26 @@ async def _observed(api: Api) -> Observed:
     return Observed(*(found or [] for found in lists))
 
 
+def _no_login(_image: str) -> dict[str, str]:
+    return {}
+
+
+async def _looked_up(api: Api, due: Sequence[str], login: Login) -> dict[str, images.Found]:
+    """What registries say of images; one that cannot be had is left out, and told."""
+
+    async def one(image: str) -> images.Found | None:
+        path = f"/distribution/{quote(images.tagged(image), safe='/:@')}/json"
+        try:
+            said = await api.ask("GET", path, headers=login(image))
+            return images.found(said)
+        except (ControlError, KeyError, TypeError) as error:
+            _say(f"{image} is looked up in vain, each node takes what it finds: {error}")
+            return None
+
+    found = zip(due, await asyncio.gather(*map(one, due)), strict=True)
+    return {image: answer for image, answer in found if answer is not None}
+
+
 class _Deployment:
     """One deployment.
 
@@ -107,10 +139,11 @@ class _Deployment:
         api: of the cluster.
         stack: what is wanted.
         wait_s: how long a service may wait for what it depends on.
+        login: credentials for an image, as a header.
     """
 
-    def __init__(self, api: Api, stack: model.Stack, wait_s: float) -> None:
-        self._api, self._stack, self._wait_s = api, stack, wait_s
+    def __init__(self, api: Api, stack: model.Stack, wait_s: float, login: Login) -> None:
+        self._api, self._stack, self._wait_s, self._login = api, stack, wait_s, login
         self._ids: dict[str, dict[str, str]] = {}
 
     async def carry_out(self, steps: Sequence[Step]) -> None:
@@ -170,16 +203,17 @@ class _Deployment:
         for wait in self._stack.waits.get(step.name, ()):
             await self._wait(step.name, wait)
         wanted = self._with_ids(self._stack.services[step.name])
+        login = self._login(images.named(wanted))
         if step.verb == CREATE:
             click.echo(f"Creating service {step.name}")
-            await self._api.ask("POST", "/services/create", json_body=wanted)
+            await self._api.ask("POST", "/services/create", json_body=wanted, headers=login)
             return
         there = await self._api.ask("GET", path)
         click.echo(f"Updating service {step.name} (id: {there['ID']})")
         spec = plan.pinned(wanted, there["Spec"])
         spec["TaskTemplate"]["ForceUpdate"] = there["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
         said = {"version": str(there["Version"]["Index"])}
-        await self._api.ask("POST", f"{path}/update", said, json_body=spec)
+        await self._api.ask("POST", f"{path}/update", said, json_body=spec, headers=login)
 
     def _with_ids(self, spec: dict[str, Any]) -> dict[str, Any]:
         """A copy with the ids of its secrets and configs."""

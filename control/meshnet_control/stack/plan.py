@@ -129,13 +129,22 @@ def canonical(spec: Mapping[str, Any], networks: Mapping[str, str]) -> Json:
 
 
 def pinned(wanted: Json, there: Mapping[str, Any] | None) -> Json:
-    """A wanted spec that keeps the digest its unchanged image was resolved to, as Docker does."""
-    if there is None or there.get("Labels", {}).get(IMAGE) != wanted["Labels"].get(IMAGE):
-        return wanted
+    """A wanted spec that keeps the digest its unchanged image was resolved to, as Docker does.
+
+    Not one that has a digest itself, of its registry's or of its file's.
+    """
     template = wanted["TaskTemplate"]
-    image = there["TaskTemplate"]["ContainerSpec"]["Image"]
-    container = {**template["ContainerSpec"], "Image": image}
-    return {**wanted, "TaskTemplate": {**template, "ContainerSpec": container}}
+    resolved = "@" in str(template["ContainerSpec"]["Image"])
+    if resolved or there is None or (there.get("Labels") or {}).get(IMAGE) != _image(wanted):
+        return wanted
+    before = there["TaskTemplate"]
+    kept = {
+        "ContainerSpec": {**template["ContainerSpec"], "Image": before["ContainerSpec"]["Image"]}
+    }
+    platforms = (before.get("Placement") or {}).get("Platforms")
+    if platforms:
+        kept["Placement"] = {**(template.get("Placement") or {}), "Platforms": platforms}
+    return {**wanted, "TaskTemplate": {**template, **kept}}
 
 
 def changes(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: ANN401 - any JSON value
@@ -246,6 +255,10 @@ def _by_name(found: Iterable[Json]) -> dict[str, Json]:
 
 def _by_spec(found: Iterable[Json]) -> dict[str, Json]:
     return {str(each["Spec"]["Name"]): each for each in found}
+
+
+def _image(spec: Json) -> str | None:
+    return (spec.get("Labels") or {}).get(IMAGE)
 
 
 def _namespace(spec: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -51,6 +52,10 @@ class Host:
         self.news = asyncio.Event()
         """Replaced by another one as it is set: ``known`` is new."""
         self.sends: Images | None = None
+        self.registry: dict[str, dict[str, Any]] = {}
+        """What the engine hears of images from their registries."""
+        self.looked_up: list[tuple[str, str]] = []
+        """Images, and the credentials that came with the question."""
 
     @property
     def state(self):
@@ -305,7 +310,18 @@ async def command(
     Runs ``meshnet WORDS…`` against a manager's gateway, with ``stdin`` as bytes and ``cwd``: its
     exit status, standard output and standard error.
     """
-    runner = web.AppRunner(application(host, engine))
+    app = application(host, engine)
+
+    async def distribution(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        host.looked_up.append((name, request.headers.get("X-Registry-Auth", "")))
+        if name in host.registry:
+            return web.json_response(host.registry[name])
+        return web.json_response({"message": "no such host"}, status=500)
+
+    for prefix in ("", r"/v{api:\d+\.\d+}"):
+        app.router.add_get(prefix + "/distribution/{name:.+}/json", distribution)
+    runner = web.AppRunner(app)
     await runner.setup()
     run_dir = tmp_path / "run"
     run_dir.mkdir()
