@@ -130,7 +130,7 @@ def test_what_was_said_before_leaving_never_comes_back() -> None:
     c.run(1)
     c.partition([5], [0, 1, 2, 3, 4])
     c.engine(0).take_part([], c.now)
-    c.run(c.config.linger_s + 2)
+    c.run(c.config.linger_s + c.config.tombstone_s + 2)
     c.engine(0).take_part(["net0"], c.now)
     say(c, 0, "net0", "said", "d")
     c.heal()

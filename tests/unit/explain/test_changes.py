@@ -56,6 +56,16 @@ def test_what_is_new_is_told_and_what_is_the_same_is_not():
     assert list(between(away, WHOLE)) == [("managers", "node h2 is there again")]
 
 
+def test_what_is_on_networks_that_were_not_heard_of_has_not_happened():
+    other = NetworkId("other")
+    nothing = replace(WHOLE, endpoints={})
+    assert list(between(nothing, WHOLE, {APP, other}.__contains__)) == []
+    assert list(between(WHOLE, nothing, {APP, other}.__contains__)) == []
+    assert list(between(nothing, WHOLE, {other}.__contains__)) == [("h2", "web.1 is there, ready")]
+    alone = replace(WHOLE, endpoints={ONE: replace(TASK, addresses={})})
+    assert list(between(nothing, alone, lambda _: True)), "it is on none"
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.sampled_from(["h1", "h2"]))))
 def test_the_events_of_all_hosts_are_told_by_time(told):
     reply = xpb.AskReply()

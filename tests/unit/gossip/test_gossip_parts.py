@@ -249,6 +249,24 @@ def test_live_records_have_no_room_from_tombstones_and_take_none():
         assert full.values(A).keys() == {"b", "c"}
 
 
+def test_what_an_owner_holds_is_bounded_over_all_networks():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(records, "RECORDS", 4)
+        full, loose, peer = Table(HAND), Table(HAND), Table(HAND)
+        for key in ("a", "n a", "n b"):
+            full.put(A, 1, key, b"x", 0.0)
+        full.put(A, 1, "m a", b"x", 0.0)
+        with pytest.raises(CapacityError):
+            full.put(A, 1, "m b", b"x", 0.0)
+        patched.setattr(records, "RECORDS", 9)
+        for key in ("n a", "n b", "n c", "m a", "m b", "m c"):
+            loose.put(A, 1, key, b"x", 0.0)
+        patched.setattr(records, "RECORDS", 4)
+        assert peer.merge(loose.above(f"{A} n", 0), 0.0, HAND.public, ADDRESS)
+        with pytest.raises(CapacityError):
+            peer.merge(loose.above(f"{A} m", 0), 0.0, HAND.public, ADDRESS)
+
+
 @given(Changes, st.randoms())
 def test_a_gap_is_noticed(changes, rng: random.Random):
     owner, peer = Table(HAND), Table(HAND)
