@@ -4,9 +4,9 @@ Law: whatever came before, the zones of a Snapshot are those of ``meshnet_dns.zo
 endpoint costs its own names and its service's; what changed is told besides, so that the resolver
 is told that and no more.
 
-The model: whoever may be found under a name is a fact (name, claim, address). Facts of an endpoint
-follow from it, its service and whether its node lives; those of a service from it alone. A name
-has the addresses of its best claim.
+The model: whoever may be found under a name is a fact (name, claim, address, ports). Facts of an
+endpoint follow from it, its service and whether its node lives; those of a service from it alone.
+A name has the addresses, and the ports, of its best claim.
 """
 
 from __future__ import annotations
@@ -21,8 +21,17 @@ from meshnet.model.differences import touched
 from meshnet.model.ids import NetworkId, ServiceId, TaskId
 from meshnet.model.shared_map import SharedMap, difference, shared
 from meshnet.model.snapshot import Endpoint, Service, Snapshot
-from meshnet_dns.state import ZoneChange, sum_of, zone_digest, zone_sum
-from meshnet_dns.zone import TASKS, Claim, Zone, endpoint_records, fits, stored
+from meshnet_dns.state import ZoneChange, ZoneKeys, sum_of, zone_digest, zone_sum
+from meshnet_dns.zone import (
+    TASKS,
+    Claim,
+    ServedPort,
+    Zone,
+    endpoint_records,
+    fits,
+    served_ports,
+    stored,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -34,6 +43,9 @@ class _Fact(NamedTuple):
     claim: Claim
     address: IPv4Address | None
     """None: the name is ours, and this alone gives it no address."""
+    service: str = ""
+    """Whose name it is; empty: an endpoint's own."""
+    ports: tuple[ServedPort, ...] = ()
 
 
 class _Pointer(NamedTuple):
@@ -42,7 +54,15 @@ class _Pointer(NamedTuple):
     name: str
 
 
-_Facts = Iterator[_Fact | _Pointer]
+class _Near(NamedTuple):
+    network: NetworkId
+    address: IPv4Address
+    """Of an endpoint on this node."""
+
+
+_Any = _Fact | _Pointer | _Near
+_Facts = Iterator[_Any]
+_Said = tuple[Claim, IPv4Address | None, str, tuple[ServedPort, ...]]
 
 
 @dataclass
@@ -51,8 +71,10 @@ class _Kept:
 
     zone: Zone
     sum: int
-    names: dict[str, dict[tuple[Claim, IPv4Address | None], int]] = field(default_factory=dict)
+    names: dict[str, dict[_Said, int]] = field(default_factory=dict)
     pointers: dict[IPv4Address, dict[str, int]] = field(default_factory=dict)
+    near: dict[IPv4Address, dict[NetworkId, int]] = field(default_factory=dict)
+    contested: SharedMap[str, tuple[str, ...]] = field(default_factory=SharedMap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +85,8 @@ class Known:
     digest: str
     change: ZoneChange | None = None
     """None: it is new."""
+    contested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name -> the services, more than one, that have it."""
 
 
 class KeptZones:
@@ -92,12 +116,13 @@ class KeptZones:
         if new := wanted - stay:
             for network in new:
                 told = snapshot.networks[network]
-                zone = Zone(told.name.lower(), told.subnet, SharedMap(), SharedMap())
+                zone = Zone(told.name.lower(), told.subnet, *(SharedMap() for _ in range(4)))
                 self._kept[network] = _Kept(zone, zone_sum(zone))
             self._change(new, _facts(snapshot, snapshot.endpoints, snapshot.services, new), {})
             self._known |= {
-                network: Known(self._kept[network].zone, zone_digest(self._kept[network].sum))
-                for network in new
+                network: Known(kept.zone, zone_digest(kept.sum), None, kept.contested)
+                for network, kept in self._kept.items()
+                if network in new
             }
         if stay and before is not snapshot:
             tasks, services = _concerned(before, snapshot)
@@ -109,48 +134,70 @@ class KeptZones:
     def _change(
         self,
         networks: Set[NetworkId],
-        fresh: Iterable[_Fact | _Pointer],
-        stale: Mapping[_Fact | _Pointer, int],
+        fresh: Iterable[_Any],
+        stale: Mapping[_Any, int],
     ) -> None:
         names: dict[NetworkId, set[str]] = {network: set() for network in networks}
         pointers: dict[NetworkId, set[IPv4Address]] = {network: set() for network in networks}
+        near: dict[NetworkId, set[IPv4Address]] = {network: set() for network in networks}
         counts = [(fact, 1) for fact in fresh] + [(fact, -times) for fact, times in stale.items()]
         for fact, times in counts:
             kept = self._kept[fact.network]
             if isinstance(fact, _Pointer):
                 _count(kept.pointers, fact.address, fact.name, times)
                 pointers[fact.network].add(fact.address)
+            elif isinstance(fact, _Near):
+                _count(kept.near, fact.address, fact.network, times)
+                near[fact.network].add(fact.address)
             else:
-                _count(kept.names, fact.name, (fact.claim, fact.address), times)
+                said = fact.claim, fact.address, fact.service, fact.ports
+                _count(kept.names, fact.name, said, times)
                 names[fact.network].add(fact.name)
         for network in networks:
-            if names[network] or pointers[network]:
-                self._settle(network, names[network], pointers[network])
+            if names[network] or pointers[network] or near[network]:
+                self._settle(network, names[network], pointers[network], near[network])
 
-    def _settle(self, network: NetworkId, names: Set[str], pointers: Set[IPv4Address]) -> None:
+    def _settle(
+        self,
+        network: NetworkId,
+        names: Set[str],
+        pointers: Set[IPv4Address],
+        near: Set[IPv4Address],
+    ) -> None:
         """Make the zone anew, of the names and addresses whose facts changed."""
         kept = self._kept[network]
-        before, digest = kept.zone, zone_digest(kept.sum)
-        put = {name: _addresses(kept.names[name]) for name in names if name in kept.names}
+        before, digest, contested = kept.zone, zone_digest(kept.sum), kept.contested
+        facts = {name: kept.names[name] for name in names if name in kept.names}
         said = {at: min(kept.pointers[at]) for at in pointers if at in kept.pointers}
-        said = {address: name for address, name in said.items() if fits(name)}
+        here = {at: True for at in near if at in kept.near}
+        kept.contested = _with(contested, names, _rivals(facts))
         now = replace(
             before,
-            names=shared(before.names).changed(put, names - put.keys()),
-            pointers=shared(before.pointers).changed(said, pointers - said.keys()),
+            names=_with(before.names, names, {n: _addresses(of) for n, of in facts.items()}),
+            pointers=_with(before.pointers, pointers, {a: n for a, n in said.items() if fits(n)}),
+            ports=_with(before.ports, names, _ports(facts)),
+            near=_with(before.near, near, here),
         )
-        named = difference(before.names, now.names)
-        pointed = difference(before.pointers, now.pointers)
-        if not named and not pointed:
+        keys = ZoneKeys(
+            difference(before.names, now.names),
+            difference(before.pointers, now.pointers),
+            difference(before.ports, now.ports),
+            difference(before.near, now.near),
+        )
+        if not any(keys):
+            if kept.contested != contested:
+                self._known[network] = replace(self._known[network], contested=kept.contested)
             return
         change = ZoneChange(
             digest,
-            {name: now.names.get(name) for name in named},
-            {address: now.pointers.get(address) for address in pointed},
+            {name: now.names.get(name) for name in keys.names},
+            {address: now.pointers.get(address) for address in keys.pointers},
+            {name: now.ports.get(name) for name in keys.ports},
+            {address: address in now.near for address in keys.near},
         )
-        kept.sum += sum_of(now, named, pointed) - sum_of(before, named, pointed)
+        kept.sum += sum_of(now, keys) - sum_of(before, keys)
         kept.zone = now
-        self._known[network] = Known(now, zone_digest(kept.sum), change)
+        self._known[network] = Known(now, zone_digest(kept.sum), change, kept.contested)
 
 
 def _concerned(before: Snapshot, now: Snapshot) -> tuple[set[TaskId], set[ServiceId]]:
@@ -169,7 +216,7 @@ def _concerned(before: Snapshot, now: Snapshot) -> tuple[set[TaskId], set[Servic
 def _named(service: Service | None) -> object:
     if service is None:
         return None
-    return service.name, service.mode, service.vips, service.aliases
+    return service.name, service.mode, service.vips, service.aliases, served_ports(service)
 
 
 def _facts(
@@ -212,19 +259,22 @@ def _of_endpoint(snapshot: Snapshot, endpoint: Endpoint, network: NetworkId) -> 
             yield _Fact(network, name, claim, address)
     at = endpoint.addresses[network]
     yield _Pointer(network, at, f"{endpoint.name}.{snapshot.networks[network].name}")
+    if endpoint.node == snapshot.self_id:
+        yield _Near(network, at)
 
 
 def _of_names(
     service: Service, network: NetworkId, own: IPv4Address | None, ready: IPv4Address | None
 ) -> _Facts:
     """The names of a service, with what one VIP or endpoint gives to them."""
+    ports = served_ports(service)
     every = [(service.name, Claim.SERVICE)]
     every += [(alias, Claim.SERVICE_ALIAS) for alias in service.aliases.get(network, ())]
     for given, claim in every:
         if name := stored(given):
-            yield _Fact(network, name, claim, own)
+            yield _Fact(network, name, claim, own, service.name, ports)
         if name := stored(TASKS + given):
-            yield _Fact(network, name, claim, ready)
+            yield _Fact(network, name, claim, ready, service.name)
 
 
 def _vip(service: Service, network: NetworkId) -> IPv4Address | None:
@@ -241,9 +291,33 @@ def _count(counts: dict[K, dict[V, int]], key: K, value: V, times: int) -> None:
         del counts[key]
 
 
-def _addresses(
-    facts: Mapping[tuple[Claim, IPv4Address | None], int],
-) -> tuple[IPv4Address, ...]:
-    best = min(claim for claim, _ in facts)
-    found = {address for claim, address in facts if claim == best and address is not None}
+def _with(of: Mapping[K, V], keys: Set[K], now: Mapping[K, V]) -> SharedMap[K, V]:
+    """``of`` with what is ``now`` at these keys."""
+    return shared(of).changed(now, keys - now.keys())
+
+
+def _addresses(facts: Iterable[_Said]) -> tuple[IPv4Address, ...]:
+    best = min(claim for claim, *_ in facts)
+    found = {address for claim, address, *_ in facts if claim == best and address is not None}
     return tuple(sorted(found))
+
+
+def _ports(names: Mapping[str, Iterable[_Said]]) -> dict[str, tuple[ServedPort, ...]]:
+    """Name of a service -> ports of those that have it."""
+    found: dict[str, tuple[ServedPort, ...]] = {}
+    for name, facts in names.items():
+        best = min(claim for claim, *_ in facts)
+        served = {port for claim, _, _, ports in facts if claim == best for port in ports}
+        if served and not name.startswith(TASKS):
+            found[name] = tuple(sorted(served))
+    return found
+
+
+def _rivals(names: Mapping[str, Iterable[_Said]]) -> dict[str, tuple[str, ...]]:
+    """Names that more than one service has -> those."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, facts in names.items():
+        services = {service for _, _, service, _ in facts if service}
+        if len(services) > 1 and not name.startswith(TASKS):
+            found[name] = tuple(sorted(services))
+    return found

@@ -10,6 +10,7 @@ more than a meshnetd that has just started; new ones are put.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from meshnet_dns.state import (
 )
 from meshnet_dns.zone import Zone
 
+_log = logging.getLogger(__name__)
 TIMEOUT_S: Final = 5.0
 
 Op = Literal["put-zone", "change-zone", "drop-zone", "put-sandbox", "drop-sandbox"]
@@ -141,6 +143,7 @@ def sandbox_dns(sandbox: Sandbox, named: Set[NetworkId]) -> SandboxDns:
         networks=tuple(network for network, _ in sandbox.networks if network in named),
         upstreams=tuple(str(upstream) for upstream in sandbox.upstreams),
         forwards=sandbox.gateway_address is not None,
+        stack=sandbox.stack.lower(),
     )
 
 
@@ -176,6 +179,15 @@ def _zone_change(network: NetworkId, known: Known, has: str | None) -> Change:
     return Change("put-zone", network, zone_payload(known.zone))
 
 
+def contested(desired: Desired) -> dict[tuple[NetworkId, str], tuple[str, ...]]:
+    """Names that several services on a network have -> those services. Pure."""
+    return {
+        (network, name): services
+        for network, known in desired.zones.items()
+        for name, services in known.contested.items()
+    }
+
+
 class ResolverOperations:
     """The resolver as a reconciler sees it (``meshnet.reconcile.Operations``)."""
 
@@ -185,10 +197,19 @@ class ResolverOperations:
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / NAME
         self._desires = Desires()
+        self._contested: Mapping[tuple[NetworkId, str], tuple[str, ...]] = {}
 
     def desired(self, snapshot: Snapshot) -> Desired:
-        """See ``desired``."""
-        return self._desires.of(snapshot)
+        """See ``desired``. A name that another service takes as well is logged once."""
+        made = self._desires.of(snapshot)
+        told, self._contested = self._contested, contested(made)
+        for (network, name), services in sorted(self._contested.items()):
+            if told.get((network, name)) != services:
+                _log.warning(
+                    "%s on %s is a name of %s: containers of a stack get their own stack's",
+                    name, made.zones[network].zone.network, ", ".join(services),
+                )  # fmt: skip
+        return made
 
     def observe(self, desired: Desired, since: Since[Desired] | None = None) -> Observed:
         """What the resolver knows.

@@ -79,7 +79,7 @@ class Resolver:
         self._sums: dict[NetworkId, int] = {}
         self._told: dict[TaskId, SandboxDns] = {}
         self._digests: dict[str, dict[str, str]] = {"zones": {}, "sandboxes": {}}
-        self._views: dict[tuple[NetworkId, ...], View] = {}
+        self._views: dict[tuple[tuple[NetworkId, ...], str], View] = {}
         self._open: dict[TaskId, Sandbox] = {}
         self._errors: dict[str, str] = {}
         self._unsaved: list[bytes] = []
@@ -153,7 +153,7 @@ class Resolver:
         return {
             "why": decision.why.value,
             "network": decision.zone.network if decision.zone is not None else "",
-            "addresses": [str(each) for each in said.addresses] if said is not None else [],
+            "addresses": list(said.told) if said is not None else [],
             "own": bool(sandbox.settings.upstreams),
             "upstreams": list(sandbox.upstreams) if said is None else [],
         }
@@ -237,8 +237,8 @@ class Resolver:
         if zone is None or self._digests["zones"].get(network) != change.before:
             raise WireError("meshnetd", f"a change of another zone than {network} is here")
         now = changed(zone, change)
-        total = self._sums[network] - sum_of(zone, change.names, change.pointers)
-        self._keep_zone(network, now, total + sum_of(now, change.names, change.pointers))
+        total = self._sums[network] - sum_of(zone, change.keys)
+        self._keep_zone(network, now, total + sum_of(now, change.keys))
 
     def _keep_zone(self, network: NetworkId, zone: Zone, total: int) -> None:
         self._zones[network] = zone
@@ -282,10 +282,11 @@ class Resolver:
             self._errors.pop(task, None)
 
     def _view(self, told: SandboxDns) -> View:
-        if told.networks not in self._views:
-            view = self._views[told.networks] = View(told.networks)
+        key = told.networks, told.stack
+        if key not in self._views:
+            view = self._views[key] = View(told.networks, told.stack)
             view.refresh(self._zones)
-        return self._views[told.networks]
+        return self._views[key]
 
     def _drop_sandbox(self, task: TaskId) -> None:
         told = self._told.pop(task, None)
@@ -298,7 +299,7 @@ class Resolver:
             self._forget_views()
 
     def _forget_views(self) -> None:
-        used = {other.networks for other in self._told.values()}
+        used = {(other.networks, other.stack) for other in self._told.values()}
         self._views = {key: view for key, view in self._views.items() if key in used}
 
     def _drop_unclaimed(self) -> None:

@@ -14,15 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 
 from meshnet.errors import WireError
 from meshnet.model.ids import NetworkId, TaskId
 from meshnet.model.shared_map import SharedMap, shared
-from meshnet_dns.zone import Zone
+from meshnet_dns.zone import ServedPort, Zone
 
+K = TypeVar("K")
+V = TypeVar("V")
 VERSION: Final = 1
 _IPV4: Final = 4
 _DIGEST_BYTES: Final = 12
@@ -41,12 +43,14 @@ class SandboxDns:
         upstreams: IPv4 or IPv6 addresses of servers for all other names, asked from inside
             ``netns``: one may run in a container.
         forwards: without ``upstreams``, whether the host's own may be asked.
+        stack: whose services it finds first by a short name, lower case.
     """
 
     netns: str
     networks: tuple[NetworkId, ...]
     upstreams: tuple[str, ...] = ()
     forwards: bool = True
+    stack: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +73,42 @@ class ZoneChange:
     before: str
     names: Mapping[str, tuple[IPv4Address, ...] | None]
     pointers: Mapping[IPv4Address, str | None]
+    ports: Mapping[str, tuple[ServedPort, ...] | None] = field(default_factory=dict)
+    near: Mapping[IPv4Address, bool] = field(default_factory=dict)
+    """True: it is on this node now."""
+
+    @property
+    def keys(self) -> ZoneKeys:
+        """What it is about."""
+        return ZoneKeys(self.names, self.pointers, self.ports, self.near)
+
+
+class ZoneKeys(NamedTuple):
+    """Parts of a zone: of its names, pointers, ports and near addresses."""
+
+    names: Iterable[str]
+    pointers: Iterable[IPv4Address]
+    ports: Iterable[str]
+    near: Iterable[IPv4Address]
 
 
 def zone_sum(zone: Zone) -> int:
     """What its digest is made of."""
     head = _hash(b"z", f"{zone.network} {zone.subnet}".encode(), b"")
-    return head + sum_of(zone, zone.names, zone.pointers)
+    return head + sum_of(zone, ZoneKeys(zone.names, zone.pointers, zone.ports, zone.near))
 
 
-def sum_of(zone: Zone, names: Iterable[str], pointers: Iterable[IPv4Address]) -> int:
-    """The part of ``zone_sum`` that these names and pointers have; those it lacks have none."""
-    found = [(name, zone.names.get(name)) for name in names]
-    total = sum(_hash(b"n", name.encode(), _packed(at)) for name, at in found if at is not None)
-    pointed = [(address, zone.pointers.get(address)) for address in pointers]
-    return total + sum(
+def sum_of(zone: Zone, keys: ZoneKeys) -> int:
+    """The part of ``zone_sum`` that these have; those it lacks have none."""
+    named = [(name, zone.names.get(name)) for name in keys.names]
+    total = sum(_hash(b"n", name.encode(), _packed(at)) for name, at in named if at is not None)
+    pointed = [(address, zone.pointers.get(address)) for address in keys.pointers]
+    total += sum(
         _hash(b"p", address.packed, name.encode()) for address, name in pointed if name is not None
     )
+    served = [(name, zone.ports.get(name)) for name in keys.ports]
+    total += sum(_hash(b"s", name.encode(), _ports_text(of)) for name, of in served if of)
+    return total + sum(_hash(b"l", at.packed, b"") for at in keys.near if at in zone.near)
 
 
 def zone_digest(total: int) -> str:
@@ -94,14 +118,18 @@ def zone_digest(total: int) -> str:
 
 def changed(zone: Zone, change: ZoneChange) -> Zone:
     """The zone that a change makes of this one."""
-    names, pointers = dict(change.names), dict(change.pointers)
-    put = {name: at for name, at in names.items() if at is not None}
-    said = {address: name for address, name in pointers.items() if name is not None}
     return replace(
         zone,
-        names=shared(zone.names).changed(put, names.keys() - put.keys()),
-        pointers=shared(zone.pointers).changed(said, pointers.keys() - said.keys()),
+        names=_with(zone.names, change.names),
+        pointers=_with(zone.pointers, change.pointers),
+        ports=_with(zone.ports, change.ports),
+        near=_with(zone.near, {at: True if there else None for at, there in change.near.items()}),
     )
+
+
+def _with(of: Mapping[K, V], changes: Mapping[K, V | None]) -> SharedMap[K, V]:
+    put = {key: value for key, value in changes.items() if value is not None}
+    return shared(of).changed(put, changes.keys() - put.keys())
 
 
 def change_payload(change: ZoneChange) -> Payload:
@@ -110,6 +138,8 @@ def change_payload(change: ZoneChange) -> Payload:
         "before": change.before,
         "names": {n: None if at is None else _packed(at) for n, at in change.names.items()},
         "pointers": {address.packed: name for address, name in change.pointers.items()},
+        "ports": {n: None if of is None else list(map(list, of)) for n, of in change.ports.items()},
+        "near": {address.packed: there for address, there in change.near.items()},
     }
 
 
@@ -130,8 +160,16 @@ def change_of(payload: Payload) -> ZoneChange:
                 IPv4Address(bytes(packed)): None if name is None else str(name)
                 for packed, name in payload["pointers"].items()
             },
+            ports={
+                str(name): None if of is None else _ports(of)
+                for name, of in payload.get("ports", {}).items()
+            },
+            near={
+                IPv4Address(bytes(packed)): bool(there)
+                for packed, there in payload.get("near", {}).items()
+            },
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise WireError("meshnetd", f"not a change of a zone: {error!r}") from error
 
 
@@ -151,6 +189,8 @@ def zone_payload(zone: Zone) -> Payload:
         "subnet": str(zone.subnet),
         "names": {name: _packed(addresses) for name, addresses in zone.names.items()},
         "pointers": {address.packed: name for address, name in zone.pointers.items()},
+        "ports": {name: list(map(list, ports)) for name, ports in zone.ports.items()},
+        "near": _packed(sorted(zone.near)),
     }
 
 
@@ -173,9 +213,19 @@ def zone_of(payload: Payload) -> Zone:
                     for packed, name in payload["pointers"].items()
                 }
             ),
+            ports=SharedMap({str(n): _ports(of) for n, of in payload.get("ports", {}).items()}),
+            near=SharedMap(dict.fromkeys(_addresses(payload.get("near", b"")), True)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise WireError("meshnetd", f"not a zone: {error!r}") from error
+
+
+def _ports(said: Iterable[Any]) -> tuple[ServedPort, ...]:
+    return tuple(ServedPort(str(each[0]), int(each[1]), str(each[2])) for each in said)
+
+
+def _ports_text(ports: Iterable[ServedPort]) -> bytes:
+    return " ".join(f"{each.protocol}/{each.number}/{each.name}" for each in ports).encode()
 
 
 def _addresses(packed: bytes) -> tuple[IPv4Address, ...]:
@@ -189,6 +239,7 @@ def sandbox_payload(sandbox: SandboxDns) -> Payload:
         "networks": list(sandbox.networks),
         "upstreams": list(sandbox.upstreams),
         "forwards": sandbox.forwards,
+        "stack": sandbox.stack,
     }
 
 
@@ -204,6 +255,7 @@ def sandbox_of(payload: Payload) -> SandboxDns:
             networks=tuple(NetworkId(str(network)) for network in payload["networks"]),
             upstreams=tuple(str(ip_address(upstream)) for upstream in payload["upstreams"]),
             forwards=bool(payload["forwards"]),
+            stack=str(payload.get("stack", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WireError("meshnetd", f"not a sandbox: {error!r}") from error
@@ -238,7 +290,7 @@ def decode_memory(packed: bytes) -> tuple[Memory, list[Payload]]:
             zones={NetworkId(id_): zone_of(zone) for id_, zone in held["zones"].items()},
             sandboxes={TaskId(id_): sandbox_of(told) for id_, told in held["sandboxes"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError, msgpack.UnpackException) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, msgpack.UnpackException) as error:
         raise WireError("resolver.state", f"unreadable: {error!r}") from error
     # What was written by halves meshnetd tells again.
     with suppress(ValueError, TypeError, msgpack.UnpackException):

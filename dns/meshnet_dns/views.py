@@ -33,17 +33,27 @@ _forward: Final[Make] = repeat(FORWARD).__next__
 
 
 class View:
-    """Answers for containers with the same networks in the same order.
+    """Answers for containers of one stack with the same networks in the same order.
 
     Attributes:
         fixed: query without ID -> where the reply lies.
         turning: query without ID -> makes the next reply, its first two bytes to be overwritten.
     """
 
-    __slots__ = ("_fixed", "_held", "_turn", "_turning", "_zones", "fixed", "networks", "turning")
+    __slots__ = (
+        "_fixed",
+        "_held",
+        "_turn",
+        "_turning",
+        "_zones",
+        "fixed",
+        "networks",
+        "stack",
+        "turning",
+    )
 
-    def __init__(self, networks: Sequence[NetworkId]) -> None:
-        self.networks = tuple(networks)
+    def __init__(self, networks: Sequence[NetworkId], stack: str = "") -> None:
+        self.networks, self.stack = tuple(networks), stack
         self._zones: tuple[Zone, ...] = ()
         self._turn = count()  # where rotations begin: queries that are not cached rotate too
         self._fixed: dict[bytes, tuple[int, int]] = {}
@@ -69,7 +79,7 @@ class View:
             query = wire.parse(packet)
         except wire.RefusedQueryError as refused:
             return wire.refusal(packet, refused.rcode)
-        said = answer(query.question, self._zones)
+        said = answer(query.question, self._zones, self.stack)
         if said is None:
             if query.cacheable:
                 self._keep(packet, _forward)
@@ -99,7 +109,7 @@ class View:
 
     def decide(self, question: Question) -> Decision:
         """What is answered to it now, and why."""
-        return decide(question, self._zones)
+        return decide(question, self._zones, self.stack)
 
     def message(self, packet: bytes) -> bytes:
         """The reply to a query by TCP, or ``FORWARD``; not cached.
@@ -111,7 +121,7 @@ class View:
             query = wire.parse(packet)
         except wire.RefusedQueryError as refused:
             return wire.refusal(packet, refused.rcode)
-        said = answer(query.question, self._zones)
+        said = answer(query.question, self._zones, self.stack)
         if said is None:
             return FORWARD
         return _numbered(packet, next(wire.reply(query, said, wire.TCP).packets(next(self._turn))))

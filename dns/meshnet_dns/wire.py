@@ -30,6 +30,7 @@ from dnslib import (
     QTYPE,
     RCODE,
     RR,
+    SRV,
     A,
     DNSBuffer,
     DNSError,
@@ -39,7 +40,16 @@ from dnslib import (
 )
 
 from meshnet.errors import WireError
-from meshnet_dns.answer import FORMERR, NOTIMP, REFUSED, SERVFAIL, TTL_S, Answer, Question
+from meshnet_dns.answer import (
+    FORMERR,
+    NOTIMP,
+    REFUSED,
+    SERVFAIL,
+    TTL_S,
+    WEIGHT,
+    Answer,
+    Question,
+)
 
 HEADER: Final = 12
 UDP_PLAIN: Final = 512
@@ -246,16 +256,21 @@ def reply(query: Query, answer: Answer, limit: int) -> Reply:
     for record in _records(query, answer):
         message.add_answer(record)
     packed = message.pack()
-    records = packed[head_size:]
+    records, count = packed[head_size:], header.a
+    for record in _additional(answer):
+        message.add_ar(record)
+    additional, more = message.pack()[len(packed) :], header.ar
     room = limit - head_size - len(tail)
-    shown, count = len(records), header.a
     rotates = bool(answer.addresses)
-    if shown > room:
+    if len(records) > room:
         count = room // _A_RECORD if rotates else 0
-        shown = count * _A_RECORD if rotates else 0
         header.tc = 1
-    head = _COUNTS.pack(0, header.bitmap, 1, count, 0, 1 if tail else 0) + packed[HEADER:head_size]
-    return Reply(head, records, tail, shown, rotates=len(answer.addresses) > 1)
+    shown = len(records) if not header.tc else count * _A_RECORD
+    if header.tc or shown + len(additional) > room:  # no TC for these (RFC 2181 section 9)
+        additional, more = b"", 0
+    counts = _COUNTS.pack(0, header.bitmap, 1, count, 0, more + bool(tail))
+    head = counts + packed[HEADER:head_size]
+    return Reply(head, records, additional + tail, shown, rotates=len(answer.addresses) > 1)
 
 
 def failure(packet: bytes, rcode: int) -> bytes:
@@ -396,6 +411,17 @@ def _records(query: Query, answer: Answer) -> Iterator[Any]:
         yield RR(query.label, QTYPE.A, ttl=TTL_S, rdata=A(str(address)))
     if answer.pointer:
         yield RR(query.label, QTYPE.PTR, ttl=TTL_S, rdata=PTR(answer.pointer))
+    for place in answer.served:
+        yield RR(
+            query.label, QTYPE.SRV, ttl=TTL_S,
+            rdata=SRV(place.priority, WEIGHT, place.port, place.target),
+        )  # fmt: skip
+
+
+def _additional(answer: Answer) -> Iterator[Any]:
+    """The addresses of the names in the answer, each once."""
+    for target, address in dict.fromkeys((each.target, each.address) for each in answer.served):
+        yield RR(target, QTYPE.A, ttl=TTL_S, rdata=A(str(address)))
 
 
 def _edns(query: Query) -> bytes:

@@ -9,13 +9,16 @@ resolver, so that no answer ever mixes two states. Names are kept in lower case 
 | service (dnsrr mode), its aliases | its ready endpoints |
 | ``tasks.<service>``, ``tasks.<alias>`` | its ready endpoints |
 | container name, 12 hex digits of its ID, endpoint aliases, hostname | that endpoint |
+| ``nearest.<service>``, ``nearest.<alias>`` | those of ``tasks.`` on this node; none: all of them |
+| ``_<port>._<protocol>.<any of the services' names>`` | SRV (``Zone.served``) |
 | ``<any of these>.<network>`` | the same (see ``Zone.find``: not stored twice) |
 | reverse of an endpoint's address | ``<container name>.<network>`` |
 | reverse of a VIP | ``<service>.<network>`` |
 
 When two things claim a name, the better claim takes it alone: service name, service alias,
 container name or ID, endpoint alias, hostname. Equal claims share it: two stacks' services with one
-alias give the addresses of both, as in Swarm.
+alias give the addresses of both, as in Swarm. But who asks for ``db`` from a container of the stack
+``shop`` means ``shop_db``, where both names are known (``Zone.of_stack``).
 
 Be aware: an endpoint's own names stay while it drains or fails its health check, a container must
 be able to find itself; only the names of its *service* follow readiness. A dnsrr service is known
@@ -23,7 +26,7 @@ on a network from its first endpoint there (or its aliases); it stays known, wit
 none of them is ready. The ingress network has no names.
 
 Source: moby libnetwork service_common.go addServiceInfoToCluster; differs: VIPs with no task, VIP
-reverse records, 12-hex ID and hostname on every node.
+reverse records, 12-hex ID and hostname on every node, own stack first, nearest, SRV.
 """
 
 from __future__ import annotations
@@ -32,14 +35,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
 
 from meshnet.model.ids import NetworkId, ServiceId
 from meshnet.model.snapshot import Endpoint, Network, Service, Snapshot
 
 TASKS = "tasks."
+NEAREST = "nearest."
 SHORT_ID = 12
 _LABEL = 63
 _NAME = 253
+
+
+class ServedPort(NamedTuple):
+    """A port at which the tasks of a service answer."""
+
+    protocol: str
+    number: int
+    name: str = ""
+    """Lower case; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +65,67 @@ class Zone:
         subnet: the network's addresses; their reverse names are ours alone.
         names: lower-case name -> addresses, ascending. Empty: the name is ours, it has no address.
         pointers: address -> name with its case kept.
+        ports: name of a service, or an alias -> ports that it says it serves (it publishes them).
+        near: addresses of endpoints on this node; the values are True.
     """
 
     network: str
     subnet: IPv4Network
     names: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
     pointers: Mapping[IPv4Address, str] = field(default_factory=dict)
+    ports: Mapping[str, tuple[ServedPort, ...]] = field(default_factory=dict)
+    near: Mapping[IPv4Address, bool] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[IPv4Address, ...] | None:
         """Addresses of ``name`` (lower case, no final dot), or of ``name`` less ``.<network>``.
 
         None: not a name of this network.
         """
-        found = self.names.get(name)
+        found = self._own(name)
         if found is None and name.endswith("." + self.network):
-            return self.names.get(name[: -len(self.network) - 1])
+            return self._own(name[: -len(self.network) - 1])
         return found
+
+    def of_stack(self, name: str, stack: str) -> tuple[IPv4Address, ...] | None:
+        """What a container of ``stack`` (lower case) means by a short name of its stack.
+
+        None: a name of no service of that stack, or not one that this network knows.
+        """
+        whole = self.in_stack(name, stack)
+        return None if whole is None else self._own(whole)
+
+    def in_stack(self, name: str, stack: str) -> str | None:
+        """``name`` with the stack's in it, if both are known here: ``tasks.shop_db``."""
+        bare = name.removesuffix("." + self.network)
+        prefix = next((each for each in (TASKS, NEAREST) if bare.startswith(each)), "")
+        short = bare[len(prefix) :]
+        whole = f"{stack}_{short}"
+        if short not in self.names or TASKS + whole not in self.names:
+            return None
+        return prefix + whole
+
+    def served(self, service: str) -> tuple[ServedPort, ...] | None:
+        """Ports of a service by one of its names, as ``find`` takes them; None: there is none."""
+        for name in (service, service.removesuffix("." + self.network)):
+            bare = name.removeprefix(TASKS).removeprefix(NEAREST)
+            if TASKS + bare in self.names:
+                return self.ports.get(bare, ())
+        return None
+
+    def tasks(self, service: str) -> tuple[IPv4Address, ...]:
+        """Addresses of the tasks of a service by one of its names; of ``nearest.`` only those."""
+        if service.startswith(NEAREST):
+            return self.find(service) or ()
+        return self.find(TASKS + service.removeprefix(TASKS)) or ()
+
+    def _own(self, name: str) -> tuple[IPv4Address, ...] | None:
+        found = self.names.get(name)
+        if found is not None or not name.startswith(NEAREST):
+            return found
+        tasks = self.names.get(TASKS + name[len(NEAREST) :])
+        if tasks is None:
+            return None
+        return tuple(address for address in tasks if address in self.near) or tasks
 
 
 class Claim(IntEnum):
@@ -107,19 +166,29 @@ def _zone(network: Network, snapshot: Snapshot, members: list[Endpoint]) -> Zone
             tasks.setdefault(endpoint.service, []).append(endpoint)
     records: list[_Record] = []
     pointers: dict[IPv4Address, str] = {}
+    ports: list[tuple[str, Claim, tuple[ServedPort, ...]]] = []
     for service in snapshot.services.values():
-        records += _service_records(service, network.id, tasks.get(service.id, []))
+        found = list(_service_records(service, network.id, tasks.get(service.id, [])))
+        records += found
+        ports += [(name, claim, served_ports(service)) for name, claim, _ in found]
         if service.mode == "vip" and network.id in service.vips:
             pointers[service.vips[network.id]] = f"{service.name}.{network.name}"
     for endpoint in members:
         records += endpoint_records(endpoint, network.id)
         pointers[endpoint.addresses[network.id]] = f"{endpoint.name}.{network.name}"
+    names, best = _settled(records)
     return Zone(
         network=network.name.lower(),
         subnet=network.subnet,
-        names=_settled(records),
+        names=names,
         pointers={
             address: pointers[address] for address in sorted(pointers) if fits(pointers[address])
+        },
+        ports=_settled_ports(ports, best),
+        near={
+            endpoint.addresses[network.id]: True
+            for endpoint in members
+            if endpoint.node == snapshot.self_id
         },
     )
 
@@ -150,8 +219,30 @@ def endpoint_records(endpoint: Endpoint, network: NetworkId) -> Iterator[_Record
     yield endpoint.hostname, Claim.HOSTNAME, address
 
 
-def _settled(records: list[_Record]) -> dict[str, tuple[IPv4Address, ...]]:
-    """One set of addresses per name: of those with the best claim."""
+def served_ports(service: Service) -> tuple[ServedPort, ...]:
+    """The ports that a service publishes, as its tasks have them: each once, in order."""
+    if not service.ports:
+        return ()
+    found = {ServedPort(port.protocol, port.target, port.name.lower()) for port in service.ports}
+    return tuple(sorted(found))
+
+
+def _settled_ports(
+    ports: list[tuple[str, Claim, tuple[ServedPort, ...]]], best: Mapping[str, Claim]
+) -> dict[str, tuple[ServedPort, ...]]:
+    """The ports of those with the best claim on a name of a service."""
+    found: dict[str, set[ServedPort]] = {}
+    for given, claim, served in ports:
+        name = stored(given)
+        if served and name and not name.startswith(TASKS) and best[name] == claim:
+            found.setdefault(name, set()).update(served)
+    return {name: tuple(sorted(found[name])) for name in sorted(found)}
+
+
+def _settled(
+    records: list[_Record],
+) -> tuple[dict[str, tuple[IPv4Address, ...]], dict[str, Claim]]:
+    """One set of addresses per name, of those with the best claim; and that claim."""
     best: dict[str, tuple[Claim, set[IPv4Address]]] = {}
     for given, claim, addresses in records:
         name = stored(given)
@@ -162,7 +253,8 @@ def _settled(records: list[_Record]) -> dict[str, tuple[IPv4Address, ...]]:
             best[name] = (claim, set(addresses))
         elif claim == holder[0]:
             holder[1].update(addresses)
-    return {name: tuple(sorted(best[name][1])) for name in sorted(best)}
+    names = {name: tuple(sorted(best[name][1])) for name in sorted(best)}
+    return names, {name: claim for name, (claim, _) in best.items()}
 
 
 @dataclass(frozen=True, slots=True)

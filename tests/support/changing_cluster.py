@@ -69,7 +69,7 @@ def _service(draw: Any, service: ServiceId) -> Service:
     nets = draw(st.frozensets(st.sampled_from(NETS)))
     aliases = draw(st.sampled_from([(), ("web",), ("web", "App")]))
     one, shared = PublishedPort("tcp", 80, 8080 + at), PublishedPort("udp", 53, 9000)
-    two = replace(one, target=81)
+    two = replace(one, target=81, name="http")
     ports = draw(st.sampled_from([(), (one,), (one, shared), (two, replace(shared, target=54))]))
     return Service(
         service,

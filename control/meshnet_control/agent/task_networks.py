@@ -15,6 +15,8 @@ from meshnet_control.cluster.published_ports import ports_of
 
 BEHIND_ENGINES: Final = 10
 """Number of our first interface where the engine has interfaces, too: it counts from 0."""
+_STACK: Final = "com.docker.stack.namespace"
+"""Label of the containers of a stack (docker/cli compose/convert/service.go)."""
 _ENGINE_DRIVERS: Final = frozenset({"bridge", "host", "null", "macvlan", "ipvlan"})
 
 
@@ -65,6 +67,7 @@ def sandbox_of(task: pb.Task, netns: str, gateway: IPv4Interface | None) -> Sand
         upstreams=(IPv4Address(RESOLVER_ADDRESS),) if beside else servers,
         search=tuple(dns.search),
         numbers=tuple(BEHIND_ENGINES + at for at in range(len(networks) + 1)) if beside else (),
+        stack=task.spec.container_spec.labels.get(_STACK, ""),
     )
 
 

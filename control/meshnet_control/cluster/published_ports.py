@@ -17,6 +17,7 @@ def ports_of(ports: Iterable[pb.PortConfig]) -> tuple[PublishedPort, ...]:
             target=port.target_port,
             published=port.published_port,
             mode="host" if port.publish_mode == "host" else "ingress",
+            name=port.name,
         )
         for port in ports
     )

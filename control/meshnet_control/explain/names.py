@@ -29,6 +29,8 @@ _KINDS: Final[Mapping[Claim, str]] = {
 _PLAIN: Final[Mapping[Why, str]] = {
     Why.NAME: "{} knows the name",
     Why.POINTER: "the address is on {}, and has a name",
+    Why.PORT: "a service on {} publishes that port: its ready tasks",
+    Why.NO_PORT: "the service is on {}, and publishes no such port",
     Why.NO_POINTER: "the address is of {} and nobody's: no other server can know it",
     Why.CLASS: "only class IN is served",
 }
@@ -70,7 +72,7 @@ def answer(
     """
     known = zones(snapshot)
     networks = [network for network, _ in sandbox.networks if network in known]
-    should = decide(asked, [known[network] for network in networks])
+    should = decide(asked, [known[network] for network in networks], sandbox.stack.lower())
     found = xpb.NameAnswer(
         container=of.name,
         result=heard.result,
@@ -84,7 +86,7 @@ def answer(
     if explained.network in by_name:
         network = by_name[explained.network]
         found.claims.extend(_record(each) for each in _of_name(snapshot, network, asked.name))
-    found.reason = _reason(explained, found.claims, asked)
+    found.reason = _reason(explained, found.claims, asked, sandbox.stack)
     return found
 
 
@@ -159,14 +161,14 @@ def _zone_differs(held: Zone | None, should: Zone | None) -> str:
 
 
 def _differs(should: Decision, explained: Explained, heard: Heard, asked: Question) -> list[str]:
-    addresses = tuple(map(str, should.answer.addresses)) if should.answer is not None else ()
+    addresses = should.answer.told if should.answer is not None else ()
     ours = (should.why, should.zone.network if should.zone is not None else "", addresses)
     found = []
     if ours != (explained.why, explained.network, explained.addresses):
         found.append(BEHIND)
     if not heard.result:
         found.append(NOT_HEARD)
-    elif explained.why is Why.NAME and asked.type == A and not _fits(heard, explained):
+    elif explained.why in {Why.NAME, Why.STACK} and asked.type == A and not _fits(heard, explained):
         found.append(OTHERWISE)
     return found
 
@@ -177,7 +179,15 @@ def _fits(heard: Heard, explained: Explained) -> bool:
     return told <= whole and bool(told) == bool(whole)
 
 
-def _reason(explained: Explained, claims_: Sequence[xpb.NameRecord], asked: Question) -> str:
+def _reason(
+    explained: Explained, claims_: Sequence[xpb.NameRecord], asked: Question, stack: str
+) -> str:
+    if explained.why is Why.STACK:
+        own = next((each for each in claims_ if each.owner.startswith(f"{stack}_")), None)
+        who = own.owner if own is not None else f"of stack {stack}"
+        rivals = sorted({each.owner for each in claims_} - {who})
+        too = f", before {', '.join(rivals)} there" if rivals else ""
+        return f"the service {who} on {explained.network} is of the container's own stack{too}"
     if explained.why is Why.NAME and claims_:
         best = claims_[0]
         others = len({each.owner for each in claims_[1:]} - {best.owner})

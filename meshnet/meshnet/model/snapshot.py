@@ -71,6 +71,8 @@ class PublishedPort:
     target: int
     published: int
     mode: Literal["ingress", "host"] = "ingress"
+    name: str = ""
+    """As its service calls it; the docker CLI gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class Sandbox:
     search: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     """Of the interfaces of ``networks``, and one more of docker_gwbridge's; empty: 0, 1, 2 ..."""
+    stack: str = ""
+    """Whose services it finds first by a short name; empty: it is of none."""
 
     def interface(self, at: int) -> str:
         """Name of the interface on the network at that place; behind the last: to the gateway."""

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.model.ids import NetworkId
-from meshnet_dns.answer import NXDOMAIN, Answer, Question, answer, reverse_address
+from meshnet_dns import wire
+from meshnet_dns.answer import NOERROR, NXDOMAIN, Answer, Question, answer, reverse_address
 from meshnet_dns.views import CACHE_ENTRIES, FORWARD, View
-from meshnet_dns.zone import Zone
+from meshnet_dns.zone import ServedPort, Zone
 
 FRONT, BACK = NetworkId("front"), NetworkId("back")
 VIP, ONE, TWO = (IPv4Address(f"10.0.1.{host}") for host in (2, 3, 4))
@@ -181,3 +182,128 @@ def test_nobody_else_is_asked_about_our_subnets(host, kind):
     found = answer(Question(name, kind), BOTH)
     assert found is not None
     assert found.pointer or found.rcode == NXDOMAIN or kind not in {12, 255}
+
+
+HTTP, DNS = ServedPort("tcp", 80, "http"), ServedPort("udp", 53)
+PLACES = Zone(
+    "front",
+    IPv4Network("10.0.1.0/24"),
+    {
+        "web": (VIP,),
+        "tasks.web": (ONE, TWO),
+        "shop_db": (ONE,),
+        "tasks.shop_db": (ONE,),
+        "blog_db": (TWO,),
+        "tasks.blog_db": (TWO,),
+        "db": (ONE, TWO),
+        "tasks.db": (ONE, TWO),
+        "idle": (VIP,),
+        "tasks.idle": (),
+        "web.1.abc": (ONE,),
+    },
+    {ONE: "web.1.abc.Front", TWO: "web.2.def.Front"},
+    {"web": (HTTP, DNS), "shop_db": (ServedPort("tcp", 5432),), "idle": (HTTP,)},
+    {TWO: True},
+)
+ELSEWHERE = Zone(
+    "back", IPv4Network("10.0.2.0/24"), {"db": (OTHER,), "tasks.db": (OTHER,), "web": (OTHER,)}
+)
+FIRST, SECOND = "1 80 web.1.abc.Front", "1 80 web.2.def.Front"
+
+
+def told(name: str, kind: int = 33, *zones: Zone, stack: str = "") -> object:
+    """What is answered, a result code if nothing, None if it is forwarded."""
+    found = answer(Question(name, kind), zones or (PLACES,), stack)
+    return None if found is None else list(found.told) or found.rcode
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("_80._tcp.web", [f"0 {FIRST}", f"0 {SECOND}"]),
+        ("_http._tcp.web", [f"0 {FIRST}", f"0 {SECOND}"]),
+        ("_http._tcp.web.front", [f"0 {FIRST}", f"0 {SECOND}"]),
+        ("_http._tcp.tasks.web", [f"0 {FIRST}", f"0 {SECOND}"]),
+        ("_http._tcp.nearest.web", [f"0 {SECOND}", f"1 {FIRST}"]),
+        ("_53._udp.web", [f"0 {FIRST}".replace("80", "53"), f"0 {SECOND}".replace("80", "53")]),
+        ("_80._udp.web", NXDOMAIN),
+        ("_81._tcp.web", NXDOMAIN),
+        ("_tcp.web", NOERROR),
+        ("_sctp.web", NXDOMAIN),
+        ("_80._tcp.idle", NOERROR),
+        ("_80._tcp.db", NXDOMAIN),
+        ("_80._tcp.web.1.abc", None),
+        ("_80._tcp.example.org", None),
+        ("_80._tcp", None),
+        ("_80", None),
+        ("_ldap._tcp.dc._msdcs.example.org", None),
+        ("_._tcp.web", NOERROR),
+    ],
+)
+def test_where_a_service_is_served(name, wanted):
+    assert told(name) == wanted
+
+
+def test_of_a_port_only_where_it_is_served_is_known():
+    assert told("_80._tcp.web", 1) == NOERROR
+    assert told("_80._tcp.web", 28) == NOERROR
+    assert told("_80._tcp.web", 255) == told("_80._tcp.web")
+    assert told("web", 33) == NOERROR
+
+
+def test_nearest_are_those_of_this_node_or_all():
+    assert told("nearest.web", 1) == [str(TWO)]
+    assert told("nearest.web.front", 1) == [str(TWO)]
+    assert told("nearest.shop_db", 1) == [str(ONE)], "none is here"
+    assert told("nearest.idle", 1) == NOERROR
+    assert told("nearest.web", 28) == NOERROR
+    assert told("nearest.nobody", 1) is None
+
+
+def test_the_own_stack_comes_first():
+    both = (ELSEWHERE, PLACES)
+    assert told("db", 1, *both) == [str(OTHER)]
+    assert told("db", 1, *both, stack="shop") == [str(ONE)], "before a network before it"
+    assert told("db.front", 1, *both, stack="shop") == [str(ONE)]
+    assert told("db.back", 1, *both, stack="shop") == [str(OTHER)], "another network was meant"
+    assert told("tasks.db", 1, *both, stack="blog") == [str(TWO)]
+    assert told("nearest.db", 1, *both, stack="shop") == [str(ONE)]
+    assert told("_5432._tcp.db", 33, *both, stack="shop") == ["0 1 5432 web.1.abc.Front"]
+    assert told("db", 1, *both, stack="other") == [str(OTHER)]
+    assert told("web", 1, *both, stack="shop") == [str(OTHER)]
+    assert told("shop_db", 1, *both, stack="shop") == [str(ONE)]
+
+
+NAMES = st.lists(
+    st.sampled_from(["_80", "_http", "_tcp", "_udp", "nearest", "tasks", "web", "db", "front", ""]),
+    max_size=6,
+).map(".".join)
+
+
+@given(NAMES, st.sampled_from([1, 12, 16, 28, 33, 255]), st.sampled_from(["", "shop"]))
+def test_any_order_of_labels_has_a_policy_and_an_answer_is_ours(name, kind, stack):
+    found = answer(Question(name, kind), (PLACES, ELSEWHERE), stack)
+    assert found is None or set(found.addresses) <= {VIP, ONE, TWO, OTHER}
+    if found is not None:
+        again = answer(Question(name, 1), (PLACES, ELSEWHERE), stack)
+        assert again is not None, "the same name is not ours for one type and another's for another"
+        assert again.rcode == found.rcode
+
+
+@pytest.mark.parametrize("limit", [512, 130, 90, 60])
+def test_a_service_as_bytes(limit):
+    """What fits goes with it; addresses before records, and only missing records are told of."""
+    asked = wire.parse(bytes(DNSRecord.question("_80._tcp.WEB", "SRV").pack()))
+    said = answer(asked.question, (PLACES,))
+    assert said is not None
+    packet = next(wire.reply(asked, said, limit).packets())
+    assert len(packet) <= limit or limit < len(bytes(DNSRecord.question("_80._tcp.WEB").pack()))
+    read = DNSRecord.parse(packet)
+    found = {str(each.rdata) for each in read.rr}
+    if limit == 512:
+        assert found == {f"0 {FIRST}.", f"0 {SECOND}."}
+        assert {(str(each.rname), str(each.rdata)) for each in read.ar} == {
+            ("web.1.abc.Front.", str(ONE)), ("web.2.def.Front.", str(TWO))
+        }  # fmt: skip
+    assert bool(found) != bool(read.header.tc)
+    assert (read.header.a, read.header.ar) == (len(read.rr), len(read.ar))

@@ -13,7 +13,7 @@ import changing_cluster as world
 import msgpack
 from hypothesis import given, settings
 
-from meshnet.model.ids import NetworkId, Vni
+from meshnet.model.ids import NetworkId, ServiceId, Vni
 from meshnet.model.shared_map import SharedMap
 from meshnet.model.snapshot import Endpoint, Network, Sandbox, Service, Snapshot
 from meshnet.process.notify import Notifier
@@ -21,10 +21,10 @@ from meshnet_dns import resolver as resolvers
 from meshnet_dns.held import HeldSockets
 from meshnet_dns.kept_zones import KeptZones
 from meshnet_dns.loop import Loop
-from meshnet_dns.operations import Desires, Observed, plan
+from meshnet_dns.operations import Desires, Observed, ResolverOperations, plan
 from meshnet_dns.resolver import STATE, Resolver
 from meshnet_dns.state import zone_digest, zone_payload, zone_sum
-from meshnet_dns.zone import zones
+from meshnet_dns.zone import Claim, claims, zones
 
 
 def resolver(run_dir: Path) -> Resolver:
@@ -50,6 +50,18 @@ def held(of: Resolver) -> dict[str, object]:
     return dict(of.handle({"op": "zones"}))
 
 
+def rivals(snapshot: Snapshot, network: NetworkId) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for each in claims(snapshot, network):
+        if each.claim in {Claim.SERVICE, Claim.SERVICE_ALIAS}:
+            found.setdefault(each.name, set()).add(each.owner)
+    return {
+        name: tuple(sorted(owners))
+        for name, owners in found.items()
+        if len(owners) > 1 and not name.startswith("tasks.")
+    }
+
+
 @given(world.histories())
 def test_zones_that_are_kept_up_are_those_made_from_scratch(history: list[Snapshot]):
     kept = KeptZones()
@@ -59,6 +71,8 @@ def test_zones_that_are_kept_up_are_those_made_from_scratch(history: list[Snapsh
         known = kept.of(snapshot, wanted)
         assert {net: each.zone for net, each in known.items()} == scratch
         assert all(each.digest == zone_digest(zone_sum(each.zone)) for each in known.values())
+        for net, each in known.items():
+            assert each.contested == rivals(snapshot, net)
         again = kept.of(replace(snapshot, revision=99), wanted)
         assert all(again[net] is each for net, each in known.items())
 
@@ -174,3 +188,26 @@ def test_a_message_that_was_written_by_halves_is_left_out(tmp_path: Path):
     third = resolver(tmp_path)
     third.restore()
     assert held(third) == held(again), "what could not be read is gone from the file"
+
+
+def test_a_name_that_two_services_have_is_logged_once(tmp_path, caplog):
+    net = world.NETS[1]
+    services = {
+        ServiceId(name): Service(ServiceId(name), name, vips={net: at}, aliases={net: ("db",)})
+        for name, at in (("shop_db", IPv4Address("10.0.1.2")), ("blog_db", IPv4Address("10.0.1.3")))
+    }
+    box = Sandbox(world.TASKS[0], "/run/a", ((net, IPv4Interface("10.0.1.10/24")),), None)
+    subnet = IPv4Network("10.0.1.0/24")
+    snapshot = Snapshot(
+        1,
+        world.SELF,
+        networks={net: Network(net, "Shared", Vni(4097), subnet, subnet[1])},
+        services=services,
+        sandboxes={box.task: box},
+    )
+    told_of = ResolverOperations(tmp_path)
+    for revision in (1, 2):
+        told_of.desired(replace(snapshot, revision=revision))
+    assert [record.getMessage() for record in caplog.records] == [
+        "db on shared is a name of blog_db, shop_db: containers of a stack get their own stack's"
+    ]

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from meshnet.errors import ControlError
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
-from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
+from meshnet.model.snapshot import (
+    Endpoint,
+    Network,
+    Node,
+    PublishedPort,
+    Sandbox,
+    Service,
+    Snapshot,
+)
 from meshnet_control.explain import containers, names
 from meshnet_dns.answer import A, Question, Why, answer, decide
 from meshnet_dns.explained import Explained, Heard
@@ -50,8 +58,9 @@ SNAPSHOT = Snapshot(
 
 def explained(question, snapshot=SNAPSHOT, upstreams=("192.0.2.53",), *, own=False):
     """As a resolver that knows this Snapshot says it."""
-    found = decide(question, list(zones(snapshot).values()))
-    addresses = tuple(map(str, found.answer.addresses)) if found.answer is not None else ()
+    stack = snapshot.sandboxes[ONE].stack.lower()
+    found = decide(question, list(zones(snapshot).values()), stack)
+    addresses = found.answer.told if found.answer is not None else ()
     return Explained(
         found.why,
         found.zone.network if found.zone is not None else "",
@@ -65,7 +74,8 @@ def told(name, *, snapshot=SNAPSHOT, heard=None, known=None, kind=A, **more):
     question = names.question(name, kind)
     said = explained(question, known or snapshot, **more)
     heard = heard or Heard("NOERROR", said.addresses, 0.001)
-    return names.answer(snapshot, snapshot.endpoints[ONE], SANDBOX, question, said, heard)
+    box = snapshot.sandboxes[ONE]
+    return names.answer(snapshot, snapshot.endpoints[ONE], box, question, said, heard)
 
 
 @pytest.mark.parametrize(
@@ -205,3 +215,31 @@ def test_a_container_of_another_node_is_said_to_be_there():
 def test_claims_are_ordered_as_the_zone_takes_them():
     assert Claim.SERVICE < Claim.SERVICE_ALIAS < Claim.CONTAINER < Claim.ALIAS < Claim.HOSTNAME
     assert Why("name") is Why.NAME
+
+
+def test_a_short_name_of_two_stacks_says_whose_it_is_and_who_else_has_it():
+    stacks = {
+        ServiceId(name): Service(
+            ServiceId(name), name, vips={APP: IPv4Address(address)}, aliases={APP: ("db",)}
+        )
+        for name, address in (("Shop_db", "10.0.1.20"), ("blog_db", "10.0.1.21"))
+    }
+    of_shop = replace(SNAPSHOT, services=stacks, sandboxes={ONE: replace(SANDBOX, stack="Shop")})
+    found = told("db", snapshot=of_shop)
+    assert list(found.records) == ["10.0.1.20"]
+    assert found.reason == (
+        "the service Shop_db on app is of the container's own stack, before blog_db there"
+    )
+    assert not found.differs
+    of_none = replace(of_shop, sandboxes={ONE: SANDBOX})
+    assert sorted(told("db", snapshot=of_none).records) == ["10.0.1.20", "10.0.1.21"]
+
+
+def test_a_port_says_who_publishes_it():
+    web = replace(SNAPSHOT.services[WEB], ports=(PublishedPort("tcp", 80, 8080),))
+    snapshot = replace(SNAPSHOT, services={WEB: web})
+    found = told("_80._tcp.web", snapshot=snapshot, kind=33)
+    assert list(found.records) == ["0 1 80 web.1.one.app"]
+    assert found.reason == "a service on app publishes that port: its ready tasks"
+    found = told("_81._tcp.web", snapshot=snapshot, kind=33, heard=Heard("NXDOMAIN", (), 0.001))
+    assert found.reason == "the service is on app, and publishes no such port"
