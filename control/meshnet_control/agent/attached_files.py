@@ -49,6 +49,12 @@ def name_servers(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def options(text: str) -> tuple[str, ...]:
+    """The options of a resolv.conf, those of all its lines (man 5 resolv.conf)."""
+    lines = (line.split() for line in text.splitlines())
+    return tuple(word for words in lines if words[:1] == ["options"] for word in words[1:])
+
+
 def with_ndots(options: Sequence[str]) -> list[str]:
     """A resolv.conf's options, as we are to be asked: for a name without a dot as it is, first."""
     if any(option.startswith(_NDOTS) for option in options):
@@ -58,13 +64,7 @@ def with_ndots(options: Sequence[str]) -> list[str]:
 
 def resolv(text: str) -> str:
     """The same resolv.conf, but we are asked: search domains and options stay."""
-    kept: list[str] = []
-    options: list[str] = []
-    for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["options"]:
-            options += words[1:]
-        elif words[:1] and words[0] in {"search", "domain", "sortlist"}:
-            kept.append(line)
-    lines = [f"nameserver {RESOLVER_ADDRESS}", *kept, f"options {' '.join(with_ndots(options))}"]
-    return "\n".join(lines) + "\n"
+    named = {"search", "domain", "sortlist"}
+    kept = [line for line in text.splitlines() if line.split()[:1] and line.split()[0] in named]
+    asked = " ".join(with_ndots(options(text)))
+    return "\n".join([f"nameserver {RESOLVER_ADDRESS}", *kept, f"options {asked}"]) + "\n"

@@ -42,6 +42,8 @@ class Place:
     os: str = "linux"
     allows_privileged: bool = False
     """Its administrator lets services ask for more of the host (``cluster/privileges``)."""
+    dns_options: tuple[str, ...] = ()
+    """Of its resolver; a container of ours has them unless it names its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ def create_arguments(
         "WorkingDir": spec.dir,
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
-        "HostConfig": host_config(task, spec, directory, wired=wired),
+        "HostConfig": host_config(
+            task, spec, directory, wired=wired, dns_options=place.dns_options
+        ),
     }
     if not wired:
         ports = ports_of(task.endpoint_spec.ports)

@@ -6,6 +6,7 @@ given (tried with 20.10).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from meshnet_control.cluster.published_ports import ports_of
 
 
 def host_config(
-    task: pb.Task, spec: pb.ContainerSpec, directory: Path, *, wired: bool
+    task: pb.Task,
+    spec: pb.ContainerSpec,
+    directory: Path,
+    *,
+    wired: bool,
+    dns_options: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the engine is to do with a container on its host.
 
@@ -27,6 +33,7 @@ def host_config(
         spec: its container, templates replaced.
         directory: the task's directory on this host.
         wired: it has networks of ours, so a gate.
+        dns_options: of the host's resolver, for one that names none.
 
     Raises:
         ControlError: the seccomp profile is no text.
@@ -47,7 +54,7 @@ def host_config(
     }
     local = node_local.of_task(task)
     if wired and not local:
-        options = attached_files.with_ndots(dns.options)
+        options = attached_files.with_ndots(dns.options or dns_options)
         config |= {"NetworkMode": "none", "Dns": [RESOLVER_ADDRESS], "DnsOptions": options}
     else:
         config |= {"Dns": list(dns.nameservers), "DnsOptions": list(dns.options)}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from typing import Any, Final
 
-from meshnet_control.agent import container, program, task_files
+from meshnet_control.agent import container, host_resolv, program, task_files
 from meshnet_control.agent.host import Host
 from meshnet_control.agent.task_containers import task_containers
 from meshnet_control.agent.task_dir import TaskDir
@@ -71,7 +71,7 @@ class Making:
         made = container.create_arguments(
             task,
             image,
-            host.place,
+            replace(host.place, dns_options=host_resolv.options()),
             self._dir.path,
             gateway,
             host.socket if host.socket.is_socket() else None,
