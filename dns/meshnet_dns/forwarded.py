@@ -73,9 +73,4 @@ def _udp_limit(query: bytes, end: int) -> int:
 
 
 def _plain_edns(query: bytes, rest: bytes) -> bool:
-    return (
-        len(rest) == _OPT_SIZE
-        and query[6 : wire.HEADER] == _ONE_MORE
-        and rest[:3] == _OPT_BEGIN
-        and rest[-2:] == b"\0\0"
-    )
+    return len(rest) == _OPT_SIZE and query[6 : wire.HEADER] == _ONE_MORE and rest[:3] == _OPT_BEGIN

@@ -180,9 +180,9 @@ class Scripted:
     def say(self, at: int, packet: bytes, to: Address) -> None:
         self.sockets[at].sendto(packet, to)
 
-    def answer(self, at: int, rcode: int = 0, ttl: int = 30) -> None:
-        """To the last question it heard."""
-        packet, asker = self.heard[at][-1]
+    def answer(self, at: int, rcode: int = 0, ttl: int = 30, question: int = -1) -> None:
+        """To the last question it heard, or another one."""
+        packet, asker = self.heard[at][question]
         said: Any = DNSRecord.parse(packet).reply()
         said.header.rcode = rcode
         if not rcode:
@@ -274,6 +274,9 @@ def test_the_first_may_still_answer_after_the_second_was_asked(asker, servers, l
     servers.answer(1, rcode=SERVFAIL)
     loop.run()
     assert [len(heard) for heard in servers.heard] == [1, 1, 1], "a refusal: the next at once"
+    servers.answer(2, rcode=REFUSED)
+    asker.later(0)
+    assert asker.replies == [], "the first may still know it"
     servers.answer(0)
     loop.run()
     assert asker.said() == ["192.0.2.0"]
@@ -341,15 +344,18 @@ def test_what_was_kept_goes_with_its_container_and_with_the_hosts_file(
     (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.1\n")
     asker.forwarder.host.now()
     assert asked_anew()
-    asker.ask(bytes(DNSRecord.question("other.test").pack()))
+    other, third = (bytes(DNSRecord.question(name).pack()) for name in ("b.test", "c.test"))
+    asker.ask(other)
     loop.run()
     (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.111\n")
     asker.forwarder.host.now()
-    servers.answer(0)
+    asker.ask(third)
     loop.run()
-    assert asker.said() == ["192.0.2.0"]
-    asker.ask(bytes(DNSRecord.question("other.test").pack()))
-    assert asker.share.own == 1, "what was on its way came from the old servers"
+    servers.answer(0, question=-2)
+    loop.run()
+    assert str(DNSRecord.parse(asker.replies[-1]).q.qname) == "b.test."
+    asker.ask(other)
+    assert asker.share.own == 2, "what was on its way came from the old servers"
 
 
 def test_a_full_share_does_not_keep_from_what_is_kept(asker, servers, loop):

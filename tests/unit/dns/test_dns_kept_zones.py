@@ -15,7 +15,14 @@ from hypothesis import given, settings
 
 from meshnet.model.ids import NetworkId, ServiceId, Vni
 from meshnet.model.shared_map import SharedMap
-from meshnet.model.snapshot import Endpoint, Network, Sandbox, Service, Snapshot
+from meshnet.model.snapshot import (
+    Endpoint,
+    Network,
+    PublishedPort,
+    Sandbox,
+    Service,
+    Snapshot,
+)
 from meshnet.process.notify import Notifier
 from meshnet_dns import resolver as resolvers
 from meshnet_dns.held import HeldSockets
@@ -24,7 +31,7 @@ from meshnet_dns.loop import Loop
 from meshnet_dns.operations import Desires, Observed, ResolverOperations, plan
 from meshnet_dns.resolver import STATE, Resolver
 from meshnet_dns.state import zone_digest, zone_payload, zone_sum
-from meshnet_dns.zone import Claim, claims, zones
+from meshnet_dns.zone import Claim, ServedPort, claims, zones
 
 
 def resolver(run_dir: Path) -> Resolver:
@@ -190,24 +197,36 @@ def test_a_message_that_was_written_by_halves_is_left_out(tmp_path: Path):
     assert held(third) == held(again), "what could not be read is gone from the file"
 
 
-def test_a_name_that_two_services_have_is_logged_once(tmp_path, caplog):
-    net = world.NETS[1]
-    services = {
-        ServiceId(name): Service(ServiceId(name), name, vips={net: at}, aliases={net: ("db",)})
-        for name, at in (("shop_db", IPv4Address("10.0.1.2")), ("blog_db", IPv4Address("10.0.1.3")))
-    }
+def one_network(*services: Service) -> Snapshot:
+    """On ``Shared``, where a container is."""
+    net, subnet = world.NETS[1], IPv4Network("10.0.1.0/24")
     box = Sandbox(world.TASKS[0], "/run/a", ((net, IPv4Interface("10.0.1.10/24")),), None)
-    subnet = IPv4Network("10.0.1.0/24")
-    snapshot = Snapshot(
+    return Snapshot(
         1,
         world.SELF,
         networks={net: Network(net, "Shared", Vni(4097), subnet, subnet[1])},
-        services=services,
+        services={service.id: service for service in services},
         sandboxes={box.task: box},
     )
+
+
+def test_a_port_that_is_published_no_more_is_served_no_more():
+    net, kept = world.NETS[1], KeptZones()
+    web = Service(ServiceId("web"), "web", vips={net: IPv4Address("10.0.1.2")})
+    served = replace(web, ports=(PublishedPort("tcp", 80, 8080),))
+    seen = [dict(kept.of(one_network(each), {net})[net].zone.ports) for each in (web, served, web)]
+    assert seen == [{}, {"web": (ServedPort("tcp", 80),)}, {}]
+
+
+def test_a_name_that_two_services_have_is_logged_once(tmp_path, caplog):
+    net = world.NETS[1]
+    services = [
+        Service(ServiceId(name), name, vips={net: at}, aliases={net: ("db",)})
+        for name, at in (("shop_db", IPv4Address("10.0.1.2")), ("blog_db", IPv4Address("10.0.1.3")))
+    ]
     told_of = ResolverOperations(tmp_path)
     for revision in (1, 2):
-        told_of.desired(replace(snapshot, revision=revision))
+        told_of.desired(replace(one_network(*services), revision=revision))
     assert [record.getMessage() for record in caplog.records] == [
         "db on shared is a name of blog_db, shop_db: containers of a stack get their own stack's"
     ]
