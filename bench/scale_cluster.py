@@ -56,8 +56,14 @@ def cluster() -> pb.Cluster:
     return made
 
 
-def settled(size: float) -> Iterator[Object]:
-    """Every object of a cluster with nothing to do but the addresses of its nodes."""
+def settled(size: float, services: float = SERVICES, tasks: int = TASKS) -> Iterator[Object]:
+    """Every object of a cluster with nothing to do but the addresses of its nodes.
+
+    Args:
+        size: how many times all of it.
+        services: at size 1.
+        tasks: of each service.
+    """
     nodes = [node(number) for number in range(round(NODES * size))]
     networks = [network(number) for number in range(NETWORKS)]
     ingress = ingress_network(random.Random(1))
@@ -65,21 +71,21 @@ def settled(size: float) -> Iterator[Object]:
     first: list[Object] = [cluster(), ingress, *nodes, *networks]
     yield from first
     serial = [2] * NETWORKS
-    for number in range(round(SERVICES * size)):
-        made, on = service(number), number % NETWORKS
+    for number in range(round(services * size)):
+        made, on = service(number, tasks), number % NETWORKS
         base = int(IPv4Network(networks[on].ipam_options.configs[0].subnet).network_address)
         address = f"{IPv4Network(base + serial[on])[0]}/14"
         serial[on] += 1
         made.endpoint.spec.CopyFrom(made.spec.endpoint_spec)
         made.endpoint.virtual_ips.add(network_id=networks[on].id, addr=address)
         yield made
-        for slot in range(1, TASKS + 1):
+        for slot in range(1, tasks + 1):
             task = pb.Task(
                 id=f"task{number:015d}{slot:06d}",
                 service_id=made.id,
                 service_name=made.spec.name,
                 slot=slot,
-                node_id=nodes[(number * TASKS + slot) % len(nodes)].id,
+                node_id=nodes[(number * tasks + slot) % len(nodes)].id,
                 spec=made.spec.task_template,
                 endpoint_spec=made.spec.endpoint_spec,
                 desired_state=pb.TASK_STATE_RUNNING,

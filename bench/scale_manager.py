@@ -52,6 +52,10 @@ from meshnet_control.store.store import Object
 SIZES = (1, 3, 10)
 ROUNDS = 7
 NEW = 10_000
+LARGE = (10, 1_000, 10_000)
+"""Tasks of one service."""
+REPLACED = 2
+"""Writes: the task that failed, and what follows it."""
 AGENTS = 1_000
 AGENTS_S = 20
 OPTIONS = (("grpc.max_receive_message_length", -1),)
@@ -71,6 +75,9 @@ def rows(sizes: Sequence[int] = SIZES) -> list[Line]:
             costs.setdefault(what, {})[size] = found
         costs.setdefault(PS, {})[size] = asyncio.run(_listed(size))
     lines = [line for what in GOALS for line in _lines(what, costs[what])]
+    for tasks in LARGE:
+        what = f"one task of a service of {tasks} failed, on {NODES} nodes: the decision"
+        lines.append(Line(what, Goal(20, at_least=False), _one_of_many(tasks), unit="ms"))
     return [*lines, *asyncio.run(_placed()), *asyncio.run(_agents())]
 
 
@@ -113,18 +120,12 @@ def _stored(objects: Iterable[Object]) -> Iterable[Object]:
 
 def _decisions(size: int) -> dict[str, list[float]]:
     rng = random.Random(1)
-    view = StoreView.of(_stored(settled(size)))
-    plan = Plan(view.rested())
-    for each in view.nodes.values():  # an address on the ingress network is all that is missing
-        plan = plan.noted([Put(changed(each))])
-    while (due := plan.due_at()) is not None and due <= NOW:
-        decision = decide(plan, NOW, rng)
-        writes = [write for batch in decision.batches for write in batch]
-        plan = decision.after.written(writes)
-    numbers = iter(random.Random(2).sample(range(SERVICES * size), 4 * ROUNDS))
+    plan = _rested(settled(size), rng)
+    some = random.Random(2).sample(range(SERVICES * size), 4 * ROUNDS)
+    names = iter([f"task{number:015d}{3:06d}" for number in some])
 
     def one(state: pb.TaskState, decided: int) -> None:
-        task = changed(plan.view.tasks[f"task{next(numbers):015d}{3:06d}"])
+        task = changed(plan.view.tasks[next(names)])
         task.status.state, task.status.message = state, "said"
         task.status.timestamp.seconds = int(NOW)
         found = decide(plan.noted([Put(task)]), NOW, rng)
@@ -133,8 +134,38 @@ def _decisions(size: int) -> dict[str, list[float]]:
 
     return {
         NOTHING: _times(lambda: one(pb.TASK_STATE_RUNNING, 0)),
-        FAILED: _times(lambda: one(pb.TASK_STATE_FAILED, 2)),
+        FAILED: _times(lambda: one(pb.TASK_STATE_FAILED, REPLACED)),
     }
+
+
+def _rested(objects: Iterable[Object], rng: random.Random) -> Plan:
+    """Of a cluster in which an address of each node on the ingress network is all that lacks."""
+    view = StoreView.of(_stored(objects))
+    plan = Plan(view.rested())
+    for each in view.nodes.values():
+        plan = plan.noted([Put(changed(each))])
+    while (due := plan.due_at()) is not None and due <= NOW:
+        decision = decide(plan, NOW, rng)
+        writes = [write for batch in decision.batches for write in batch]
+        plan = decision.after.written(writes)
+    return plan
+
+
+def _one_of_many(tasks: int) -> list[float]:
+    """A task of a service of so many fails: the decision."""
+    rng = random.Random(1)
+    plan = _rested(settled(1, 1, tasks), rng)
+    slots = iter(random.Random(2).sample(range(1, tasks + 1), ROUNDS + 1))
+
+    def fails() -> None:
+        task = changed(plan.view.tasks[f"task{0:015d}{next(slots):06d}"])
+        task.status.state, task.status.message = pb.TASK_STATE_FAILED, "said"
+        task.status.timestamp.seconds = int(NOW)
+        found = decide(plan.noted([Put(task)]), NOW, rng)
+        if sum(map(len, found.batches)) != REPLACED:
+            raise BenchError(f"decided {found.batches}")
+
+    return _times(fails)
 
 
 @asynccontextmanager

@@ -12,8 +12,9 @@ from copy import deepcopy
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate import pipeline
+from meshnet_control.orchestrate.slots import SECOND, live, terminal
 from meshnet_control.orchestrate.store_view import Put, StoreView, changed
-from meshnet_control.orchestrate.tasks import SECOND, live, stamp, terminal
+from meshnet_control.orchestrate.tasks import stamp
 from meshnet_control.store.store import Object
 
 _NEXT = {

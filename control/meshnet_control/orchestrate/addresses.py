@@ -14,9 +14,11 @@ Source: moby libnetwork/ipam (serial allocation), swarmkit manager/allocator/net
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
+from typing import Final, Protocol
 
 from meshnet_control.api import control_pb2 as pb
 
@@ -35,18 +37,29 @@ FIRST_VNI = 4096
 LAST_VNI = (1 << 24) - 1
 
 
+BLOCK: Final = 8
+"""Bits of an address that are looked at together."""
+
+
+class Blocks(Protocol):
+    """Who has addresses of a network, by blocks of them that follow each other."""
+
+    def numbers(self) -> Sequence[int]:
+        """Blocks of which any address may be held or remembered, ascending."""
+
+    def of(self, block: int) -> tuple[Iterable[int], Iterable[int]]:
+        """Addresses of a block in use, as numbers, and those of dead tasks."""
+
+
 class Addresses:
-    """The addresses of one network while a step hands some out.
+    """The addresses of one network while a step hands some out; blocks are read as they are met.
 
     Args:
         config: the network's allocated configuration, subnet and gateway set.
-        held: addresses in use, as numbers.
-        remembered: addresses of dead tasks, given away last.
+        blocks: who has which; those of dead tasks are given away last.
     """
 
-    def __init__(
-        self, config: pb.IPAMConfig, held: Iterable[int], remembered: Iterable[int] = ()
-    ) -> None:
+    def __init__(self, config: pb.IPAMConfig, blocks: Blocks) -> None:
         self.subnet = IPv4Network(config.subnet, strict=False)
         space = IPv4Network(config.ip_range, strict=False) if config.ip_range else self.subnet
         first, last = int(space.network_address), int(space.broadcast_address)
@@ -54,21 +67,41 @@ class Addresses:
         gateway = config.gateway or str(self.subnet[1])
         reserved |= {number_of(a) for a in (gateway, *config.auxiliary_addresses.values())}
         self._first, self._last = first, last
-        self._held = reserved.union(held)
-        self._remembered = set(remembered)
+        self._held, self._remembered = reserved, set[int]()
+        self._blocks, self._read = blocks, set[int]()
         self.exhausted = False
         """There was none left; none has come back since."""
-        inside = [n for n in self._held | self._remembered if first <= n < last]
-        self._next = max(inside, default=first - 1) + 1
+        self._next = max((n for n in reserved if first <= n < last), default=first - 1) + 1
+        for block in reversed(blocks.numbers()):
+            if block << BLOCK >= last:
+                continue
+            inside = [number for number in self._of(block) if first <= number < last]
+            self._next = max([self._next, *(number + 1 for number in inside)])
+            if inside:
+                break
+
+    def _of(self, block: int) -> set[int]:
+        """Addresses of a block that somebody has or had."""
+        self._read.add(block)
+        held, remembered = map(set, self._blocks.of(block))
+        self._held |= held
+        self._remembered |= remembered
+        return held | remembered
+
+    def _meet(self, number: int) -> bool:
+        """Whether an address is held."""
+        if number >> BLOCK not in self._read:
+            self._of(number >> BLOCK)
+        return number in self._held
 
     def take(self) -> str | None:
         """The next free address, as ``10.0.1.2/24``; None when every one is held."""
         behind = range(self._next, self._last + 1)
         walk = chain(behind, range(self._first, self._next))
-        number = next((n for n in walk if n not in self._held and n not in self._remembered), None)
+        number = next((n for n in walk if not self._meet(n) and n not in self._remembered), None)
         if number is None:
             every = range(self._first, self._last + 1)
-            number = next((n for n in every if n not in self._held), None)
+            number = next((n for n in every if not self._meet(n)), None)
         if number is None:
             self.exhausted = True
             return None
@@ -79,7 +112,7 @@ class Addresses:
     def take_this(self, address: str) -> str | None:
         """A certain address, as ``10.0.1.2/24``; None when it is held, or not in the subnet."""
         number = number_of(address)
-        if number in self._held or IPv4Address(number) not in self.subnet:
+        if self._meet(number) or IPv4Address(number) not in self.subnet:
             return None
         self._held.add(number)
         return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
@@ -90,6 +123,7 @@ class Addresses:
         self.exhausted = False
 
 
+@lru_cache(maxsize=1 << 14)
 def number_of(address: str) -> int:
     """An address, plain or with a prefix length, as a number."""
     return int(IPv4Address(address.partition("/")[0]))

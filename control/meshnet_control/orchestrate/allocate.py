@@ -38,7 +38,7 @@ from meshnet_control.orchestrate.addresses import (
     subnet_for,
     vni_for,
 )
-from meshnet_control.orchestrate.indexes import OF_NODES, Hold, Waiting
+from meshnet_control.orchestrate.indexes import OF_NODES, Held, Hold, Waiting
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import holds_addresses
 
@@ -154,7 +154,7 @@ def _give_subnet(
 
 
 def _first_host(subnet: str) -> str:
-    return str(Addresses(pb.IPAMConfig(subnet=subnet), ()).subnet[1])
+    return str(IPv4Network(subnet, strict=False)[1])
 
 
 def _ingress_subnet(view: StoreView) -> IPv4Network | None:
@@ -220,6 +220,33 @@ class _Wanted:
     """In words."""
 
 
+@dataclass(frozen=True)
+class _Holders:
+    """Who has addresses, of networks that are one."""
+
+    view: StoreView
+    networks: Sequence[str]
+
+    def numbers(self) -> Sequence[int]:
+        """Blocks that anybody has addresses of, ascending."""
+        indexes = self.view.indexes
+        return sorted({n for name in self.networks for n in indexes.blocks.get(name, ())})
+
+    def of(self, block: int) -> tuple[set[int], set[int]]:
+        """Addresses of a block in use, and those of dead tasks."""
+        held: set[int] = set()
+        remembered: set[int] = set()
+        for name in self.networks:
+            by_holder: Mapping[Held, Hold] = self.view.indexes.addresses.get((name, block), {})
+            for (number, holder), hold in by_holder.items():
+                firm = hold is Hold.FIRM or (hold is Hold.UNSURE and self._may_run(holder))
+                (held if firm else remembered).add(number)
+        return held, remembered
+
+    def _may_run(self, task_id: str) -> bool:
+        return holds_addresses(self.view.tasks[task_id], self.view)
+
+
 class _Allocator:
     """The free addresses of every network while one step hands them out."""
 
@@ -244,20 +271,9 @@ class _Allocator:
         return self._free[network_id]
 
     def _addresses(self, network: pb.Network) -> Addresses:
-        indexed = self._view.indexes.addresses
-        holds = [indexed.get(network.id)]
-        if self._ingress is not None and network.id == self._ingress.id:
-            holds.append(indexed.get(OF_NODES))
-        held: set[int] = set()
-        remembered: set[int] = set()
-        for by_holder in holds:
-            for (number, holder), hold in (by_holder or {}).items():
-                firm = hold is Hold.FIRM or (hold is Hold.UNSURE and self._may_run(holder))
-                (held if firm else remembered).add(number)
-        return Addresses(network.ipam_options.configs[0], held, remembered)
-
-    def _may_run(self, task_id: str) -> bool:
-        return holds_addresses(self._view.tasks[task_id], self._view)
+        of_nodes = self._ingress is not None and network.id == self._ingress.id
+        names = [network.id, OF_NODES] if of_nodes else [network.id]
+        return Addresses(network.ipam_options.configs[0], _Holders(self._view, names))
 
     def services(self) -> list[Write]:
         """Endpoints of new and changed services."""

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.slots import occupants
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView
 from meshnet_control.orchestrate.tasks import (
     Making,
     is_global,
     new_task,
     node_fits,
-    occupants,
     slots_of,
     wanted,
 )

@@ -1,6 +1,6 @@
 """What decisions look up in the cluster's objects, kept with every change of one. Pure.
 
-    task     its service, its node, its state, the addresses and the room it holds
+    task     its service and its slot, its node, its state, the addresses and the room it holds
     service  its mode, its addresses, its published ports
     node     what it has, its address on the ingress network
 
@@ -9,11 +9,11 @@ An entry depends on its object alone, so an index that was kept is the one that 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from immutables import Map, MapMutation
 
@@ -21,7 +21,8 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.attachments import is_attachment
 from meshnet_control.cluster.buckets import Buckets, BucketsEdit
 from meshnet_control.orchestrate import ports
-from meshnet_control.orchestrate.addresses import number_of
+from meshnet_control.orchestrate.addresses import BLOCK, number_of
+from meshnet_control.orchestrate.slots import Slot, SlotsEdit, Tally
 
 M = TypeVar("M", pb.Task, pb.Service, pb.Node, pb.Network)
 K = TypeVar("K", bound=Hashable)
@@ -29,6 +30,9 @@ I = TypeVar("I", bound=Hashable)  # noqa: E741 - of an item
 V = TypeVar("V")
 Held: TypeAlias = tuple[int, str]
 """An address as a number, and the id of who holds it."""
+
+Block: TypeAlias = tuple[str, int]
+"""The id of a network, and the number of a block of its addresses (``addresses.BLOCK``)."""
 
 OF_NODES = ""
 """In place of the ingress network's id: nodes do not say which it is."""
@@ -74,6 +78,8 @@ class Facts(NamedTuple):
 
 
 _NO_TASKS: Buckets[str, str, pb.Task] = Map()
+_NOWHERE: Map[str, int] = Map()
+_FAILED: Final = frozenset({pb.TASK_STATE_FAILED, pb.TASK_STATE_REJECTED})
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,14 @@ class Indexes:
 
     by_service: Buckets[str, str, pb.Task] = _NO_TASKS
     by_node: Buckets[str, str, pb.Task] = _NO_TASKS
+    slots: Map[Slot, tuple[pb.Task, ...]] = field(default_factory=Map)
+    """Tasks of a slot, the oldest first."""
+    tallies: Map[str, Tally] = field(default_factory=Map)
+    """Slots by service."""
+    spread: Buckets[str, str, int] = field(default_factory=Map)
+    """By service, how many tasks take room of each node and are to go on."""
+    failed: Buckets[str, str, pb.Task] = field(default_factory=Map)
+    """By service, tasks that failed or were refused."""
     waiting: Buckets[Waiting, str, pb.Task] = field(default_factory=Map)
     claims: Buckets[str, str, pb.Task] = _NO_TASKS
     """By node, tasks that hold ports of it, or generic resources."""
@@ -93,8 +107,10 @@ class Indexes:
     """Services that want a task on each node."""
     ports: Buckets[ports.PortKey, str, bool] = field(default_factory=Map)
     """Published on every node, by the service that has or wants it."""
-    addresses: Buckets[str, Held, Hold] = field(default_factory=Map)
-    """By network."""
+    addresses: Buckets[Block, Held, Hold] = field(default_factory=Map)
+    """By network and block."""
+    blocks: Map[str, tuple[int, ...]] = field(default_factory=Map)
+    """By network, those that anybody has addresses of, ascending."""
     ingress: Map[str, pb.Network] = field(default_factory=Map)
     """Networks of published ports; one, or none."""
     given_ns: int = 0
@@ -112,10 +128,14 @@ class IndexesEdit:
         self._start = start
         self._by_service = BucketsEdit(start.by_service)
         self._by_node = BucketsEdit(start.by_node)
+        self._slots = SlotsEdit(start.slots, start.tallies)
+        self._spread: Counter[tuple[str, str]] = Counter()
+        self._failed = BucketsEdit(start.failed)
         self._waiting = BucketsEdit(start.waiting)
         self._claims = BucketsEdit(start.claims)
         self._ports = BucketsEdit(start.ports)
         self._addresses = BucketsEdit(start.addresses)
+        self._blocks: set[Block] = set()
         self._more: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         self._facts = start.facts.mutate()
         self._everywhere = start.everywhere.mutate()
@@ -133,11 +153,14 @@ class IndexesEdit:
         name = task.id
         _enter(self._by_service, task.service_id, name, task, put=put)
         _enter(self._by_node, task.node_id, name, task, put=put)
+        self._slots.task(task, put=put)
+        if task.status.state in _FAILED:
+            _enter(self._failed, task.service_id, name, task, put=put)
         for wait in waits(task):
             _enter(self._waiting, wait, name, task, put=put)
         hold = _hold(task)
         for network_id, number in _addresses(task):
-            _enter(self._addresses, network_id, (number, name), hold, put=put)
+            self._address(network_id, (number, name), hold, put=put)
         if put and task.HasField("allocated_at"):
             self._given_ns = max(self._given_ns, task.allocated_at.ToNanoseconds())
         if not takes_room(task):
@@ -146,9 +169,16 @@ class IndexesEdit:
         more = self._more[task.node_id]
         more[0] += sign * reserved.nano_cpus
         more[1] += sign * reserved.memory_bytes
-        more[2] += sign * (task.desired_state <= pb.TASK_STATE_COMPLETE)
+        goes_on = task.desired_state <= pb.TASK_STATE_COMPLETE
+        more[2] += sign * goes_on
+        self._spread[task.service_id, task.node_id] += sign * goes_on
         if task.endpoint_spec.ports or task.generic_resources or reserved.generic_resources:
             _enter(self._claims, task.node_id, name, task, put=put)
+
+    def _address(self, network_id: str, held: Held, hold: Hold, *, put: bool) -> None:
+        block = network_id, held[0] >> BLOCK
+        self._blocks.add(block)
+        _enter(self._addresses, block, held, hold, put=put)
 
     def service(self, old: pb.Service | None, new: pb.Service | None) -> None:
         """A service was made, changed or removed."""
@@ -159,7 +189,7 @@ class IndexesEdit:
                 _enter(self._ports, port, service.id, value=True, put=put)
             for vip in service.endpoint.virtual_ips:
                 held = number_of(vip.addr), service.id
-                _enter(self._addresses, vip.network_id, held, Hold.FIRM, put=put)
+                self._address(vip.network_id, held, Hold.FIRM, put=put)
         _set(self._everywhere, old, new if new is not None and _everywhere(new) else None)
 
     def node(self, old: pb.Node | None, new: pb.Node | None) -> None:
@@ -167,7 +197,7 @@ class IndexesEdit:
         for node, put in ((old, False), (new, True)):
             if node is not None and node.ingress_address:
                 held = number_of(node.ingress_address), node.id
-                _enter(self._addresses, OF_NODES, held, Hold.FIRM, put=put)
+                self._address(OF_NODES, held, Hold.FIRM, put=put)
         if new is not None:
             has = new.description.resources
             ready = new.status.state == "ready" and new.spec.availability in {"", "active"}
@@ -187,7 +217,17 @@ class IndexesEdit:
             has = Usage(had.cpus + cpus, had.memory + memory, had.tasks + tasks)
             if has != Usage():
                 usage[node_id] = has
+        spread = BucketsEdit(self._start.spread)
+        for (service, node_id), tasks in self._spread.items():
+            count = self._start.spread.get(service, _NOWHERE).get(node_id, 0) + tasks
+            _enter(spread, service, node_id, count, put=bool(count))
+        slots, tallies = self._slots.finish()
+        addresses = self._addresses.finish()
         return Indexes(
+            slots=slots,
+            tallies=tallies,
+            spread=spread.finish(),
+            failed=self._failed.finish(),
             by_service=self._by_service.finish(),
             by_node=self._by_node.finish(),
             waiting=self._waiting.finish(),
@@ -196,10 +236,30 @@ class IndexesEdit:
             facts=self._facts.finish(),
             everywhere=self._everywhere.finish(),
             ports=self._ports.finish(),
-            addresses=self._addresses.finish(),
+            addresses=addresses,
+            blocks=_blocks(self._start.blocks, self._blocks, addresses),
             ingress=self._ingress.finish(),
             given_ns=self._given_ns,
         )
+
+
+def _blocks(
+    before: Map[str, tuple[int, ...]],
+    touched: Iterable[Block],
+    addresses: Buckets[Block, Held, Hold],
+) -> Map[str, tuple[int, ...]]:
+    """Of which blocks there are addresses now."""
+    found = before.mutate()
+    for network_id, block in touched:
+        had = found.get(network_id, ())
+        if ((network_id, block) in addresses) == (block in had):
+            continue
+        has = tuple(sorted({*had} ^ {block}))
+        if has:
+            found[network_id] = has
+        else:
+            del found[network_id]
+    return found.finish()
 
 
 def waits(task: pb.Task) -> Iterator[Waiting]:

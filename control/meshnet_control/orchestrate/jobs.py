@@ -20,21 +20,17 @@ from collections.abc import Iterator
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
+from meshnet_control.orchestrate.slots import live, occupants, seconds, succeeded, terminal
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 from meshnet_control.orchestrate.tasks import (
     Making,
     is_job,
     is_replicated_job,
-    live,
     new_task,
     node_fits,
-    occupants,
     of_iteration,
-    seconds,
     slots_of,
     stamp,
-    succeeded,
-    terminal,
     wanted,
 )
 

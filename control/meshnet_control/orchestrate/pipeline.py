@@ -29,6 +29,7 @@ from meshnet_control.orchestrate import (
     update,
 )
 from meshnet_control.orchestrate import globals as global_services
+from meshnet_control.orchestrate.scope import Due
 from meshnet_control.orchestrate.store_view import Delete, Put, Step, StepFunction, StoreView, Write
 from meshnet_control.store.store import Key, Object
 
@@ -67,7 +68,7 @@ def converge(view: StoreView, now: float, rng: Rng, steps: Sequence[StepFunction
     current, last = view, dict[Key, Write]()
     for _ in range(MAX_ROUNDS):
         quiet = True
-        wakes, lacking = dict[str, float](), frozenset[str]()
+        wakes, lacking = dict[Due, float](), frozenset[str]()
         for step in steps:
             wanted = step(current, now, rng)
             lacking |= wanted.lacking

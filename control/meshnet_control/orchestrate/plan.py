@@ -19,7 +19,7 @@ from typing import Final
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.pipeline import converge, find, key_of
-from meshnet_control.orchestrate.scope import scope_of
+from meshnet_control.orchestrate.scope import Due, scope_of
 from meshnet_control.orchestrate.store_view import Put, StoreView, Write
 from meshnet_control.store.store import Object
 
@@ -36,8 +36,8 @@ class Plan:
     """The cluster, and what is to be looked at."""
 
     view: StoreView = field(default_factory=StoreView)
-    wakes: Mapping[str, float] = field(default_factory=dict)
-    """Service or node -> Unix seconds at which it is due."""
+    wakes: Mapping[Due, float] = field(default_factory=dict)
+    """Service, slot or node -> Unix seconds at which it is due."""
     lacking: frozenset[str] = frozenset()
     """Services and nodes that wait for what another's change may bring."""
 
@@ -82,17 +82,18 @@ def decide(plan: Plan, now: float, rng: Rng) -> Decision:
         now: Unix seconds.
         rng: for the ids of new tasks.
     """
-    due = plan.view.scope | scope_of(name for name, at in plan.wakes.items() if at <= now)
-    if not due:
+    scope = plan.view.scope | scope_of(due for due, at in plan.wakes.items() if at <= now)
+    if not scope:
         return Decision((), plan)
-    part, rest = due.cut(PART)
+    part, rest = scope.cut(PART)
     if not rest:
         part |= scope_of(plan.lacking)
     step = converge(plan.view.within(part, MOST_NEW), now, rng)
-    looked_at = part.services | part.nodes
-    wakes = {name: at for name, at in plan.wakes.items() if name not in looked_at}
-    lacking = (plan.lacking - looked_at) | step.lacking
-    after = Plan(plan.view.within(rest), {**wakes, **step.wakes}, lacking)
+    lacking = (plan.lacking - part.services - part.nodes) | step.lacking
+    wakes = {due: at for due, at in plan.wakes.items() if not part.looks_at(due)}
+    for due, at in step.wakes.items():  # of a service of which a slot alone was looked at, too
+        wakes[due] = min(at, wakes.get(due, at))
+    after = Plan(plan.view.within(rest), wakes, lacking)
     return Decision(batches(step.writes, plan.view, MOST_WRITES), after)
 
 

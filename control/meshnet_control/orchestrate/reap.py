@@ -17,16 +17,15 @@ from typing import Final
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.scope import Due
+from meshnet_control.orchestrate.slots import live, seconds, terminal
 from meshnet_control.orchestrate.store_view import Delete, Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import (
-    live,
+    due_slots,
     may_run,
     node_lost,
     of_iteration,
-    seconds,
-    slots_of,
     stamp,
-    terminal,
     wanted,
 )
 
@@ -39,7 +38,7 @@ ORPHAN_AFTER_S: Final = 24 * 3600.0
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Mark, delete and orphan tasks."""
     writes: list[Write] = []
-    wakes: dict[str, float] = {}
+    wakes: dict[Due, float] = {}
     for task in view.due_tasks():
         write = _forget(task, view)
         if write is not None:
@@ -50,8 +49,8 @@ def step(view: StoreView, now: float, rng: Rng) -> Step:
             writes.append(Put(_orphaned(task, now)))
         elif due is not None:
             wakes[task.node_id] = due
-    for service in view.due_services():
-        for slot in slots_of(service, view, every_iteration=True).values():
+    for service, slots in due_slots(view, every_iteration=True):
+        for slot in slots.values():
             writes.extend(Delete(pb.Task, task.id) for task in _history(service, slot, view))
     return Step(tuple(writes), wakes)
 

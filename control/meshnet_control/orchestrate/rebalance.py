@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.replicated import replicas
 from meshnet_control.orchestrate.room import Demand, Load, Room, refusal
+from meshnet_control.orchestrate.slots import live
 from meshnet_control.orchestrate.store_view import StoreView
-from meshnet_control.orchestrate.tasks import is_replicated, live, running, wanted
+from meshnet_control.orchestrate.tasks import is_replicated, running, wanted
 
 _UPDATING = {"updating", "paused", "rollback_started", "rollback_paused"}
 

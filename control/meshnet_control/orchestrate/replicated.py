@@ -17,13 +17,13 @@ from itertools import count, islice
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.slots import occupants
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView
 from meshnet_control.orchestrate.tasks import (
     Making,
     SlotKey,
     is_replicated,
     new_task,
-    occupants,
     running,
     slots_of,
     wanted,

@@ -20,26 +20,29 @@ from typing import Final
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
+from meshnet_control.orchestrate.scope import Due
+from meshnet_control.orchestrate.slots import (
+    SECOND,
+    age_key,
+    live,
+    seconds,
+    should_restart,
+    succeeded,
+    terminal,
+)
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 from meshnet_control.orchestrate.tasks import (
     RESTART_DELAY_S,
-    SECOND,
-    age_key,
     dirty,
+    due_slots,
     is_global,
     is_job,
-    live,
     misplaced,
     node_lost,
     node_unusable,
     running,
-    seconds,
-    should_restart,
-    slots_of,
     stamp,
-    succeeded,
     successor,
-    terminal,
     wanted,
 )
 
@@ -50,12 +53,11 @@ OLD_TASK_WAIT_S: Final = 60.0
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Replace what ended, give up what lost its node, start what waited long enough."""
     writes: list[Put] = []
-    wakes: dict[str, float] = {}
-    for service in view.due_services():
-        dues: list[float] = []
-        for slot in slots_of(service, view).values():
+    wakes: dict[Due, float] = {}
+    for service, slots in due_slots(view):
+        for (number, _), slot in slots.items():
             writes.extend(Put(task) for task in _after(service, slot, view, now, rng))
-            dues.extend(due for task in slot if (due := _replaced_at(task)) > now)
+            dues = [due for task in slot if (due := _replaced_at(task)) > now]
             for task in slot:
                 if not _waits(task, view):
                     continue
@@ -65,8 +67,9 @@ def step(view: StoreView, now: float, rng: Rng) -> Step:
                     writes.append(Put(wanted(task, to)))
                 else:
                     dues.append(due)
-        if dues:
-            wakes[service.id] = min(dues)
+            if dues:
+                key: Due = (service.id, number) if number else service.id
+                wakes[key] = min([*dues, wakes.get(key, dues[0])])
     return Step(tuple(writes), wakes)
 
 

@@ -21,7 +21,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import node_local, privileges
 from meshnet_control.orchestrate import constraints
 from meshnet_control.orchestrate.generic import Name, amounts, names
-from meshnet_control.orchestrate.indexes import Usage, takes_room
+from meshnet_control.orchestrate.indexes import Usage
 from meshnet_control.orchestrate.store_view import StoreView
 
 MANY_FAILURES = 5
@@ -165,13 +165,7 @@ class Room:
     def of_service(self, service_id: str) -> Counter[str]:
         """Tasks of a service by node; to be kept up to date while they are assigned."""
         if self._service[0] != service_id:
-            tasks = self._view.indexes.by_service.get(service_id, {}).values()
-            there = (
-                task.node_id
-                for task in tasks
-                if task.desired_state <= pb.TASK_STATE_COMPLETE and takes_room(task)
-            )
-            self._service = service_id, Counter(there)
+            self._service = service_id, Counter(self._view.indexes.spread.get(service_id, {}))
         return self._service[1]
 
     def failing(self, demand: Demand) -> Counter[str]:
@@ -179,9 +173,8 @@ class Room:
         version = demand.task.spec_version
         return Counter(
             task.node_id
-            for task in self._view.indexes.by_service.get(demand.service, {}).values()
-            if task.status.state in {pb.TASK_STATE_FAILED, pb.TASK_STATE_REJECTED}
-            and task.spec_version == version
+            for task in self._view.indexes.failed.get(demand.service, {}).values()
+            if task.spec_version == version
             and self._now - (task.status.timestamp.seconds + task.status.timestamp.nanos / 1e9)
             < FAILURE_WINDOW_S
         )

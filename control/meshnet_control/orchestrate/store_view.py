@@ -6,7 +6,7 @@ A StoreView is a value: ``apply`` makes a new one and shares what did not change
 It knows what of it is to be looked at (``Scope``): everything at first, then what was changed since
 somebody was done with it (``rested``), and whatever depends on that. So a step costs what changed:
 
-    a task      its service
+    a task      its slot; its service, where that is not as it should be or the slot has no number
     a node      the node, services with tasks on it, services that want a task on every node
     a service   itself        the ingress network, or what the cluster wants of all: everything
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from immutables import Map, MapMutation
 
@@ -29,13 +29,16 @@ from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.buckets import Buckets
 from meshnet_control.orchestrate.indexes import Indexes, IndexesEdit, Waiting
-from meshnet_control.orchestrate.scope import Scope
+from meshnet_control.orchestrate.scope import Due, Scope
+from meshnet_control.orchestrate.slots import Slot, Tally
 from meshnet_control.store.store import Delete, Object, Put
 
 __all__ = ["Delete", "Put", "Step", "StepFunction", "StoreView", "Write", "changed"]
 
 Write: TypeAlias = Put | Delete
 
+UPDATING: Final = frozenset({"updating", "rollback_started"})
+"""States of an update that goes on."""
 M = TypeVar("M", pb.Cluster, pb.Node, pb.Service, pb.Task, pb.Network)
 R = TypeVar("R")
 
@@ -45,8 +48,8 @@ class Step:
     """What one step wants: writes now, and to be called again later."""
 
     writes: tuple[Write, ...] = ()
-    wakes: Mapping[str, float] = field(default_factory=dict)
-    """Service or node -> Unix seconds at which time alone changes what is decided about it."""
+    wakes: Mapping[Due, float] = field(default_factory=dict)
+    """Service, slot or node -> Unix seconds at which time alone changes what is decided of it."""
     lacking: frozenset[str] = frozenset()
     """Services and nodes that wait for something which any change elsewhere may bring."""
 
@@ -155,7 +158,7 @@ class StoreView:
 
     def within(self, scope: Scope, most_new: int | None = None) -> StoreView:
         """The same objects, of which something else is to be looked at."""
-        new = StoreView()
+        new: StoreView = StoreView.__new__(StoreView)
         new.__dict__.update(self.__dict__)
         new.scope, new.most_new = scope, most_new
         new._found = {}
@@ -178,10 +181,50 @@ class StoreView:
         return max(0, len(self.indexes.by_service.get(service_id, ())) - made)
 
     def due_services(self) -> Sequence[pb.Service]:
-        """The services to look at, in the order of their ids."""
+        """The services to look at whole, in the order of their ids."""
         there = self._objects.services
-        found = (there.get(name) for name in sorted(self.scope.services))
+        found = (there.get(name) for name in sorted(self.scope.services | self._parts()[0]))
         return [service for service in found if service is not None]
+
+    def parts(self) -> Sequence[tuple[pb.Service, Sequence[Slot]]]:
+        """The services of which some slots alone are to be looked at, and which, in order.
+
+        Of those all slots are occupied, and as many as there are to be: whatever changed in one is
+        decided by what is in it.
+        """
+        return self._parts()[1]
+
+    def _parts(self) -> tuple[frozenset[str], Sequence[tuple[pb.Service, Sequence[Slot]]]]:
+        return self.remembered("parts", self._parted)
+
+    def _parted(self) -> tuple[frozenset[str], Sequence[tuple[pb.Service, Sequence[Slot]]]]:
+        """Services of slots that are to be looked at whole, and the others with their slots."""
+        by_service: dict[str, list[Slot]] = {}
+        for slot in sorted(self.scope.slots):
+            if slot[0] not in self.scope.services:
+                by_service.setdefault(slot[0], []).append(slot)
+        away = {task.service_id for task in self.waiting(Waiting.RETURN)} if by_service else set()
+        whole: set[str] = set()
+        parts: list[tuple[pb.Service, Sequence[Slot]]] = []
+        for name, slots in by_service.items():
+            service = self._objects.services.get(name)
+            if service is None or name in away or not self._is_full(service):
+                whole.add(name)
+            else:
+                parts.append((service, slots))
+        return frozenset(whole), parts
+
+    def _is_full(self, service: pb.Service) -> bool:
+        """Each slot that a replicated service is to have is occupied, by what it specifies now."""
+        mode, tally = service.spec.mode, self.indexes.tallies.get(service.id, Tally())
+        asked = int(mode.replicated.replicas) if mode.replicated.HasField("replicas") else 1
+        return (
+            (mode.HasField("replicated") or not mode.ListFields())
+            and service.update_status.state not in UPDATING
+            and tally.slots == asked
+            and not tally.loose
+            and all(version == service.spec_version for version in tally.versions)
+        )
 
     def due_nodes(self) -> Sequence[pb.Node]:
         """The nodes to look at, in the order of their ids."""
@@ -198,6 +241,8 @@ class StoreView:
             found.update(self.indexes.by_service.get(name, {}))
         for name in self.scope.nodes:
             found.update(self.indexes.by_node.get(name, {}))
+        for slot in self.scope.slots:
+            found.update((task.id, task) for task in self.indexes.slots.get(slot, ()))
         there = self._objects.tasks
         found.update((name, there[name]) for name in self.scope.tasks if name in there)
         return [found[name] for name in sorted(found)]
@@ -209,8 +254,8 @@ class StoreView:
 
         This one stays as it is.
         """
-        new = StoreView()
-        new.most_new = self.most_new
+        new: StoreView = StoreView.__new__(StoreView)
+        new.most_new, new._found = self.most_new, {}
         edit = _Edit(self._objects, self.indexes)
         for write in writes:
             edit.write(write)
@@ -233,6 +278,7 @@ class _Edit:
         self._moved: set[str] = set()
         """Nodes that take other tasks than before."""
         self._touched: tuple[set[str], set[str], set[str]] = set(), set(), set()
+        self._slots: set[Slot] = set()
 
     def write(self, write: Write) -> None:
         """Put or delete one object."""
@@ -243,10 +289,15 @@ class _Edit:
         if kind is pb.Task:
             old_task, new_task = _exchange(self._tasks, name, cast("pb.Task | None", message))
             self._indexes.task(old_task, new_task)
-            services.update(t.service_id for t in (old_task, new_task) if t is not None)
-            if "" in services:
-                services.discard("")
-                tasks.add(name)
+            for task in (old_task, new_task):
+                if task is None:
+                    continue
+                if not task.service_id:
+                    tasks.add(name)
+                elif task.slot:
+                    self._slots.add((task.service_id, task.slot))
+                else:
+                    services.add(task.service_id)
         elif kind is pb.Cluster:
             self._set_cluster(cast("pb.Cluster | None", message))
         elif kind is pb.Node:
@@ -291,7 +342,9 @@ class _Edit:
                 services.update(t.service_id for t in (tasks_on or {}).values() if t.service_id)
         if self._moved:
             services.update(now.everywhere)
-        scope = Scope(frozenset(services), frozenset(nodes), frozenset(tasks))
+        scope = Scope(
+            frozenset(services), frozenset(nodes), frozenset(tasks), frozenset(self._slots)
+        )
         return self._due | scope
 
 

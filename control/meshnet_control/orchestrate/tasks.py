@@ -15,7 +15,7 @@ Source: swarmkit manager/orchestrator/{task,slot,service}.go.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,10 +24,10 @@ from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import service_networks
 from meshnet_control.orchestrate.constraints import runs_platform, satisfied
+from meshnet_control.orchestrate.scope import Due
+from meshnet_control.orchestrate.slots import SECOND, Slot, age_key, live, terminal
 from meshnet_control.orchestrate.store_view import StoreView, changed
 
-SECOND: Final = 1_000_000_000
-"""Nanoseconds; durations in specifications are whole nanoseconds."""
 RESTART_DELAY_S: Final = 5.0
 """Source: swarmkit api/defaults/service.go."""
 
@@ -42,34 +42,9 @@ def stamp(at: float) -> Timestamp:
     return result
 
 
-def seconds(timestamp: Timestamp) -> float:
-    """A protobuf timestamp as Unix seconds; 0.0 when unset."""
-    return float(timestamp.seconds) + timestamp.nanos / SECOND
-
-
-def age_key(task: pb.Task) -> tuple[int, int, str]:
-    """Sorts the tasks of a slot from oldest to newest."""
-    return task.created_at.seconds, task.created_at.nanos, task.id
-
-
-def terminal(task: pb.Task) -> bool:
-    """The task runs nowhere any more and never will (observed state past RUNNING)."""
-    return task.status.state > pb.TASK_STATE_RUNNING
-
-
-def live(task: pb.Task) -> bool:
-    """The task is wanted: desired state READY, RUNNING or COMPLETE, and its node was not lost."""
-    return task.desired_state <= pb.TASK_STATE_COMPLETE and not task.displaced
-
-
 def displaced(task: pb.Task) -> bool:
     """The task's node was lost while it ran, and it was not told to stop since (``returned``)."""
     return task.displaced and task.desired_state <= pb.TASK_STATE_COMPLETE
-
-
-def succeeded(task: pb.Task) -> bool:
-    """The task is a job's and ended well: nothing is to follow it in its slot."""
-    return task.HasField("job_iteration") and task.status.state == pb.TASK_STATE_COMPLETE
 
 
 def of_iteration(task: pb.Task, service: pb.Service) -> bool:
@@ -168,7 +143,7 @@ class Making:
 
     def __init__(self, view: StoreView, now: float) -> None:
         self._view, self._room, self._now = view, view.room, now
-        self.again: dict[str, float] = {}
+        self.again: dict[Due, float] = {}
         """Services that are to get more tasks as soon as these are written: when to be called."""
 
     def one_more(self, service: pb.Service) -> bool:
@@ -258,6 +233,35 @@ def slots_of(
     return view.remembered(key, lambda: _slots_of(service, view, every_iteration=every_iteration))
 
 
+def due_slots(
+    view: StoreView, *, every_iteration: bool = False
+) -> Iterator[tuple[pb.Service, Mapping[SlotKey, Sequence[pb.Task]]]]:
+    """What decides slot by slot: all of the services to look at, some of the others.
+
+    Args:
+        view: with what is to be looked at.
+        every_iteration: as of ``slots_of``.
+    """
+    parts = {service.id: slots for service, slots in view.parts()}
+    some = [service for service, _ in view.parts()]
+    for service in sorted([*view.due_services(), *some], key=lambda each: each.id):
+        if service.id in parts:
+            yield service, _some_slots(parts[service.id], view)
+        else:
+            yield service, slots_of(service, view, every_iteration=every_iteration)
+
+
+def _some_slots(slots: Iterable[Slot], view: StoreView) -> dict[SlotKey, list[pb.Task]]:
+    """As ``slots_of``, of these."""
+    found: list[list[pb.Task]] = []
+    for slot in slots:
+        tasks = view.indexes.slots.get(slot, ())
+        kept = [task for task in tasks if task.desired_state < pb.TASK_STATE_REMOVE]
+        if kept:
+            found.append(kept)
+    return {(kept[0].slot, ""): kept for kept in sorted(found, key=lambda each: age_key(each[0]))}
+
+
 def _slots_of(
     service: pb.Service, view: StoreView, *, every_iteration: bool
 ) -> dict[SlotKey, list[pb.Task]]:
@@ -269,55 +273,6 @@ def _slots_of(
             place = slot_of(task, service)
             slots[(0, place) if isinstance(place, str) else (place, "")].append(task)
     return dict(slots)
-
-
-def restarts(task: pb.Task, slot: Sequence[pb.Task]) -> int:
-    """Restarts that count against ``task``'s attempts: in its slot, of its specification.
-
-    Only replacements made after a failure carry NotBefore. With a window, only those made within
-    that time before the task's last report count.
-    """
-    window = task.spec.restart_policy.window
-    since = seconds(task.status.timestamp) - window / SECOND if window else float("-inf")
-    return sum(
-        other.HasField("not_before")
-        and other.spec_version == task.spec_version
-        and seconds(other.created_at) >= since
-        for other in slot
-    )
-
-
-def should_restart(task: pb.Task, slot: Sequence[pb.Task]) -> bool:
-    """The restart policy of a task that ended, or whose node is lost, wants another one.
-
-    Attempts are counted against tasks that ended; a task taken away with its node is replaced
-    however often it was restarted before (differs from swarmkit, which counts both alike).
-
-    Args:
-        task: the newest of its slot.
-        slot: every task the store still has of the slot, ``task`` included.
-
-    Source: swarmkit manager/orchestrator/restart/restart.go shouldRestart.
-    """
-    policy = task.spec.restart_policy
-    if policy.condition == "none" or succeeded(task):
-        return False
-    if policy.condition == "on-failure" and task.status.state == pb.TASK_STATE_COMPLETE:
-        return False
-    return (
-        not policy.max_attempts or not terminal(task) or restarts(task, slot) < policy.max_attempts
-    )
-
-
-def occupants(slot: Sequence[pb.Task]) -> list[pb.Task]:
-    """Tasks that occupy a slot: the live ones, or the one that finished for good; else none.
-
-    Source: swarmkit restart.go UpdatableTasksInSlot.
-    """
-    found = [task for task in slot if live(task)]
-    if found or not slot or should_restart(slot[-1], slot):
-        return found
-    return [slot[-1]]
 
 
 def _same_but_placement(spec: pb.TaskSpec, other: pb.TaskSpec) -> bool:

@@ -33,27 +33,22 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.orchestrate.globals import takes_tasks
-from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
+from meshnet_control.orchestrate.scope import Due
+from meshnet_control.orchestrate.slots import SECOND, age_key, live, occupants, seconds, terminal
+from meshnet_control.orchestrate.store_view import UPDATING, Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import (
-    SECOND,
-    age_key,
     dirty,
     is_job,
-    live,
     new_task,
-    occupants,
     running,
-    seconds,
     slots_of,
     stamp,
     successor,
-    terminal,
     wanted,
 )
 
 MONITOR_S: Final = 5.0
 """Source: swarmkit api/defaults/service.go."""
-_ACTIVE: Final = {"updating", "rollback_started"}
 _PAUSED: Final = {"paused", "rollback_paused"}
 _ENDED: Final = {pb.TASK_STATE_COMPLETE, pb.TASK_STATE_FAILED, pb.TASK_STATE_REJECTED}
 """Ended by itself; a task we stopped is SHUTDOWN."""
@@ -122,7 +117,7 @@ class _Progress:
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Go on with the update of every service whose tasks are out of date."""
     writes: list[Write] = []
-    wakes: dict[str, float] = {}
+    wakes: dict[Due, float] = {}
     for service in view.due_services():
         if is_job(service):  # an update is another iteration of it
             continue
@@ -154,7 +149,7 @@ def config_of(service: pb.Service) -> Config:
 
 def _noted(service: pb.Service, view: StoreView, now: float) -> Iterator[pb.Task]:
     """Tasks to note down: seen running; made from an older specification that still fits."""
-    active = service.update_status.state in _ACTIVE
+    active = service.update_status.state in UPDATING
     since = service.update_status.started_at
     for task in view.tasks_of_service(service.id):
         if not live(task) or dirty(task, service, view):
@@ -209,7 +204,7 @@ def _advance(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Step
     if service.update_status.state in _PAUSED:
         return Step()
     progress = _progress(service, view)
-    if service.update_status.state not in _ACTIVE:
+    if service.update_status.state not in UPDATING:
         if not (progress.todo or progress.waiting or progress.replaced):
             return Step()
         service = _with_status(service, "updating", "update in progress", now)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from known_addresses import Known
 
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
@@ -114,4 +115,4 @@ async def test_what_is_let_in_can_be_allocated_from(subnet, ip_range, gateway, a
         pytest.fail(str(error))
     else:
         if stored.subnet:
-            Addresses(stored, ()).take()
+            Addresses(stored, Known()).take()

@@ -9,6 +9,7 @@ from ipaddress import IPv4Interface, IPv4Network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from known_addresses import Known
 
 from meshnet_control.agent import task_networks
 from meshnet_control.api import control_pb2 as pb
@@ -223,18 +224,18 @@ def test_no_room_for_a_vip() -> None:
 def test_an_address_is_not_reused_at_once() -> None:
     config = pb.IPAMConfig(subnet="10.0.1.0/24", gateway="10.0.1.1")
     assert (
-        Addresses(config, [number_of("10.0.1.2/24")], [number_of("10.0.1.3/24")]).take()
+        Addresses(config, Known([number_of("10.0.1.2/24")], [number_of("10.0.1.3/24")])).take()
         == "10.0.1.4/24"
     )
     assert (
-        Addresses(config, [number_of("10.0.1.254/24")], [number_of("10.0.1.2/24")]).take()
+        Addresses(config, Known([number_of("10.0.1.254/24")], [number_of("10.0.1.2/24")])).take()
         == "10.0.1.3/24"
     )
 
 
 def test_addresses_go_round_the_subnet_before_any_comes_again() -> None:
     config = pb.IPAMConfig(subnet="10.0.1.0/29", gateway="10.0.1.1")
-    free = Addresses(config, [number_of("10.0.1.4/29")])
+    free = Addresses(config, Known([number_of("10.0.1.4/29")]))
     assert [free.take() for _ in range(5)] == [
         "10.0.1.5/29", "10.0.1.6/29", "10.0.1.2/29", "10.0.1.3/29", None,
     ]  # fmt: skip

@@ -12,8 +12,9 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.assignments import Objects, node_assignments
 from meshnet_control.controlapi.services import with_status
 from meshnet_control.controlapi.tasks import up_to_date
+from meshnet_control.orchestrate.slots import SECOND
 from meshnet_control.orchestrate.store_view import Delete, changed
-from meshnet_control.orchestrate.tasks import SECOND, stamp
+from meshnet_control.orchestrate.tasks import stamp
 
 
 def job(total: int, concurrent: int) -> pb.Service:

@@ -10,8 +10,8 @@ from simulated_swarm import Cluster, node, scale, service
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.controlapi.tasks import shown
+from meshnet_control.orchestrate.slots import live
 from meshnet_control.orchestrate.store_view import Delete, changed
-from meshnet_control.orchestrate.tasks import live
 
 
 def _slots(cluster: Cluster) -> list[int]:

@@ -6,8 +6,8 @@ import pytest
 from simulated_swarm import Cluster, node, service
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.slots import SECOND, seconds
 from meshnet_control.orchestrate.store_view import changed
-from meshnet_control.orchestrate.tasks import SECOND, seconds
 
 
 def _cluster(**policy: object) -> Cluster:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from simulated_swarm import Cluster, image, images, node, scale, service, update_config
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.slots import SECOND, seconds
 from meshnet_control.orchestrate.store_view import StoreView, changed
-from meshnet_control.orchestrate.tasks import SECOND, dirty, seconds
+from meshnet_control.orchestrate.tasks import dirty
 
 
 def _cluster(replicas: int, **config: object) -> Cluster:
