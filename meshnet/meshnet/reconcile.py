@@ -320,6 +320,7 @@ class Reconciler(Generic[D, O, C]):
         self._count(changed, failed=bool(failures), repair=repair)
         if changes and repair:
             happened.note(f"{self.operations.name}: was changed by others, and put right")
+            _log.info("%s: others changed it: %s", self.operations.name, _words(changed))
         if changes:
             now = self._wall()
             at = now if noticed is None else noticed

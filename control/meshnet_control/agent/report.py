@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import cast
@@ -12,6 +13,8 @@ from meshnet import measures
 from meshnet_control.agent import step, task_networks
 from meshnet_control.agent.step import Seen
 from meshnet_control.api import control_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 
 class Report:
@@ -38,6 +41,9 @@ class Report:
             seen: its container.
         """
         measures.task_states.labels(step.word(state)).inc()
+        if state >= pb.TASK_STATE_RUNNING:
+            of, why = task.service_name or task.service_id, f": {err}" if err else ""
+            _log.info("task %s of service %s is %s%s", task.id, of, step.word(state), why)
         self._say(task, state, err, seen)
 
     def trouble(self, task: pb.Task, state: int, why: str, seen: Seen | None) -> None:

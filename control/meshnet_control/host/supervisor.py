@@ -68,9 +68,10 @@ _RIGHTS: Final = 253
 
 def say(text: str) -> None:
     """One line of the log; a log that cannot be written (a full disk) is no reason to end."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = f"time={when} level=info from={SUPERVISOR} msg={json.dumps(text)}\n"
     with contextlib.suppress(OSError, ValueError):
-        os.write(sys.stderr.fileno(), f"{when} {SUPERVISOR} {text}\n".encode())
+        os.write(sys.stderr.fileno(), line.encode())
 
 
 class Process:

@@ -1,7 +1,8 @@
-"""The log of one of our processes: lines for a file, or for the journal with its priorities.
+"""The log of one of our processes: lines of fields for a file, or records for the journal.
 
-The journal has the time and the unit of each line already, and takes the priority from a ``<N>`` in
-front (sd-daemon(3)); so neither is said twice. A line of a traceback is a line of its own there.
+A file gets logfmt (``log_fields``). The journal gets fields by its own protocol (``journal``), and
+while it does not take them lines on standard error with their priority in front (``<N>``,
+sd-daemon(3)), as all that is said there by others than logging.
 
 Be aware: a process that dies of a signal says where: faulthandler writes the stack of each thread.
 """
@@ -13,12 +14,22 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, TextIO
 
-_PLAIN: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+from meshnet.process import log_fields
+from meshnet.process.journal import JournalHandler, priority
+
 _JOURNAL: Final = "%(name)s: %(message)s"
-_PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
-_DEBUG: Final = 7
+
+
+class FieldsFormatter(logging.Formatter):
+    """``key=value …``, and a traceback in lines behind it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """All lines of ``record``."""
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        return log_fields.line(record, trace)
 
 
 class JournalFormatter(logging.Formatter):
@@ -33,11 +44,6 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(mark + line for line in super().format(record).splitlines())
 
 
-def priority(level: int) -> int:
-    """The priority of syslog(3) for a level of logging. Pure."""
-    return next((number for least, number in _PRIORITIES if level >= least), _DEBUG)
-
-
 def to_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether ``stream`` is the journal's (systemd.exec(5), JOURNAL_STREAM)."""
     try:
@@ -49,8 +55,12 @@ def to_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
 
 def begin(level: int = logging.INFO) -> None:
     """Log to standard error from now on, and leave the reason there when a signal ends us."""
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = JournalFormatter() if to_journal(sys.stderr) else logging.Formatter(_PLAIN)
-    handler.setFormatter(formatter)
+    lines = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = lines
+    if to_journal(sys.stderr):
+        lines.setFormatter(JournalFormatter())
+        handler = JournalHandler(lines, Path(sys.argv[0]).name)
+    else:
+        lines.setFormatter(FieldsFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     faulthandler.enable(sys.stderr)
