@@ -204,3 +204,62 @@ def test_alerts_and_dashboard_ask_for_what_there_is():
     targets = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
     assert targets
     assert asked("\n".join(targets)) <= names()
+
+
+BOARD = json.loads((DOCS / "metrics/dashboard.json").read_text())
+PANELS = BOARD["panels"]
+GRID = 24
+"""Columns of a Grafana dashboard."""
+
+
+def documented() -> dict[str, set[str]]:
+    """Metric -> its labels, as docs/metrics.md lists them."""
+    table = (DOCS / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(meshnet_[a-z_]+)` \|([^|]*)\|", table, re.MULTILINE)
+    return {name: {each.strip() for each in labels.split(",")} - {""} for name, labels in rows}
+
+
+def test_the_documentation_says_the_labels_of_what_is_said():
+    labels = documented()
+    for family in text_string_to_metric_families(families.text(WHOLE).decode()):
+        for sample in family.samples:
+            name = family.name + ("_total" if family.type == "counter" else "")
+            assert set(sample.labels) - {"le"} == labels[name]
+
+
+def test_the_dashboard_asks_for_labels_that_there_are():
+    labels = documented()
+    for panel in PANELS:
+        for target in panel["targets"]:
+            query = target["expr"]
+            named = {
+                word for group in re.findall(r"by \(([^)]*)\)", query) for word in group.split(", ")
+            }
+            named |= set(re.findall(r"[{,]([a-z_]+)(?==)", query))
+            there = set().union(*(labels[name] for name in asked(query)))
+            assert named <= there | {"instance", "job", "le"}, query
+            legend = set(re.findall(r"{{ ?([a-z_]+) ?}}", target.get("legendFormat", "")))
+            assert legend <= there | {"instance", "job"}, target
+
+
+def test_the_dashboard_is_one_that_grafana_takes():
+    assert {"title", "uid", "schemaVersion", "templating", "time"} <= BOARD.keys()
+    assert isinstance(BOARD["schemaVersion"], int)
+    variables = {each["name"] for each in BOARD["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z]+)", json.dumps(BOARD))) - {"__all"}
+    assert used == variables
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    cells = []
+    for panel in PANELS:
+        assert panel["type"] in {"stat", "timeseries"}
+        assert panel["title"]
+        assert panel["targets"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        marks = [target["refId"] for target in panel["targets"]]
+        assert len(set(marks)) == len(marks)
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= GRID
+        cells += [
+            (at["x"] + column, at["y"] + row) for column in range(at["w"]) for row in range(at["h"])
+        ]
+    assert len(set(cells)) == len(cells), "no panel lies on another"
