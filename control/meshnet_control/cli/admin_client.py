@@ -9,9 +9,9 @@ from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from rich.console import Console
 
 from meshnet_control.api import explain_pb2 as xpb
+from meshnet_control.cli import showing
 from meshnet_control.host import processes
 from meshnet_control.host.processes import HostError
 from meshnet_control.host.supervision import WATCHDOG_S
@@ -92,7 +92,7 @@ def ask(
     processes.need_root()
     request = xpb.AskRequest(question=question, all=every, nodes=nodes)
     whom = "every node" if every else "other nodes" if nodes else "meshnetd"
-    with Console(stderr=True).status(f"asking {whom} …"):  # on a terminal alone
+    with showing.doing(f"asking {whom} …"):
         reply = call_admin("explain.Explain/Ask", request, xpb.AskReply)
     if reply is None:
         raise HostError(no_meshnetd())

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from meshnet_control.api import control_pb2
 from meshnet_control.cli import dashboard as dashboards
+from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import call_admin, no_meshnetd
 from meshnet_control.cli.showing import wide_console
 from meshnet_control.host import processes
@@ -105,7 +106,9 @@ def down() -> None:
     processes.need_root()
     if _context() == docker_host() and _docker("context", "rm", "-f", CONTEXT) is not None:
         click.echo(f"removed docker context: {CONTEXT}")
-    for line in processes.stop():
+    with showing.doing("stopping meshnet and removing what it made …"):
+        said = list(processes.stop())
+    for line in said:
         click.echo(line)
     click.echo("meshnet is down")
     if identity.exists(processes.state_dir()):
@@ -161,9 +164,10 @@ def backup(file: Path) -> None:
     written = archive.beside(processes.state_dir())
     try:
         asked = control_pb2.BackupRequest(path=str(written))
-        reply = call_admin("control.Admin/Backup", asked, control_pb2.BackupReply, _WRITES_S)
-        if reply is not None:
-            archive.deliver(written, path)
+        with showing.doing(f"writing {path} …"):
+            reply = call_admin("control.Admin/Backup", asked, control_pb2.BackupReply, _WRITES_S)
+            if reply is not None:
+                archive.deliver(written, path)
     finally:
         written.unlink(missing_ok=True)
     if reply is None and processes.manages():

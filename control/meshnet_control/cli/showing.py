@@ -11,6 +11,7 @@ import click
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from meshnet.model.ids import ID_LENGTH
@@ -104,3 +105,8 @@ def size(octets: int) -> str:
 def wide_console() -> Console:
     """The terminal's width on a terminal; elsewhere lines are as long as they need to be."""
     return Console(width=None if sys.stdout.isatty() else 250)
+
+
+def doing(what: str) -> Status:
+    """Says what is being done while a context lasts, on a terminal alone."""
+    return Console(stderr=True).status(what)
