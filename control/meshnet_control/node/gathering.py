@@ -31,7 +31,7 @@ WITHIN_S: Final = 1.0
 """For an answer of another host."""
 _SMALL: Final = 84
 """Bytes of a packet that passes everywhere."""
-_AT_ONCE: Final = 32
+_AT_ONCE: Final = 64
 _OURS: Final = frozenset({"meshnet", "meshnet_dns"})
 _ENGINES: Final = frozenset({("filter", "FORWARD")})
 """The engine's own chain; our rules stand at the head of it (``gwbridge/desired.py``)."""
