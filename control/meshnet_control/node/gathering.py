@@ -38,6 +38,8 @@ _ENGINES: Final = frozenset({("filter", "FORWARD")})
 
 Port = tuple[int, str]
 """Number and protocol."""
+Way = tuple[str, str, int]
+"""Name and address of a host, and a TCP port of it."""
 
 
 def facts(snapshot: Snapshot, managers: Sequence[str], state_dir: Path) -> xpb.HostFacts:
@@ -165,15 +167,30 @@ def reaches(snapshot: Snapshot, managers: Sequence[str]) -> list[xpb.Reach]:
         if node.id != snapshot.self_id and node.live and not node.down
     ]
     ports = [(node.hostname, str(node.vtep), GOSSIP_PORT) for node in others]
-    names = {str(node.vtep): node.hostname for node in snapshot.nodes.values()}
-    for manager in managers:
-        address, _, port = manager.rpartition(":")
-        number = int(port) if port.isdigit() else CONTROL_PORT
-        ports.append((names.get(address, address), address, number))
+    ports += ports_of_managers(snapshot, managers)
     with ThreadPoolExecutor(_AT_ONCE + 1, thread_name_prefix="reach") as together:
         packets = together.submit(lambda: list(_packets(snapshot, others)))
         found = list(together.map(lambda each: _connects(*each), ports))
         return [*found, *packets.result()]
+
+
+def ports_of_managers(snapshot: Snapshot, managers: Sequence[str]) -> Iterator[Way]:
+    """Where managers are asked, and where they have etcd when this node is one of several. Pure.
+
+    Args:
+        snapshot: of this moment.
+        managers: ``host:port`` of each.
+    """
+    names = {str(node.vtep): node.hostname for node in snapshot.nodes.values()}
+    itself = snapshot.nodes.get(snapshot.self_id)
+    own = str(itself.vtep) if itself is not None else ""
+    addresses = [manager.rpartition(":")[0] for manager in managers]
+    for manager, address in zip(managers, addresses, strict=True):
+        port = manager.rpartition(":")[2]
+        name = names.get(address, address)
+        yield name, address, int(port) if port.isdigit() else CONTROL_PORT
+        if own in addresses and address != own:
+            yield name, address, PEER_PORT
 
 
 def _connects(name: str, address: str, port: int) -> xpb.Reach:

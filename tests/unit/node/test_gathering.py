@@ -80,3 +80,21 @@ def test_addresses_of_a_network_that_are_taken():
     found = {room.what: (room.used, room.most) for room in gathering.pools(made)}
     # the gateway, the VIP and the task; the gateway, the VIP and the node's own
     assert found == {"addresses of network app": (3, 6), "addresses of network mesh": (3, 6)}
+
+
+@pytest.mark.parametrize(
+    ("managers", "want"),
+    [
+        (["192.0.2.1:2377"], [("h1", 2377)]),
+        (["192.0.2.2:2377", "192.0.2.3:4000"], [("h2", 2377), ("192.0.2.3", 4000)]),
+        (["192.0.2.1:2377", "192.0.2.2:2377"], [("h1", 2377), ("h2", 2377), ("h2", 2380)]),
+    ],
+)
+def test_a_manager_looks_for_the_etcd_of_the_others(managers, want):
+    nodes = {
+        NodeId(name): Node(NodeId(name), name, IPv4Address(f"192.0.2.{number}"))
+        for number, name in ((1, "h1"), (2, "h2"))
+    }
+    made = Snapshot(1, NodeId("h1"), nodes)
+    found = gathering.ports_of_managers(made, managers)
+    assert [(name, port) for name, _, port in found] == want
