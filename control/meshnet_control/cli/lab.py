@@ -165,7 +165,7 @@ def demo(*, hosts: int) -> None:
     need_root()
     console = Console(highlight=False, soft_wrap=True)
     current = Lab.current()
-    play = Play(Lab(Layout(current.layout.name, hosts)), show=_audience(console))
+    play = Play(Lab(Layout(current.layout.name, hosts)), show=audience(console))
     if current.observe().members:
         console.print("A lab is up: it is taken down first, the scenario begins with nothing.")
         current.down(lambda *_: None)
@@ -195,7 +195,9 @@ def _as_typed(lab_name: str) -> str:
     return f"sudo {setting}{script}"
 
 
-def _audience(console: Console) -> Show:
+def audience(console: Console) -> Show:
+    """Shows what is typed in another colour than what is said."""
+
     def show(text: str) -> None:
         typed = text.partition("$ ")[0].isalnum() or text.startswith("$ ")
         if text.strip():
