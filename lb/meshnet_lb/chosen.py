@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address
 
 from meshnet.model.differences import touched
 from meshnet.model.ids import NetworkId, ServiceId, TaskId
 from meshnet.model.shared_map import difference
 from meshnet.model.snapshot import Node, Service, Snapshot
+from meshnet_lb.choice import Choice
+from meshnet_lb.places import Places
+from meshnet_lb.policies import choose
 from meshnet_lb.service import NetworkVips, Vip, network_vips, vip_of
 
 _Chosen = tuple[NetworkId, ServiceId, IPv4Address]
@@ -29,6 +33,7 @@ class Chosen:
         there: network -> addresses of all endpoints on it that may still answer, ready or not.
         vips: network -> its virtual IPs; the ingress network has none.
         published: services with published ports, by id.
+        choices: network -> service -> how its backends are chosen, where not strictly in turn.
     """
 
     def __init__(self) -> None:
@@ -36,6 +41,8 @@ class Chosen:
         self.there: dict[NetworkId, frozenset[str]] = {}
         self.vips: dict[NetworkId, NetworkVips] = {}
         self.published: Mapping[ServiceId, Service] = {}
+        self.choices: dict[NetworkId, Mapping[ServiceId, Choice]] = {}
+        self._places = Places()
         self._before: Snapshot | None = None
         self._parts: dict[NetworkId, dict[ServiceId, Vip]] = {}
         """What each VIP is; of the ingress network, too."""
@@ -48,11 +55,12 @@ class Chosen:
         self._before = snapshot
         tasks = touched(before, snapshot, _facet)
         stale = self._follow_backends(_ready(before, tasks), _ready(snapshot, tasks))
+        stale |= self._places.follow(before, snapshot, tasks)
         self._follow_there(_there(before, tasks), _there(snapshot, tasks))
         services = difference(before.services, snapshot.services)
         for service in services:
-            stale |= {(net, service) for net in _vips(before.services.get(service))}
-            stale |= {(net, service) for net in _vips(snapshot.services.get(service))}
+            stale |= {(net, service) for net in _networks(before, service)}
+            stale |= {(net, service) for net in _networks(snapshot, service)}
         ports = [
             service
             for service in services
@@ -70,6 +78,7 @@ class Chosen:
                 for service in snapshot.services.values()
                 for net in _vips(service)
             }
+        self._follow_choices(snapshot, stale)
         self._follow_vips(snapshot, stale)
         if before.ingress != snapshot.ingress:
             for network in snapshot.ingress, before.ingress:
@@ -112,6 +121,28 @@ class Chosen:
             else:
                 self.there.pop(network, None)
 
+    def _follow_choices(self, snapshot: Snapshot, stale: Set[tuple[NetworkId, ServiceId]]) -> None:
+        for network, id_ in stale:
+            had = self.choices.get(network, {})
+            service, ready = snapshot.services.get(id_), self.ready.get(network, {}).get(id_, ())
+            choice = None
+            if service is not None and ready and network in _networks(snapshot, id_):
+                where = partial(self._node, snapshot, network)
+                choice = choose(service, network, ready, where, snapshot.self_id, had.get(id_))
+            if had.get(id_) == choice:
+                continue
+            now = {service: each for service, each in had.items() if service != id_}
+            if choice is not None:
+                now[id_] = choice
+            if now:
+                self.choices[network] = now
+            else:
+                del self.choices[network]
+
+    def _node(self, snapshot: Snapshot, network: NetworkId, address: IPv4Address) -> Node | None:
+        node = self._places.node(network, address)
+        return snapshot.nodes.get(node) if node is not None else None
+
     def _follow_vips(self, snapshot: Snapshot, stale: Set[tuple[NetworkId, ServiceId]]) -> None:
         for network, id_ in stale:
             parts = self._parts.setdefault(network, {})
@@ -119,7 +150,8 @@ class Chosen:
             addresses = self.ready.get(network, {}).get(id_, ())
             part = None
             if service is not None and network in _vips(service):
-                part = vip_of(service, network, addresses, complete=snapshot.complete)
+                choice = self.choices.get(network, {}).get(id_)
+                part = vip_of(service, network, addresses, choice, complete=snapshot.complete)
             if part is not None:
                 parts[id_] = part
             else:
@@ -139,7 +171,7 @@ class Chosen:
 
 
 def _facet(node: Node) -> object:
-    return node.live, node.down
+    return node.live, node.down, node.hostname
 
 
 def _ready(snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[_Chosen]:
@@ -170,6 +202,13 @@ def _there(snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[tuple[NetworkId, 
 
 def _vips(service: Service | None) -> Mapping[NetworkId, IPv4Address]:
     return service.vips if service is not None and service.mode == "vip" else {}
+
+
+def _networks(snapshot: Snapshot, id_: ServiceId) -> Set[NetworkId]:
+    """Where a service has a virtual IP or is published."""
+    service, ingress = snapshot.services.get(id_), snapshot.ingress
+    published = {ingress.id} if ingress is not None and _has_ports(service) else set()
+    return _vips(service).keys() | published
 
 
 def _has_ports(service: Service | None) -> bool:

@@ -2,11 +2,12 @@
 
 The model: a connection to any address of this node on a published port is translated to a ready
 task of the service, wherever it runs, and leaves through ``mn-ingress``, the node's foot in the
-ingress network. Its source stays: the task sees the client, and finds the way back by the MAC of
-``mn-ingress`` (``meshnet_lb.sandbox``). Only sources that the task could not answer to are replaced
-by the address of ``mn-ingress``: this host's own addresses, 127.0.0.1 among them, and its
-containers' addresses on docker_gwbridge, which every host has alike. A port published with
-``mode=host`` is translated to the task's address on docker_gwbridge, on the task's node alone.
+ingress network; ``meshnet_lb.policies`` says to which task. Its source stays: the task sees the
+client, and finds the way back by the MAC of ``mn-ingress`` (``meshnet_lb.sandbox``). Only sources
+that the task could not answer to are replaced by the address of ``mn-ingress``: this host's own
+addresses, 127.0.0.1 among them, and its containers' addresses on docker_gwbridge, which every host
+has alike. A port published with ``mode=host`` is translated to the task's address on
+docker_gwbridge, on the task's node alone.
 
 A port that a process of this host waited at before it was published stays that process's on this
 host (``Snapshot.taken``): a manager, a service of the host, sshd.
@@ -24,11 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address
+from types import MappingProxyType
 
 from meshnet.model.ids import ServiceId
 from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import Gwbridge, Port, Service, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
+from meshnet_lb.choice import Choice
 from meshnet_lb.published import PublishedPorts, Rule, Terms, rule
 from meshnet_lb.service import REFUSE
 
@@ -52,6 +55,7 @@ class HostTable:
         services: Mapping[ServiceId, Service],
         ready: Mapping[ServiceId, tuple[IPv4Address, ...]],
         there: frozenset[str] = frozenset(),
+        choices: Mapping[ServiceId, Choice] = MappingProxyType({}),
     ) -> Ruleset:
         """The table of this Snapshot.
 
@@ -60,11 +64,12 @@ class HostTable:
             services: those with published ports.
             ready: the backends on the ingress network.
             there: addresses of all endpoints on it that may still answer.
+            choices: how backends are chosen, of services that do not take strict turns.
         """
         itself, ports = snapshot.nodes.get(snapshot.self_id), self._ports
         connected = itself is not None and itself.ingress_address is not None
         terms = Terms(connected, snapshot.complete, snapshot.taken)
-        ports.follow(services, ready, _host_mode(snapshot), terms)
+        ports.follow(services, ready, _host_mode(snapshot), terms, choices)
         vxlan_in, vxlan_out = _vxlan(snapshot)
         chains = (
             Chain("prerouting", (_TO_PORTS,), "type nat hook prerouting priority -100;"),
@@ -86,7 +91,8 @@ class HostTable:
         gateways = _host_mode_targets(snapshot)
         led_to = ports.led_to | gateways if gateways else ports.led_to
         there = there | gateways if gateways else there
-        return Ruleset("ip", "meshnet", chains, (ports.ports, self._of(snapshot)), led_to, there)
+        sets = (ports.ports, self._of(snapshot), *ports.sets())
+        return Ruleset("ip", "meshnet", chains, sets, led_to, there)
 
     def _of(self, snapshot: Snapshot) -> Set:
         """The other hosts' VTEPs."""
@@ -116,7 +122,7 @@ def _host_mode(snapshot: Snapshot) -> Mapping[Port, Rule]:
             if port.mode == "host" and sandbox.gateway_address and key not in snapshot.taken:
                 to = sandbox.gateway_address.ip
                 text = f"meta l4proto {port.protocol} dnat to {to}:{port.target}"
-                rules[key] = rule(key, text, frozenset([str(to)]))
+                rules[key] = rule(key, (text,), frozenset([str(to)]))
     return rules
 
 

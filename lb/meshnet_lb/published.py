@@ -14,12 +14,14 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Address
+from types import MappingProxyType
 from typing import NamedTuple
 
 from meshnet.model.ids import ServiceId
 from meshnet.model.shared_map import difference
 from meshnet.model.snapshot import Port, Service
 from meshnet.nft.objects import Chain, Set
+from meshnet_lb.choice import Choice
 from meshnet_lb.service import TO_REFUSE, round_robin
 
 
@@ -57,6 +59,7 @@ class PublishedPorts:
         self.led_to: frozenset[str] = frozenset()
         self._services: Mapping[ServiceId, Service] = {}
         self._ready: Mapping[ServiceId, tuple[IPv4Address, ...]] = {}
+        self._choices: Mapping[ServiceId, Choice] = {}
         self._host: Mapping[Port, Rule] = {}
         self._terms = Terms()
         self._claims: dict[Port, dict[ServiceId, int]] = {}
@@ -75,6 +78,7 @@ class PublishedPorts:
         ready: Mapping[ServiceId, tuple[IPv4Address, ...]],
         host: Mapping[Port, Rule],
         terms: Terms,
+        choices: Mapping[ServiceId, Choice] = MappingProxyType({}),
     ) -> None:
         """Bring everything up to date.
 
@@ -83,10 +87,11 @@ class PublishedPorts:
             ready: backends of services on the ingress network.
             host: what leads to ports that tasks of this node claim here.
             terms: of this moment.
+            choices: how backends are chosen, of services that do not take strict turns.
         """
-        others = set(difference(self._ready, ready))
+        others = set(difference(self._ready, ready)) | set(difference(self._choices, choices))
         stale = set(difference(self._services, services)) | others & services.keys()
-        self._ready = ready
+        self._ready, self._choices = ready, choices
         ports = set(difference(self._host, host))
         for service in stale:
             ports |= self._claim(service, self._services.get(service), services.get(service))
@@ -99,6 +104,13 @@ class PublishedPorts:
     def chains(self) -> tuple[Chain, ...]:
         """The chain of each port that somebody answers, in order of ports."""
         return tuple([self._rules[port].chain for port in self._order])
+
+    def sets(self) -> tuple[Set, ...]:
+        """What the chains look into, in order of services."""
+        if not self._terms.connected:
+            return ()
+        ids = sorted(id_ for id_ in self._choices if _claimed(self._services.get(id_)))
+        return tuple([set_ for id_ in ids for set_ in self._choices[id_].sets])
 
     def _claim(self, id_: ServiceId, was: Service | None, now: Service | None) -> set[Port]:
         """Which ports a service claims or claimed."""
@@ -166,16 +178,18 @@ class PublishedPorts:
             return None
         if self._terms.connected:
             for service, target in sorted(self._claims.get(port, {}).items(), reverse=True):
-                backends = self._ready.get(service, ())
+                backends, choice = self._ready.get(service, ()), self._choices.get(service)
+                if backends and choice is not None:
+                    return rule(port, choice.to_port(port[0], target), self._texts[service])
                 if backends:
                     to = round_robin([f"{address} . {target}" for address in backends])
-                    return rule(port, f"meta l4proto {port[0]} {to}", self._texts[service])
+                    return rule(port, (f"meta l4proto {port[0]} {to}",), self._texts[service])
         return self._host.get(port)
 
 
-def rule(port: Port, text: str, to: frozenset[str]) -> Rule:
-    """One that translates connections to a port, by this text of nft."""
-    return Rule(Chain(f"port-{port[0]}-{port[1]}", (text,)), to)
+def rule(port: Port, texts: tuple[str, ...], to: frozenset[str]) -> Rule:
+    """One that translates connections to a port, by these texts of nft."""
+    return Rule(Chain(f"port-{port[0]}-{port[1]}", texts), to)
 
 
 def _claimed(service: Service | None) -> Mapping[Port, int]:

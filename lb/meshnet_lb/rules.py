@@ -21,6 +21,7 @@ from meshnet.model.ids import NetworkId, ServiceId, TaskId
 from meshnet.model.snapshot import Sandbox, Service, Snapshot
 from meshnet.nft.objects import Ruleset
 from meshnet_lb import ingress, sandbox
+from meshnet_lb.choice import Choice
 from meshnet_lb.chosen import Chosen
 from meshnet_lb.sandbox import Balancing, Gateways
 from meshnet_lb.service import NetworkVips
@@ -28,6 +29,7 @@ from meshnet_lb.service import NetworkVips
 _NOTHING: Final = NetworkVips()
 _NO_BACKENDS: Final[Mapping[ServiceId, tuple[IPv4Address, ...]]] = {}
 _NO_SERVICES: Final[Mapping[ServiceId, Service]] = {}
+_NO_CHOICES: Final[Mapping[ServiceId, Choice]] = {}
 _NOBODY: Final = frozenset[str]()
 _FOLLOWED: Final = frozenset({"revision", "services", "endpoints", "epochs"})
 """Parts of a Snapshot that ``Chosen`` tells the changes of, or that no table shows."""
@@ -87,15 +89,18 @@ class Rules:
         chosen, mesh = self._chosen, snapshot.ingress
         on_mesh = chosen.ready.get(mesh.id, _NO_BACKENDS) if mesh is not None else _NO_BACKENDS
         there = chosen.there.get(mesh.id, _NOBODY) if mesh is not None else _NOBODY
+        choices = chosen.choices.get(mesh.id, _NO_CHOICES) if mesh is not None else _NO_CHOICES
         inputs = (
             chosen.published,
             on_mesh,
+            choices,
             there,
             *(getattr(snapshot, name) for name in _HOST_PARTS),
         )
         if not all(map(_alike, self._host[0] or (None,) * len(inputs), inputs)):
             services = chosen.published if mesh is not None else _NO_SERVICES
-            self._host = (inputs, (self._table.ruleset(snapshot, services, on_mesh, there),))
+            made = self._table.ruleset(snapshot, services, on_mesh, there, choices)
+            self._host = (inputs, (made,))
         return self._host[1]
 
     def _of_networks(

@@ -5,6 +5,7 @@ own, ``svc-<service>-<network>``, whose one rule hands new connections to the ba
 robin (``numgen inc``, nft(8) "Numgen expression"), and a map of that name with the backends, a slot
 each; conntrack keeps a connection where it began. In a map of its own one backend of hundreds that
 leaves is two elements (0.3 ms in a namespace); in the rule it was all of them anew (3 ms).
+Other ways than strictly in turn: ``meshnet_lb.policies``.
 A VIP without ready backends leads to :data:`REFUSE` instead, unless the Snapshot is incomplete:
 there may be some that we do not know of yet, and a connection that is not answered is tried again.
 A map that is made has its backends in ascending order of address; later who has a slot keeps it.
@@ -24,6 +25,7 @@ from typing import Final
 from meshnet.model.ids import NetworkId, ServiceId
 from meshnet.model.snapshot import Service
 from meshnet.nft.objects import Chain, Set
+from meshnet_lb.choice import Choice
 
 Backends = Mapping[tuple[ServiceId, NetworkId], tuple[IPv4Address, ...]]
 """Ready backends, ascending; a service without any on a network has no entry there."""
@@ -48,7 +50,7 @@ class NetworkVips:
 
     Attributes:
         chains: one for each VIP that has backends, in order of name.
-        sets: the backends of each, in the same order.
+        sets: what each looks into, in the same order.
         verdicts: VIP -> ``goto <chain>``; of one that has no ready backend ``goto refuse``.
         backends: every address that the chains lead to.
         leads: VIP -> addresses that a flow to it may have been led to.
@@ -66,18 +68,23 @@ class Vip:
     """One virtual IP.
 
     Attributes:
-        chain: its chain and its backends; None: it has no ready ones.
+        chain: its chain and what that looks into; None: it has no ready ones.
         verdict: VIP and what its connections meet.
         to: addresses that a flow to it may have been led to.
     """
 
-    chain: tuple[Chain, Set] | None
+    chain: tuple[Chain, tuple[Set, ...]] | None
     verdict: tuple[str, str]
     to: frozenset[str]
 
 
 def vip_of(
-    service: Service, network: NetworkId, ready: Sequence[IPv4Address], *, complete: bool
+    service: Service,
+    network: NetworkId,
+    ready: Sequence[IPv4Address],
+    choice: Choice | None = None,
+    *,
+    complete: bool,
 ) -> Vip | None:
     """The VIP of a service on one network that it has one on.
 
@@ -85,6 +92,7 @@ def vip_of(
         service: whose it is.
         network: where.
         ready: its backends there, ascending.
+        choice: how they are chosen; None: strictly in turn.
         complete: whether there can be no others; None while there may be, and none is known.
     """
     vip = str(service.vips[network])
@@ -92,8 +100,11 @@ def vip_of(
         return Vip(None, (vip, TO_REFUSE), frozenset()) if complete else None
     addresses = [str(address) for address in ready]
     name = chain_name(service.id, network)
-    chain = Chain(name, (turn(len(addresses), name),))
-    return Vip((chain, slots(name, addresses)), (vip, f"goto {name}"), frozenset(addresses))
+    if choice is None:
+        choice = Choice((("", turn(len(addresses), name)),), (slots(name, addresses),), name)
+    return Vip(
+        (Chain(name, choice.rules()), choice.sets), (vip, f"goto {name}"), frozenset(addresses)
+    )
 
 
 def network_vips(every: Iterable[Vip]) -> NetworkVips:
@@ -104,7 +115,7 @@ def network_vips(every: Iterable[Vip]) -> NetworkVips:
     )
     return NetworkVips(
         tuple(chain for chain, _ in chains),
-        tuple(set_ for _, set_ in chains),
+        tuple(set_ for _, sets in chains for set_ in sets),
         tuple(each.verdict for each in vips),
         frozenset[str]().union(*(each.to for each in vips)),
         tuple((each.verdict[0], each.to) for each in vips),

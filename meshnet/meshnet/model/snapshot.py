@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from typing import Literal, TypeAlias
 
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.policy import ROUND_ROBIN, Policy
 from meshnet.model.wellknown import VXLAN_PORT
 
 Protocol = Literal["tcp", "udp", "sctp"]
@@ -86,6 +87,8 @@ class Service:
     aliases: Mapping[NetworkId, tuple[str, ...]] = field(default_factory=dict)
     """Further names of the service on a network (a stack's short name)."""
     ports: tuple[PublishedPort, ...] = ()
+    policy: Policy = ROUND_ROBIN
+    """How a backend is chosen."""
 
 
 @dataclass(frozen=True, slots=True)

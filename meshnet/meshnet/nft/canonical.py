@@ -76,6 +76,8 @@ def _type(side: Json) -> str:
             return "integer"
         case {"typeof": {"payload": {"protocol": "ip", "field": "daddr"}}}:
             return "ipv4_addr"
+        case {"typeof": {"meta": {"key": "priority"}}}:
+            return "classid"
         case _:
             return str(side)
 
@@ -121,9 +123,9 @@ def json_hook(described: Json) -> str:
 
 
 def turns(listing: Json) -> frozenset[str]:
-    """Addresses that rules of a listing (``table``'s JSON) hand connections to, round robin.
+    """Addresses that rules of a listing (``table``'s JSON) choose from, by turns or by client.
 
-    Those are the backends; what ``dnat`` sends to one address is no business of a turn.
+    Those are the backends; what ``dnat`` sends to one address is no business of a choice.
     """
     found: set[str] = set()
     maps = (entry["map"] for entry in listing if "map" in entry)
@@ -132,7 +134,7 @@ def turns(listing: Json) -> frozenset[str]:
         for statement in entry.get("rule", {}).get("expr", ()):
             to = (statement.get("dnat") or {}).get("addr") if isinstance(statement, dict) else None
             choice = to.get("map", {}) if isinstance(to, dict) else {}
-            if "numgen" not in choice.get("key", {}):
+            if not choice:
                 continue
             data = choice["data"]
             slots = named.get(data[1:], ()) if isinstance(data, str) else data["set"]

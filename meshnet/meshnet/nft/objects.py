@@ -47,8 +47,10 @@ class Set:
         timeout_s: an element is forgotten so many seconds after it was added; 0: never.
         typeof: two expressions of nft that say the type where it has no name that can be written,
             such as ``numgen inc mod 1 : ip daddr`` of an ``integer : ipv4_addr``.
+        size: most elements, which a map that rules add to must have; 0: not said.
         slots: the keys are 0, 1, … and it is all the same which value stands at which, so that one
-            that goes leaves the others where they are.
+            that goes leaves the others where they are. One that has several slots is several times
+            among them.
         leads: of a verdict map of VIPs or ports: key -> backends that flows to it may have.
         counts: each element counts the packets that a rule found it for, and their bytes; until it
             goes.
@@ -61,6 +63,7 @@ class Set:
     timeout_s: int = 0
     typeof: str = ""
     slots: bool = False
+    size: int = 0
     leads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     counts: bool = False
 

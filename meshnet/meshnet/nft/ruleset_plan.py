@@ -22,6 +22,7 @@ deleted and written anew in one transaction, which drops stale things too and so
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -343,10 +344,11 @@ class _Table:
     def _add_set(self, set_: Set) -> str:
         flags = f" flags {','.join(sorted(set_.flags))};" if set_.flags else ""
         timeout = f" timeout {set_.timeout_s}s;" if set_.timeout_s else ""
+        size = f" size {set_.size};" if set_.size else ""
         kind = "map" if set_.is_map else "set"
         type_ = f"typeof {set_.typeof}" if set_.typeof else f"type {set_.type}"
         counter = " counter;" if set_.counts else ""
-        return f"add {kind} {self._name} {set_.name} {{ {type_};{flags}{timeout}{counter} }}"
+        return f"add {kind} {self._name} {set_.name} {{ {type_};{flags}{timeout}{size}{counter} }}"
 
     def _stale_elements(self) -> Iterator[str]:
         for name in sorted(self._have.sets):
@@ -395,15 +397,15 @@ def _arranged(
 
     Without ``prune`` nobody's slot is taken away, and only empty ones are filled.
     """
-    if there.keys() == wanted.keys() and set(there.values()) == set(wanted.values()):
+    left = Counter(wanted.values())
+    if there.keys() == wanted.keys() and Counter(there.values()) == left:
         return there
-    left = dict.fromkeys(wanted.values())
     kept = {}
     for slot, value in there.items():
-        if slot in wanted and value in left:
-            del left[value]
+        if slot in wanted and left[value]:
+            left[value] -= 1
         elif prune:
             continue
         kept[slot] = value
     holes = [slot for slot in wanted if slot not in kept]
-    return {**kept, **dict(zip(holes, left, strict=False))}
+    return {**kept, **dict(zip(holes, left.elements(), strict=False))}
