@@ -28,7 +28,7 @@ backends came since, a client that comes through another node may be led to anot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -45,9 +45,9 @@ MOST_CLIENTS: Final = 65_536
 _ADDRESSES: Final = "numgen inc mod 1 : ip daddr"
 _MARKS: Final = "numgen inc mod 1 : meta priority"
 _HASHED: Final = "hash-"
+_MARKED: Final = "mark-"
 _KNOWN: Final = "live-"
 _STUCK: Final = "stuck-"
-Places = Mapping[IPv4Address, NodeId]
 
 
 def choose(
@@ -99,6 +99,11 @@ def backends_map(service: ServiceId, network: NetworkId, policy: Policy) -> str:
     return {"source-hash": f"{_HASHED}{name}", "sticky": f"{_KNOWN}{name}"}.get(policy.kind, name)
 
 
+def slots_map(service: ServiceId, network: NetworkId, policy: Policy) -> str:
+    """Name of the map of slots that clients are hashed to; of ``sticky`` its values are marks."""
+    return f"{_MARKED if policy.kind == 'sticky' else _HASHED}{chain_name(service, network)}"
+
+
 def memory_map(service: ServiceId, network: NetworkId, policy: Policy) -> str:
     """Name of the map in which ``sticky`` remembers clients."""
     return f"{_STUCK}{policy.sticky_s}-{chain_name(service, network)}"
@@ -108,6 +113,12 @@ def mark_text(address: str) -> str:
     """An address as ``meta priority`` has it, in nft's words (tc(8), "handle")."""
     number = int(IPv4Address(address))
     return f"{number >> 16:x}:{number & 0xFFFF:x}"
+
+
+def address_of(mark: str) -> str:
+    """The address whose ``mark_text`` this is."""
+    high, _, low = mark.partition(":")
+    return str(IPv4Address(int(high or "0", 16) << 16 | int(low or "0", 16)))
 
 
 def _near(
@@ -143,7 +154,7 @@ def _by_client(name: str, service: ServiceId, table: Table) -> Choice:
 def _remembering(name: str, service: ServiceId, table: Table, seconds: int) -> Choice:
     marks = {backend: mark_text(backend) for backend in sorted(table.backends)}
     owners = {str(slot): marks[owner] for slot, owner in enumerate(table.owners)}
-    hashed = Set(f"mark-{name}", "integer : classid", owners, typeof=_MARKS)
+    hashed = Set(f"{_MARKED}{name}", "integer : classid", owners, typeof=_MARKS)
     live = Set(
         f"{_KNOWN}{name}",
         "classid : ipv4_addr",

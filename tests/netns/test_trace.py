@@ -14,12 +14,14 @@ from overlay_bed import INGRESS, NET, PREFIX, settle, sh, snapshot, two_hosts
 from meshnet.kernel import netns
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import ServiceId, mac_of
+from meshnet.model.policy import Policy
 from meshnet.model.snapshot import PublishedPort, Service
 from meshnet.overlay.desired import netns_name, veth_name
 from meshnet.overlay.operations import OverlayOperations
 from meshnet_control.explain import arrival, departure
 from meshnet_control.node import looking
 from meshnet_lb import rules
+from meshnet_lb.policies import mark_text, memory_map, slots_map
 from meshnet_lb.service import chain_name
 
 pytestmark = pytest.mark.netns
@@ -47,6 +49,12 @@ class Hosts:
         self.tasks = {
             number: next(iter(made.sandboxes.values())) for number, made in self.snapshots.items()
         }
+
+    def choose_by(self, policy):
+        for number, made in self.snapshots.items():
+            services = {SVC: replace(made.services[SVC], policy=policy)}
+            self.snapshots[number] = replace(made, services=services)
+            settle(self._operations[number][1], self.snapshots[number])
 
     def look(self, number, networks):
         box = self.tasks[number]
@@ -109,6 +117,30 @@ def test_a_way_that_is_whole_has_no_marks_and_names_what_the_kernel_has(hosts):
     assert set(wrong(steps)) == {"h1 who listens", "h2 who listens"}, nobody
     assert steps["h1 published port tcp . 8080"].found == "goto port-tcp-8080"
     assert steps["h2 way back: table of the mark"].found.startswith("table 100: default via")
+
+
+def test_why_this_backend_is_said_by_every_policy(hosts):
+    both, client = "10.0.1.11 10.0.1.21", "10.0.1.11"
+    hosts.choose_by(Policy("nearest"))
+    assert hosts.by_vip()["h1 backends"].found == "one of 10.0.1.11, in turn, the nearest"
+    assert hosts.by_port()["h1 backends"].ok
+    hosts.choose_by(Policy("source-hash"))
+    hashed = hosts.by_vip()["h1 backends"]
+    assert hashed.ok
+    assert hashed.found.endswith(f", by the address of {client}; of {both}")
+    assert hosts.by_port()["h1 backends"].found.endswith(", by the client's address")
+    hosts.choose_by(policy := Policy("sticky", sticky_s=60))
+    assert hosts.by_vip()["h1 backends"].found == hashed.found
+    other = next(each for each in both.split() if not hashed.found.startswith(each))
+    box, memory = hosts.bed.container("11"), memory_map(SVC, NET, policy)
+    element = f"{client} timeout 60s : {mark_text(other)}"
+    sh(f"nsenter --net={box} nft 'add element ip meshnet {memory} {{ {element} }}'")
+    kept = hosts.by_vip()
+    assert kept["h1 backends"].found == f"{other}, where {client} went before; of {both}"
+    assert kept["h1 backends"].ok
+    sh(f"nsenter --net={box} nft flush map ip meshnet {slots_map(SVC, NET, policy)}")
+    sh(f"nsenter --net={box} nft flush map ip meshnet {memory}")
+    assert "h1 backends" in wrong(hosts.by_vip())
 
 
 def test_who_listens_is_seen_and_loopback_is_nobody(hosts):

@@ -1472,20 +1472,24 @@ class NodeView(_message.Message):
     def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., ingress_address: _Optional[str] = ..., role: _Optional[str] = ..., down: _Optional[bool] = ..., gossip_key: _Optional[bytes] = ...) -> None: ...
 
 class ServiceView(_message.Message):
-    __slots__ = ("id", "name", "endpoint_mode", "virtual_ips", "ports", "networks")
+    __slots__ = ("id", "name", "endpoint_mode", "virtual_ips", "ports", "networks", "lb", "lb_weights")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_MODE_FIELD_NUMBER: _ClassVar[int]
     VIRTUAL_IPS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
     NETWORKS_FIELD_NUMBER: _ClassVar[int]
+    LB_FIELD_NUMBER: _ClassVar[int]
+    LB_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     endpoint_mode: str
     virtual_ips: _containers.RepeatedCompositeFieldContainer[VirtualIP]
     ports: _containers.RepeatedCompositeFieldContainer[PortConfig]
     networks: _containers.RepeatedCompositeFieldContainer[NetworkAttachmentConfig]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., endpoint_mode: _Optional[str] = ..., virtual_ips: _Optional[_Iterable[_Union[VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortConfig, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[NetworkAttachmentConfig, _Mapping]]] = ...) -> None: ...
+    lb: str
+    lb_weights: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., endpoint_mode: _Optional[str] = ..., virtual_ips: _Optional[_Iterable[_Union[VirtualIP, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[PortConfig, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[NetworkAttachmentConfig, _Mapping]]] = ..., lb: _Optional[str] = ..., lb_weights: _Optional[str] = ...) -> None: ...
 
 class SecretAssignment(_message.Message):
     __slots__ = ("id", "data", "templated", "hot", "signal")

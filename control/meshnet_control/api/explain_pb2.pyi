@@ -59,20 +59,22 @@ class Backend(_message.Message):
     def __init__(self, task: _Optional[str] = ..., name: _Optional[str] = ..., node: _Optional[str] = ..., addresses: _Optional[_Iterable[_Union[NetworkAddress, _Mapping]]] = ..., state: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
 
 class BalancedService(_message.Message):
-    __slots__ = ("id", "name", "mode", "vips", "ports", "backends")
+    __slots__ = ("id", "name", "mode", "vips", "ports", "backends", "policy")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     VIPS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     mode: str
     vips: _containers.RepeatedCompositeFieldContainer[NetworkAddress]
     ports: _containers.RepeatedCompositeFieldContainer[BalancedPort]
     backends: _containers.RepeatedCompositeFieldContainer[Backend]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., vips: _Optional[_Iterable[_Union[NetworkAddress, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[BalancedPort, _Mapping]]] = ..., backends: _Optional[_Iterable[_Union[Backend, _Mapping]]] = ...) -> None: ...
+    policy: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., mode: _Optional[str] = ..., vips: _Optional[_Iterable[_Union[NetworkAddress, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[BalancedPort, _Mapping]]] = ..., backends: _Optional[_Iterable[_Union[Backend, _Mapping]]] = ..., policy: _Optional[str] = ...) -> None: ...
 
 class BalancingAnswer(_message.Message):
     __slots__ = ("services", "unread")

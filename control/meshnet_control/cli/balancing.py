@@ -81,6 +81,8 @@ def heading(service: xpb.BalancedService, counted: str) -> list[str]:
     if service.mode != "vip":
         lines.append("  no virtual IP: names lead to the tasks (dnsrr)")
     lines += [f"  {_port(port)}" for port in service.ports]
+    if service.policy and (service.vips or service.ports):
+        lines.append(f"  chosen by {service.policy}")
     if not on_overlays(service):
         lines.append("  on no overlay network: nothing is balanced, (host) ports are the engine's")
     elif not service.backends:

@@ -27,7 +27,7 @@ from immutables import Map
 
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import gossip_ring, service_networks
+from meshnet_control.cluster import gossip_ring, service_labels, service_networks
 from meshnet_control.cluster.buckets import Buckets, BucketsEdit
 from meshnet_control.cluster.roles import MANAGER, WORKER, is_manager
 
@@ -418,6 +418,8 @@ def _service(service: pb.Service, ids: Mapping[str, str]) -> pb.ServiceView:
             )
             for network in networks
         ],
+        lb=service.spec.labels.get(service_labels.LB, ""),
+        lb_weights=service.spec.labels.get(service_labels.WEIGHTS, ""),
     )
 
 

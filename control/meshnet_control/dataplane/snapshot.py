@@ -12,8 +12,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from types import MappingProxyType
 from typing import cast
 
+from meshnet.errors import ControlError
 from meshnet.model.differences import touched
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.policy import ROUND_ROBIN, Policy
 from meshnet.model.snapshot import (
     Endpoint,
     EndpointMode,
@@ -26,7 +28,7 @@ from meshnet.model.snapshot import (
 )
 from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster import gossip_records, service_labels
 from meshnet_control.cluster.gossip_records import NODE_KEY
 from meshnet_control.cluster.published_ports import ports_of
 from meshnet_control.dataplane import claims, known_records
@@ -67,7 +69,16 @@ def service_of(service: pb.ServiceView) -> Service:
         },
         aliases={NetworkId(net.target): tuple(net.aliases) for net in service.networks},
         ports=ports_of(service.ports),
+        policy=_policy(service),
     )
+
+
+def _policy(service: pb.ServiceView) -> Policy:
+    """What a manager of a later version may ask for, and this one does not know, is in turn."""
+    try:
+        return service_labels.policy(service.lb, service.lb_weights)
+    except ControlError:
+        return ROUND_ROBIN
 
 
 def build(

@@ -46,7 +46,9 @@ def answer(snapshot: Snapshot, flows: Flows, unread: Iterable[str] = ()) -> xpb.
             tasks[endpoint.service].append(endpoint)
     found = xpb.BalancingAnswer(unread=unread)
     for service in sorted(snapshot.services.values(), key=lambda each: each.name):
-        said = found.services.add(id=service.id, name=service.name, mode=service.mode)
+        said = found.services.add(
+            id=service.id, name=service.name, mode=service.mode, policy=str(service.policy)
+        )
         said.vips.extend(_addresses(snapshot, service.vips))
         for port in service.ports:
             said.ports.add(

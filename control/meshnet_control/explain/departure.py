@@ -17,15 +17,15 @@ from typing import Final
 from meshnet.errors import ControlError
 from meshnet.model.ids import NetworkId, mac_of
 from meshnet.model.mesh import INGRESS_LINK
+from meshnet.model.policy import ROUND_ROBIN
 from meshnet.model.snapshot import Endpoint, Network, PublishedPort, Sandbox, Service, Snapshot
 from meshnet.overlay.desired import BRIDGE, INGRESS_PEER, VXLAN, netns_name, veth_name
 from meshnet_control.api import explain_pb2 as xpb
-from meshnet_control.explain import containers, picture, references
+from meshnet_control.explain import choosing, containers, picture, references
 from meshnet_control.explain.picture import GWBRIDGE, LB, NOTHING, OVERLAY, Picture
 from meshnet_lb.service import TO_REFUSE, chain_name
 
 HOST: Final = "host"
-_CHOSEN: Final = "one of {}, in turn"
 
 
 def from_container(
@@ -56,7 +56,7 @@ def from_container(
     vip = _vip(snapshot, sandbox, address)
     if vip is not None:
         service, network = vip
-        steps, backends = _balanced(seen, of.name, sandbox.netns, address, service, network.id)
+        steps, backends = _balanced(seen, of.name, sandbox, address, service, network.id)
         found.steps.extend(steps)
         if found.steps[-1].ends:
             return found
@@ -96,7 +96,11 @@ def from_client(seen: Picture, service: Service, port: PublishedPort) -> xpb.Pat
     found.steps.append(seen.step(HOST, "way into the mesh", is_, should, OVERLAY))
     forwards = seen.state(None).sysctls.get("ipv4/ip_forward") or NOTHING
     found.steps.append(seen.step(HOST, "ip_forward", forwards, "1", OVERLAY, ends=forwards != "1"))
-    backends = [str(each) for each in snapshot.backends(service.id, network.id)]
+    backends: Sequence[str] = [str(each) for each in snapshot.backends(service.id, network.id)]
+    if service.policy != ROUND_ROBIN:
+        led = choosing.led(seen, None, service, network.id, None)
+        found.steps.append(seen.step(HOST, "backends", led.found, led.should, LB))
+        backends = led.backends
     _each(seen, found, network, backends, None, port.target, port.protocol)
     return found
 
@@ -174,12 +178,13 @@ def _network_of(snapshot: Snapshot, sandbox: Sandbox, address: IPv4Address) -> N
 def _balanced(
     seen: Picture,
     place: str,
-    netns: str,
+    sandbox: Sandbox,
     vip: IPv4Address,
     service: Service,
     network: NetworkId,
 ) -> tuple[list[xpb.Step], list[str]]:
     """The steps of a VIP, and where connections to it are led by the kernel."""
+    netns = sandbox.netns
     is_, should = seen.element(netns, "vips", str(vip))
     first = seen.step(place, f"virtual IP {vip}", is_, should, LB, ends=is_ == TO_REFUSE)
     if is_ == TO_REFUSE:
@@ -188,9 +193,9 @@ def _balanced(
         return [first], []
     name = chain_name(service.id, network)
     rule = seen.step(place, "rule", *seen.chain(netns, name), LB)
-    led, wanted = seen.values(netns, name)
-    texts = [_CHOSEN.format(" ".join(_sorted(each))) if each else NOTHING for each in (led, wanted)]
-    return [first, rule, seen.step(place, "backends", texts[0], texts[1], LB)], _sorted(led)
+    own = next(address.ip for on, address in sandbox.networks if on == network)
+    led = choosing.led(seen, netns, service, network, own)
+    return [first, rule, seen.step(place, "backends", led.found, led.should, LB)], [*led.backends]
 
 
 def _interface(seen: Picture, place: str, sandbox: Sandbox, network: NetworkId) -> xpb.Step:
@@ -332,10 +337,6 @@ def _path(seen: Picture, network: Network) -> str:
     """Of the network's namespace on this host."""
     name = netns_name(network.id)
     return next((path for path in seen.specs if path and path.endswith(f"/{name}")), name)
-
-
-def _sorted(addresses: frozenset[str]) -> list[str]:
-    return sorted(addresses, key=lambda each: int(IPv4Address(each.partition(" . ")[0])))
 
 
 def _nobody(service: Service) -> str:

@@ -79,6 +79,10 @@ class Picture:
             frozenset(value for each in wanted for value in each.elements.values()),
         )
 
+    def size(self, netns: Netns, set_: str) -> int:
+        """How many elements a set should have."""
+        return sum(len(each.elements) for each in self._sets(netns) if each.name == set_)
+
     def chain(self, netns: Netns, name: str) -> tuple[str, str]:
         """(what is, what should be) said of a chain: its rules, or that they are another's."""
         wanted = next(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Kind = Literal["rr", "random", "source-hash", "sticky", "weighted", "least", "nearest"]
+Kind = Literal["rr", "random", "source-hash", "sticky", "weighted", "nearest"]
 STICKY_S: Final = 10_800
 """How long a client is remembered unless its service says: three hours, as kube-proxy does."""
 

@@ -30,7 +30,7 @@ from meshnet_control.api.control_pb2 import (
     TaskSpec,
     UpdateConfig,
 )
-from meshnet_control.cluster import privileges, service_networks
+from meshnet_control.cluster import privileges, service_labels, service_networks
 from meshnet_control.cluster.constraint import parse
 from meshnet_control.cluster.templates import Where, expanded
 from meshnet_control.controlapi.refusals import invalid
@@ -86,6 +86,7 @@ def check(spec: ServiceSpec, data_path_port: int = VXLAN_PORT) -> None:
     _endpoint(spec.endpoint_spec, OWN_PORTS | {(data_path_port, "udp")})
     try:
         privileges.asked(spec.labels)
+        service_labels.check(spec.labels)
     except ControlError as error:
         raise invalid(str(error)) from None
 

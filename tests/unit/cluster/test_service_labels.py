@@ -1,0 +1,64 @@
+"""What a service's labels ask of meshnet, and what is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshnet.errors import ControlError
+from meshnet.model.policy import ROUND_ROBIN, STICKY_S, Policy
+from meshnet_control.cluster import service_labels
+
+
+@pytest.mark.parametrize(
+    ("said", "weights", "expected"),
+    [
+        ("", "", ROUND_ROBIN),
+        ("rr", "", ROUND_ROBIN),
+        ("random", "", Policy("random")),
+        ("source-hash", "", Policy("source-hash")),
+        ("nearest", "", Policy("nearest")),
+        ("sticky", "", Policy("sticky", sticky_s=STICKY_S)),
+        ("sticky:60", "", Policy("sticky", sticky_s=60)),
+        ("weighted", "", Policy("weighted")),
+        ("weighted", "h2=0,h1=3", Policy("weighted", weights=(("h1", 3), ("h2", 0)))),
+    ],
+)
+def test_what_is_asked_for(said: str, weights: str, expected: Policy):
+    assert service_labels.policy(said, weights) == expected
+    service_labels.check({"meshnet.lb": said, "meshnet.lb.weights": weights, "other": "label"})
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (
+            {"meshnet.lb": "sourcehash"},
+            "invalid meshnet.lb 'sourcehash': must be rr, random, source-hash, sticky, weighted "
+            "or nearest; did you mean source-hash?",
+        ),
+        (
+            {"meshnet.lb": "x"},
+            "invalid meshnet.lb 'x': must be rr, random, source-hash, sticky, weighted or nearest",
+        ),
+        ({"meshnet.lb": "stickey:60"}, "did you mean sticky?"),
+        ({"meshnet.lb": "sticky:0"}, "must be sticky:1 to sticky:2592000"),
+        ({"meshnet.lb": "sticky:"}, "must be sticky:1 to sticky:2592000"),
+        ({"meshnet.lb": "sticky:2592001"}, "must be sticky:1 to sticky:2592000"),
+        ({"meshnet.lb": "rr:5"}, "invalid meshnet.lb 'rr:5': only sticky has seconds"),
+        ({"meshnet.lb.weights": "h1=3"}, "meshnet.lb.weights needs meshnet.lb=weighted"),
+        (
+            {"meshnet.lb": "weighted", "meshnet.lb.weights": "h1"},
+            "invalid meshnet.lb.weights 'h1': must be HOST=WEIGHT, of 0 to 100",
+        ),
+        ({"meshnet.lb": "weighted", "meshnet.lb.weights": "h1=101"}, "of 0 to 100"),
+        ({"meshnet.lb": "weighted", "meshnet.lb.weights": "h1=-1"}, "of 0 to 100"),
+        ({"meshnet.lb": "weighted", "meshnet.lb.weights": "h1=1,h1=2"}, "h1 is named twice"),
+        ({"meshnet.lbs": "rr"}, "unknown label meshnet.lbs; did you mean meshnet.lb?"),
+        ({"meshnet.nothing-near": ""}, "unknown label meshnet.nothing-near"),
+        ({"meshnet.proxy-protocol": "v2"}, "meshnet.proxy-protocol cannot be done: packets go"),
+    ],
+)
+def test_what_means_nothing_is_refused_by_name(labels: dict[str, str], words: str):
+    with pytest.raises(ControlError) as refused:
+        service_labels.check(labels)
+    assert words in str(refused.value)
