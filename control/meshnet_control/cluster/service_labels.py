@@ -40,8 +40,12 @@ NO_PROXY_PROTOCOL: Final = (
 )
 
 
-def check(labels: Mapping[str, str]) -> None:
+def check(labels: Mapping[str, str], endpoint_mode: str = "vip") -> None:
     """Refuse what means nothing.
+
+    Args:
+        labels: of a service.
+        endpoint_mode: of the service; of ``dnsrr`` clients choose by themselves.
 
     Raises:
         ControlError: a label with our prefix that is none of ours, or one whose value is wrong.
@@ -51,7 +55,12 @@ def check(labels: Mapping[str, str]) -> None:
             raise ControlError(f"unknown label {name}{_meant(name, KNOWN)}")
     if PROXY_PROTOCOL in labels:
         raise ControlError(NO_PROXY_PROTOCOL)
-    policy(labels.get(LB, ""), labels.get(WEIGHTS, ""))
+    asked = policy(labels.get(LB, ""), labels.get(WEIGHTS, ""))
+    if endpoint_mode == "dnsrr" and asked != ROUND_ROBIN:
+        raise ControlError(
+            f"{LB}={asked.kind} needs a virtual IP: with endpoint mode dnsrr clients choose among"
+            " the addresses by themselves"
+        )
 
 
 def policy(said: str, weights: str) -> Policy:

@@ -28,6 +28,12 @@ def test_what_is_asked_for(said: str, weights: str, expected: Policy):
     service_labels.check({"meshnet.lb": said, "meshnet.lb.weights": weights, "other": "label"})
 
 
+def test_who_has_no_virtual_ip_is_told_that_clients_choose():
+    with pytest.raises(ControlError, match="random needs a virtual IP: with endpoint mode dnsrr"):
+        service_labels.check({"meshnet.lb": "random"}, "dnsrr")
+    service_labels.check({"meshnet.lb": "rr"}, "dnsrr")
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [

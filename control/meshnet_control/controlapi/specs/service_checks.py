@@ -86,7 +86,7 @@ def check(spec: ServiceSpec, data_path_port: int = VXLAN_PORT) -> None:
     _endpoint(spec.endpoint_spec, OWN_PORTS | {(data_path_port, "udp")})
     try:
         privileges.asked(spec.labels)
-        service_labels.check(spec.labels)
+        service_labels.check(spec.labels, spec.endpoint_spec.mode)
     except ControlError as error:
         raise invalid(str(error)) from None
 
