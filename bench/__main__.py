@@ -19,6 +19,7 @@ from meshnet.errors import MeshnetError
 BENCHMARKS = {
     "overlay": "throughput from container to container across hosts",
     "vip": "new connections per second through a VIP",
+    "policies": "new connections per second by each way to choose a backend",
     "mesh": "new connections and throughput through a published port",
     "dns": "DNS queries per second on one core",
     "lab_up": "seconds of meshnet lab up",

@@ -18,6 +18,7 @@ from bench.bed import NETNS, Bed, run
 from bench.fabric import Place, vtep
 from bench.rounds import BenchError
 from meshnet.kernel.nft import NftOperations
+from meshnet.model.policy import Policy
 from meshnet.model.snapshot import (
     Endpoint,
     Network,
@@ -49,6 +50,8 @@ class Cluster:
     """Names of the places that are the service's tasks."""
     vip: IPv4Address | None = None
     ports: tuple[PublishedPort, ...] = ()
+    policies: Mapping[IPv4Address, Policy] = field(default_factory=dict)
+    """Virtual IPs of further services with the same tasks, and how these are chosen."""
     gateways: Mapping[int, IPv4Address] = field(default_factory=dict)
     """Host number to its address on the ingress network."""
 
@@ -57,6 +60,12 @@ class Cluster:
         hosts = sorted({place.host for place in self.places} | self.gateways.keys())
         key = self.network.id
         service = ident("s")
+        others = {
+            ident("o", n): Service(ident("o", n), str(policy), vips={key: vip}, policy=policy)
+            for n, (vip, policy) in enumerate(self.policies.items())
+        }
+        tasks = [(place, service) for place in self.places]
+        tasks += [(p, other) for other in others for p in self.places if p.name in self.backends]
         return Snapshot(
             revision=1,
             self_id=ident("m", host),
@@ -77,16 +86,17 @@ class Cluster:
                     vips={key: self.vip} if self.vip else {},
                     ports=self.ports,
                 )
-            },
+            }
+            | others,
             endpoints={
                 ident("t", n): Endpoint(
                     task=ident("t", n),
                     name=place.name,
                     node=ident("m", place.host),
-                    service=service if place.name in self.backends else None,
+                    service=of if place.name in self.backends else None,
                     addresses={key: IPv4Address(place.address)},
                 )
-                for n, place in enumerate(self.places)
+                for n, (place, of) in enumerate(tasks)
             },
             sandboxes={
                 ident("t", n): Sandbox(
