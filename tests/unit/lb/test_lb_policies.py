@@ -169,11 +169,18 @@ def test_strict_turns_stay_as_they_were() -> None:
 
 
 def test_a_task_that_moves_to_another_host_with_its_address_weighs_what_that_one_does() -> None:
-    rules = Rules()
-    for hosts in ([0, 1], [2, 1], [0, 0]):
-        for policy in (Policy("nearest"), Policy("weighted", weights=(("h2", 5),))):
-            now = snapshot(policy, hosts)
+    for policy in (Policy("nearest"), Policy("weighted", weights=(("h2", 5),))):
+        rules, first = Rules(), snapshot(policy, [0, 1])
+        for hosts in ([0, 1], [2, 1], [0, 0]):
+            now = replace(snapshot(policy, hosts), services=first.services)
             assert rules.rulesets(now) == rulesets(now)
+
+
+def test_nearest_is_on_this_node_or_else_anywhere() -> None:
+    for hosts, near in (([1, 0, 2, 0], {11, 13}), ([1, 2], {10, 11})):
+        (table,) = rulesets(snapshot(Policy("nearest"), hosts))[None]
+        led = next(each for each in table.sets if each.slots).elements.values()
+        assert set(led) == {f"10.0.1.{host}" for host in near}
 
 
 def test_weights_follow_the_name_of_a_host() -> None:
