@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshnet_control.cli import lab_capture, lab_checks, lab_files, lab_graph, lab_links
+from meshnet_control.cli import lab_capture, lab_checks, lab_files, lab_graph, lab_links, lab_play
 from meshnet_control.cli.lab import lab
 
 for _command in (
@@ -10,6 +10,7 @@ for _command in (
     lab_links.link,
     lab_capture.capture,
     lab_graph.graph,
+    lab_play.play,
 ):
     lab.add_command(_command)
 for _name, _command in lab_checks.COMMANDS.items():
