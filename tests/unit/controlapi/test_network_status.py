@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from known_addresses import Known
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.controlapi.network_status import status
@@ -95,7 +96,7 @@ def test_the_allocator_gives_as_many_as_are_said_to_be_left(ip_range: str, held:
     base = int(IPv4Address("10.7.0.0"))
     tasks = [task(pb.TASK_STATE_RUNNING, f"{IPv4Address(base + at)}/28") for at in held]
     made = network(**config)
-    free = Addresses(made.ipam_options.configs[0], {base + at for at in held})
+    free = Addresses(made.ipam_options.configs[0], Known([base + at for at in held]))
     given_out = 0
     while free.take() is not None:
         given_out += 1

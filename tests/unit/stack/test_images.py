@@ -13,7 +13,7 @@ ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
 
 def spec(name: str, image: str, as_named: str = "", **placement: object) -> dict:
-    template = {"ContainerSpec": {"Image": image, "Args": ["x"]}}
+    template: dict[str, object] = {"ContainerSpec": {"Image": image, "Args": ["x"]}}
     if placement:
         template["Placement"] = dict(placement)
     labels = {"com.docker.stack.image": as_named or image}
