@@ -4,9 +4,10 @@ Law: whatever came before, the zones of a Snapshot are those of ``meshnet_dns.zo
 endpoint costs its own names and its service's; what changed is told besides, so that the resolver
 is told that and no more.
 
-The model: whoever may be found under a name is a fact (name, claim, address, ports). Facts of an
-endpoint follow from it, its service and whether its node lives; those of a service from it alone.
-A name has the addresses, and the ports, of its best claim.
+The model: whoever may be found under a name is a fact (name, claim, address, ports, doubted). Facts
+of an endpoint follow from it, its service and what is known of its node; those of a service from it
+alone. A name has the addresses, and the ports, of its best claim, the doubted addresses only if
+there are no others.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class _Fact(NamedTuple):
     service: str = ""
     """Whose name it is; empty: an endpoint's own."""
     ports: tuple[ServedPort, ...] = ()
+    doubted: bool = False
 
 
 class _Pointer(NamedTuple):
@@ -62,7 +64,7 @@ class _Near(NamedTuple):
 
 _Any = _Fact | _Pointer | _Near
 _Facts = Iterator[_Any]
-_Said = tuple[Claim, IPv4Address | None, str, tuple[ServedPort, ...]]
+_Said = tuple[Claim, IPv4Address | None, str, tuple[ServedPort, ...], bool]
 
 
 @dataclass
@@ -150,7 +152,7 @@ class KeptZones:
                 _count(kept.near, fact.address, fact.network, times)
                 near[fact.network].add(fact.address)
             else:
-                said = fact.claim, fact.address, fact.service, fact.ports
+                said = fact.claim, fact.address, fact.service, fact.ports, fact.doubted
                 _count(kept.names, fact.name, said, times)
                 names[fact.network].add(fact.name)
         for network in networks:
@@ -207,7 +209,7 @@ def _concerned(before: Snapshot, now: Snapshot) -> tuple[set[TaskId], set[Servic
         for service in difference(before.services, now.services)
         if _named(before.services.get(service)) != _named(now.services.get(service))
     }
-    tasks = touched(before, now, lambda node: node.live)
+    tasks = touched(before, now, lambda node: (node.live, node.doubted))
     if services:  # a service is renamed seldom: no index of its endpoints is kept up for that
         tasks |= {task for task, each in now.endpoints.items() if each.service in services}
     return tasks, services
@@ -250,13 +252,14 @@ def _of_service(snapshot: Snapshot, service: Service, network: NetworkId) -> _Fa
 
 def _of_endpoint(snapshot: Snapshot, endpoint: Endpoint, network: NetworkId) -> _Facts:
     service = snapshot.services.get(endpoint.service) if endpoint.service is not None else None
+    doubted = snapshot.doubts(endpoint)
     if service is not None:
         ready = endpoint.addresses[network] if endpoint.ready else None
         own = ready if _vip(service, network) is None else None
-        yield from _of_names(service, network, own, ready)
+        yield from _of_names(service, network, own, ready, doubted=doubted)
     for given, claim, (address,) in endpoint_records(endpoint, network):
         if name := stored(given):
-            yield _Fact(network, name, claim, address)
+            yield _Fact(network, name, claim, address, doubted=doubted)
     at = endpoint.addresses[network]
     yield _Pointer(network, at, f"{endpoint.name}.{snapshot.networks[network].name}")
     if endpoint.node == snapshot.self_id:
@@ -264,7 +267,12 @@ def _of_endpoint(snapshot: Snapshot, endpoint: Endpoint, network: NetworkId) -> 
 
 
 def _of_names(
-    service: Service, network: NetworkId, own: IPv4Address | None, ready: IPv4Address | None
+    service: Service,
+    network: NetworkId,
+    own: IPv4Address | None,
+    ready: IPv4Address | None,
+    *,
+    doubted: bool = False,
 ) -> _Facts:
     """The names of a service, with what one VIP or endpoint gives to them."""
     ports = served_ports(service)
@@ -272,9 +280,9 @@ def _of_names(
     every += [(alias, Claim.SERVICE_ALIAS) for alias in service.aliases.get(network, ())]
     for given, claim in every:
         if name := stored(given):
-            yield _Fact(network, name, claim, own, service.name, ports)
+            yield _Fact(network, name, claim, own, service.name, ports, doubted)
         if name := stored(TASKS + given):
-            yield _Fact(network, name, claim, ready, service.name)
+            yield _Fact(network, name, claim, ready, service.name, doubted=doubted)
 
 
 def _vip(service: Service, network: NetworkId) -> IPv4Address | None:
@@ -298,8 +306,13 @@ def _with(of: Mapping[K, V], keys: Set[K], now: Mapping[K, V]) -> SharedMap[K, V
 
 def _addresses(facts: Iterable[_Said]) -> tuple[IPv4Address, ...]:
     best = min(claim for claim, *_ in facts)
-    found = {address for claim, address, *_ in facts if claim == best and address is not None}
-    return tuple(sorted(found))
+    found = {
+        (address, doubted)
+        for claim, address, *_, doubted in facts
+        if claim == best and address is not None
+    }
+    sure = [address for address, doubted in found if not doubted]
+    return tuple(sorted(sure or (address for address, _ in found)))
 
 
 def _ports(names: Mapping[str, Iterable[_Said]]) -> dict[str, tuple[ServedPort, ...]]:
@@ -307,7 +320,7 @@ def _ports(names: Mapping[str, Iterable[_Said]]) -> dict[str, tuple[ServedPort, 
     found: dict[str, tuple[ServedPort, ...]] = {}
     for name, facts in names.items():
         best = min(claim for claim, *_ in facts)
-        served = {port for claim, _, _, ports in facts if claim == best for port in ports}
+        served = {port for claim, _, _, ports, _ in facts if claim == best for port in ports}
         if served and not name.startswith(TASKS):
             found[name] = tuple(sorted(served))
     return found
@@ -317,7 +330,7 @@ def _rivals(names: Mapping[str, Iterable[_Said]]) -> dict[str, tuple[str, ...]]:
     """Names that more than one service has -> those."""
     found: dict[str, tuple[str, ...]] = {}
     for name, facts in names.items():
-        services = {service for _, _, service, _ in facts if service}
+        services = {service for _, _, service, *_ in facts if service}
         if len(services) > 1 and not name.startswith(TASKS):
             found[name] = tuple(sorted(services))
     return found

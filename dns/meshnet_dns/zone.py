@@ -20,6 +20,8 @@ container name or ID, endpoint alias, hostname. Equal claims share it: two stack
 alias give the addresses of both, as in Swarm. But who asks for ``db`` from a container of the stack
 ``shop`` means ``shop_db``, where both names are known (``Zone.of_stack``).
 
+A name with several addresses leaves out those on doubted nodes while it has others.
+
 Be aware: an endpoint's own names stay while it drains or fails its health check, a container must
 be able to find itself; only the names of its *service* follow readiness. A dnsrr service is known
 on a network from its first endpoint there (or its aliases); it stays known, with no address, while
@@ -31,7 +33,7 @@ reverse records, 12-hex ID and hostname on every node, own stack first, nearest,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network
@@ -176,7 +178,8 @@ def _zone(network: Network, snapshot: Snapshot, members: list[Endpoint]) -> Zone
     for endpoint in members:
         records += endpoint_records(endpoint, network.id)
         pointers[endpoint.addresses[network.id]] = f"{endpoint.name}.{network.name}"
-    names, best = _settled(records)
+    doubted = {each.addresses[network.id] for each in members if snapshot.doubts(each)}
+    names, best = _settled(records, doubted)
     return Zone(
         network=network.name.lower(),
         subnet=network.subnet,
@@ -240,7 +243,7 @@ def _settled_ports(
 
 
 def _settled(
-    records: list[_Record],
+    records: list[_Record], doubted: Set[IPv4Address]
 ) -> tuple[dict[str, tuple[IPv4Address, ...]], dict[str, Claim]]:
     """One set of addresses per name, of those with the best claim; and that claim."""
     best: dict[str, tuple[Claim, set[IPv4Address]]] = {}
@@ -253,7 +256,7 @@ def _settled(
             best[name] = (claim, set(addresses))
         elif claim == holder[0]:
             holder[1].update(addresses)
-    names = {name: tuple(sorted(best[name][1])) for name in sorted(best)}
+    names = {name: tuple(sorted(best[name][1] - doubted or best[name][1])) for name in sorted(best)}
     return names, {name: claim for name, (claim, _) in best.items()}
 
 

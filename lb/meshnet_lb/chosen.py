@@ -7,10 +7,11 @@ costs its service and its networks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
+from typing import TypeVar
 
 from meshnet.model.differences import touched
 from meshnet.model.ids import NetworkId, ServiceId, TaskId
@@ -23,13 +24,18 @@ from meshnet_lb.service import NetworkVips, Vip, network_vips, vip_of
 
 _Chosen = tuple[NetworkId, ServiceId, IPv4Address]
 _Addresses = tuple[IPv4Address, ...]
+_OfServices = Mapping[ServiceId, _Addresses]
+_Some = TypeVar("_Some", _OfServices, frozenset[str])
 
 
 class Chosen:
     """Backends, virtual IPs and who is there, by network.
 
     Attributes:
-        ready: network -> service -> its live, ready backends, ascending.
+        ready: network -> service -> its live, ready backends, ascending; those on doubted nodes
+            only where it has no others.
+        doubted: network -> service -> its live, ready backends on doubted nodes, ascending.
+        avoided: network -> addresses of all in ``doubted``.
         there: network -> addresses of all endpoints on it that may still answer, ready or not.
         vips: network -> its virtual IPs; the ingress network has none.
         published: services with published ports, by id.
@@ -37,11 +43,15 @@ class Chosen:
     """
 
     def __init__(self) -> None:
-        self.ready: dict[NetworkId, Mapping[ServiceId, _Addresses]] = {}
+        self.ready: dict[NetworkId, _OfServices] = {}
+        self.doubted: dict[NetworkId, _OfServices] = {}
+        self.avoided: dict[NetworkId, frozenset[str]] = {}
         self.there: dict[NetworkId, frozenset[str]] = {}
         self.vips: dict[NetworkId, NetworkVips] = {}
         self.published: Mapping[ServiceId, Service] = {}
         self.choices: dict[NetworkId, Mapping[ServiceId, Choice]] = {}
+        self._sure: dict[NetworkId, _OfServices] = {}
+        """Those that are not doubted."""
         self._places = Places()
         self._before: Snapshot | None = None
         self._parts: dict[NetworkId, dict[ServiceId, Vip]] = {}
@@ -54,7 +64,7 @@ class Chosen:
         )
         self._before = snapshot
         tasks = touched(before, snapshot, _facet)
-        stale = self._follow_backends(_ready(before, tasks), _ready(snapshot, tasks))
+        stale = self._follow_backends((before, snapshot), tasks)
         stale |= self._places.follow(before, snapshot, tasks)
         self._follow_there(_there(before, tasks), _there(snapshot, tasks))
         services = difference(before.services, snapshot.services)
@@ -86,26 +96,19 @@ class Chosen:
                     self._make(snapshot, network.id)
 
     def _follow_backends(
-        self, was: Set[_Chosen], now: Set[_Chosen]
+        self, snapshots: Sequence[Snapshot], tasks: Set[TaskId]
     ) -> set[tuple[NetworkId, ServiceId]]:
-        changes: dict[tuple[NetworkId, ServiceId], tuple[set[IPv4Address], set[IPv4Address]]] = {}
-        for side, facts in enumerate((was - now, now - was)):
-            for network, service, address in facts:
-                changes.setdefault((network, service), (set(), set()))[side].add(address)
-        fresh: dict[NetworkId, dict[ServiceId, _Addresses]] = {}
-        for (network, service), (out, into) in changes.items():
-            if network not in fresh:
-                fresh[network] = dict(self.ready.get(network, {}))
-            had = fresh[network].pop(service, ())
-            left = [address for address in had if address not in out]
-            if left or into:
-                fresh[network][service] = tuple(sorted([*left, *into], key=int))
-        for network, services in fresh.items():
-            if services:
-                self.ready[network] = services
-            else:  # the network itself may be gone
-                self.ready.pop(network, None)
-        return set(changes)
+        was, now = (_ready(snapshot, tasks, doubted=False) for snapshot in snapshots)
+        sure = _follow(self._sure, was, now)
+        was, now = (_ready(snapshot, tasks, doubted=True) for snapshot in snapshots)
+        doubted = _follow(self.doubted, was, now)
+        for network in {network for network, _ in doubted}:
+            addresses = self.doubted.get(network, {}).values()
+            _put(self.avoided, network, frozenset(str(each) for some in addresses for each in some))
+        for network in {network for network, _ in sure | doubted}:
+            some, others = self._sure.get(network, {}), self.doubted.get(network, {})
+            _put(self.ready, network, {**others, **some} if others else some)
+        return sure | doubted
 
     def _follow_there(
         self, was: Set[tuple[NetworkId, str]], now: Set[tuple[NetworkId, str]]
@@ -151,7 +154,10 @@ class Chosen:
             part = None
             if service is not None and network in _vips(service):
                 choice = self.choices.get(network, {}).get(id_)
-                part = vip_of(service, network, addresses, choice, complete=snapshot.complete)
+                doubted = self.doubted.get(network, {}).get(id_, ())
+                part = vip_of(
+                    service, network, addresses, choice, doubted, complete=snapshot.complete
+                )
             if part is not None:
                 parts[id_] = part
             else:
@@ -171,14 +177,45 @@ class Chosen:
 
 
 def _facet(node: Node) -> object:
-    return node.live, node.down, node.hostname
+    return node.live, node.doubted, node.down, node.hostname
 
 
-def _ready(snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[_Chosen]:
+def _follow(
+    kept: dict[NetworkId, _OfServices], was: Set[_Chosen], now: Set[_Chosen]
+) -> set[tuple[NetworkId, ServiceId]]:
+    """Bring backends up to date; of which services on which networks they are others."""
+    changes: dict[tuple[NetworkId, ServiceId], tuple[set[IPv4Address], set[IPv4Address]]] = {}
+    for side, facts in enumerate((was - now, now - was)):
+        for network, service, address in facts:
+            changes.setdefault((network, service), (set(), set()))[side].add(address)
+    fresh: dict[NetworkId, dict[ServiceId, _Addresses]] = {}
+    for (network, service), (out, into) in changes.items():
+        if network not in fresh:
+            fresh[network] = dict(kept.get(network, {}))
+        had = fresh[network].pop(service, ())
+        left = [address for address in had if address not in out]
+        if left or into:
+            fresh[network][service] = tuple(sorted([*left, *into], key=int))
+    for network, services in fresh.items():
+        _put(kept, network, services)
+    return set(changes)
+
+
+def _put(kept: dict[NetworkId, _Some], network: NetworkId, some: _Some) -> None:
+    """Keep what there is; the network itself may be gone."""
+    if some:
+        kept[network] = some
+    else:
+        kept.pop(network, None)
+
+
+def _ready(snapshot: Snapshot, tasks: Iterable[TaskId], *, doubted: bool) -> set[_Chosen]:
     found: set[_Chosen] = set()
     for task in tasks:
         endpoint = snapshot.endpoints.get(task)
         if endpoint is None or endpoint.service is None or not snapshot.chooses(endpoint):
+            continue
+        if snapshot.doubts(endpoint) is not doubted:
             continue
         found |= {(net, endpoint.service, address) for net, address in endpoint.addresses.items()}
     return found

@@ -24,7 +24,6 @@ DROP when it was it that turned forwarding on). A drop elsewhere cannot be overr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 from types import MappingProxyType
 
 from meshnet.model.ids import ServiceId
@@ -32,7 +31,7 @@ from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import Gwbridge, Port, Service, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet_lb.choice import Choice
-from meshnet_lb.published import PublishedPorts, Rule, Terms, rule
+from meshnet_lb.published import Backends, PublishedPorts, Rule, Terms, rule
 from meshnet_lb.service import REFUSE
 
 VTEPS = "vteps"
@@ -53,8 +52,7 @@ class HostTable:
         self,
         snapshot: Snapshot,
         services: Mapping[ServiceId, Service],
-        ready: Mapping[ServiceId, tuple[IPv4Address, ...]],
-        there: frozenset[str] = frozenset(),
+        backends: Backends,
         choices: Mapping[ServiceId, Choice] = MappingProxyType({}),
     ) -> Ruleset:
         """The table of this Snapshot.
@@ -62,14 +60,13 @@ class HostTable:
         Args:
             snapshot: of this moment.
             services: those with published ports.
-            ready: the backends on the ingress network.
-            there: addresses of all endpoints on it that may still answer.
+            backends: who is on the ingress network.
             choices: how backends are chosen, of services that do not take strict turns.
         """
         itself, ports = snapshot.nodes.get(snapshot.self_id), self._ports
         connected = itself is not None and itself.ingress_address is not None
         terms = Terms(connected, snapshot.complete, snapshot.taken)
-        ports.follow(services, ready, _host_mode(snapshot), terms, choices)
+        ports.follow(services, backends, _host_mode(snapshot), terms, choices)
         vxlan_in, vxlan_out = _vxlan(snapshot)
         chains = (
             Chain("prerouting", (_TO_PORTS,), "type nat hook prerouting priority -100;"),
@@ -90,9 +87,10 @@ class HostTable:
         )
         gateways = _host_mode_targets(snapshot)
         led_to = ports.led_to | gateways if gateways else ports.led_to
-        there = there | gateways if gateways else there
+        there = backends.there | gateways if gateways else backends.there
+        avoided = frozenset(str(each) for some in backends.doubted.values() for each in some)
         sets = (ports.ports, self._of(snapshot), *ports.sets())
-        return Ruleset("ip", "meshnet", chains, sets, led_to, there)
+        return Ruleset("ip", "meshnet", chains, sets, led_to, there, avoided)
 
     def _of(self, snapshot: Snapshot) -> Set:
         """The other hosts' VTEPs."""

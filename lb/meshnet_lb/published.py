@@ -24,12 +24,29 @@ from meshnet.nft.objects import Chain, Set
 from meshnet_lb.choice import Choice
 from meshnet_lb.service import TO_REFUSE, round_robin
 
+_OfServices = Mapping[ServiceId, tuple[IPv4Address, ...]]
+
+
+class Backends(NamedTuple):
+    """Who is on the ingress network.
+
+    Attributes:
+        ready: what each service is led to, ascending.
+        doubted: its backends on silent hosts, ascending: flows may have been led there before.
+        there: addresses of all endpoints that may still answer.
+    """
+
+    ready: _OfServices
+    doubted: _OfServices
+    there: frozenset[str]
+
 
 class Rule(NamedTuple):
     """What translates connections to one port."""
 
     chain: Chain
     to: frozenset[str]
+    """Where a flow to it may have been led to."""
 
 
 class Terms(NamedTuple):
@@ -58,7 +75,8 @@ class PublishedPorts:
         self.ports = Set("ports", "inet_proto . inet_service : verdict")
         self.led_to: frozenset[str] = frozenset()
         self._services: Mapping[ServiceId, Service] = {}
-        self._ready: Mapping[ServiceId, tuple[IPv4Address, ...]] = {}
+        self._ready: _OfServices = {}
+        self._doubted: _OfServices = {}
         self._choices: Mapping[ServiceId, Choice] = {}
         self._host: Mapping[Port, Rule] = {}
         self._terms = Terms()
@@ -75,7 +93,7 @@ class PublishedPorts:
     def follow(
         self,
         services: Mapping[ServiceId, Service],
-        ready: Mapping[ServiceId, tuple[IPv4Address, ...]],
+        backends: Backends,
         host: Mapping[Port, Rule],
         terms: Terms,
         choices: Mapping[ServiceId, Choice] = MappingProxyType({}),
@@ -84,14 +102,16 @@ class PublishedPorts:
 
         Args:
             services: those with published ports.
-            ready: backends of services on the ingress network.
+            backends: who is on the ingress network.
             host: what leads to ports that tasks of this node claim here.
             terms: of this moment.
             choices: how backends are chosen, of services that do not take strict turns.
         """
-        others = set(difference(self._ready, ready)) | set(difference(self._choices, choices))
+        others = set(difference(self._ready, backends.ready))
+        others |= set(difference(self._doubted, backends.doubted))
+        others |= set(difference(self._choices, choices))
         stale = set(difference(self._services, services)) | others & services.keys()
-        self._ready, self._choices = ready, choices
+        self._ready, self._doubted, self._choices = backends.ready, backends.doubted, choices
         ports = set(difference(self._host, host))
         for service in stale:
             ports |= self._claim(service, self._services.get(service), services.get(service))
@@ -179,11 +199,13 @@ class PublishedPorts:
         if self._terms.connected:
             for service, target in sorted(self._claims.get(port, {}).items(), reverse=True):
                 backends, choice = self._ready.get(service, ()), self._choices.get(service)
-                if backends and choice is not None:
-                    return rule(port, choice.to_port(port[0], target), self._texts[service])
-                if backends:
-                    to = round_robin([f"{address} . {target}" for address in backends])
-                    return rule(port, (f"meta l4proto {port[0]} {to}",), self._texts[service])
+                if not backends:
+                    continue
+                led = self._texts[service].union(map(str, self._doubted.get(service, ())))
+                if choice is not None:
+                    return rule(port, choice.to_port(port[0], target), led)
+                to = round_robin([f"{address} . {target}" for address in backends])
+                return rule(port, (f"meta l4proto {port[0]} {to}",), led)
         return self._host.get(port)
 
 

@@ -23,6 +23,7 @@ from meshnet.nft.objects import Ruleset
 from meshnet_lb import ingress, sandbox
 from meshnet_lb.choice import Choice
 from meshnet_lb.chosen import Chosen
+from meshnet_lb.published import Backends
 from meshnet_lb.sandbox import Balancing, Gateways
 from meshnet_lb.service import NetworkVips
 
@@ -88,18 +89,21 @@ class Rules:
     def _of_host(self, snapshot: Snapshot) -> tuple[Ruleset, ...]:
         chosen, mesh = self._chosen, snapshot.ingress
         on_mesh = chosen.ready.get(mesh.id, _NO_BACKENDS) if mesh is not None else _NO_BACKENDS
+        doubted = chosen.doubted.get(mesh.id, _NO_BACKENDS) if mesh is not None else _NO_BACKENDS
         there = chosen.there.get(mesh.id, _NOBODY) if mesh is not None else _NOBODY
         choices = chosen.choices.get(mesh.id, _NO_CHOICES) if mesh is not None else _NO_CHOICES
         inputs = (
             chosen.published,
             on_mesh,
+            doubted,
             choices,
             there,
             *(getattr(snapshot, name) for name in _HOST_PARTS),
         )
         if not all(map(_alike, self._host[0] or (None,) * len(inputs), inputs)):
             services = chosen.published if mesh is not None else _NO_SERVICES
-            made = self._table.ruleset(snapshot, services, on_mesh, there, choices)
+            backends = Backends(on_mesh, doubted, there)
+            made = self._table.ruleset(snapshot, services, backends, choices)
             self._host = (inputs, (made,))
         return self._host[1]
 
@@ -110,10 +114,11 @@ class Rules:
         if key not in self._balancing:
             vips = [self._chosen.vips.get(network, _NOTHING) for network in key]
             there = [self._chosen.there.get(network, _NOBODY) for network in key]
-            inputs = (*vips, *there)
+            avoided = [self._chosen.avoided.get(network, _NOBODY) for network in key]
+            inputs = (*vips, *there, *avoided)
             had = before.get(key)
             if had is None or not _same(had[0], inputs):
-                had = (inputs, sandbox.balancing(vips, there))
+                had = (inputs, sandbox.balancing(vips, there, avoided))
             self._balancing[key] = had
         return self._balancing[key][1]
 

@@ -58,12 +58,14 @@ class Balancing:
     Attributes:
         backends: every address that the chains lead to.
         there: addresses of all endpoints on these networks that may still answer.
+        avoided: backends that only new flows go past.
     """
 
     chains: tuple[Chain, ...]
     sets: tuple[Set, ...]
     backends: frozenset[str]
     there: frozenset[str]
+    avoided: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,17 @@ class Gateways:
     macs: Set = field(default_factory=lambda: Set("macs", "mark : ether_addr"))
 
 
-def balancing(networks: Sequence[NetworkVips], there: Sequence[frozenset[str]]) -> Balancing:
+def balancing(
+    networks: Sequence[NetworkVips],
+    there: Sequence[frozenset[str]],
+    avoided: Sequence[frozenset[str]] = (),
+) -> Balancing:
     """What is the same in all containers on these networks, in this order.
 
     Args:
         networks: the VIPs of each.
         there: of each, who is there.
+        avoided: of each, backends that only new flows go past.
     """
     verdicts = {vip: verdict for network in networks for vip, verdict in network.verdicts}
     chains = (
@@ -99,6 +106,7 @@ def balancing(networks: Sequence[NetworkVips], there: Sequence[frozenset[str]]) 
         (Set("vips", "ipv4_addr : verdict", verdicts, leads=leads), *slots),
         frozenset[str]().union(*(network.backends for network in networks)),
         frozenset[str]().union(*there),
+        frozenset[str]().union(*avoided),
     )
 
 
@@ -118,18 +126,17 @@ def rulesets(
     """
     guarding, guard_sets = guard([sandbox.interface(at) for at in range(len(sandbox.networks))])
     chains, sets = (*balancing.chains, *guarding), (*balancing.sets, *guard_sets)
-    backends, there = balancing.backends, balancing.there
+    facts = balancing.backends, balancing.there, balancing.avoided
     interface = _ingress_interface(sandbox, ingress)
     if interface is None or ingress is None:
-        return (Ruleset("ip", "meshnet", chains, sets, backends, there),)
+        return (Ruleset("ip", "meshnet", chains, sets, *facts),)
     return (
         Ruleset(
             "ip",
             "meshnet",
             (*chains, *_mesh_chains(interface), *_mesh_udp(interface, sandbox, ingress)),
             (*sets, _targets(sandbox), gateways.marks),
-            backends,
-            there,
+            *facts,
         ),
         _egress(interface, gateways),
     )

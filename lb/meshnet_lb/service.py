@@ -17,7 +17,7 @@ containers: what is published is reached through the nodes (``meshnet_lb.ingress
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
@@ -26,9 +26,6 @@ from meshnet.model.ids import NetworkId, ServiceId
 from meshnet.model.snapshot import Service
 from meshnet.nft.objects import Chain, Set
 from meshnet_lb.choice import Choice
-
-Backends = Mapping[tuple[ServiceId, NetworkId], tuple[IPv4Address, ...]]
-"""Ready backends, ascending; a service without any on a network has no entry there."""
 
 REFUSE: Final = Chain(
     "refuse", ("meta l4proto tcp reject with tcp reset", "reject with icmp port-unreachable")
@@ -40,6 +37,7 @@ nothing. A refused connection is never confirmed, so its next packet is a first 
 """
 TO_REFUSE: Final = f"goto {REFUSE.name}"
 
+_NOBODY: Final = frozenset[str]()
 _ID_PART = 12
 """Characters of an id in a chain's name: 62 random bits; both parts fit well below nft's 128."""
 
@@ -70,11 +68,13 @@ class Vip:
     Attributes:
         chain: its chain and what that looks into; None: it has no ready ones.
         verdict: VIP and what its connections meet.
+        backends: addresses that the chain leads to.
         to: addresses that a flow to it may have been led to.
     """
 
     chain: tuple[Chain, tuple[Set, ...]] | None
     verdict: tuple[str, str]
+    backends: frozenset[str]
     to: frozenset[str]
 
 
@@ -83,6 +83,7 @@ def vip_of(
     network: NetworkId,
     ready: Sequence[IPv4Address],
     choice: Choice | None = None,
+    doubted: Sequence[IPv4Address] = (),
     *,
     complete: bool,
 ) -> Vip | None:
@@ -93,18 +94,19 @@ def vip_of(
         network: where.
         ready: its backends there, ascending.
         choice: how they are chosen; None: strictly in turn.
+        doubted: backends on silent hosts, which flows may have been led to before.
         complete: whether there can be no others; None while there may be, and none is known.
     """
     vip = str(service.vips[network])
     if not ready:
-        return Vip(None, (vip, TO_REFUSE), frozenset()) if complete else None
+        return Vip(None, (vip, TO_REFUSE), _NOBODY, _NOBODY) if complete else None
     addresses = [str(address) for address in ready]
     name = chain_name(service.id, network)
     if choice is None:
         choice = Choice((("", turn(len(addresses), name)),), (slots(name, addresses),), name)
-    return Vip(
-        (Chain(name, choice.rules()), choice.sets), (vip, f"goto {name}"), frozenset(addresses)
-    )
+    backends = frozenset(addresses)
+    to = backends.union(map(str, doubted))
+    return Vip((Chain(name, choice.rules()), choice.sets), (vip, f"goto {name}"), backends, to)
 
 
 def network_vips(every: Iterable[Vip]) -> NetworkVips:
@@ -117,7 +119,7 @@ def network_vips(every: Iterable[Vip]) -> NetworkVips:
         tuple(chain for chain, _ in chains),
         tuple(set_ for _, sets in chains for set_ in sets),
         tuple(each.verdict for each in vips),
-        frozenset[str]().union(*(each.to for each in vips)),
+        frozenset[str]().union(*(each.backends for each in vips)),
         tuple((each.verdict[0], each.to) for each in vips),
     )
 

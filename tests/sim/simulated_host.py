@@ -28,6 +28,7 @@ from meshnet import ends
 from meshnet.gossip.config import GossipConfig
 from meshnet.gossip.engine import GossipEngine
 from meshnet.gossip.signing import Signer
+from meshnet.kernel import host_probe
 from meshnet.kernel.host_probe import HostProbe
 from meshnet.model.ids import NodeId
 from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT
@@ -119,7 +120,7 @@ class World:
         await asyncio.sleep(2 * self.underlay.delay_s())
         if self.underlay.reaches(own, str(address)):
             return True
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(host_probe.TIMEOUT_S)
         return False
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from simulated_world import RUNNING, Cluster, play
+from world_figures import avoided
 
 from meshnet_control.api import control_pb2 as pb
 
@@ -119,6 +120,11 @@ def test_a_host_that_is_lost_is_chosen_no_more_and_its_tasks_run_elsewhere(seed:
         await reached(c, client, web)
 
     play(scene, 5, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [*SEEDS, 2, 3, 4])
+def test_a_host_that_dies_is_avoided_by_all_within_a_second_and_a_half(seed: int) -> None:
+    assert max(play(avoided, 3, seed=seed)) < 1.5
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -129,3 +129,21 @@ async def _is_down(c: Cluster, node: str) -> bool:
 
 def _replicas(spec: pb.ServiceSpec, number: int) -> None:
     spec.mode.replicated.replicas = number
+
+
+async def avoided(c: Cluster) -> list[float]:
+    """A host with tasks goes off; of each other one, when its rules led past it, seconds."""
+    net = await c.network("net")
+    await c.service("web", 3 * len(c.there()), net, port=8080)
+    await c.quiet(60)
+    await asyncio.sleep(1 + c.world.rng.random())
+    lost = next(h for h in reversed(c.there()) if h.number and h.engine.running())
+    gone = {a.ip for s in lost.plane.snapshot.sandboxes.values() for _, a in s.networks}
+    await lost.power_off()
+    began, found = c.now, dict[int, float]()
+    while len(found) < len(c.whole()):
+        await asyncio.sleep(0.01)
+        for host in c.whole():
+            if not gone & c.chosen(host):
+                found.setdefault(host.number, c.now - began)
+    return list(found.values())

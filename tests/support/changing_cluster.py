@@ -45,6 +45,7 @@ def _node(draw: Any, node: NodeId) -> Node:
         underlay_mtu=draw(st.sampled_from([1500, 1400])),
         ingress_address=draw(st.sampled_from([None, IPv4Address(f"10.0.0.{number + 2}")])),
         live=node == SELF or draw(st.booleans()),
+        doubted=node != SELF and draw(st.booleans()),
         down=node != SELF and draw(st.booleans()),
     )
 

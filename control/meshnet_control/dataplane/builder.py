@@ -46,7 +46,7 @@ class Builder:
     _services: SharedMap[ServiceId, Service] = field(default_factory=SharedMap)
     _views: dict[str, pb.ServiceView] = field(default_factory=dict)
     _taken: Set[Place] = frozenset()
-    _nodes_of: tuple[object, object, object] | None = None
+    _nodes_of: tuple[object, ...] | None = None
     """What the nodes were last made of."""
 
     def follow(self, nodes: Set[NodeId], networks: Set[str] = frozenset()) -> None:
@@ -82,6 +82,7 @@ class Builder:
         *,
         assignments: pb.Assignments,
         gone: Set[NodeId],
+        doubted: Set[NodeId] = frozenset(),
         sandboxes: Mapping[TaskId, Sandbox],
         gwbridge: Gwbridge | None,
         complete: bool,
@@ -92,12 +93,13 @@ class Builder:
             before: the last one.
             assignments: everything the managers said, merged.
             gone: nodes that nothing is chosen of (``liveness``); the same object while they are.
+            doubted: nodes that are chosen only where nobody else is there; likewise.
             sandboxes: containers on this node that we wire; the same object while they are.
             gwbridge: docker_gwbridge as the local engine made it.
             complete: both sources have spoken since the process started.
         """
         told = assignments is not self._assignments
-        nodes = self._nodes(before.nodes, assignments, gone)
+        nodes = self._nodes(before.nodes, assignments, gone, doubted)
         networks: Mapping[NetworkId, Network] = before.networks
         if told or sandboxes is not before.sandboxes:
             found = snapshot.networks_of(assignments, sandboxes.values(), before.networks)
@@ -127,13 +129,17 @@ class Builder:
         return before if _same(before, fresh) else replace(fresh, revision=before.revision + 1)
 
     def _nodes(
-        self, before: Mapping[NodeId, Node], assignments: pb.Assignments, gone: Set[NodeId]
+        self,
+        before: Mapping[NodeId, Node],
+        assignments: pb.Assignments,
+        gone: Set[NodeId],
+        doubted: Set[NodeId],
     ) -> Mapping[NodeId, Node]:
-        made_of = (assignments, gone, self._mtus)
+        made_of = (assignments, gone, doubted, self._mtus)
         if self._nodes_of is not None and all(map(is_, made_of, self._nodes_of)):
             return before
         self._nodes_of = made_of
-        made = snapshot.nodes_of(assignments, self.self_id, self._mtus, gone)
+        made = snapshot.nodes_of(assignments, self.self_id, self._mtus, gone, doubted)
         return shared(before).changed(made, before.keys() - made.keys())
 
     def _take_services(self, assignments: pb.Assignments) -> None:

@@ -375,6 +375,7 @@ class DataPlane:
             before,
             assignments=self._assignments,
             gone=self._judge.not_chosen,
+            doubted=self._judge.doubted,
             sandboxes=self._sandboxes,
             gwbridge=self._gwbridge,
             complete=before.complete or self._is_complete(members, heard),

@@ -26,6 +26,7 @@ class Judge:
         nodes: every node that the managers know; the same object while they are the same.
         gone: nodes that send nothing any more.
         not_chosen: nodes that nothing is chosen of; the same object while they are the same.
+        doubted: nodes that are chosen only where nobody else is there; likewise.
     """
 
     def __init__(self, self_id: NodeId, probe: Probe) -> None:
@@ -36,6 +37,7 @@ class Judge:
         self.nodes: frozenset[NodeId] = frozenset()
         self.gone: frozenset[NodeId] = frozenset()
         self.not_chosen: frozenset[NodeId] = frozenset()
+        self.doubted: frozenset[NodeId] = frozenset()
 
     def assigned(self, assignments: pb.Assignments) -> None:
         """What the managers say of nodes."""
@@ -79,6 +81,11 @@ class Judge:
         cut = liveness.cut(self._self_id, members, unreached)
         if (not_chosen := (self.gone | cut) & others) != self.not_chosen:
             self.not_chosen = not_chosen
+        doubted = frozenset(
+            n for n in others if liveness.is_doubted(members.get(n), answering=answering.get(n))
+        )
+        if doubted != self.doubted:
+            self.doubted = doubted
 
     def all_spoke(self, members: Mapping[NodeId, Member], spoke: Set[NodeId]) -> bool:
         """Whether every node that is there is among those that said what they have.

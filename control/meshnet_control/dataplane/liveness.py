@@ -5,13 +5,18 @@ kernel of a host answers for as long as it is there (``meshnet.kernel.host_probe
 
 | gossip says      | the host         | chosen | may still send to us |
 |------------------|------------------|--------|----------------------|
-| alive, suspect   |                  | yes    | yes                  |
+| alive            |                  | yes    | yes                  |
+| suspect          | answers          | yes    | yes                  |
+| suspect          | not asked yet    | yes    | yes                  |
+| suspect          | is silent        | if nobody else is there | yes |
 | alive, way cut   |                  | no     | yes                  |
 | anything else    | answers          | yes    | yes                  |
 | anything else    | not asked yet    | yes    | yes                  |
 | anything else    | is silent        | no     | no                   |
 | anything else    | was off, answers | no     | no                   |
 | left             |                  | no     | no                   |
+
+A suspicion may be false, so what was begun before goes on: ``Node.doubted``.
 
 "Anything else" is a daemon that restarts, that is dead, or that nobody heard of yet.
 
@@ -50,6 +55,16 @@ def is_gone(member: Member | None, *, answering: bool | None) -> bool:
         return True
     heard = member is not None and member.present
     return not heard and answering is False
+
+
+def is_doubted(member: Member | None, *, answering: bool | None) -> bool:
+    """Whether nobody who has the choice should begin anything with a node.
+
+    Args:
+        member: gossip's word; None: it never heard of the node.
+        answering: whether its host answers; None: not known (yet).
+    """
+    return member is not None and member.state is State.SUSPECT and answering is False
 
 
 def cut(

@@ -1,7 +1,8 @@
 """Joins what managers say (Assignments) and what nodes say (gossip) into one Snapshot. Pure.
 
 A node and its endpoints are in the Snapshot for as long as the managers know the node: the way to
-what runs on it stays whatever becomes of its daemon. Whether they are chosen is ``Node.live``.
+what runs on it stays whatever becomes of its daemon. Whether they are chosen is ``Node.live``
+and ``Node.doubted``.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def build(
     self_id: NodeId,
     assignments: pb.Assignments,
     gone: Set[NodeId] = frozenset(),
+    doubted: Set[NodeId] = frozenset(),
     records: Mapping[tuple[NodeId, str], bytes],
     sandboxes: Mapping[TaskId, Sandbox],
     gwbridge: Gwbridge | None,
@@ -100,6 +102,7 @@ def build(
         self_id: this node.
         assignments: everything the managers said, merged.
         gone: nodes that nothing is chosen of (``liveness.is_gone``).
+        doubted: nodes that are chosen only where nobody else is there.
         records: what each node last said (``known_records.remembered``).
         sandboxes: containers on this node that we wire.
         gwbridge: docker_gwbridge as the local engine made it.
@@ -108,7 +111,7 @@ def build(
             still stops is on it.
     """
     mtus = {node: value for (node, key), value in records.items() if key == NODE_KEY}
-    nodes = nodes_of(assignments, self_id, mtus, gone)
+    nodes = nodes_of(assignments, self_id, mtus, gone, doubted)
     networks = networks_of(assignments, sandboxes.values(), before)
     endpoints: dict[TaskId, Endpoint] = {
         task: endpoint
@@ -144,6 +147,7 @@ def nodes_of(
     self_id: NodeId,
     records: Mapping[NodeId, bytes],
     gone: Set[NodeId],
+    doubted: Set[NodeId],
 ) -> dict[NodeId, Node]:
     """The nodes that have an address.
 
@@ -152,6 +156,7 @@ def nodes_of(
         self_id: this node.
         records: the record ``node`` of each node that has one.
         gone: nodes that nothing is chosen of.
+        doubted: nodes that are chosen only where nobody else is there.
     """
     return {
         NodeId(node.id): Node(
@@ -161,6 +166,7 @@ def nodes_of(
             underlay_mtu=gossip_records.decode_mtu(records.get(NodeId(node.id), b"")),
             ingress_address=address_of(node.ingress_address) if node.ingress_address else None,
             live=node.id == self_id or node.id not in gone,
+            doubted=node.id != self_id and node.id in doubted,
             down=node.down and node.id != self_id,
         )
         for node in assignments.nodes
@@ -193,19 +199,23 @@ def _still_used(
 
 def only_withdraws(before: Snapshot, now: Snapshot) -> bool:
     """Whether somebody may not be chosen any more, and nobody may who could not be before."""
-    tasks = touched(before, now, lambda node: node.live)
+    tasks = touched(before, now, lambda node: (node.live, node.doubted))
     chosen_before, chosen_now = _chosen(before, tasks), _chosen(now, tasks)
     return chosen_now < chosen_before
 
 
 def _chosen(
     snapshot: Snapshot, tasks: Iterable[TaskId]
-) -> set[tuple[ServiceId, NetworkId, IPv4Address]]:
-    """What is chosen of these tasks; no two have one address (``claims``)."""
+) -> set[tuple[ServiceId, NetworkId, IPv4Address, bool]]:
+    """What may be chosen of these tasks; no two have one address (``claims``).
+
+    Who is not doubted stands there a second time, so that a doubt alone withdraws.
+    """
     found = (snapshot.endpoints.get(task) for task in tasks)
     return {
-        (endpoint.service, network, address)
+        (endpoint.service, network, address, sure)
         for endpoint in found
         if endpoint is not None and snapshot.chooses(endpoint) and endpoint.service is not None
         for network, address in endpoint.addresses.items()
+        for sure in ([False] if snapshot.doubts(endpoint) else [False, True])
     }

@@ -23,6 +23,8 @@ READY: Final = "ready"
 DRAINING: Final = "draining"
 NOT_READY: Final = "not ready"
 HOST_SILENT: Final = "host silent"
+HOST_DOUBTED: Final = "host doubted"
+"""Silent, and not called dead yet: chosen only where no other backend is."""
 HOST_DOWN: Final = "host down"
 
 Flows = Mapping[str | None, Sequence[Flow]]
@@ -103,6 +105,8 @@ def _backend(
         state = HOST_DOWN
     elif node is not None and not node.live:
         state = HOST_SILENT
+    elif node is not None and node.doubted and endpoint.ready:
+        state = HOST_DOUBTED
     else:
         state = READY if endpoint.ready else NOT_READY
     return xpb.Backend(

@@ -57,7 +57,9 @@ def _node(node: str, before: Node | None, now: Node | None) -> Iterator[Said]:
         yield MANAGERS, f"node {name} is {'down' if now.down else 'there again'}"
     elif before.live != now.live:
         yield GOSSIP, f"node {name} is {'heard again' if now.live else 'silent'}"
-    if replace(before, live=now.live, down=now.down) != now:
+    elif before.doubted != now.doubted and now.live:
+        yield GOSSIP, f"node {name} {'is silent for now' if now.doubted else 'answers again'}"
+    if replace(before, live=now.live, doubted=now.doubted, down=now.down) != now:
         yield MANAGERS, f"node {name} was changed"
 
 

@@ -34,6 +34,7 @@ BACKENDS: Final = (
     balancing.DRAINING,
     balancing.NOT_READY,
     balancing.HOST_SILENT,
+    balancing.HOST_DOUBTED,
     balancing.HOST_DOWN,
 )
 

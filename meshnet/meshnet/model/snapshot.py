@@ -44,6 +44,9 @@ class Node:
     """Address of the node's gateway on the ingress network; its MAC is ``mac_of`` of it."""
     live: bool = True
     """False: nothing that runs there is chosen from here; how to reach it stays."""
+    doubted: bool = False
+    """True: it is silent, and nobody has called it dead yet: what runs there is chosen only where
+    nobody else is there."""
     down: bool = False
     """True: by the managers' word nothing of it will answer any more."""
 
@@ -229,15 +232,23 @@ class Snapshot:
         node = self.nodes.get(endpoint.node)
         return endpoint.ready and (node is None or node.live)
 
+    def doubts(self, endpoint: Endpoint) -> bool:
+        """Whether it is chosen only where nobody else is there: its node is doubted."""
+        node = self.nodes.get(endpoint.node)
+        return node is not None and node.doubted
+
     def backends(self, service: ServiceId, network: NetworkId) -> tuple[IPv4Address, ...]:
-        """Addresses of the live, ready endpoints of ``service`` on ``network``, ascending."""
-        return tuple(
-            sorted(
-                endpoint.addresses[network]
-                for endpoint in self.live_endpoints()
-                if endpoint.service == service and endpoint.ready and network in endpoint.addresses
-            )
-        )
+        """Addresses of the live, ready endpoints of ``service`` on ``network``, ascending.
+
+        Those of doubted nodes only when there are no others.
+        """
+        found = [
+            endpoint
+            for endpoint in self.live_endpoints()
+            if endpoint.service == service and endpoint.ready and network in endpoint.addresses
+        ]
+        sure = [endpoint for endpoint in found if not self.doubts(endpoint)]
+        return tuple(sorted(endpoint.addresses[network] for endpoint in sure or found))
 
     def remote_macs(
         self, network: NetworkId

@@ -7,6 +7,7 @@ never pauses has no second first packet. What was true then may be wrong now:
 |---|---|---|
 | a backend that is there and is chosen | stays | stays |
 | a backend that is there and not chosen (it drains) | is forgotten | stays, once it was answered |
+| a backend that is avoided (its host is silent) | stays | stays, once it was answered |
 | a backend that is gone | is forgotten | is forgotten |
 | nowhere, or to others than a VIP or port leads to now | is forgotten | stays |
 
@@ -21,7 +22,7 @@ somebody else's; forgetting such a flow costs nothing, as nothing was translated
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal
 
@@ -73,17 +74,19 @@ class Stale:
 
     Attributes:
         drained: backends that are chosen no more, and are there.
+        avoided: backends whose hosts are silent: they may answer again.
         gone: backends that are not there any more.
         moved: VIPs and ports that lead elsewhere than they did, with where they lead now.
     """
 
     drained: frozenset[str] = frozenset()
+    avoided: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     moved: Leads = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether any flow can be concerned."""
-        return bool(self.drained or self.gone or self.moved)
+        return bool(self.drained or self.avoided or self.gone or self.moved)
 
     def fate(self, flow: Flow) -> Fate:
         """What becomes of one flow."""
@@ -91,8 +94,8 @@ class Stale:
         if flow.protocol == "tcp":
             if translated and flow.backend in self.gone:
                 return Fate.FORGOTTEN
-            waits = translated and flow.unanswered and flow.backend in self.drained
-            return Fate.DOUBTED if waits else Fate.STAYS
+            left = flow.backend in self.drained or flow.backend in self.avoided
+            return Fate.DOUBTED if translated and flow.unanswered and left else Fate.STAYS
         if translated and (flow.backend in self.gone or flow.backend in self.drained):
             return Fate.FORGOTTEN
         if flow.protocol != "udp":
@@ -110,17 +113,19 @@ class Known:
     Attributes:
         chosen: backends that flows may have been sent to, and that are not known to be gone.
         drained: those of them that are chosen no more, whose flows were seen to.
+        avoided: those of them that are avoided, whose flows were seen to.
         leads: of each VIP and port, where it led; None: not known, a process has just begun.
     """
 
     chosen: frozenset[str] = frozenset()
     drained: frozenset[str] = frozenset()
+    avoided: frozenset[str] = frozenset()
     leads: Leads | None = None
 
     def with_backends(self, more: Iterable[str]) -> Known:
         """The same, and these were led to as well."""
         new = frozenset(more) - self.chosen
-        return Known(self.chosen | new, self.drained, self.leads) if new else self
+        return replace(self, chosen=self.chosen | new) if new else self
 
 
 def stale(known: Known, rulesets: Iterable[Ruleset], unsettled: Iterable[str]) -> Stale:
@@ -138,9 +143,11 @@ def stale(known: Known, rulesets: Iterable[Ruleset], unsettled: Iterable[str]) -
     if before is not None:
         changed |= {key for key, to in leads.items() if _moved(before.get(key), to)}
     left = known.chosen - chosen
-    still = {backend for backend in left if any(backend in each for each in there)}
+    still = frozenset(backend for backend in left if any(backend in each for each in there))
+    avoided = still & _avoided(tables)
     return Stale(
-        drained=frozenset(still - known.drained),
+        drained=still - avoided - known.drained,
+        avoided=avoided - known.avoided,
         gone=left - still,
         moved={key: leads[key] for key in changed},
     )
@@ -153,6 +160,7 @@ def after(known: Known, rulesets: Iterable[Ruleset], done: Stale) -> Known:
     return Known(
         known.chosen - done.gone if done.gone else known.chosen,
         (known.drained | done.drained) - done.gone - chosen,
+        (known.avoided | done.avoided) & _avoided(tables) - chosen,
         _leads(tables),
     )
 
@@ -167,6 +175,10 @@ def _both(tables: Iterable[Ruleset]) -> tuple[frozenset[str], list[frozenset[str
     some = [table.backends for table in tables if table.backends]
     chosen = some[0] if len(some) == 1 else frozenset[str]().union(*some)
     return chosen, [chosen, *(table.there for table in tables)]
+
+
+def _avoided(tables: Iterable[Ruleset]) -> frozenset[str]:
+    return frozenset[str]().union(*(table.avoided for table in tables))
 
 
 def _leads(tables: Iterable[Ruleset]) -> Leads:

@@ -86,6 +86,7 @@ class Ruleset:
         backends: addresses that its rules DNAT to. Flows to one that leaves are seen to
             (``meshnet.nft.flows``), as conntrack would keep sending their packets there.
         there: addresses of all endpoints that may still answer, chosen or not.
+        avoided: backends that only new flows go past, as their hosts are silent.
     """
 
     family: Family
@@ -94,3 +95,4 @@ class Ruleset:
     sets: tuple[Set, ...] = ()
     backends: frozenset[str] = frozenset()
     there: frozenset[str] = frozenset()
+    avoided: frozenset[str] = frozenset()

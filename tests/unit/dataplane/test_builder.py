@@ -82,6 +82,7 @@ Steps = st.lists(
         st.lists(record(), max_size=4),
         st.one_of(st.none(), assignments()),
         st.frozensets(st.sampled_from(NODES)),
+        st.frozensets(st.sampled_from(NODES)),
         st.frozensets(st.sampled_from(NETS)),
         st.booleans(),
         st.booleans(),
@@ -95,7 +96,7 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
     builder, before = Builder(SELF), Snapshot(0, SELF, complete=False)
     records: dict[tuple[NodeId, str], bytes] = {}
     kept: gossip_records.Records = {}
-    for news, fresh, gone, networks, on, whole in steps:
+    for news, fresh, gone, doubted, networks, on, whole in steps:
         told = fresh or told
         nodes = frozenset(NodeId(node.id) for node in told.nodes)
         for place, value in news:
@@ -113,6 +114,7 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
         inputs = {
             "assignments": told,
             "gone": gone,
+            "doubted": doubted,
             "sandboxes": boxes,
             "gwbridge": None,
             "complete": True,
@@ -156,10 +158,11 @@ def test_an_address_that_is_free_again_is_the_other_claimant_s():
 def _withdrawn_by_hand(before: Snapshot, now: Snapshot) -> bool:
     def chosen(of: Snapshot) -> set[object]:
         return {
-            (each.service, place)
+            (each.service, place, sure)
             for each in of.live_endpoints()
             if each.ready and each.service is not None
             for place in each.addresses.items()
+            for sure in {False, not of.doubts(each)}
         }
 
     return chosen(now) < chosen(before)
@@ -168,8 +171,9 @@ def _withdrawn_by_hand(before: Snapshot, now: Snapshot) -> bool:
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from(NODES)), min_size=2, max_size=2),
     st.lists(st.frozensets(st.sampled_from(NODES)), min_size=2, max_size=2),
+    st.lists(st.frozensets(st.sampled_from(NODES)), min_size=2, max_size=2),
 )
-def test_only_withdraws_is_told_by_what_changed(ready, gone):
+def test_only_withdraws_is_told_by_what_changed(ready, gone, doubted):
     def made(at: int) -> Snapshot:
         told = pb.Assignments()
         for node in NODES:
@@ -183,7 +187,7 @@ def test_only_withdraws_is_told_by_what_changed(ready, gone):
         ]
         return replace(
             Snapshot(1, SELF, endpoints={each.task: each for each in both}),
-            nodes=snapshot.nodes_of(told, SELF, {}, gone[at]),
+            nodes=snapshot.nodes_of(told, SELF, {}, gone[at], doubted[at]),
         )
 
     before, now = made(0), made(1)

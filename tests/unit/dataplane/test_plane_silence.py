@@ -56,6 +56,31 @@ def test_what_runs_beside_a_dead_daemon_is_chosen_while_its_host_answers():
     cluster(2, scene)
 
 
+def test_a_suspect_whose_host_is_silent_is_chosen_only_where_nobody_else_is():
+    async def scene(room: GossipRoom, a: Host, b: Host) -> None:
+        task = (await serving(a, b))[0]
+        both = a.leads_to("a")
+        room.judge(node(1), State.SUSPECT)
+        await turn()
+        assert a.leads_to("a") == both, "its host was not asked yet"
+        a.probe.answer(node(1), answering=False)
+        await turn()
+        own = a.leads_to("a")
+        assert len(own) == 1
+        draining = drain(a, task)
+        await asyncio.sleep(1)
+        assert a.leads_to("a") == both - own, "nobody else is there"
+        assert draining.done(), "who is doubted acknowledges as ever"
+        a.task("a")
+        await turn()
+        assert a.leads_to("a") == own
+        room.judge(node(1), State.ALIVE)
+        await turn()
+        assert a.leads_to("a") == both, "the suspicion was false"
+
+    cluster(2, scene)
+
+
 def test_a_daemon_that_starts_beside_a_dead_one_keeps_the_way_to_what_runs_there():
     async def scene(room: GossipRoom, a: Host, b: Host) -> None:
         await serving(a, b)

@@ -105,6 +105,8 @@ def test_an_address_that_is_another_services_too_is_not_mixed_up():
         (Node(H2, "h2", IPv4Address("192.0.2.2")), False, False, "not ready"),
         (Node(H2, "h2", IPv4Address("192.0.2.2")), False, True, "draining"),
         (Node(H2, "h2", IPv4Address("192.0.2.2"), live=False), True, True, "host silent"),
+        (Node(H2, "h2", IPv4Address("192.0.2.2"), doubted=True), True, True, "host doubted"),
+        (Node(H2, "h2", IPv4Address("192.0.2.2"), doubted=True), False, True, "draining"),
         (Node(H2, "h2", IPv4Address("192.0.2.2"), live=False, down=True), True, True, "host down"),
     ],
 )

@@ -32,6 +32,12 @@ async def test_a_daemon_that_hangs_leaves_a_host_that_is_there():
         assert await answers(LOOPBACK, nobody_accepts.getsockname()[1]) is True
 
 
+async def test_an_answer_that_we_were_too_late_to_take_is_one(closed_port):
+    with socket.create_server((str(LOOPBACK), 0)) as open_:
+        assert await answers(LOOPBACK, open_.getsockname()[1], 0.0) is True
+    assert await answers(LOOPBACK, closed_port, 0.0) is True
+
+
 async def test_no_answer_in_time_is_no_host():
     with socket.socket() as full:  # a backlog that is full drops what comes
         full.bind((str(LOOPBACK), 0))

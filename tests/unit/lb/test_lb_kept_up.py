@@ -10,7 +10,7 @@ from hypothesis import given
 
 from meshnet.model.ids import ServiceId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, PublishedPort, Service, Snapshot
-from meshnet_lb.published import PublishedPorts, Terms
+from meshnet_lb.published import Backends, PublishedPorts, Terms
 from meshnet_lb.rules import Rules, rulesets
 
 
@@ -89,7 +89,7 @@ def test_a_port_that_two_services_claim_is_whose_has_backends():
     one, two = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
     targets = []
     for ready in ({first: (one,), second: (two,)}, {first: (one,)}, {}, {second: (two,)}):
-        ports.follow(services, ready, {}, terms)
+        ports.follow(services, Backends(ready, {}, frozenset()), {}, terms)
         targets.append([chain.rules[0].rpartition("0 : ")[2] for chain in ports.chains()])
     assert targets == [["10.0.0.2 . 81 }"], ["10.0.0.1 . 80 }"], [], ["10.0.0.2 . 81 }"]]
     assert ports.ports.elements == {"tcp . 9000": "goto port-tcp-9000"}
@@ -100,7 +100,7 @@ def test_an_address_that_goes_to_another_service_is_still_led_to():
     services = _services(PublishedPort("tcp", 80, 9000), PublishedPort("tcp", 80, 9001))
     here = (IPv4Address("10.0.0.1"),)
     for of in (*services, *services):
-        ports.follow(services, {of: here}, {}, terms)
+        ports.follow(services, Backends({of: here}, {}, frozenset()), {}, terms)
         assert ports.led_to == {"10.0.0.1"}
-    ports.follow(services, {}, {}, terms)
+    ports.follow(services, Backends({}, {}, frozenset()), {}, terms)
     assert ports.led_to == frozenset()

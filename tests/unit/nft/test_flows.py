@@ -18,13 +18,15 @@ def flow(protocol, asked, backend, *, unanswered=False, answers_to="10.0.1.9", p
     return Flow(protocol, "10.0.1.9", asked, port, backend, answers_to, unanswered)
 
 
-def table(leads, there=frozenset()):
+def table(leads, there=frozenset(), avoided=frozenset()):
     backends = frozenset().union(*leads.values())
     elements = {key: "goto svc" if to else "goto refuse" for key, to in leads.items()}
+    leads = {key: to | avoided for key, to in leads.items()}
     vips = Set("vips", "ipv4_addr : verdict", elements, leads=leads)
-    return Ruleset("ip", "meshnet", (), (vips,), backends, there | backends)
+    return Ruleset("ip", "meshnet", (), (vips,), backends, there | backends | avoided, avoided)
 
 
+AVOIDED = Stale(avoided=frozenset({ONE}))
 DRAINED, GONE = Stale(drained=frozenset({ONE})), Stale(gone=frozenset({ONE}))
 MOVED = Stale(moved={VIP: frozenset({TWO}), "udp . 53": frozenset({TWO})})
 
@@ -38,6 +40,11 @@ MOVED = Stale(moved={VIP: frozenset({TWO}), "udp . 53": frozenset({TWO})})
         (DRAINED, flow("udp", VIP, ONE), Fate.FORGOTTEN),
         (DRAINED, flow("udp", ONE, ONE), Fate.STAYS),
         (DRAINED, flow("other", VIP, ONE), Fate.FORGOTTEN),
+        (AVOIDED, flow("tcp", VIP, ONE), Fate.STAYS),
+        (AVOIDED, flow("tcp", VIP, ONE, unanswered=True), Fate.DOUBTED),
+        (AVOIDED, flow("tcp", ONE, ONE, unanswered=True), Fate.STAYS),
+        (AVOIDED, flow("udp", VIP, ONE), Fate.STAYS),
+        (AVOIDED, flow("other", VIP, ONE), Fate.STAYS),
         (GONE, flow("tcp", VIP, ONE), Fate.FORGOTTEN),
         (GONE, flow("tcp", ONE, ONE), Fate.STAYS),
         (GONE, flow("tcp", VIP, TWO), Fate.STAYS),
@@ -74,6 +81,34 @@ def test_what_drains_is_seen_to_once_and_again_when_it_is_gone():
     assert not flows.stale(flows.after(known, ended, stale), ended, ())
 
 
+def test_a_doubt_moves_what_nobody_answered_and_a_death_the_rest():
+    known = Known().with_backends({ONE, TWO})
+    known = flows.after(known, [table({VIP: frozenset({ONE, TWO})})], Stale())
+    doubted = [table({VIP: frozenset({TWO})}, avoided=frozenset({ONE}))]
+    stale = flows.stale(known, doubted, ())
+    assert stale == AVOIDED
+    known = flows.after(known, doubted, stale)
+    assert not flows.stale(known, doubted, ())
+    dead = [table({VIP: frozenset({TWO})}, there=frozenset({ONE}))]
+    stale = flows.stale(known, dead, ())
+    assert stale.drained == {ONE}
+    assert stale.fate(flow("udp", VIP, ONE)) is Fate.FORGOTTEN
+
+
+def test_a_doubt_that_was_false_and_comes_again_is_seen_to_again():
+    both, doubted = (
+        [table({VIP: frozenset({ONE, TWO})})],
+        [table({VIP: frozenset({TWO})}, avoided=frozenset({ONE}))],
+    )
+    known = flows.after(Known().with_backends({ONE, TWO}), both, Stale())
+    for _ in range(2):
+        stale = flows.stale(known, doubted, ())
+        assert stale == AVOIDED
+        known = flows.after(known, doubted, stale)
+        assert not flows.stale(known, both, ())
+        known = flows.after(known, both, Stale())
+
+
 def test_one_more_backend_moves_nobody():
     before = [table({VIP: frozenset({ONE})})]
     known = flows.after(Known().with_backends({ONE}), before, Stale())
@@ -86,15 +121,17 @@ def test_a_process_that_begins_sees_to_what_the_kernel_lacks_alone():
     assert not flows.stale(Known(), wanted, ())
 
 
-@given(some.lists(some.tuples(ADDRESSES, ADDRESSES), min_size=1))
+@given(some.lists(some.tuples(ADDRESSES, ADDRESSES, ADDRESSES), min_size=1))
 def test_after_any_changes_no_flow_is_left_that_leads_where_nothing_leads(changes):
     """And nothing is done twice."""
     known, kept = Known(), {(p, b) for p in ("tcp", "udp") for b in (VIP, ONE, TWO, "10.0.1.4")}
     chosen: frozenset[str] = frozenset()
     there: frozenset[str] = frozenset()
-    for now, draining in changes:
-        tables = [table({VIP: now}, there=draining)]
-        chosen, there = now, now | draining
+    doubted: frozenset[str] = frozenset()
+    for now, draining, silent in changes:
+        chosen, doubted = now, silent - now
+        there = now | draining | doubted
+        tables = [table({VIP: now}, there=draining, avoided=doubted)]
         known = known.with_backends(now)
         stale = flows.stale(known, tables, ())
         kept = {(p, b) for p, b in kept if stale.fate(flow(p, VIP, b)) is Fate.STAYS}
@@ -103,6 +140,6 @@ def test_after_any_changes_no_flow_is_left_that_leads_where_nothing_leads(change
         # flows may begin to whoever is chosen now
         kept |= {(p, b) for p in ("tcp", "udp") for b in chosen}
     seen = {b for p, b in kept if p == "udp" and b != VIP}
-    ever = frozenset().union(*(now for now, _ in changes))
-    assert seen & ever <= chosen
+    ever = frozenset().union(*(now for now, _, _ in changes))
+    assert seen & ever <= chosen | doubted
     assert {b for p, b in kept if p == "tcp" and b in ever} <= there
