@@ -15,8 +15,7 @@ A port without a ready task is refused before the host's own firewall can drop i
 Snapshot is complete: until then a task may be ready that we do not know of. The packets of the
 VXLAN overlays themselves are not tracked, and taken from the cluster's nodes alone.
 
-Be aware: to a port without tasks a datagram of this host itself fails with EPERM, as in a container
-(``meshnet_lb.sandbox``). Localhost works only with ``route_localnet`` set; forwarding needs
+Be aware: localhost works only with ``route_localnet`` set; forwarding needs
 ``ip_forward``, and no other table may drop in forward (the Engine sets its own FORWARD policy to
 DROP when it was it that turned forwarding on). A drop elsewhere cannot be overruled from here.
 """

@@ -25,8 +25,7 @@ translated to that address on the way in, and the answers back by conntrack. (TC
 thing: an accepted connection has its address, and with ``tcp_fwmark_accept`` its mark.)
 
 Be aware: a kernel without conntrack zones refuses the table; distributions' have them.
-A datagram to a VIP without backends fails with EPERM, as with iptables' REJECT and IPVS: Linux
-reports the drop on the way out before the ICMP error. Rule, route, neighbour and sysctls of the way
+Rule, route, neighbour and sysctls of the way
 back are the overlay reconciler's. Marks use the low 24 bits of the gateway's address, so an
 ingress network larger than a /8 would be ambiguous. A UDP server that binds to its ingress address
 alone is not reached by clients from outside; on all addresses, or on docker_gwbridge's, it is.

@@ -27,13 +27,25 @@ from meshnet.model.snapshot import Service
 from meshnet.nft.objects import Chain, Set
 from meshnet_lb.choice import Choice
 
+_CLOSED: Final = "127.0.0.1:0"
+"""Nothing can wait at port 0 (bind(2) gives another one), so the kernel itself refuses."""
 REFUSE: Final = Chain(
-    "refuse", ("meta l4proto tcp reject with tcp reset", "reject with icmp port-unreachable")
+    "refuse",
+    (
+        "meta l4proto tcp reject with tcp reset",
+        f"meta l4proto udp fib saddr type local dnat to {_CLOSED}",
+        "reject with icmp port-unreachable",
+    ),
 )
 """Where connections go that nobody is there for: refused at once, no time-out.
 
 It stands in nat chains, which only a connection's first packet passes, so that all others cost
 nothing. A refused connection is never confirmed, so its next packet is a first one again.
+
+But a datagram that is dropped on its way out fails with EPERM in its sender's hands, before the
+error of ICMP is heard. So those of who sends from here are sent to a port of our own that is
+closed: the sender hears ECONNREFUSED, as of any closed port. That flow *is* confirmed; it is
+forgotten when the VIP or port leads somewhere (``Set.leads``).
 """
 TO_REFUSE: Final = f"goto {REFUSE.name}"
 

@@ -10,6 +10,7 @@ never pauses has no second first packet. What was true then may be wrong now:
 | a backend that is avoided (its host is silent) | stays | stays, once it was answered |
 | a backend that is gone | is forgotten | is forgotten |
 | nowhere, or to others than a VIP or port leads to now | is forgotten | stays |
+| a VIP or port that is removed | is forgotten | stays |
 
 The next packet of a flow that was forgotten is a first one again. A connection in progress to a
 backend that is gone is reset so by whoever it is led to, instead of waiting for a dead host; a port
@@ -76,7 +77,8 @@ class Stale:
         drained: backends that are chosen no more, and are there.
         avoided: backends whose hosts are silent: they may answer again.
         gone: backends that are not there any more.
-        moved: VIPs and ports that lead elsewhere than they did, with where they lead now.
+        moved: VIPs and ports that lead elsewhere than they did, with where they lead now; those
+            that are removed lead nowhere.
     """
 
     drained: frozenset[str] = frozenset()
@@ -138,10 +140,13 @@ def stale(known: Known, rulesets: Iterable[Ruleset], unsettled: Iterable[str]) -
     """
     tables = tuple(rulesets)
     chosen, there = _both(tables)
-    leads, before = _leads(tables), known.leads
+    leads, before = dict(_leads(tables)), known.leads
     changed = set(unsettled) & leads.keys()
     if before is not None:
         changed |= {key for key, to in leads.items() if _moved(before.get(key), to)}
+        removed = before.keys() - leads.keys()
+        leads |= dict.fromkeys(removed, frozenset())
+        changed |= removed
     left = known.chosen - chosen
     still = frozenset(backend for backend in left if any(backend in each for each in there))
     avoided = still & _avoided(tables)

@@ -109,6 +109,18 @@ def test_a_doubt_that_was_false_and_comes_again_is_seen_to_again():
         known = flows.after(known, both, Stale())
 
 
+def test_a_vip_that_is_removed_leads_nobody_where_it_led_or_was_refused():
+    before = [table({VIP: frozenset({ONE}), "udp . 53": frozenset()})]
+    known = flows.after(Known().with_backends({ONE}), before, Stale())
+    left = [table({}, there=frozenset({ONE}))]
+    stale = flows.stale(known, left, ())
+    assert stale.moved == {VIP: frozenset(), "udp . 53": frozenset()}
+    assert stale.fate(flow("udp", VIP, "127.0.0.1", port=9)) is Fate.FORGOTTEN
+    assert stale.fate(flow("udp", "192.0.2.1", "127.0.0.1")) is Fate.FORGOTTEN
+    assert stale.fate(flow("tcp", VIP, VIP)) is Fate.STAYS
+    assert not flows.stale(flows.after(known, left, stale), left, ())
+
+
 def test_one_more_backend_moves_nobody():
     before = [table({VIP: frozenset({ONE})})]
     known = flows.after(Known().with_backends({ONE}), before, Stale())
