@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from overlay_bed import GWBRIDGE, NET, PREFIX, OverlayBed, sh, snapshot, two_hosts
@@ -48,6 +49,9 @@ DAMAGE = {
         "sysctl -qw net.ipv4.conf.docker_gwbridge.route_localnet=0",
         "nft flush ruleset",
         "nft flush chain ip meshnet raw_in",
+        "nft insert rule ip meshnet raw_in drop",
+        "nft add chain ip meshnet theirs '{{ type filter hook input priority 0; policy drop; }}'",
+        "nft add element ip meshnet vteps '{{ 10.99.0.77 }}'",
     ),
     "task": (
         "ip link del eth0",
@@ -61,10 +65,16 @@ DAMAGE = {
         "ip route del default",
         "ip rule del fwmark 0x10000000/0x10000000",
         "ip neigh flush nud permanent dev eth0",
+        "ip neigh add 10.0.0.77 lladdr 02:00:00:00:00:09 dev eth0 nud permanent",
+        "ip neigh replace 169.254.77.1 lladdr 02:00:00:00:00:09 dev eth0 nud permanent",
+        "ip neigh replace 10.0.1.21 lladdr 02:00:00:00:00:09 dev eth1 nud permanent",
         "sysctl -qw net.ipv4.tcp_fwmark_accept=0",
         "sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
         "nft flush ruleset",
         "nft delete table netdev meshnet",
+        "nft insert rule ip meshnet balance drop",
+        "nft insert rule netdev meshnet egress drop",
+        "nft add element ip meshnet targets '{{ tcp . 9 }}'",
         "nft delete element ip meshnet gateways {{ {gateway} }}",
     ),
     "net": (
@@ -72,10 +82,23 @@ DAMAGE = {
         "ip link del br0",
         "ip link set vx0 nomaster",
         "ip link set vx0 down",
+        "ip link set vx0 mtu 1000",
+        "ip link set br0 down",
+        "ip link set {veth} nomaster",
+        "ip link set {veth} down",
         "bridge fdb del {mac} dev vx0 dst 10.99.0.2 self",
         "bridge fdb del {mac} dev vx0 master",
         "ip neigh flush nud permanent dev vx0",
         "sysctl -qw net.bridge.bridge-nf-call-iptables=1",
+        "bridge fdb append {mac} dev vx0 dst 10.99.0.77 self permanent",
+        "bridge fdb replace {mac} dev vx0 dst 10.99.0.77 self permanent",
+        "bridge fdb replace {mac} dev vx0 dst 10.99.0.77 self dynamic",
+        "bridge fdb add 02:00:00:00:00:09 dev vx0 dst 10.99.0.2 self permanent",
+        "bridge fdb replace {mac} dev {veth} master static",
+        "ip neigh replace {there} lladdr 02:00:00:00:00:09 dev vx0 nud permanent",
+        "ip neigh replace {there} lladdr 02:00:00:00:00:09 dev vx0 nud reachable",
+        "ip neigh replace {there} lladdr {mac} dev vx0 nud stale",
+        "ip neigh add 10.0.1.99 lladdr 02:00:00:00:00:09 dev vx0 nud permanent",
     ),
 }
 
@@ -106,6 +129,7 @@ class Host:
             "ports": " ".join("g" + task[:12] for task in boxes),
             "veth": veth_name(boxes[0]),
             "mac": mac_of(THERE),
+            "there": THERE,
             "gateway": mac_of(IPv4Address("10.0.0.202")),
         }
 
@@ -124,12 +148,15 @@ class Host:
 
             def changed(reason, where) -> None:
                 if where is not None:  # what is the host here is a namespace with a name
-                    where = {None if path == self.path else path for path in where}
+                    where = {self.at(path) for path in where}
                 for each in made:
                     at_once = each.operations.chooses and reason == NFT_CHANGED
                     each.poke(reason, netns=where, at_once=at_once)
 
-            watchers = Watchers(changed)
+            kinds: tuple[Any, ...] = ()
+            watchers = Watchers(
+                changed, lambda path, row: kinds[0].is_disturbed(self.at(path), row)
+            )
             stack.callback(watchers.close)
             written = FileEvents(WRITTEN, lambda where: changed("a sysctl was written", where))
             stack.callback(written.close)
@@ -158,6 +185,10 @@ class Host:
     @property
     def boxes(self):
         return self.wanted.sandboxes.values()
+
+    def at(self, path):
+        """What is the host here is a namespace with a name."""
+        return None if path == self.path else path
 
     async def rests(self) -> None:
         """Returns when what was done last has been looked at, and nobody is about to look."""

@@ -77,7 +77,7 @@ class NodeReconcilers:
     ) -> None:
         self._kernel = KernelThread()
         self._dns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resolver")
-        self._watchers = Watchers(self._changed)
+        self._watchers = Watchers(self._changed, self._disturbs)
         self._written = FileEvents(
             WRITTEN, lambda where: self._changed("a sysctl was written", where)
         )
@@ -161,6 +161,10 @@ class NodeReconcilers:
                     self._names.watch(directory, None)
             self._watchers.look()
             self.dataplane.look()
+
+    def _disturbs(self, where: str | None, row: bytes) -> bool:
+        each = (reconciler.operations for reconciler in self._in_kernel)
+        return any(of.is_disturbed(where, row) for of in each if isinstance(of, OverlayOperations))
 
     def _changed(self, reason: str, where: Collection[str | None] | None) -> None:
         """Whoever chooses goes first: without its table the host's own stack refuses."""

@@ -3,8 +3,8 @@
 rtnetlink(7) and nfnetlink multicast groups. The reconcilers are poked and look for themselves: what
 the event says is not used, so a lost event costs no more than the time to the next resync.
 
-Be aware: new ARP and FDB rows are not watched (traffic makes them all the time, and we do), only
-lost ones, and of those none that aged; a row that somebody else adds is found by the resync.
+Be aware: ARP and FDB rows come and age all the time, and we make them. Of lost ones those that aged
+are not told of; of new ones those that ``disturbs`` says are not as they should be.
 Of sysctls the kernel tells only IPv4's ``forwarding`` and ``rp_filter`` (ip-netconf(8)); the others
 that we set are told by ``meshnet.kernel.file_events``.
 """
@@ -37,6 +37,8 @@ NFT_CHANGED: Final = "nftables changed"
 
 Changed = Callable[[str, Collection[str | None] | None], None]
 """Gets a short reason, and the namespaces in which something changed; None: maybe everywhere."""
+Disturbs = Callable[[str | None, bytes], bool]
+"""Whether a row that appeared in a namespace (a NEWNEIGH's body) is not as it should be."""
 
 
 class Watcher:
@@ -45,14 +47,16 @@ class Watcher:
     Args:
         path: of the namespace; None: the process's own.
         changed: gets a short reason and where it was.
+        disturbs: judges rows that appear.
 
     Raises:
         NotFoundError: the namespace is not there (any more).
         KernelError: no descriptor is left.
     """
 
-    def __init__(self, path: str | None, changed: Changed) -> None:
+    def __init__(self, path: str | None, changed: Changed, disturbs: Disturbs) -> None:
         self._changed = changed
+        self._disturbs = disturbs
         self._path = path
         self._loop = asyncio.get_running_loop()
         with netns.inside(path), ExitStack() as stack:
@@ -82,10 +86,29 @@ class Watcher:
                         raise
                     relevant = True  # ENOBUFS: events were lost, which is one more reason to look
                     continue
-                relevant = relevant or is_nft or _is_relevant(data)
+                relevant = relevant or is_nft or self._is_relevant(data)
         if relevant:
             reason = NFT_CHANGED if is_nft else "links, routes or sysctls changed"
             self._changed(reason, (self._path,))
+
+    def _is_relevant(self, data: bytes) -> bool:
+        try:
+            return any(self._is_ours(kind, body) for kind, _, _, body in nlmsg.messages(data))
+        except WireError:
+            return True  # it did not fit: there was more to tell
+
+    def _is_ours(self, kind: int, body: bytes) -> bool:
+        """Whether it may be of what we set.
+
+        Ours are of IPv4 and of bridges, and do not age. Where containers are many, the kernel
+        clears away neighbours of IPv6 multicast every few seconds.
+        """
+        if kind not in {Rtm.NEWNEIGH, Rtm.DELNEIGH} or len(body) < NDMSG.size:
+            return True
+        if kind == Rtm.NEWNEIGH:
+            return self._disturbs(self._path, body)
+        family, _, state, _, _ = NDMSG.unpack_from(body)
+        return family in {Af.INET, Af.BRIDGE} and state != Nud.STALE
 
 
 class Watchers:
@@ -99,8 +122,9 @@ class Watchers:
     way, until ``look`` finds that the path has left it.
     """
 
-    def __init__(self, changed: Changed) -> None:
+    def __init__(self, changed: Changed, disturbs: Disturbs = lambda _path, _row: False) -> None:
         self._changed = changed
+        self._disturbs = disturbs
         self._wanted: frozenset[str | None] = frozenset()
         self._held: dict[str | None, tuple[netns.Identity | None, Watcher]] = {}
         self._blind = False
@@ -134,7 +158,7 @@ class Watchers:
             # Read first: should the path move meanwhile, the next look finds a difference.
             identity = None if path is None else netns.identity_of(path)
             try:
-                self._held[path] = (identity, Watcher(path, self._changed))
+                self._held[path] = (identity, Watcher(path, self._changed, self._disturbs))
             except NotFoundError:
                 continue
             except MeshnetError as error:  # the next look tries again
@@ -154,24 +178,3 @@ def _listen(protocol: int, groups: int) -> socket.socket:
     made.settimeout(0)
     made.bind((0, groups))
     return made
-
-
-def _is_relevant(data: bytes) -> bool:
-    try:
-        return any(_is_ours(kind, body) for kind, _, _, body in nlmsg.messages(data))
-    except WireError:
-        return True  # it did not fit: there was more to tell
-
-
-def _is_ours(kind: int, body: bytes) -> bool:
-    """Whether it may be of what we set: neighbours come, age and go in the kernel all the time.
-
-    Ours are of IPv4 and of bridges, and do not age. Where containers are many, the kernel clears
-    away neighbours of IPv6 multicast every few seconds.
-    """
-    if kind == Rtm.NEWNEIGH:
-        return False
-    if kind != Rtm.DELNEIGH or len(body) < NDMSG.size:
-        return True
-    family, _, state, _, _ = NDMSG.unpack_from(body)
-    return family in {Af.INET, Af.BRIDGE} and state != Nud.STALE

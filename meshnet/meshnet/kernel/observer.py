@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from meshnet.errors import MeshnetError, NotFoundError, about
-from meshnet.kernel import netns, sysctl
+from meshnet.kernel import decode, netns, sysctl
 from meshnet.kernel.rtnetlink import Af, Nud
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.since import Since
@@ -29,6 +29,7 @@ from meshnet.netstate.changes import (
     Netns,
 )
 from meshnet.netstate.objects import Neighbour
+from meshnet.netstate.rows import is_disturbed
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
 
 
@@ -71,6 +72,28 @@ class Observer:
         self._rtnl = rtnl
         self._read = read or observe
         self._states: dict[Netns, NetnsState] = {}
+        self._wanted: Mapping[Netns, NetnsSpec] = {}
+
+    def is_disturbed(self, path: Netns, body: bytes) -> bool:
+        """Whether a row that appeared says that a namespace is not as it was last wanted.
+
+        Any thread may ask: what is looked at is replaced, never changed.
+
+        Args:
+            path: of the namespace.
+            body: of the kernel's NEWNEIGH.
+        """
+        spec, family = self._wanted.get(path), body[0]
+        if spec is None or family not in {Af.INET, Af.BRIDGE}:
+            return False
+        row = decode.neighbour(body)
+        if row is None:
+            return False
+        state = self._states.get(path, NetnsState())
+        name = next((each for each, link in state.links.items() if link.index == row.index), None)
+        is_fdb = family == Af.BRIDGE
+        lasts = bool(row.state & (Nud.PERMANENT | Nud.NOARP if is_fdb else Nud.PERMANENT))
+        return is_disturbed(spec, name, row, is_fdb=is_fdb, lasts=lasts)
 
     def observe(
         self, desired: Desired, made: frozenset[str], since: Since[Desired] | None
@@ -82,6 +105,7 @@ class Observer:
             made: namespaces that we once made.
             since: as in ``meshnet.reconcile.Operations``.
         """
+        self._wanted = desired.specs
         if since is None:
             found = self._read(self._rtnl, desired, made)
             self._states = dict(found.states)

@@ -109,6 +109,10 @@ class OverlayOperations:
             return Observed(found)
         return Observed(found, tuple(host.host_routes(self._rtnl)))
 
+    def is_disturbed(self, path: str | None, row: bytes) -> bool:
+        """Whether somebody else made a row there (``Observer.is_disturbed``)."""
+        return self._observer.is_disturbed(path, row)
+
     def plan(self, desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
         """See ``plan``."""
         return plan(desired, observed, prune=prune)
