@@ -10,9 +10,10 @@
 ```
 
 One asyncio loop owns the inputs; whatever changes, the next Snapshot is made once, at the end of
-the loop's turn. Withdrawals are acknowledged: ``drained`` asks every node that hears of them from
-which epoch of our endpoints it chooses, so it knows when the last node stopped sending. What is
-said on a network has an epoch of its own, as not everybody hears of it (``taking_part``).
+the loop's turn. Epochs of our endpoints are acknowledged: ``drained`` asks every node that hears of
+them from which one it chooses, so it knows when the last node stopped sending; ``ready`` asks those
+that a container shares a network with, so that they answer its first packet. What is said on a
+network has an epoch of its own, as not everybody hears of it (``taking_part``).
 
 Be aware: an epoch is of one process, so what others acknowledged to an earlier one is never taken
 for an answer to this one.
@@ -26,11 +27,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from meshnet.gossip.acknowledgements import reaches
 from meshnet.gossip.members import Member
-from meshnet.gossip.shares import Share, parts, share_of
+from meshnet.gossip.shares import TO_ALL, Share, parts, share_of
 from meshnet.kernel.netns import NETNS_DIR
 from meshnet.model.ids import NetworkId, NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
@@ -38,7 +39,7 @@ from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import Epoch
-from meshnet_control.dataplane import claims, concerns, liveness, snapshot, taking_part
+from meshnet_control.dataplane import aware, claims, concerns, liveness, snapshot, taking_part
 from meshnet_control.dataplane.builder import Builder
 from meshnet_control.dataplane.host_ports import OthersPorts, PublishedPorts, Sockets
 from meshnet_control.dataplane.judge import Judge
@@ -48,6 +49,9 @@ from meshnet_control.dataplane.sources import Gossip, Probe
 from meshnet_control.dataplane.taking_part import Following
 
 _log = logging.getLogger(__name__)
+
+KNOWN_S: Final = 1.0
+"""Longest wait of a program that could begin for those who shall answer it, seconds."""
 
 
 class DataPlane:
@@ -90,7 +94,9 @@ class DataPlane:
         self._gwbridge: Gwbridge | None = None
         self._sayings = Sayings(int(wall() * 1000))
         self._following = Following()
-        self._waiting: list[Mapping[str, Epoch]] = []
+        self._waiting: list[tuple[Mapping[str, Epoch], Set[NodeId] | None]] = []
+        self._placed: dict[TaskId, Mapping[str, Epoch]] = {}
+        """With which epochs each task of ours got the addresses that it has, by network."""
         self._withdrawn = False
         self._impatient: asyncio.TimerHandle | None = None
         self._patient = True
@@ -181,12 +187,16 @@ class DataPlane:
             endpoint = replace(endpoint, ready=False)
         if self._endpoints.get(task) == endpoint or self._gossip is None or self._closed:
             return
-        if endpoint is None:
-            del self._endpoints[task]
-        else:
+        before = self._endpoints.pop(task, None)
+        if endpoint is not None:
             self._endpoints[task] = endpoint
         everywhere = taking_part.everywhere(self._assignments)
         self._sayings.say(self._gossip, task, endpoint, everywhere)
+        if endpoint is None:
+            self._placed.pop(task, None)
+        elif before is None or before.addresses != endpoint.addresses:
+            epochs = self._sayings.epochs(task)
+            self._placed[task] = {net: epoch for net, epoch in epochs.items() if net != TO_ALL}
         self._schedule()
 
     def look(self) -> None:
@@ -221,9 +231,18 @@ class DataPlane:
         await self._changed.wait()
 
     async def ready(self, task: TaskId) -> None:
-        """Returns when the kernel holds everything the task's sandbox needs."""
+        """Returns when the kernel holds everything the task's sandbox needs.
+
+        And when the nodes that it shares a network with know the way to it, or after ``KNOWN_S``.
+        """
         while not self._is_ready(task):
             await self.news()
+        epochs = self._placed.get(task)
+        if epochs and self._sayings.adopted and self._gossip is not None:
+            sharing = aware.sharing(task, self.snapshot, self._gossip.members())
+            if unaware := await self._unaware_after(epochs, KNOWN_S, sharing):
+                names = ", ".join(map(self._hostname, unaware))
+                _log.info("task %s begins although %s may not know the way to it", task, names)
 
     def trouble(self, task: TaskId) -> str:
         """Why the task's sandbox is not ready, one sentence for each reason; empty: nothing failed.
@@ -261,15 +280,17 @@ class DataPlane:
         if names:
             _log.warning("this node ends although %s may still choose what runs here", names)
 
-    def unaware(self, epochs: Mapping[str, Epoch]) -> list[NodeId]:
+    def unaware(self, epochs: Mapping[str, Epoch], of: Set[NodeId] | None = None) -> list[NodeId]:
         """Nodes that may still choose what we withdrew, ascending.
 
         Args:
             epochs: network, or to all -> with which it was.
+            of: these nodes alone; None: all.
         """
         if self._gossip is not None and self._assignments is not None:
             self._judge.look(self._gossip.members(), self._builder.unreached)
-        return sorted(node for node in self.snapshot.nodes if self._may_choose(node, epochs))
+        some = self.snapshot.nodes if of is None else of
+        return sorted(node for node in some if self._may_choose(node, epochs))
 
     def acknowledged(self) -> None:
         """Some node chooses from a newer epoch of ours."""
@@ -302,19 +323,26 @@ class DataPlane:
 
     async def _chosen_by(self, epochs: Mapping[str, Epoch], within_s: float) -> str:
         """Names of the nodes that may still choose what was withdrawn, after that time."""
-        self._waiting.append(epochs)
+        return ", ".join(map(self._hostname, await self._unaware_after(epochs, within_s)))
+
+    async def _unaware_after(
+        self, epochs: Mapping[str, Epoch], within_s: float, of: Set[NodeId] | None = None
+    ) -> list[NodeId]:
+        """Nodes, of these or all, that have not acknowledged the epochs after that time."""
+        waiting = (epochs, of)
+        self._waiting.append(waiting)
         try:
             async with asyncio.timeout(within_s):
-                while unaware := self.unaware(epochs):
+                while unaware := self.unaware(epochs, of):
                     self._ask()
                     while self._may_choose(unaware[0], epochs):  # one answers for all that wait
                         await self.news()
         except TimeoutError:
-            return ", ".join(self._hostname(node) for node in self.unaware(epochs))
+            return self.unaware(epochs, of)
         finally:
-            self._waiting.remove(epochs)
+            self._waiting.remove(waiting)
             self._ask()
-        return ""
+        return []
 
     def _may_choose(self, node: NodeId, epochs: Mapping[str, Epoch]) -> bool:
         """Whether a node is there and chooses from an older epoch of ours."""
@@ -339,12 +367,14 @@ class DataPlane:
         if self._gossip is None or self._closed:
             return
         newest: dict[str, Epoch] = {}
-        for epochs in self._waiting:
+        some: set[NodeId] = set()
+        for epochs, of in self._waiting:
             newest |= {n: max(epoch, newest.get(n, epoch)) for n, epoch in epochs.items()}
+            some |= self.snapshot.nodes.keys() if of is None else of
         self._gossip.ask(
             {
                 share_of(node, network): newest[network]
-                for node in (self.unaware(newest) if newest else [])
+                for node in (self.unaware(newest, some) if newest else [])
                 if node != self._self_id
                 for network in self._unanswered(node, newest)
             }
@@ -477,8 +507,13 @@ class DataPlane:
         tried = [r.tried for r in choosing if r.tried is not None and r.tried.complete]
         if len(tried) < len(choosing) or not tried:
             return
-        epochs = min(tried, key=lambda each: each.revision).epochs
-        new = {share: epoch for share, epoch in epochs.items() if self._applied.get(share) != epoch}
+        oldest = min(tried, key=lambda each: each.revision)
+        unreached = self._not_reached(oldest)
+        new = {
+            share: epoch
+            for share, epoch in oldest.epochs.items()
+            if self._applied.get(share) != epoch and share not in unreached
+        }
         failing = [
             (r, each, concerns.networks_of_peers(each))
             for r, each in zip(choosing, tried, strict=True)
@@ -502,6 +537,12 @@ class DataPlane:
         if said != self._applied:
             self._applied = said
             self._gossip.applied(said)
+
+    def _not_reached(self, chosen_of: Snapshot) -> Set[Share]:
+        """Nodes, on networks, with tasks that the kernel may have no way to yet."""
+        made = [r.tried for r in self._reconcilers if not r.operations.chooses]
+        found = (aware.not_reached(chosen_of, each) for each in made if each is not None)
+        return frozenset[Share]().union(*found)
 
     def _hostname(self, node: NodeId) -> str:
         known = self.snapshot.nodes.get(node)
