@@ -184,6 +184,26 @@ def test_a_udp_flow_leaves_a_withdrawn_backend(town):
         assert held.recv(200).decode().split()[0] != own
 
 
+def test_who_only_waits_on_a_connection_to_a_backend_that_is_gone_hears_of_it(town):
+    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+        held.sendall(b"?")
+        own = held.recv(200).decode().split()[0]
+        town.bed.run(f"ip -n {town.names[own]} link set eth0 down")  # its host is off
+        left = {t: e for t, e in town.snapshot.endpoints.items() if e.name != own}
+        town.apply(replace(town.snapshot, endpoints=left))
+        with pytest.raises(ConnectionResetError):
+            held.recv(200)
+
+
+def test_who_only_waits_hears_of_the_last_backends_end_too(town):
+    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+        held.sendall(b"?")
+        held.recv(200)
+        town.apply(replace(town.snapshot, endpoints={}))
+        with pytest.raises(ConnectionResetError):
+            held.recv(200)
+
+
 def test_a_udp_sender_that_is_older_than_the_service_is_led_to_it(town):
     later = replace(town.snapshot, services={})
     town.apply(later)
@@ -208,9 +228,8 @@ def test_a_connection_to_a_backend_that_is_gone_is_reset_and_one_that_drains_sta
         town.bed.run(f"ip -n {town.names[own]} link set eth0 down")  # its host is off
         left = {t: e for t, e in town.snapshot.endpoints.items() if e.name != own}
         town.apply(replace(town.snapshot, endpoints=left))
-        held.sendall(b"?")
         with pytest.raises(ConnectionResetError):
-            held.recv(200)
+            held.sendall(b"?")
 
 
 def test_the_last_backends_end_refuses_and_its_return_serves(town):

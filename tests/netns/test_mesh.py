@@ -255,6 +255,24 @@ def test_a_held_connection_outlives_its_tasks_withdrawal_and_a_node_leaving(clus
         assert held.recv(200).decode().split() == [own, CLIENT]
 
 
+@pytest.mark.parametrize("who", ["client", "itself", "task"])
+def test_who_only_waits_at_a_port_hears_that_its_task_is_gone(cluster, who):
+    where = {"client": cluster.client, "itself": cluster.host[1], "task": cluster.task[1]}[who]
+    with cluster.bed.socket(where, LAN[1], 8080) as held:
+        held.sendall(b"?")
+        own = held.recv(200).decode().split()[0]
+        gone = TASK[int(own.removeprefix("task"))]
+        cluster.bed.run(f"ip -n {cluster.task[int(own[-1])]} link set eth0 down")
+
+        def without(snapshot):
+            left = {task: each for task, each in snapshot.endpoints.items() if task != gone}
+            return replace(snapshot, endpoints=left)
+
+        cluster.apply(without)
+        with pytest.raises(ConnectionResetError):
+            held.recv(200)
+
+
 def test_a_datagram_longer_than_the_overlays_packets_arrives(cluster):
     for _ in HOSTS:
         with cluster.bed.socket(cluster.client, LAN[1], 8080, udp=True) as asking:

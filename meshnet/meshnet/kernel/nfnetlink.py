@@ -24,6 +24,7 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from meshnet.errors import KernelError
 from meshnet.kernel import nlmsg
@@ -51,6 +52,19 @@ SYN_SENT = 1
 ENDED = frozenset({6, 7, 8})
 """LAST_ACK, TIME_WAIT, CLOSE (ibid.)."""
 TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What became of entries that go where no rule leads any more.
+
+    Attributes:
+        unanswered: those to backends that left that nobody has answered yet; they are there still.
+        broken: connections in progress that were deleted.
+    """
+
+    unanswered: frozenset[bytes] = frozenset()
+    broken: tuple[Flow, ...] = ()
 
 
 class NfnetlinkSocket:
@@ -85,33 +99,33 @@ class NfnetlinkSocket:
         generation = attributes(answer).get(GEN_ID, b"")
         return int.from_bytes(generation, "big")
 
-    def forget(self, stale: Stale, waited: Collection[bytes] = ()) -> frozenset[bytes]:
+    def forget(self, stale: Stale, waited: Collection[bytes] = ()) -> Forgotten:
         """Delete the entries that go where no rule leads any more.
 
         Args:
             stale: tells them.
             waited: what an earlier call returned: entries to delete if nobody answered yet.
 
-        Returns:
-            Entries to backends that left that nobody has answered yet, and that are there still.
-
         Raises:
             KernelError: The kernel refused; an entry that ended meanwhile is no error.
         """
         if not self._any():
-            return frozenset()
+            return Forgotten()
         dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_INET)
         unanswered: set[bytes] = set()
+        broken: list[Flow] = []
         for entry in map(attributes, dumped):
             flow = _flow(entry)
             fate = stale.fate(flow) if flow is not None else Fate.STAYS
             if fate is Fate.DOUBTED:
                 unanswered.add(_name_of(entry))
-            elif fate is Fate.FORGOTTEN:
+            elif flow is not None and fate is Fate.FORGOTTEN:
                 self._delete(_name_of(entry))
+                if flow.protocol == "tcp" and not (flow.unanswered or flow.ended):
+                    broken.append(flow)
         for name in unanswered.intersection(waited):
             self._delete(name)
-        return frozenset(unanswered.difference(waited))
+        return Forgotten(frozenset(unanswered.difference(waited)), tuple(broken))
 
     def flows(self) -> list[Flow]:
         """Every entry of this namespace that has ports, with what it counts.

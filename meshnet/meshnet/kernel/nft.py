@@ -38,7 +38,7 @@ from meshnet.errors import (
     NotSupportedError,
     about,
 )
-from meshnet.kernel import netns
+from meshnet.kernel import netns, wakeup
 from meshnet.kernel.libnftables import Libnftables
 from meshnet.kernel.netns import Identity, identity_of
 from meshnet.kernel.nfnetlink import NfnetlinkSocket
@@ -137,8 +137,17 @@ class NftContext:
         return found
 
     def forget(self, stale: Stale, waited: frozenset[bytes] = frozenset()) -> frozenset[bytes]:
-        """Forget flows that are older than the rules (``NfnetlinkSocket.forget``)."""
-        return self._netlink.forget(stale, waited)
+        """Forget flows that are older than the rules (``NfnetlinkSocket.forget``).
+
+        Who waits on a connection to a backend that is gone hears of it (``meshnet.kernel.wakeup``).
+
+        Returns:
+            Entries that nobody has answered yet.
+        """
+        forgotten = self._netlink.forget(stale, waited)
+        if forgotten.broken:
+            wakeup.wake(self._path, self.identity, forgotten.broken)
+        return forgotten.unanswered
 
     def _listed(self) -> Observed:
         there = {
