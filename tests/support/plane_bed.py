@@ -64,6 +64,7 @@ class Host:
         self,
         *,
         adopted: bool = True,
+        assigned: bool = True,
         reconcilers: Sequence[Reconciler[Any, Any, Any]] = (),
         ask: Ask | None = None,
     ) -> None:
@@ -93,7 +94,8 @@ class Host:
         )
         self.gossip: FakeGossip = self._room.enter(node(self.number), self.plane.gossip_changed)
         self.plane.attach(self.gossip, BRIDGE, 1500)
-        self.plane.assignments(self.told())
+        if assigned:
+            self.plane.assignments(self.told())
         if adopted:
             self.plane.adopted()
 

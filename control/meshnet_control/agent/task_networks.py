@@ -66,6 +66,9 @@ def sandbox_of(task: pb.Task, netns: str, gateway: IPv4Interface | None) -> Sand
         ports=ports_of(task.endpoint_spec.ports),
         upstreams=(IPv4Address(RESOLVER_ADDRESS),) if beside else servers,
         search=tuple(dns.search),
+        mesh=frozenset(
+            NetworkId(net.network.id) for net in overlays_of(task) if net.network.spec.ingress
+        ),
         numbers=tuple(BEHIND_ENGINES + at for at in range(len(networks) + 1)) if beside else (),
         stack=task.spec.container_spec.labels.get(_STACK, ""),
     )

@@ -94,6 +94,7 @@ class DataPlane:
         self._gwbridge: Gwbridge | None = None
         self._sayings = Sayings(int(wall() * 1000))
         self._following = Following()
+        self._everywhere: frozenset[NetworkId] = frozenset()
         self._waiting: list[tuple[Mapping[str, Epoch], Set[NodeId] | None]] = []
         self._placed: dict[TaskId, Mapping[str, Epoch]] = {}
         """With which epochs each task of ours got the addresses that it has, by network."""
@@ -121,6 +122,7 @@ class DataPlane:
         """Everything the managers said so far, merged."""
         self._assignments = assignments
         self._judge.assigned(assignments)
+        self._everywhere |= taking_part.everywhere(assignments)
         self._take_part()
         self.changed()
 
@@ -171,6 +173,7 @@ class DataPlane:
     def sandbox_added(self, sandbox: Sandbox) -> None:
         """A container of ours has a network namespace."""
         self._sandboxes = {**self._sandboxes, sandbox.task: sandbox}
+        self._everywhere |= sandbox.mesh
         self._take_part()
         self._schedule()
 
@@ -190,8 +193,7 @@ class DataPlane:
         before = self._endpoints.pop(task, None)
         if endpoint is not None:
             self._endpoints[task] = endpoint
-        everywhere = taking_part.everywhere(self._assignments)
-        self._sayings.say(self._gossip, task, endpoint, everywhere)
+        self._sayings.say(self._gossip, task, endpoint, self._everywhere)
         if endpoint is None:
             self._placed.pop(task, None)
         elif before is None or before.addresses != endpoint.addresses:
@@ -212,7 +214,7 @@ class DataPlane:
 
     def is_unknown(self, network: str) -> bool:
         """Whether this node does not hear of a network, or did not before this Snapshot."""
-        if self._gossip is None or network in taking_part.everywhere(self._assignments):
+        if self._gossip is None or network in self._everywhere:
             return False
         if network in self._following.networks:
             since = self._following.since([network])
@@ -479,7 +481,7 @@ class DataPlane:
         if self._gossip is None or self._closed:
             return
         networks = taking_part.networks_of(
-            self._assignments, self._self_id, self._sandboxes.values()
+            self._assignments, self._self_id, self._sandboxes.values(), self._everywhere
         )
         if networks == self._following.networks:
             return

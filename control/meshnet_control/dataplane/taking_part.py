@@ -23,14 +23,16 @@ PATIENCE_S: Final = 5.0
 """How long a task waits for what was said on its network; by then who is there has been asked."""
 
 
-def everywhere(assignments: pb.Assignments | None) -> frozenset[NetworkId]:
+def everywhere(assignments: pb.Assignments) -> frozenset[NetworkId]:
     """Networks that every node is on: what is said there goes to all."""
-    networks = assignments.networks if assignments is not None else ()
-    return frozenset(NetworkId(each.id) for each in networks if each.spec.ingress)
+    return frozenset(NetworkId(each.id) for each in assignments.networks if each.spec.ingress)
 
 
 def networks_of(
-    assignments: pb.Assignments | None, self_id: NodeId, sandboxes: Iterable[Sandbox]
+    assignments: pb.Assignments | None,
+    self_id: NodeId,
+    sandboxes: Iterable[Sandbox],
+    everywhere: Set[NetworkId],
 ) -> frozenset[str]:
     """The networks that this node is on, but for those that everybody is on.
 
@@ -38,13 +40,14 @@ def networks_of(
         assignments: everything the managers said, merged.
         self_id: this node.
         sandboxes: containers on this node that we wire.
+        everywhere: networks that every node is on.
     """
     wired = {network for sandbox in sandboxes for network, _ in sandbox.networks}
     if assignments is None:
-        return frozenset(wired)
+        return frozenset(wired - everywhere)
     assigned = {NetworkId(each.id) for each in assignments.networks}
     manages = any(each.id == self_id and each.role == MANAGER for each in assignments.nodes)
-    found = (wired | assigned) - everywhere(assignments)
+    found = (wired | assigned) - everywhere
     return frozenset({*found, EVERY} if manages else found)
 
 

@@ -134,6 +134,8 @@ class Sandbox:
     upstreams: tuple[IPv4Address | IPv6Address, ...] = ()
     """DNS servers of its own for names that are not ours; none: the host's."""
     search: tuple[str, ...] = ()
+    mesh: frozenset[NetworkId] = frozenset()
+    """Those of its networks that are the ingress network, known before the managers are heard."""
     numbers: tuple[int, ...] = ()
     """Of the interfaces of ``networks``, and one more of docker_gwbridge's; empty: 0, 1, 2 ..."""
     stack: str = ""

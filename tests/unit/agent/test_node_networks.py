@@ -84,6 +84,7 @@ def test_a_container_may_be_on_several_and_on_overlays_behind_them(play):
         assert [box.interface(at) for at in range(len(box.networks))] == ["eth10"]
         assert [str(server) for server in box.upstreams] == ["127.0.0.11"]
         assert box.gateway_address is None, "its way out is the engine's"
+        assert box.mesh == frozenset()
 
     play(scene)
 
@@ -93,6 +94,13 @@ def test_the_way_out_is_ours_where_no_network_of_the_engine_has_one():
     inner.spec.internal = True
     assert not task_networks.needs_gateway(on(network(), wired=True))
     assert task_networks.needs_gateway(on(inner, wired=True))
+
+
+def test_the_data_plane_is_told_which_network_is_the_ingress_network():
+    task = on(network(), wired=True)
+    (wired,) = task_networks.overlays_of(task)
+    wired.network.spec.ingress = True
+    assert task_networks.sandbox_of(task, "/run/a", None).mesh == {wired.network.id}
 
 
 def test_a_network_stays_while_it_is_held_and_while_a_container_that_does_not_run_is_on_it(play):

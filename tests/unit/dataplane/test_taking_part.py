@@ -51,13 +51,15 @@ def test_a_node_is_on_the_networks_of_what_runs_and_stops_here_and_a_manager_hea
     told = assignments(2)
     mesh = told.networks.add(id="mesh")
     mesh.spec.ingress = True
-    assert networks_of(told, node(0), ()) == {NET, OTHER}
+    all_are = taking_part.everywhere(told)
+    assert all_are == {"mesh"}
+    assert networks_of(told, node(0), (), all_are) == {NET, OTHER}
     stops = Sandbox(TASK, "/run/a", ((NetworkId("old"), IPv4Interface("10.9.0.2/24")),), None)
-    assert networks_of(told, node(0), [stops]) == {NET, OTHER, "old"}
-    assert networks_of(None, node(0), [stops]) == {"old"}
+    assert networks_of(told, node(0), [stops], all_are) == {NET, OTHER, "old"}
+    assert networks_of(None, node(0), [stops], all_are) == {"old"}
     told.nodes[0].role = "manager"
-    assert networks_of(told, node(0), ()) == {NET, OTHER, EVERY}
-    assert networks_of(told, node(1), ()) == {NET, OTHER}
+    assert networks_of(told, node(0), (), all_are) == {NET, OTHER, EVERY}
+    assert networks_of(told, node(1), (), all_are) == {NET, OTHER}
 
 
 def test_who_has_not_found_its_tasks_or_is_gone_is_not_waited_for():
@@ -90,6 +92,20 @@ def test_what_is_withdrawn_anywhere_is_not_ready_and_nobody_speaks_for_another_n
     assert not gossip_records.whole(said).ready
     assert gossip_records.whole({NET: BOTH}).addresses == {NET: AT[NET]}
     assert gossip_records.whole({"": BOTH}) == BOTH
+
+
+def test_what_is_on_the_ingress_network_is_told_to_all_also_before_the_managers_are_heard():
+    async def scene(room: GossipRoom, a: Host) -> None:
+        a.start(adopted=False, assigned=False)
+        where = tuple((net, IPv4Interface(f"{at}/24")) for net, at in AT.items())
+        a.plane.sandbox_added(Sandbox(TASK, "/run/a", where, None, mesh=frozenset({OTHER})))
+        a.plane.endpoint(TASK, BOTH)
+        a.plane.adopted()
+        assert {key for _, key in room.records} >= {f"{NET} ep/t1", "ep/t1", "in/net1", "epoch"}
+        assert not any(OTHER in key for _, key in room.records)
+        assert a.gossip.writes[-1] == "epoch", "what goes to all last: by then the rest is said"
+
+    cluster(1, scene)
 
 
 def test_a_change_on_one_network_is_none_on_another():
