@@ -70,7 +70,9 @@ if ctypes.sizeof(_Mmsghdr) != 64 or ctypes.sizeof(_Iovec) != 16:  # noqa: PLR200
     raise ImportError("meshnet_dns.mmsg needs a 64-bit Linux")
 
 _libc = ctypes.PyDLL(None, use_errno=True)
-_COUNT, _DONTWAIT = ctypes.c_uint(COUNT), ctypes.c_int(_MSG_DONTWAIT)
+_NUMBERS: Final = tuple(ctypes.c_uint(number) for number in range(COUNT + 1))
+"""As libc takes them: making one costs as much as answering a question."""
+_DONTWAIT: Final = ctypes.c_int(_MSG_DONTWAIT)
 
 
 class Batch:
@@ -98,6 +100,8 @@ class Batch:
         # Address and size of the second part are the last two of each four numbers.
         self._rest = memoryview(self._iovecs[1]).cast("B").cast("Q")
         self._in_headers = ctypes.byref(self._headers[0])
+        step = ctypes.sizeof(_Mmsghdr)
+        self._out_headers = [ctypes.byref(self._headers[1], at * step) for at in range(COUNT)]
 
     def sender(self, index: int) -> tuple[str, int]:
         """Address and port of the sender of the datagram ``index`` of this batch."""
@@ -121,7 +125,7 @@ class Batch:
         Raises:
             OSError: the socket cannot be read: mostly what an earlier reply met.
         """
-        number = _libc.recvmmsg(fd, self._in_headers, _COUNT, _DONTWAIT, None)
+        number = _libc.recvmmsg(fd, self._in_headers, _NUMBERS[COUNT], _DONTWAIT, None)
         if number < 0:
             code = ctypes.get_errno()
             if code in {errno.EAGAIN, errno.EINTR}:
@@ -170,10 +174,8 @@ class Batch:
     def _send(self, fd: int, at: int, end: int) -> int:
         """Send the replies of the slots from ``at`` to before ``end``; how many could not be."""
         lost = 0
-        step = ctypes.sizeof(_Mmsghdr)
         while at < end:
-            headers = ctypes.byref(self._headers[1], at * step)
-            sent = _libc.sendmmsg(fd, headers, ctypes.c_uint(end - at), _DONTWAIT)
+            sent = _libc.sendmmsg(fd, self._out_headers[at], _NUMBERS[end - at], _DONTWAIT)
             if sent > 0:
                 at += sent
             elif ctypes.get_errno() != errno.EINTR:
