@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any, TypeVar
 
+import from_scratch
 from netns_model import BRIDGE
 from simulated_host import Host, World
 from simulated_kernel import DIR, HostKernel
@@ -34,7 +35,6 @@ from meshnet.overlay.desired import netns_name
 from meshnet_control.agent import task_networks
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import assignments, gossip_records
-from meshnet_control.dataplane import snapshot
 from meshnet_control.etcd.fake import FakeEtcd
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates, Identity
@@ -382,7 +382,7 @@ class Cluster:
             gateway: IPv4Interface | None = mine.gateway_address if mine is not None else None
             sandboxes[TaskId(task_id)] = task_networks.sandbox_of(task, path, gateway)
         silent = {NodeId(n.id) for n in objects.nodes.values() if n.status.state == "down"}
-        built = snapshot.build(
+        built = from_scratch.build(
             revision=1,
             self_id=host.id,
             assignments=told,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from ipaddress import IPv4Address
 
+import from_scratch
 import pytest
 from simulated_gossip import Cluster
 
@@ -13,7 +14,6 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, new_id
 from meshnet.model.snapshot import Endpoint
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import EPOCH_KEY
-from meshnet_control.dataplane import known_records
 
 NODES = 40
 TASKS = 25
@@ -33,7 +33,7 @@ class Population(Cluster):
     def follow(self, number: int) -> None:
         """The data plane of a node has applied what gossip told it."""
         records = self.engine(number).records()
-        self.engine(number).applied(known_records.epochs(records))
+        self.engine(number).applied(from_scratch.epochs(records))
         self._settle([self.address(number)])
 
     def told(self, by: int, of: int, key: str) -> bytes | None:

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import Mock
 from urllib.parse import urlencode
 
+import from_scratch
 from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
@@ -28,7 +29,6 @@ from meshnet.overlay.desired import desired as overlay_state
 from meshnet_control.agent import container, mounts, task_networks
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import assignments, gossip_records
-from meshnet_control.dataplane import snapshot
 from meshnet_control.gateway.app import application
 from meshnet_control.gateway.engine_http import EngineVersion
 from meshnet_control.gateway.routes import swarm_events
@@ -315,7 +315,7 @@ def _realised(
     sandboxes: Mapping[TaskId, Sandbox],
 ) -> Snapshot:
     """The Snapshot of a node, and everything its reconcilers want for it."""
-    built = snapshot.build(
+    built = from_scratch.build(
         revision=1,
         self_id=NodeId(name),
         assignments=told,

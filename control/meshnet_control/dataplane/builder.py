@@ -1,6 +1,6 @@
 """Makes each Snapshot of the one before and of what is new since. Pure but for its own memory.
 
-Law: after any changes the Snapshot is what ``snapshot.build`` makes of the whole. Parts that did
+Law: after any changes the Snapshot is what is made of the whole from scratch. Parts that did
 not change are the same objects as before, and a Snapshot without a change is the one before itself,
 so that whoever derives something from a part asks ``is``.
 """

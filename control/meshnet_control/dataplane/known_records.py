@@ -6,50 +6,34 @@ process had applied and could not reach is no more. What a dead member last said
 and gives to a process that starts meanwhile. So it is on each network: until it says an epoch
 there, or that it is not on it, what its last process said there stays.
 
-``KnownRecords`` is ``remembered`` of each moment, at the cost of the nodes that said something.
+``KnownRecords`` costs the nodes that said something; law: it has what ``of_one`` is of every node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 
 from meshnet.gossip.audiences import takes_part_key
 from meshnet.gossip.engine import UNREACHED_KEY
-from meshnet.gossip.shares import TO_ALL, Share, placed, share_of
+from meshnet.gossip.shares import TO_ALL, placed
 from meshnet.model.ids import NodeId
-from meshnet_control.cluster import gossip_records
-from meshnet_control.cluster.gossip_records import EPOCH_KEY, Epoch, Records, epoch_key
+from meshnet_control.cluster.gossip_records import EPOCH_KEY, Records, epoch_key
 
 News = Mapping[tuple[NodeId, str], bytes | None]
 """(owner, key) -> value; None: it is gone."""
 _OF_A_PROCESS = frozenset({EPOCH_KEY, UNREACHED_KEY})
 
 
-def remembered(
-    before: Records, told: Records, nodes: Iterable[NodeId], networks: Set[str] = frozenset()
-) -> Records:
-    """Records of ``nodes``: as they are told now, else as they were before.
-
-    Args:
-        before: the answer of the last time.
-        told: what gossip has now, of all members that it remembers.
-        nodes: every node that the managers know.
-        networks: that this node hears of.
-    """
-    known = set(nodes)
-    owners = {owner for owner, _ in before.keys() | told.keys()} & known
-    found: dict[tuple[NodeId, str], bytes] = {}
-    for owner in owners:
-        had = {key: value for (who, key), value in before.items() if who == owner}
-        has = {key: value for (who, key), value in told.items() if who == owner}
-        found |= {(owner, key): value for key, value in _of_one(had, has, networks).items()}
-    return found
-
-
-def _of_one(
+def of_one(
     before: Mapping[str, bytes], told: Mapping[str, bytes], networks: Set[str]
 ) -> dict[str, bytes]:
-    """What is remembered of one node."""
+    """What is remembered of one node: as it says now, else as it said before.
+
+    Args:
+        before: the answer of the last time, by key.
+        told: what gossip has of it now.
+        networks: that this node hears of.
+    """
     kept = {
         key: value
         for key, value in before.items()
@@ -66,22 +50,6 @@ def _stays(network: str, name: str, told: Mapping[str, bytes], networks: Set[str
         return network == TO_ALL or network in networks
     says_nothing_yet = takes_part_key(network) in told and epoch_key(network) not in told
     return network != TO_ALL and network in networks and says_nothing_yet
-
-
-def epochs(records: Records) -> dict[Share, Epoch]:
-    """Each node's epochs; a node that does not know its endpoints (yet) has none.
-
-    Args:
-        records: as gossip has them.
-
-    Returns:
-        Share -> how often what the node says to all, or on a network, changed.
-    """
-    return {
-        share_of(owner, placed(key)[0]): gossip_records.decode_epoch(value) or (0, 0)
-        for (owner, key), value in records.items()
-        if placed(key)[1] == EPOCH_KEY
-    }
 
 
 class KnownRecords:
@@ -135,7 +103,7 @@ class KnownRecords:
         for owner in self._spoke:
             before = self._known.get(owner, {})
             told = self._told.get(owner, {})
-            now = _of_one(before, told, self._networks) if owner in nodes else {}
+            now = of_one(before, told, self._networks) if owner in nodes else {}
             for key in before.keys() | now.keys():
                 if before.get(key) != now.get(key):
                     news[owner, key] = now.get(key)

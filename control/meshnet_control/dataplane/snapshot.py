@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from types import MappingProxyType
 from typing import cast
 
 from meshnet.errors import ControlError
@@ -18,21 +17,16 @@ from meshnet.model.differences import touched
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.policy import ROUND_ROBIN, Policy
 from meshnet.model.snapshot import (
-    Endpoint,
     EndpointMode,
-    Gwbridge,
     Network,
     Node,
     Sandbox,
     Service,
     Snapshot,
 )
-from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records, service_labels
-from meshnet_control.cluster.gossip_records import NODE_KEY
 from meshnet_control.cluster.published_ports import ports_of
-from meshnet_control.dataplane import claims, known_records
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 
@@ -80,60 +74,6 @@ def _policy(service: pb.ServiceView) -> Policy:
         return service_labels.policy(service.lb, service.lb_weights)
     except ControlError:
         return ROUND_ROBIN
-
-
-def build(
-    *,
-    revision: int,
-    self_id: NodeId,
-    assignments: pb.Assignments,
-    gone: Set[NodeId] = frozenset(),
-    doubted: Set[NodeId] = frozenset(),
-    records: Mapping[tuple[NodeId, str], bytes],
-    sandboxes: Mapping[TaskId, Sandbox],
-    gwbridge: Gwbridge | None,
-    complete: bool,
-    before: Mapping[NetworkId, Network] = MappingProxyType({}),
-) -> Snapshot:
-    """The Snapshot of this moment, from scratch; ``builder.Builder`` makes the same of changes.
-
-    Args:
-        revision: number of the new Snapshot.
-        self_id: this node.
-        assignments: everything the managers said, merged.
-        gone: nodes that nothing is chosen of (``liveness.is_gone``).
-        doubted: nodes that are chosen only where nobody else is there.
-        records: what each node last said (``known_records.remembered``).
-        sandboxes: containers on this node that we wire.
-        gwbridge: docker_gwbridge as the local engine made it.
-        complete: both sources have spoken since the process started.
-        before: networks of the last Snapshot: one that was removed stays while a container that
-            still stops is on it.
-    """
-    mtus = {node: value for (node, key), value in records.items() if key == NODE_KEY}
-    nodes = nodes_of(assignments, self_id, mtus, gone, doubted)
-    networks = networks_of(assignments, sandboxes.values(), before)
-    endpoints: dict[TaskId, Endpoint] = {
-        task: endpoint
-        for task, endpoint in gossip_records.decode_endpoints(records).items()
-        if endpoint.node in nodes
-    }
-    services = {ServiceId(service.id): service_of(service) for service in assignments.services}
-    return Snapshot(
-        revision=revision,
-        self_id=self_id,
-        nodes=nodes,
-        networks=networks,
-        services=services,
-        endpoints=claims.settled(
-            endpoints, claims.taken(services.values(), nodes.values(), networks)
-        ),
-        sandboxes=dict(sandboxes),
-        gwbridge=gwbridge,
-        complete=complete,
-        epochs=known_records.epochs(records),
-        vxlan_port=assignments.data_path_port or VXLAN_PORT,
-    )
 
 
 @lru_cache(maxsize=8192)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 
+import from_scratch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY
-from meshnet_control.dataplane import known_records, snapshot
+from meshnet_control.dataplane import snapshot
 from meshnet_control.dataplane.builder import Builder
 from meshnet_control.dataplane.endpoints import Endpoints
 
@@ -107,7 +108,7 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
             builder.records.tell_all(records)
         else:
             builder.records.tell({place: records.get(place) for place, _ in news})
-        kept = known_records.remembered(kept, records, nodes, networks)
+        kept = from_scratch.remembered(kept, records, nodes, networks)
         here = (NETS[1], IPv4Interface("10.0.1.9/24"))
         boxes = {TaskId("a"): Sandbox(TaskId("a"), "/run/a", (here,), None)} if on else {}
         builder.follow(nodes, networks)
@@ -120,7 +121,7 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
             "complete": True,
         }
         now = builder.build(before, **inputs)
-        scratch = snapshot.build(
+        scratch = from_scratch.build(
             revision=now.revision,
             self_id=SELF,
             records=kept,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from ipaddress import IPv4Address, IPv4Network
 
+import from_scratch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, Service
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
-from meshnet_control.dataplane import claims, snapshot
+from meshnet_control.dataplane import claims
 
 NETS = [NetworkId("net1"), NetworkId("net2")]
 NODES = [NodeId(f"n{number}") for number in range(3)]
@@ -52,7 +53,7 @@ def test_all_nodes_choose_the_same_owner_whatever_came_first(said, rng: random.R
     shuffled = list(records.items())
     rng.shuffle(shuffled)
     views = [
-        snapshot.build(
+        from_scratch.build(
             revision=1,
             self_id=node,
             assignments=_assignments(),

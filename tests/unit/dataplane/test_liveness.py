@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import from_scratch
 import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.members import Member, State
 from meshnet.model.ids import NodeId
 from meshnet_control.cluster.gossip_records import EPOCH_KEY
-from meshnet_control.dataplane import known_records, liveness
+from meshnet_control.dataplane import liveness
 
 NODES = [NodeId(f"n{i}") for i in range(4)]
 MEMBERS = st.dictionaries(
@@ -56,14 +57,14 @@ RECORDS = st.dictionaries(
 
 @given(RECORDS, RECORDS, st.sets(st.sampled_from(NODES)))
 def test_the_last_word_of_every_node_that_is_known_and_of_no_other(before, told, nodes):
-    found = known_records.remembered(before, told, nodes)
+    found = from_scratch.remembered(before, told, nodes)
     assert {owner for owner, _ in found} <= nodes
     for owner in nodes:
         now = {key: v for (o, key), v in told.items() if o == owner}
         then = {key: v for (o, key), v in before.items() if o == owner and key.startswith("ep/")}
         kept = {key: v for (o, key), v in found.items() if o == owner}
         assert kept == (now if EPOCH_KEY in now else {**then, **now})
-    assert known_records.remembered(found, told, nodes) == found
+    assert from_scratch.remembered(found, told, nodes) == found
 
 
 ON_A_NETWORK = st.dictionaries(
@@ -75,7 +76,7 @@ ON_A_NETWORK = st.dictionaries(
 @given(ON_A_NETWORK, ON_A_NETWORK)
 def test_the_last_word_on_a_network_stays_until_there_is_another_or_it_is_left(before, told):
     was, now = ({(NODES[0], k): v for k, v in each.items()} for each in (before, told))
-    found = known_records.remembered(was, now, NODES[:1], {"n"})
+    found = from_scratch.remembered(was, now, NODES[:1], {"n"})
     kept = {key: value for (_, key), value in found.items() if key not in told}
     on_it = {key: before[key] for key in ("n ep/a", "n ep/b") if key in before.keys() - told.keys()}
     if "epoch" not in told:
@@ -88,6 +89,6 @@ def test_the_last_word_on_a_network_stays_until_there_is_another_or_it_is_left(b
 
 @given(st.binary(max_size=30))
 def test_garbage_is_an_epoch_that_nobody_asks_for(garbage):
-    generation, changes = known_records.epochs({(NODES[0], EPOCH_KEY): garbage})[NODES[0]]
+    generation, changes = from_scratch.epochs({(NODES[0], EPOCH_KEY): garbage})[NODES[0]]
     assert isinstance(generation, int)
     assert isinstance(changes, int)

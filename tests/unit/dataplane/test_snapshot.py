@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+import from_scratch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +63,7 @@ def _records(endpoints: list[Endpoint]) -> dict[tuple[NodeId, str], bytes]:
 
 
 def _build(nodes: int, endpoints: list[Endpoint], **more):
-    return snapshot.build(
+    return from_scratch.build(
         revision=1,
         self_id=SELF,
         assignments=_assignments(nodes),
