@@ -23,11 +23,11 @@ from functools import partial
 from ipaddress import IPv4Network
 from typing import Final
 
-from meshnet import ends, happened
+from meshnet import ends, happened, measures
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
-from meshnet.process import clocks, limits
+from meshnet.process import clocks, limits, turns
 from meshnet.process.notify import inherited
 from meshnet_control.admin import Admin, AdminServer, Explain
 from meshnet_control.dashboard.wiring import of_node
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if asked.cleanup:
             raise SystemExit(asyncio.run(_clean_up(places)))
-        asyncio.run(Daemon(places).run())
+        turns.run(Daemon(places).run(), measures.loop_turns.observe)
     except (MeshnetError, OSError) as error:
         line.exit(1, f"{_NAME}: {error}\n")
 

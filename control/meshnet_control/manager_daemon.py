@@ -15,7 +15,6 @@ store that cannot be read) is said to meshnetd and tried again; this process sta
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Sequence
@@ -25,9 +24,9 @@ from typing import Final
 
 import grpc.aio
 
-from meshnet import ends
+from meshnet import ends, measures
 from meshnet.errors import ControlError, MeshnetError
-from meshnet.process import garbage
+from meshnet.process import garbage, turns
 from meshnet_control.api import manager_pb2_grpc
 from meshnet_control.host.paths import MANAGER, MANAGER_SOCKET
 from meshnet_control.host.program import Program, parsed, parser
@@ -51,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parsed(line, arguments)
     garbage.rare()
     try:
-        asyncio.run(ManagerDaemon(asked.run_dir, asked.state_dir).run())
+        daemon = ManagerDaemon(asked.run_dir, asked.state_dir)
+        turns.run(daemon.run(), measures.manager_loop_turns.observe)
     except (MeshnetError, OSError) as error:
         line.exit(1, f"{MANAGER}: {error}\n")
 

@@ -86,6 +86,18 @@ commit_seconds: Final = Histogram(
     registry=MANAGER,
     buckets=_REQUEST_BUCKETS,
 )
+loop_turns: Final = Histogram(
+    "meshnet_event_loop_lag_seconds",
+    "Turns of meshnetd's event loop of 5 ms and more: whoever it serves waited that long.",
+    registry=NODE,
+    buckets=_REQUEST_BUCKETS[2:],
+)
+manager_loop_turns: Final = Histogram(
+    "meshnet_manager_event_loop_lag_seconds",
+    "Turns of meshnet-manager's event loop of 5 ms and more: whoever it serves waited that long.",
+    registry=MANAGER,
+    buckets=_REQUEST_BUCKETS[2:],
+)
 
 _RECEIVED: Final = (_datagrams.labels("received"), _bytes.labels("received"))
 _SENT: Final = (_datagrams.labels("sent"), _bytes.labels("sent"))
