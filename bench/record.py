@@ -35,7 +35,10 @@ DARK = TerminalTheme(
 )  # fmt: skip
 WORDS = {"ok": "green", "XX": "bold red", "ready": "green", "Ready": "green", "Leader": "blue"}
 """Words of the output that stand out."""
-CREATE = "docker service create -d --name web --replicas 4 --network app -p 8080:80 meshnet/web:1"
+CREATE = (
+    "docker service create -dq --no-resolve-image --name web --replicas 4 --network app "
+    "-p 8080:80 meshnet/web:1"
+)
 ROWS = "docker node ls --format 'table {{.Hostname}}\\t{{.Status}}\\t{{.ManagerStatus}}'"
 ASKS = "for i in 1 2 3 4; do curl -s http://h2:8080/; done"
 SCENES = (
@@ -45,7 +48,7 @@ SCENES = (
     ("client", ASKS),
     ("h1", "meshnet lb show web --all"),
     ("h1", "meshnet trace client h2:8080"),
-    ("h1", "nft delete table ip meshnet; sleep 1; meshnet events | tail -n 1"),
+    ("h1", "nft delete table ip meshnet; sleep 1; meshnet events | grep others:"),
     ("h1", "meshnet doctor --all"),
 )
 """Machine and what is typed there."""
