@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from meshnet.errors import MeshnetError
 from meshnet_control.cli.showing import wide_console
-from meshnet_control.lab import swarm
+from meshnet_control.lab import finding, swarm
 from meshnet_control.lab.errors import LabError
-from meshnet_control.lab.lab import Lab, Report, need_root
+from meshnet_control.lab.lab import Lab, Report, lab_name, need_root
 from meshnet_control.lab.layout import DEFAULT_NAME, MAX_HOSTS, Layout
 from meshnet_control.lab.play import Play, Show, StepError
 from meshnet_control.lab.scenario import DEMO_STEPS
@@ -64,11 +66,31 @@ def up(*, hosts: int | None, managers: int | None, engine_only: bool, vms: bool)
 
 
 @lab.command()
-def down() -> None:
-    """Remove the lab and everything in it."""
-    with progress() as report:
-        Lab.current().down(report)
-    click.echo("the lab is gone")
+@click.option(
+    "--all", "every", is_flag=True, help="Every lab of this machine, also what is broken."
+)
+def down(*, every: bool) -> None:
+    """Remove the lab and everything in it, however much of it there is."""
+    need_root()
+    layout = Layout(lab_name(os.environ))
+    if not every:
+        with progress() as report:
+            Lab.remains(layout).down(report)
+        click.echo("the lab is gone")
+        return
+    failed = []
+    names = finding.names(layout)
+    for name in names:
+        try:
+            with progress() as report:
+                Lab.remains(replace(layout, name=name)).down(report)
+            click.echo(f"{name} is gone")
+        except MeshnetError as error:
+            failed.append(f"{name}: {error}")
+    if not names:
+        click.echo("there is no lab on this machine")
+    if failed:
+        raise LabError("; ".join(failed))
 
 
 @lab.command()

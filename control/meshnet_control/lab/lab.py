@@ -62,9 +62,15 @@ class Lab:
 
     @classmethod
     def known(cls, layout: Layout) -> Lab:
-        """The lab of that name as its last ``up`` left it; namespaces where there is none."""
+        """The lab of that name as its last ``up`` left it; namespaces where there is none.
+
+        Raises:
+            LabError: its files are damaged.
+        """
         try:
             saved = json.loads(_settings(layout).read_text())
+        except ValueError:
+            raise LabError(f"{_settings(layout)} is damaged: meshnet lab down") from None
         except FileNotFoundError:
             return cls.of_vms(layout) if vms.processes(layout) else cls(layout)
         file = _file(layout)
@@ -74,6 +80,14 @@ class Lab:
         if saved.get("vms"):
             return cls.of_vms(layout, engine_only=saved["engine_only"])
         return cls(layout, engine_only=saved["engine_only"])
+
+    @classmethod
+    def remains(cls, layout: Layout) -> Lab:
+        """Whatever is left of the lab of that name, to be removed; its files decide nothing."""
+        try:
+            return cls.known(layout)
+        except LabError:
+            return cls.of_vms(layout) if vms.processes(layout) else cls(layout)
 
     @classmethod
     def of_vms(cls, layout: Layout, *, engine_only: bool = False) -> Lab:

@@ -68,7 +68,7 @@ class Layout:
     """Of a lab of a file, which says more than ``size`` and ``subnet``."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fits(self.name):
+        if not is_name(self.name):
             raise LabError(
                 f"{self.name!r} is no name for a lab: 1 to 10 of a-z and 0-9, a letter first"
             )
@@ -151,6 +151,11 @@ class Layout:
     def _machine(self, name: str, number: int) -> Machine:
         address = IPv4Interface((self.subnet[number], self.subnet.prefixlen))
         return _as_machine(Host(name, LAN, address))
+
+
+def is_name(name: str) -> bool:
+    """Whether a lab may be called so."""
+    return _NAME.fits(name)
 
 
 def bridge_of(lan: str) -> str:
