@@ -122,6 +122,12 @@ def test_a_lost_bridge_takes_the_machines_with_it():
     ]
 
 
+def test_a_machine_whose_address_somebody_took_is_made_anew():
+    for address in (IPv4Interface("192.168.50.12/24"), None):
+        state = replace(RUNNING, addresses={**RUNNING.addresses, "h1": address})
+        assert plan(WANTED, state) == [Unmake("h1"), Make("h1")]
+
+
 def test_a_machine_moves_alone():
     there = Place("front", IPv4Interface("192.168.60.11/24"))
     wanted = Desired({**PLACES, "h1": there}, {"lan": GATEWAYS[0], "front": GATEWAYS[1]})
