@@ -98,6 +98,10 @@ def test_another_file_changes_what_differs(lab, tmp_path):
     assert {each["name"]: each["holds"] for each in said} == {
         "three nodes": True, "by name": True, "nobody": True, "this fails": False,
     }  # fmt: skip
+    listed = json.loads(meshnet("status", "--format", "json"))
+    assert {each["machine"]: each["lan"] for each in listed if each["up"]} == {
+        "h1": "lan", "h3": "back", "web": "back", "client": "lan",
+    }  # fmt: skip
     assert meshnet("exec", "--all", "hostname") == "h1: h1\nh3: h3\nweb: web\n"
     drawn = json.loads(meshnet("graph", "--format", "json"))
     assert drawn["impaired"] == [{"ends": ["lan", "back"], "what": "loss 1%"}]

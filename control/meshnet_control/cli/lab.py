@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from meshnet.errors import MeshnetError
+from meshnet_control.cli import showing
 from meshnet_control.cli.showing import wide_console
 from meshnet_control.lab import finding, swarm
 from meshnet_control.lab.errors import LabError
@@ -141,11 +142,26 @@ def load(image: str) -> None:
 
 
 @lab.command()
-def status() -> None:
+@showing.FORMAT
+def status(style: str) -> None:
     """Show the lab's machines."""
     need_root()
     current = Lab.current()
     observed = current.observe()
+    if style == "json":
+        showing.print_json(
+            [
+                {
+                    "machine": machine.name,
+                    "lan": machine.lan,
+                    "address": str(machine.address),
+                    "up": observed.is_whole(machine.name),
+                }
+                for machine in current.layout.machines
+                if observed.members
+            ]
+        )
+        return
     if not observed.members:
         click.echo("the lab is not up")
         return

@@ -16,7 +16,7 @@ from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab, Report, need_root
 from meshnet_control.lab.lab_plan import Change, Make
 from meshnet_control.lab.layout import Layout
-from meshnet_control.lab.play import Play, StepError
+from meshnet_control.lab.play import Play
 from meshnet_control.lab.swarm import JOIN_S
 
 _ROUNDS: Final = 4
@@ -143,6 +143,8 @@ class Applying:
                 self._on(manager, f"docker node demote {host}")
                 self._until_standing(host, "worker")
             self._on(host, "docker swarm leave")
+        else:
+            self._play(manager).attempt(manager, f"docker node demote {host}")
         ids = " ".join(node for node, name, _ in self._nodes(manager) if name == host)
         if ids:
             self._on(manager, f"docker node rm --force {ids}")
@@ -172,7 +174,7 @@ class Applying:
         """Its role, ``OUTSIDE``, or None: it does not answer."""
         try:
             code, said = self._play(host).attempt(host, _STANDING, timeout_s=10)
-        except StepError:
+        except LabError:  # it hangs, or a run that failed half-way has forgotten it
             return None
         state, _, manages = said.strip().rpartition("\n")[2].partition(" ")
         if code != 0:
