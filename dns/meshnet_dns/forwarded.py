@@ -69,7 +69,7 @@ def _udp_limit(query: bytes, end: int) -> int:
     """Bytes that the client of ``query``, whose question ends there, can take by UDP."""
     rest = query[end:]
     offered = int.from_bytes(rest[3:5]) if rest[:3] == _OPT_BEGIN else 0
-    return max(offered, wire.UDP_PLAIN)
+    return min(max(offered, wire.UDP_PLAIN), wire.UDP_EDNS)
 
 
 def _plain_edns(query: bytes, rest: bytes) -> bool:

@@ -78,12 +78,17 @@ def test_letters_and_id_come_back_as_they_were_sent():
 
 
 @pytest.mark.parametrize(
-    ("edns", "tcp", "cut"),
-    [({}, False, True), ({"udp_len": 1232}, False, False), ({}, True, False)],
+    ("edns", "tcp", "count", "cut"),
+    [
+        ({}, False, 40, True),
+        ({"udp_len": 1232}, False, 40, False),
+        ({"udp_len": 65535}, False, 80, True),
+        ({}, True, 80, False),
+    ],
 )
-def test_what_a_client_cannot_take_is_cut(edns, tcp, cut):
+def test_what_a_client_cannot_take_is_cut(edns, tcp, count, cut):
     asked = query("a.test", **edns)
-    said = forwarded.returned(reply(query("A.test"), 40), asked, tcp=tcp)
+    said = forwarded.returned(reply(query("A.test"), count), asked, tcp=tcp)
     assert DNSRecord.parse(said).header.tc == cut
     assert len(said) > 512 or cut
     assert wire.answers(said, asked)
