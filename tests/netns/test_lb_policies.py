@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import count
 
 import pytest
 
@@ -63,7 +64,7 @@ class Square:
     """
 
     def __init__(self, bed, entry):
-        self.bed, self.entry = bed, entry
+        self.bed, self.entry, self._ports = bed, entry, count(20_000)
         switch = bed.namespace("sw")
         bed.bridge(switch)
         self.host, self.lan = bed.namespace("host"), bed.namespace("lan")
@@ -145,7 +146,7 @@ class Square:
             asking = socket.socket(socket.AF_INET, kind)
         asking.settimeout(3)
         try:
-            asking.bind((client, 0))
+            asking.bind((client, next(self._ports)))  # conntrack knows no earlier one
             asking.connect((HOST_ON_LAN, 8080) if mesh else (str(VIP), 9000))
         except OSError:
             asking.close()
