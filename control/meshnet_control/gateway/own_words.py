@@ -24,12 +24,9 @@ from meshnet_control.convert.json_text import part
 from meshnet_control.engine.labels import TASK_LABEL
 
 HIDDEN: Final = frozenset(
-    {
-        *(gate.COMMAND_LABEL, container.IS_TASK_LABEL, GATEWAY_LABEL, attached_record.LABEL),
-        engine_socket.LABEL,
-    },
+    {gate.COMMAND_LABEL, container.IS_TASK_LABEL, GATEWAY_LABEL, attached_record.LABEL},
 )
-"""Labels that are meshnet's own."""
+"""Labels that are meshnet's own, but for that of ``engine_socket``, whose own views need it."""
 _MADE: Final = frozenset({container.IS_TASK_LABEL, attached_record.LABEL})
 """A container that meshnet wires has one of them."""
 _WAITS: Final = f"{gate.SHELL_TARGET} "
@@ -84,9 +81,11 @@ def event(said: Mapping[str, Any]) -> Mapping[str, Any]:
     """One event of the engine; the same object: nothing of it is ours."""
     actor = part(said, "Actor")
     attributes = part(actor, "Attributes")
-    if not _has_ours(attributes):
+    shown = _shown(attributes)
+    shown.pop(engine_socket.LABEL, None)
+    if len(shown) == len(attributes):
         return said
-    return {**said, "Actor": {**actor, "Attributes": _shown(attributes)}}
+    return {**said, "Actor": {**actor, "Attributes": shown}}
 
 
 def wired(labels: Mapping[str, Any]) -> bool:

@@ -10,9 +10,10 @@ import pytest
 from aiohttp import ClientSession, web
 from whole_gateway import gateway_before
 
-from meshnet_control.agent import container
+from meshnet_control.agent import container, engine_socket
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.gateway import own_words
+from meshnet_control.gateway.container_views import INSPECTED, LISTED, seen
 
 RUN = Path("/run/meshnet/tasks/t1")
 IMAGE = {"Id": "sha256:1", "Config": {"Entrypoint": ["/entry"], "Cmd": ["serve", "a b"]}}
@@ -105,6 +106,19 @@ def test_a_container_that_is_no_tasks_is_left_as_it_is():
     found = {"Path": "sleep", "Config": {"Labels": None}, "HostConfig": {}, "Mounts": []}
     assert own_words.listed(entry) is entry
     assert own_words.inspected(found) is found
+
+
+def test_a_socket_that_was_lent_is_shown_as_it_was_asked_for():
+    """By all views, one after the other: none takes away what the next one needs."""
+    asked = {"HostConfig": {"Binds": ["/var/run/docker.sock:/var/run/docker.sock"]}}
+    lent = engine_socket.lent(asked, engine_socket.lent_path(Path("/var/lib/meshnet")))
+    labels = {"meshnet.attached": "a", **lent["Labels"]}
+    assert lent["HostConfig"] != asked["HostConfig"]
+    found = {"Path": "sleep", "Config": {"Labels": labels}, "HostConfig": lent["HostConfig"]}
+    shown = seen(found, INSPECTED)
+    assert shown["HostConfig"]["Binds"] == asked["HostConfig"]["Binds"]
+    assert shown["Config"]["Labels"] == {}
+    assert seen({"Command": "sleep", "Labels": labels, "Mounts": []}, LISTED)["Labels"] == {}
 
 
 @pytest.fixture
