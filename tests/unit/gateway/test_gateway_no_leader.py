@@ -39,7 +39,7 @@ IDS = {"services": WEB, "tasks": TASK, "secrets": FILE, "configs": FILE, "networ
 ENGINES = {"/_ping", "/version", "/containers/create", "/volumes/prune", "/networks/{id}/connect",
            "/networks/{id}/disconnect", "/containers/json", "/containers/{id}/json",
            "/containers/{id}/stats", "/containers/{id}/changes", "/commit",
-           "/containers/{id}/start", "/containers/{id}/restart"}  # fmt: skip
+           "/containers/{id}/start", "/containers/{id}/restart", "/system/df"}  # fmt: skip
 """Served by the engine, whatever the cluster is like."""
 OWN = {"/swarm/init": 503, "/swarm/join": 503, "/swarm/leave": 503, "/swarm/unlock": 409}
 """Of this node alone, refused for other reasons: it is in a swarm, a manager, not locked."""
