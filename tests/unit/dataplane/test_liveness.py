@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import from_scratch
 import msgpack
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshnet.gossip.engine import UNREACHED_KEY
@@ -74,6 +74,9 @@ ON_A_NETWORK = st.dictionaries(
 
 
 @given(ON_A_NETWORK, ON_A_NETWORK)
+@example({"n ep/a": b"\x01", "m ep/a": b"\x01"}, {"epoch": b"\x01", "in/n": b"\x01"})
+@example({"n ep/a": b"\x01"}, {"epoch": b"\x01", "in/n": b"\x01", "n epoch": b"\x01"})
+@example({"n ep/a": b"\x01"}, {"epoch": b"\x01"})
 def test_the_last_word_on_a_network_stays_until_there_is_another_or_it_is_left(before, told):
     was, now = ({(NODES[0], k): v for k, v in each.items()} for each in (before, told))
     found = from_scratch.remembered(was, now, NODES[:1], {"n"})

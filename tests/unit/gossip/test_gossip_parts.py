@@ -249,6 +249,21 @@ def test_live_records_have_no_room_from_tombstones_and_take_none():
         assert full.values(A).keys() == {"b", "c"}
 
 
+def test_what_does_not_count_is_dropped_and_a_version_of_ours_never_comes_twice():
+    mine, other = Table(HAND, A), Table(HAND, A)
+    for key in ("in/n", "n k"):
+        mine.put(A, 1, key, b"x", 0.0)
+    other.put(B, 1, "n k", b"x", 0.0)
+    assert mine.merge(other.above(f"{B} n", 0), 0.0, HAND.public, ADDRESS)
+    assert mine.values(B) == {}, "it does not say that it is on the network"
+    mine.put(A, 1, "in/n", None, 1.0)
+    for _ in range(2):
+        mine.reap(100.0)
+    assert mine.version_of(f"{B} n") == (0, 0)
+    assert mine.version_of(f"{A} n") == (1, 1)
+    assert mine.values(A) == {}
+
+
 def test_what_an_owner_holds_is_bounded_over_all_networks():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(records, "RECORDS", 4)
