@@ -161,8 +161,6 @@ class PublishedPorts:
                 if not self._times[address]:
                     del self._times[address]
                     left.add(address)
-        came = {each for each in came if each in self._times}
-        left = {each for each in left if each not in self._times}
         if came or left:
             self.led_to = (self.led_to - left) | came
 

@@ -99,8 +99,10 @@ def test_an_address_that_goes_to_another_service_is_still_led_to():
     ports, terms = PublishedPorts(), Terms(connected=True, complete=True)
     services = _services(PublishedPort("tcp", 80, 9000), PublishedPort("tcp", 80, 9001))
     here = (IPv4Address("10.0.0.1"),)
-    for of in (*services, *services):
-        ports.follow(services, Backends({of: here}, {}, frozenset()), {}, terms)
+    one, two = services
+    for some in ((one,), (two,), (one, two), (one,), (one, two), (two,)):
+        ready = dict.fromkeys(some, here)
+        ports.follow(services, Backends(ready, {}, frozenset()), {}, terms)
         assert ports.led_to == {"10.0.0.1"}
     ports.follow(services, Backends({}, {}, frozenset()), {}, terms)
     assert ports.led_to == frozenset()
