@@ -16,6 +16,7 @@ Source: swarmkit manager/dispatcher/assignments.go.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from functools import cached_property
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from immutables import Map
 
 from meshnet.errors import WireError
@@ -323,20 +325,20 @@ def merge(state: pb.Assignments | None, message: pb.Assignments) -> pb.Assignmen
     if message.full:
         fresh = pb.Assignments()
         fresh.CopyFrom(message)
+        for kind in _FIELDS.values():
+            getattr(fresh, kind).sort(key=_id_of)
         return fresh
     if state is None:
         raise WireError(peer="manager", why="incremental assignments before the first full ones")
-    merged = pb.Assignments(
-        version=message.version,
-        full=True,
-        tasks=_applied(state.tasks, message.tasks, message.removed_tasks),
-        networks=_applied(state.networks, message.networks, message.removed_networks),
-        services=_applied(state.services, message.services, message.removed_services),
-        nodes=_applied(state.nodes, message.nodes, message.removed_nodes),
-        secrets=_applied(state.secrets, message.secrets, message.removed_secrets),
-        configs=_applied(state.configs, message.configs, message.removed_configs),
-    )
-    merged.MergeFrom(_settings(message))
+    merged = _settings(message)
+    merged.version, merged.full = message.version, True
+    for kind in _FIELDS.values():
+        _apply(
+            getattr(merged, kind),
+            getattr(state, kind),
+            getattr(message, kind),
+            getattr(message, f"removed_{kind}"),
+        )
     return merged
 
 
@@ -477,7 +479,24 @@ def _gone(old: Iterable[_Named], new: Iterable[_Named]) -> list[str]:
     return [message.id for message in old if message.id not in after]
 
 
-def _applied(old: Iterable[M], upserts: Iterable[M], removed: Iterable[str]) -> list[M]:
-    by_id = {message.id: message for message in old} | {message.id: message for message in upserts}
-    gone = set(removed)
-    return _sorted(message for id_, message in by_id.items() if id_ not in gone)
+def _apply(
+    into: RepeatedCompositeFieldContainer[Any],
+    old: Iterable[M],
+    upserts: Iterable[M],
+    removed: Iterable[str],
+) -> None:
+    """Fill an empty list with the old messages as they are after a change; they are copied once."""
+    into.MergeFrom(old)
+    for message in upserts:
+        at = bisect_left(into, message.id, key=_id_of)
+        if at < len(into) and into[at].id == message.id:
+            del into[at]
+        into.insert(at, message)
+    for name in removed:
+        at = bisect_left(into, name, key=_id_of)
+        if at < len(into) and into[at].id == name:
+            del into[at]
+
+
+def _id_of(message: _Named) -> str:
+    return message.id

@@ -46,6 +46,8 @@ class Builder:
     _services: SharedMap[ServiceId, Service] = field(default_factory=SharedMap)
     _views: dict[str, pb.ServiceView] = field(default_factory=dict)
     _taken: Set[Place] = frozenset()
+    _taken_of: tuple[Mapping[ServiceId, Service] | None, Set[Place]] = (None, frozenset())
+    """What it was last made of: services, and what nodes have."""
     _nodes_of: tuple[object, ...] | None = None
     """What the nodes were last made of."""
 
@@ -108,10 +110,7 @@ class Builder:
             self._assignments = assignments
             self._take_services(assignments)
         if told or nodes is not before.nodes or networks is not before.networks:
-            taken = frozenset(claims.taken(self._services.values(), nodes.values(), networks))
-            if taken != self._taken:
-                self._taken = taken
-                self._endpoints.change({}, taken)
+            self._take_away(nodes, networks)
         fresh = Snapshot(
             revision=before.revision,
             self_id=self.self_id,
@@ -141,6 +140,20 @@ class Builder:
         self._nodes_of = made_of
         made = snapshot.nodes_of(assignments, self.self_id, self._mtus, gone, doubted)
         return shared(before).changed(made, before.keys() - made.keys())
+
+    def _take_away(
+        self, nodes: Mapping[NodeId, Node], networks: Mapping[NetworkId, Network]
+    ) -> None:
+        """No endpoint has what the managers gave to services and nodes, if that is other now."""
+        of_nodes = frozenset(claims.taken((), nodes.values(), networks))
+        services, had = self._taken_of
+        if self._services is services and of_nodes == had:
+            return
+        self._taken_of = self._services, of_nodes
+        taken = of_nodes | frozenset(claims.taken(self._services.values(), (), networks))
+        if taken != self._taken:
+            self._taken = taken
+            self._endpoints.change({}, taken)
 
     def _take_services(self, assignments: pb.Assignments) -> None:
         """Services whose message is as it was stay the same objects."""

@@ -278,3 +278,14 @@ def test_nodes_are_told_of_a_node_s_underlay_address_whatever_users_are_shown():
     objects = assignments.Objects(pb.Cluster(), nodes={"n1": behind, "n2": before})
     views = objects.node_views
     assert {key: view.addr for key, view in views.items()} == {"n1": "10.0.0.1", "n2": "10.0.0.2"}
+
+
+def test_what_changed_takes_the_place_of_what_was_there():
+    state = pb.Assignments(full=True, services=[pb.ServiceView(id=name) for name in "dbf"])
+    merged = assignments.merge(None, state)
+    for name in "abcdg":
+        change = pb.Assignments(services=[pb.ServiceView(id=name, name="new")])
+        merged = assignments.merge(merged, change)
+    merged = assignments.merge(merged, pb.Assignments(removed_services=["f", "a", "e"]))
+    assert [(each.id, each.name) for each in merged.services] == [(name, "new") for name in "bcdg"]
+    assert [each.id for each in state.services] == ["d", "b", "f"]

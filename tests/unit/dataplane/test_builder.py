@@ -156,6 +156,27 @@ def test_an_address_that_is_free_again_is_the_other_claimant_s():
     assert endpoints.settled[first.task].addresses == place
 
 
+def test_an_address_that_a_service_gets_is_no_task_s_any_more():
+    address = IPv4Address("10.0.1.3")
+    said = Endpoint(TaskId("a"), "a", NODES[1], None, {NETS[1]: address}, ready=True, made=1)
+    builder, before = Builder(SELF), Snapshot(0, SELF, complete=False)
+    key = gossip_records.endpoint_key(said.task)
+    builder.records.tell({(NODES[1], key): gossip_records.encode_endpoint(said)})
+    nodes = [pb.NodeView(id=node, addr="192.0.2.1") for node in NODES]
+    builder.follow(frozenset(NODES))
+    given_to = []
+    for vips in ([], [f"{address}/24"], []):
+        told = pb.Assignments(nodes=nodes)
+        service = told.services.add(id="s0", name="s0")
+        for vip in vips:
+            service.virtual_ips.add(network_id=NETS[1], addr=vip)
+        before = builder.build(
+            before, assignments=told, gone=frozenset(), sandboxes={}, gwbridge=None, complete=True
+        )
+        given_to.append(before.endpoints[said.task].addresses)
+    assert given_to == [{NETS[1]: address}, {}, {NETS[1]: address}]
+
+
 def _withdrawn_by_hand(before: Snapshot, now: Snapshot) -> bool:
     def chosen(of: Snapshot) -> set[object]:
         return {
