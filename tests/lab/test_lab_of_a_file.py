@@ -13,6 +13,7 @@ import pytest
 from meshnet_control.lab import adapter
 from meshnet_control.lab.lab import Lab
 from meshnet_control.lab.layout import Layout
+from meshnet_control.lab.play import Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 NAME = "mnlessons"
@@ -112,3 +113,26 @@ def test_the_last_manager_stays(lab, tmp_path):
     file = tmp_path / "lab.yaml"
     file.write_text(OTHER.replace("h1: {manager: true}", "h1: {lan: back, manager: true}"))
     assert "would end" in meshnet("apply", str(file), good=False)
+
+
+def test_a_saved_lab_comes_back(lab, tmp_path):
+    file = tmp_path / "lab.tar"
+    made = (
+        "docker network create -d overlay kept && echo x | docker secret create word - &&"
+        " docker node update --label-add room=blue h3 && docker service create -d"
+        " --no-resolve-image --name stays --network kept meshnet/web:1"
+    )
+    meshnet("exec", "h1", "--", "sh", "-c", made)
+    meshnet("save", str(file))
+    assert "is there already" in meshnet("save", str(file), good=False)
+    assert "a lab is up" in meshnet("restore", str(file), good=False)
+    meshnet("down")
+    meshnet("restore", str(file))
+    play = Play(Lab.known(Layout(NAME)))
+    nodes = play.quietly("h1", "docker node ls --format '{{.Hostname}} {{.Status}}'").splitlines()
+    assert sorted(nodes) == sorted(f"{host.name} Ready" for host in play.lab.layout.hosts)
+    labels = play.quietly("h1", "docker node inspect -f '{{.Spec.Labels}}' h3")
+    assert labels == "map[room:blue]"
+    assert "word" in play.quietly("h1", "docker secret ls")
+    replicas = "docker service ls -f name=stays --format '{{.Replicas}}'"
+    play.until("h1", replicas, lambda said: said.strip() == "1/1", timeout_s=60)
