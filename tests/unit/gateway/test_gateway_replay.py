@@ -101,7 +101,8 @@ def compare(replay: Replay, theirs: Any, mine: Any, where: str) -> None:
     if "message" in theirs:
         assert mine["message"] == replay.ours(theirs["message"]), where
         return
-    assert set(theirs) - LATER == set(mine) - LATER, where
+    newer = {"Status"} if "/networks/" in where else set()  # of API 1.52, recorded is 1.44
+    assert set(theirs) - LATER == set(mine) - LATER - newer, where
     expected, got = replay.ours(slim(theirs)), slim(mine)
     for key in set(expected) - LATER - VARIES:
         if key == "IPAM":
