@@ -36,7 +36,7 @@ from pathlib import Path
 from tests.faults.trial import FAILED, PACKAGES, ROOT, Outcome, Trials
 
 LISTS = Path(__file__).parent
-SOURCES = (*PACKAGES, "bench", "tests", "pyproject.toml")
+SOURCES = (*PACKAGES, "bench", "tests", "docs", "pyproject.toml")
 LIMIT_S = 300.0
 """For one fault. Pytest's limit for one test and that of processor time (``trial``) come before."""
 
