@@ -273,15 +273,6 @@ LIGHT_S = 0.2
 """A light data plane makes a Snapshot this late, one for all that happened meanwhile."""
 
 
-class _LightPlane(DataPlane):
-    """One of very many: it knows everything, a moment later."""
-
-    def _schedule(self) -> None:
-        if not (self._scheduled or self._closed):
-            self._scheduled = True
-            asyncio.get_running_loop().call_later(LIGHT_S, self._rebuild)
-
-
 class _Kernel:
     """What realises Snapshots (``dataplane.reconcilers.NodeReconcilers``)."""
 
@@ -293,8 +284,7 @@ class _Kernel:
             Reconciler(each, Inline(), wall=host.world.wall)
             for each in host.kernel.operations(light=host.light)
         ]
-        plane = _LightPlane if host.light else DataPlane
-        self.dataplane = plane(
+        self.dataplane = DataPlane(
             host.id,
             self.reconcilers,
             lambda news: HostProbe(
@@ -303,6 +293,7 @@ class _Kernel:
             FakeSockets(),
             netns_dir=DIR,
             wall=lambda: host.world.began + loop.time(),
+            pause_s=LIGHT_S if host.light else 0.0,
         )
         self._tasks = [process.spawn(r.run(), r.operations.name) for r in self.reconcilers]
 
@@ -339,8 +330,7 @@ class Node(ClusterMember):
         self._leaving = True
         runner: Any = self.gossip
         runner.die()
-        self.kernel.dataplane._stop()
-        await self.kernel.dataplane._probe.close()
+        await self.kernel.dataplane.close()
         await self.managing.close()
         await self.process.kill()
 

@@ -378,7 +378,7 @@ class Cluster:
             task = objects.tasks.get(task_id)
             if task is None or not task_networks.overlays_of(task):
                 continue
-            mine = host.plane._sandboxes.get(TaskId(task_id))
+            mine = host.plane.own.sandboxes.get(TaskId(task_id))
             gateway: IPv4Interface | None = mine.gateway_address if mine is not None else None
             sandboxes[TaskId(task_id)] = task_networks.sandbox_of(task, path, gateway)
         silent = {NodeId(n.id) for n in objects.nodes.values() if n.status.state == "down"}
@@ -477,7 +477,7 @@ class Cluster:
             if host.node is None:
                 continue
             for task in host.engine.running():
-                sandbox = host.plane._sandboxes.get(TaskId(task))
+                sandbox = host.plane.own.sandboxes.get(TaskId(task))
                 for network, own in sandbox.networks if sandbox is not None else ():
                     seen[network, own.ip] += 1
         assert all(times == 1 for times in seen.values()), seen

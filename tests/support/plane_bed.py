@@ -168,7 +168,7 @@ async def serving(*hosts: Host) -> list[TaskId]:
 
 
 def drain(host: Host, task: TaskId, within_s: float = GRACE_S) -> asyncio.Task[None]:
-    endpoint = host.plane._endpoints[task]
+    endpoint = host.plane.own.endpoints[task]
     host.plane.endpoint(
         task, Endpoint(task, endpoint.name, endpoint.node, SERVICE, endpoint.addresses, ready=False)
     )

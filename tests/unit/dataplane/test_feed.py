@@ -169,11 +169,11 @@ def test_a_task_waits_for_its_networks_and_not_for_other_tasks_on_them():
         a.kernel.world[overlay] = frozenset()  # a leftover, which cannot be removed
         a.kernel.broken = {(overlay, "vx0")}
         await turn()
-        assert not a.plane._is_ready(task)
-        assert a.plane._is_ready(other)
+        assert not a.plane.is_ready(task)
+        assert a.plane.is_ready(other)
         a.kernel.broken = {(overlay, "vstranger")}
         await asyncio.sleep(1)
-        assert a.plane._is_ready(task)
+        assert a.plane.is_ready(task)
 
     cluster(1, scene)
 
@@ -186,9 +186,9 @@ def test_a_container_is_off_a_network_once_its_end_there_is_gone():
         await a.plane.ready(task)
         a.kernel.world[overlay] = frozenset()
         a.kernel.broken = {(overlay, veth_name(task))}
-        a.plane.sandbox_added(replace(a.plane._sandboxes[task], networks=()))
+        a.plane.sandbox_added(replace(a.plane.own.sandboxes[task], networks=()))
         await turn()
-        assert not a.plane._is_ready(task)
+        assert not a.plane.is_ready(task)
         a.kernel.broken = set()
         await a.plane.ready(task)
 
@@ -200,9 +200,9 @@ def test_a_container_that_came_back_elsewhere_is_not_ready_yet():
         a.start()
         task = a.task("a")
         await a.plane.ready(task)
-        moved = Sandbox(task, "/run/docker/netns/new", a.plane._sandboxes[task].networks, None)
+        moved = Sandbox(task, "/run/docker/netns/new", a.plane.own.sandboxes[task].networks, None)
         a.plane.sandbox_added(moved)
-        assert not a.plane._is_ready(task)
+        assert not a.plane.is_ready(task)
         await a.plane.ready(task)
         assert moved.netns in a.kernel.world
 

@@ -129,7 +129,7 @@ def test_a_task_whose_address_was_given_to_another_since_is_not_chosen_and_says_
         a.start()
         b.start()
         mine = a.task("a")
-        at = a.plane.snapshot.endpoints.get(mine) or a.plane._endpoints[mine]
+        at = a.plane.snapshot.endpoints.get(mine) or a.plane.own.endpoints[mine]
         b.task("a")
         other = TaskId("later".ljust(25, "0"))
         b.plane.endpoint(other, replace(at, task=other, node=node(1), made=5))
