@@ -8,9 +8,6 @@
 
 A state is an ``Assignments`` with ``full`` set, every list sorted by id. Law: merging
 ``difference(old, new)`` into ``old`` gives ``new``.
-
-Be aware: a task's status is the agent's own to know and would come back as an echo; only whether it
-is new, has begun or has ended is sent, so that no task is begun twice.
 Source: swarmkit manager/dispatcher/assignments.go.
 """
 
@@ -21,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -29,9 +25,20 @@ from immutables import Map
 
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import gossip_ring, service_labels, service_networks
+from meshnet_control.cluster import gossip_ring
 from meshnet_control.cluster.buckets import Buckets, BucketsEdit
-from meshnet_control.cluster.roles import MANAGER, WORKER, is_manager
+from meshnet_control.cluster.views import (
+    concerns,
+    is_final,
+    is_reached,
+    is_told,
+    told_config,
+    told_network,
+    told_node,
+    told_secret,
+    told_service,
+    told_task,
+)
 
 HEARTBEAT_NS: Final = 5_000_000_000
 """Period while the cluster does not say another (swarmkit's default)."""
@@ -76,19 +83,19 @@ class Objects:
         """Tasks that a node was told to run, by node."""
         found = BucketsEdit[str, str, pb.Task](Map())
         for task in self.tasks.values():
-            if _is_told(task):
+            if is_told(task):
                 found.put(task.node_id, task.id, task)
         return found.finish()
 
     @cached_property
     def network_views(self) -> Map[str, pb.Network]:
         """Networks without what changes for no node's sake."""
-        return Map({network.id: _network(network) for network in self.networks.values()})
+        return Map({network.id: told_network(network) for network in self.networks.values()})
 
     @cached_property
     def node_views(self) -> Map[str, pb.NodeView]:
         """Nodes with an address that others can reach: the way to one that is down stays, too."""
-        return Map({node.id: _node(node) for node in self.nodes.values() if _is_reached(node)})
+        return Map({node.id: told_node(node) for node in self.nodes.values() if is_reached(node)})
 
     @cached_property
     def network_ids(self) -> Mapping[str, str]:
@@ -100,7 +107,7 @@ class Objects:
     def service_views(self) -> Map[str, pb.ServiceView]:
         """Services by id; their networks by id even where the spec names them."""
         ids = self.network_ids
-        return Map({service.id: _service(service, ids) for service in self.services.values()})
+        return Map({service.id: told_service(service, ids) for service in self.services.values()})
 
     @cached_property
     def managers(self) -> list[pb.RemoteManager]:
@@ -134,12 +141,14 @@ class Objects:
         if not changed[pb.Node]:
             kept["managers"] = self.managers
         reached = {
-            name: _node(node) if node is not None and _is_reached(node) else None
+            name: told_node(node) if node is not None and is_reached(node) else None
             for name, node in changed[pb.Node].items()
         }
         kept["node_views"] = _updated(self.node_views, reached)
         networks = changed[pb.Network]
-        seen = {name: None if each is None else _network(each) for name, each in networks.items()}
+        seen = {
+            name: None if each is None else told_network(each) for name, each in networks.items()
+        }
         kept["network_views"] = _updated(self.network_views, seen)
         new.__dict__.update(kept)
         services = changed[pb.Service]
@@ -150,7 +159,7 @@ class Objects:
         ids = new.network_ids
         views: dict[str, pb.ServiceView | None] = {}
         for name, service in services.items():
-            view = None if service is None else _service(service, ids)
+            view = None if service is None else told_service(service, ids)
             known = self.service_views.get(name)
             views[name] = known if view == known else view
         new.__dict__["service_views"] = _updated(self.service_views, views)
@@ -175,7 +184,7 @@ class Objects:
             old = self.tasks.get(name)
             if old is not None:
                 edit.drop(old.node_id, name)
-            if task is not None and _is_told(task):
+            if task is not None and is_told(task):
                 edit.put(task.node_id, name, task)
         return edit.finish()
 
@@ -212,7 +221,7 @@ class Needs:
 
 def needs_of(objects: Objects, node_id: str) -> Needs:
     """What a node has to be told of, for its tasks."""
-    live = [task for task in objects.tasks_of.get(node_id, {}).values() if not _final(task)]
+    live = [task for task in objects.tasks_of.get(node_id, {}).values() if not is_final(task)]
     attached = {a.network.id for task in live for a in task.networks_attachments}
     everywhere = {network.id for network in objects.networks.values() if network.spec.ingress}
     containers = [task.spec.container_spec for task in live]
@@ -235,48 +244,6 @@ def settings_of(objects: Objects) -> pb.Assignments:
         issuer_key=cluster.tls_info.cert_issuer_public_key,
         data_path_port=cluster.data_path_port,
     )
-
-
-def told_secret(secret: pb.Secret) -> pb.SecretAssignment:
-    """A secret as nodes get it."""
-    return pb.SecretAssignment(
-        id=secret.id,
-        data=secret.spec.data,
-        templated=bool(secret.spec.templating.name),
-        hot=secret.hot,
-        signal=secret.signal,
-    )
-
-
-def told_config(config: pb.Config) -> pb.ConfigAssignment:
-    """A config as nodes get it."""
-    return pb.ConfigAssignment(
-        id=config.id,
-        data=config.spec.data,
-        templated=bool(config.spec.templating.name),
-        hot=config.hot,
-        signal=config.signal,
-    )
-
-
-def data_path_addr(node: pb.Node) -> str:
-    """A node's underlay address: its VTEP, where gossip reaches it.
-
-    What others are told (``status.addr``) may be another one, of a router before it.
-    """
-    return str(node.status.data_path_addr or node.status.addr)
-
-
-def is_host_address(said: str) -> bool:
-    """True for an IPv4 address that one host can have: a VTEP's, gossip's.
-
-    Whatever else a node says its address is stays out of what other nodes work from.
-    """
-    try:
-        address = IPv4Address(said)
-    except AddressValueError:
-        return False
-    return not (address.is_unspecified or address.is_multicast or address.is_reserved)
 
 
 def heartbeat_ns(cluster: pb.Cluster) -> int:
@@ -340,96 +307,6 @@ def merge(state: pb.Assignments | None, message: pb.Assignments) -> pb.Assignmen
             getattr(message, f"removed_{kind}"),
         )
     return merged
-
-
-# ---- views ----
-
-
-def _final(task: pb.Task) -> bool:
-    return task.status.state > pb.TASK_STATE_RUNNING
-
-
-def _told(task: pb.Task) -> pb.TaskState:
-    """What a node hears of a task's state: whether it is new, has begun, or has ended.
-
-    One that has begun is never begun again by a node that has forgotten it (a new disk, say).
-    """
-    if _final(task):
-        return task.status.state
-    begun = task.status.state >= pb.TASK_STATE_STARTING
-    return pb.TASK_STATE_STARTING if begun else pb.TASK_STATE_ASSIGNED
-
-
-def _is_told(task: pb.Task) -> bool:
-    """Its node is told to run it."""
-    return bool(task.node_id and task.status.state >= pb.TASK_STATE_ASSIGNED)
-
-
-def _is_reached(node: pb.Node) -> bool:
-    return is_host_address(data_path_addr(node))
-
-
-def told_task(task: pb.Task) -> pb.Task:
-    """The task as its node hears of it; one of a job runs like any other, and ends by itself."""
-    view = pb.Task()
-    view.CopyFrom(task)
-    if task.desired_state == pb.TASK_STATE_COMPLETE:
-        view.desired_state = pb.TASK_STATE_RUNNING
-    for name in ("version", "updated_at", "status"):
-        view.ClearField(name)
-    view.status.state = _told(task)
-    return view
-
-
-def _network(network: pb.Network) -> pb.Network:
-    return pb.Network(
-        id=network.id,
-        created_at=network.created_at,
-        spec=network.spec,
-        driver_state=network.driver_state,
-        ipam_options=network.ipam_options,
-        vni=network.vni,
-    )
-
-
-def _node(node: pb.Node) -> pb.NodeView:
-    return pb.NodeView(
-        id=node.id,
-        hostname=node.description.hostname,
-        addr=data_path_addr(node),
-        ingress_address=node.ingress_address,
-        role=MANAGER if is_manager(node) else WORKER,
-        down=node.status.state == "down",
-        gossip_key=node.description.gossip_key,
-    )
-
-
-def _service(service: pb.Service, ids: Mapping[str, str]) -> pb.ServiceView:
-    networks = service_networks.template(service.spec).networks
-    return pb.ServiceView(
-        id=service.id,
-        name=service.spec.name,
-        endpoint_mode=service.endpoint.spec.mode or service.spec.endpoint_spec.mode or "vip",
-        virtual_ips=service.endpoint.virtual_ips,
-        ports=service.endpoint.ports,
-        networks=[
-            pb.NetworkAttachmentConfig(
-                target=ids.get(network.target, network.target),
-                aliases=network.aliases,
-                driver_opts=network.driver_opts,
-            )
-            for network in networks
-        ],
-        lb=service.spec.labels.get(service_labels.LB, ""),
-        lb_weights=service.spec.labels.get(service_labels.WEIGHTS, ""),
-    )
-
-
-def concerns(service: pb.ServiceView, networks: AbstractSet[str]) -> bool:
-    """Nodes on these networks are told of a service."""
-    attached = {network.target for network in service.networks}
-    attached |= {vip.network_id for vip in service.virtual_ips}
-    return bool(service.ports) or not attached.isdisjoint(networks)
 
 
 def _settings(state: pb.Assignments) -> pb.Assignments:

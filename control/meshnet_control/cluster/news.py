@@ -26,13 +26,10 @@ from meshnet_control.cluster.assignments import (
     Change,
     Needs,
     Objects,
-    concerns,
     needs_of,
     settings_of,
-    told_config,
-    told_secret,
-    told_task,
 )
+from meshnet_control.cluster.views import concerns, told_config, told_secret, told_task
 
 
 class _Named(Protocol):
