@@ -1,6 +1,7 @@
 """Which tiers run here: a tier runs when what it needs can be done, tried and not guessed.
 
-A tier that cannot run is skipped with the reason. ``MESHNET_REQUIRE=etcd,netns,docker,lab,clients``
+A tier that cannot run is skipped with the reason; so is a test alone whose mark names programs that
+only it needs: ``pytest.mark.clients("haproxy")``. ``MESHNET_REQUIRE=etcd,netns,docker,lab,clients``
 turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
 Fast tiers run first; machines that boot (vm) are there when they are asked for.
 """
@@ -35,20 +36,19 @@ PROGRAMS = {
     "lab": ("ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox"),
     "clients": (
         "ip", "nft", "dockerd", "docker", "tini", "nsenter", "unshare", "curl", "busybox",
-        "node", "docker-compose", "prometheus", "haproxy", "chromium", "ansible-playbook",
     ),
     "vm": ("ip", "nft", "qemu-system-x86_64", "qemu-img", "mmdebstrap", "ssh", "busybox", "curl"),
 }  # fmt: skip
 
 
 @cache
-def lacking(tier: str) -> str:
-    """Why this machine cannot run the tier; empty when it can."""
+def lacking(tier: str, *own: str) -> str:
+    """Why this machine cannot run a test of the tier, with programs of its own; empty: it can."""
     if os.geteuid() != 0 and tier != "etcd":
         return "needs root"
     beside_python = Path(sys.executable).parent
     path = f"{os.environ.get('PATH', '')}:{beside_python}:/usr/local/sbin:/usr/sbin:/sbin"
-    missing = [name for name in PROGRAMS[tier] if shutil.which(name, path=path) is None]
+    missing = [name for name in (*PROGRAMS[tier], *own) if shutil.which(name, path=path) is None]
     if missing:
         return f"needs {', '.join(missing)}"
     if tier == "etcd":
@@ -68,7 +68,8 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left_out]
     for item in items:
         for tier in PROGRAMS:
-            if item.get_closest_marker(tier) and (why := lacking(tier)):
+            marks = list(item.iter_markers(tier))
+            if marks and (why := lacking(tier, *(name for mark in marks for name in mark.args))):
                 if tier in required:
                     raise pytest.UsageError(f"{tier} is required here (MESHNET_REQUIRE): {why}")
                 item.add_marker(pytest.mark.skip(reason=f"{tier}: {why}"))

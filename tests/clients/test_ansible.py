@@ -11,7 +11,7 @@ import pytest
 
 from meshnet_control.lab.play import Play
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.clients("ansible-playbook"), pytest.mark.timeout(300)]
 COLLECTIONS = Path(__file__).parents[2] / ".venv" / "ansible"
 
 

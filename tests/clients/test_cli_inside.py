@@ -49,6 +49,7 @@ def test_the_cli_in_a_container(play: Play, tmp_path: Path) -> None:
     play.on("h1", f"{run} service rm web asks")
 
 
+@pytest.mark.clients("docker-compose")
 def test_docker_compose(play: Play, tmp_path: Path) -> None:
     (tmp_path / "docker-compose.yml").write_text(COMPOSE)
     compose = f"docker-compose --ansi never -p composed --project-directory {tmp_path}"

@@ -11,7 +11,7 @@ from browser import Page, browser
 
 from meshnet_control.lab.play import Play
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.clients("chromium"), pytest.mark.timeout(240)]
 AT = "192.168.50.11:9000"
 REFUSED = "7"
 """curl(1): nobody listens there."""

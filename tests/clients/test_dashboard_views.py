@@ -22,7 +22,7 @@ from meshnet_control.dashboard.server import DashboardServer
 from meshnet_control.dashboard.task_log import TaskLogs
 from meshnet_control.store.store import Object
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.clients("chromium"), pytest.mark.timeout(240)]
 TOKEN = "-".join(("t0ken", "of", "this", "test"))
 RATES = {("h1", "h2"): 2.1e6, ("h2", "h1"): 8.0e4, ("h1", "h3"): 0.0, ("h3", "h1"): 3.2e3}
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.clients
+pytestmark = pytest.mark.clients("promtool")
 BOARD = Path(__file__).parents[2] / "docs/metrics/dashboard.json"
 
 

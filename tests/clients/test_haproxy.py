@@ -19,7 +19,7 @@ from program_image import program
 
 from meshnet_control.lab.play import Play
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.clients("haproxy"), pytest.mark.timeout(120)]
 SERVERS = 6
 """Servers that the door has places for."""
 VERSION = "^(/v[0-9.]+)?"

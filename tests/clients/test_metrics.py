@@ -12,7 +12,7 @@ from lab_program import program_on
 
 from meshnet_control.lab.play import Play
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.clients("prometheus", "promtool"), pytest.mark.timeout(180)]
 RULES = Path(__file__).parents[2] / "docs/metrics/alerts.yml"
 H1, H2 = "192.168.50.11:9700", "192.168.50.12:9700"
 CONFIG = f"""

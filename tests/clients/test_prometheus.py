@@ -11,7 +11,7 @@ from lab_program import program_on
 
 from meshnet_control.lab.play import Play
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.clients("prometheus"), pytest.mark.timeout(120)]
 CONFIG = """
 global: {scrape_interval: 500ms, scrape_timeout: 400ms}
 scrape_configs:

@@ -296,6 +296,7 @@ def test_python_on_whales(url: str, tmp_path: Path) -> None:
     assert client.network.list([("name", "^pow$")]) == []
 
 
+@pytest.mark.clients("node")
 def test_dockerode(play: Play, url: str) -> None:
     script = Path(__file__).parent / "dockerode.js"
     done = subprocess.run(
