@@ -129,12 +129,44 @@ async def test_init_is_the_first_process_and_its_child_the_program(engine, run_d
             == ["sleep 1000"],
             "program",
         )  # fmt: skip
-        assert first_process(engine, name, "cmdline")[0] == "/sbin/docker-init"
+        plain = engine.docker(
+            "run", "-d", "--init", "--network", "none", "busybox:latest", "sleep", "1000"
+        )
+        for words in (("cat", "/proc/1/cmdline"), ("ps", "-o", "pid,ppid,args")):
+            ours, theirs = (
+                [line for line in engine.docker("exec", each, *words).splitlines() if line]
+                for each in (name, plain)
+            )
+            assert _without_ps(ours) == _without_ps(theirs)
+        assert first_process(engine, name, "cmdline")[:2] == ["/sbin/docker-init", "--"]
         one.desired_state = pb.TASK_STATE_SHUTDOWN
         d.agent.assign(assigned(one))
         await d.reaches(one.id, pb.TASK_STATE_SHUTDOWN)
         code = engine.docker("inspect", "-f", "{{.State.ExitCode}}", name)
         assert code == "143"  # by SIGTERM, which tini passed on
+
+
+def _without_ps(lines):
+    """What ``ps`` says, but for itself and for PIDs, which depend on what ran before."""
+    rows = [line.split(maxsplit=2) for line in lines]
+    return [
+        (*row[:1], *row[2:]) if row[0] == "1" else row[1:] for row in rows if "ps" not in row[-1]
+    ]
+
+
+async def test_an_init_says_itself_what_is_not_there(engine, run_dir):
+    plain = engine.docker("create", "--init", "--network", "none", "busybox:latest", "nope", "x")
+    engine.docker("start", "-a", plain, check=False)
+    async with node(engine, run_dir) as d:
+        one = task(args=("nope", "x"), init=True)
+        d.agent.assign(assigned(one))
+        status = await d.reaches(one.id, pb.TASK_STATE_FAILED)
+        assert status.err == "task: non-zero exit (127)"
+        codes = [
+            engine.docker("inspect", "-f", "{{.State.ExitCode}}", each)
+            for each in (f"web.1.{one.id}", plain)
+        ]
+        assert codes == ["127", "127"]
 
 
 async def test_a_health_check_looks_at_the_program_and_not_at_the_gate(engine, run_dir):

@@ -74,6 +74,7 @@ async def holds(candidate: Candidate) -> None:
 
 async def _life(candidate: Candidate, heard: Heard) -> None:
     engine, config = candidate.engine, candidate.config
+    assert await engine.init_binary() == "docker-init"
     made = await engine.create("contract", config)
     assert len(made) == 64
     with pytest.raises(EngineConflictError):

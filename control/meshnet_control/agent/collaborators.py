@@ -72,6 +72,14 @@ class Engine(Protocol):
     Every call raises EngineError when the engine refuses, EngineGoneError when nobody answers.
     """
 
+    async def init_binary(self) -> str:
+        """What the engine calls docker-init: a path of its own, or a name.
+
+        Raises:
+            EngineError: it does not say.
+        """
+        ...
+
     async def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Makes a container; its ID."""
         ...

@@ -9,7 +9,7 @@ Its ``HostConfig`` is in ``host_config``, what is mounted in ``mounts``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,8 @@ class Place:
     """Its administrator lets services ask for more of the host (``cluster/privileges``)."""
     dns_options: tuple[str, ...] = ()
     """Of its resolver; a container of ours has them unless it names its own."""
+    init: str = ""
+    """docker-init on it; empty: the engine's business, also for one that waits at a gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Created:
     name: str
     config: dict[str, Any]
     program: Program | None = None
-    """What waits at the gate; None: no gate."""
+    """What waits at the gate; None: no gate, or an init, which says itself what is not there."""
     connections: tuple[tuple[str, dict[str, Any]], ...] = ()
     """Networks of the engine that it is to be on besides, with ``EndpointSettings``."""
 
@@ -100,16 +102,16 @@ def create_arguments(
     if not words.argv:
         raise ControlError("No command specified")
     program: Program | None = None
+    init = place.init if wired and spec.init else ""
     if wired:
+        words = replace(words, init=bool(init))
         environment = gate.environment_of(said.get("Env") or (), spec.env)
         labels[gate.COMMAND_LABEL] = words.label()
-        entrypoint, command = gate.wrapped(words.argv, environment)
-        program = Program(
-            words,
-            str(image.get("Id") or ""),
-            environment.get("PATH", DEFAULT_PATH),
-            spec.dir or said.get("WorkingDir") or "/",
-        )
+        entrypoint, command = gate.wrapped(words.process, environment)
+        if not spec.init:
+            path = environment.get("PATH", DEFAULT_PATH)
+            directory_inside = spec.dir or said.get("WorkingDir") or "/"
+            program = Program(words, str(image.get("Id") or ""), path, directory_inside)
     config: dict[str, Any] = {
         "Image": spec.image,
         "Cmd": command,
@@ -120,7 +122,7 @@ def create_arguments(
         "Tty": spec.tty,
         "OpenStdin": spec.open_stdin,
         "HostConfig": host_config(
-            task, spec, directory, wired=wired, dns_options=place.dns_options
+            task, spec, directory, wired=wired, dns_options=place.dns_options, init=init
         ),
     }
     if not wired:

@@ -6,7 +6,10 @@ line on a FIFO and then becomes the program: same PID, same user, same argv, sam
 for images without a shell, for read-only root filesystems and for any user. Only a whole line opens
 the gate: a FIFO that cannot be read, or whose writer died before it wrote, is waited at again.
 
-What of the container shows the gate is told apart by ``SHELL_TARGET`` and ``GATE_TARGET``; what its
+Where an init is asked for the shell becomes docker-init, of which the program is the child: the
+engine would put docker-init before the shell, and the shell would stay in its argv.
+
+What of the container shows the gate is told apart by ``ROOM`` and ``INIT_TARGET``; what its
 user gave is in ``COMMAND_LABEL``, and that is what is shown of it (``gateway.own_words``).
 
 Be aware: busybox prefers its own applets to programs in PATH, so the script looks the program up
@@ -31,8 +34,10 @@ ROOM: Final = "/.meshnet"
 """Where a container of ours has what the gate needs."""
 SHELL_TARGET: Final = f"{ROOM}/busybox"
 GATE_TARGET: Final = f"{ROOM}/gate"
+INIT_TARGET: Final = "/sbin/docker-init"
+"""The engine's place for docker-init. Source: moby daemon/oci_linux.go ``inContainerInitPath``."""
 COMMAND_LABEL: Final = "meshnet.command"
-"""JSON: ``Entrypoint`` and ``Cmd`` as the engine would have them without the gate."""
+"""JSON: ``Entrypoint`` and ``Cmd`` as the engine would have them without the gate; ``Init``."""
 FAILED_PREFIX: Final = "starting container failed: exec: "
 """How the script's complaint starts, as a real engine's does (runc)."""
 FAILED_CODES: Final = frozenset({126, 127})
@@ -80,11 +85,18 @@ class Words:
 
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
+    init: bool = False
+    """The gate becomes docker-init, which runs it."""
 
     @property
     def argv(self) -> tuple[str, ...]:
         """What is run."""
         return (*self.entrypoint, *self.command)
+
+    @property
+    def process(self) -> tuple[str, ...]:
+        """The first process. Source of docker-init's words: moby daemon/oci_linux.go."""
+        return (INIT_TARGET, "--", *self.argv) if self.init else self.argv
 
     @property
     def shown(self) -> str:
@@ -94,7 +106,8 @@ class Words:
 
     def label(self) -> str:
         """For ``COMMAND_LABEL``."""
-        return json.dumps({"Entrypoint": self.entrypoint or None, "Cmd": self.command or None})
+        said = {"Entrypoint": self.entrypoint or None, "Cmd": self.command or None}
+        return json.dumps(said | ({"Init": True} if self.init else {}))
 
 
 def words_of(entrypoint: Sequence[str], command: Sequence[str], image: Mapping[str, Any]) -> Words:
@@ -118,7 +131,8 @@ def words_in(labels: Mapping[str, str]) -> Words | None:
     """What a container with a gate was to run; None: it has none."""
     try:
         found = json.loads(labels[COMMAND_LABEL])
-        return Words(tuple(found["Entrypoint"] or ()), tuple(found["Cmd"] or ()))
+        entrypoint, command = tuple(found["Entrypoint"] or ()), tuple(found["Cmd"] or ())
+        return Words(entrypoint, command, init=found.get("Init") is True)
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -138,15 +152,17 @@ def wrapped(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[list[s
     return [SHELL_TARGET, "sh", "-c", _SCRIPT, "meshnet", str(len(others)), *others], list(argv)
 
 
-def mounts(fifo: Path) -> list[dict[str, Any]]:
+def mounts(fifo: Path, init: str = "") -> list[dict[str, Any]]:
     """What a container needs to wait at a gate, as ``HostConfig.Mounts`` has it.
 
     Args:
         fifo: of the gate, on this host.
+        init: docker-init on this host, if the gate becomes it.
     """
+    files = [(str(BUSYBOX), SHELL_TARGET), (str(fifo), GATE_TARGET)]
     return [
-        {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": True}
-        for source, target in ((BUSYBOX, SHELL_TARGET), (fifo, GATE_TARGET))
+        {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
+        for source, target in files + ([(init, INIT_TARGET)] if init else [])
     ]
 
 

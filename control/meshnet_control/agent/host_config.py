@@ -25,6 +25,7 @@ def host_config(
     *,
     wired: bool,
     dns_options: Sequence[str] = (),
+    init: str = "",
 ) -> dict[str, Any]:
     """What the engine is to do with a container on its host.
 
@@ -34,6 +35,7 @@ def host_config(
         directory: the task's directory on this host.
         wired: it has networks of ours, so a gate.
         dns_options: of the host's resolver, for one that names none.
+        init: docker-init on this host, if the gate becomes it; the engine then has none to run.
 
     Raises:
         ControlError: the seccomp profile is no text.
@@ -41,7 +43,7 @@ def host_config(
     dns = spec.dns_config
     config: dict[str, Any] = {
         "DnsSearch": list(dns.search),
-        "Init": spec.init if spec.HasField("init") else None,
+        "Init": spec.init and not init if spec.HasField("init") else None,
         "ReadonlyRootfs": spec.read_only,
         "CapAdd": list(spec.capability_add),
         "CapDrop": list(spec.capability_drop),
@@ -50,7 +52,7 @@ def host_config(
         "OomScoreAdj": spec.oom_score_adj,
         "SecurityOpt": _security(spec.privileges),
         "Ulimits": [{"Name": u.name, "Hard": u.hard, "Soft": u.soft} for u in spec.ulimits],
-        "Mounts": mounts.of(task, spec, directory, wired=wired),
+        "Mounts": mounts.of(task, spec, directory, wired=wired, init=init),
     }
     local = node_local.of_task(task)
     if wired and not local:

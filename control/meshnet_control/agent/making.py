@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from typing import Any, Final
 
-from meshnet_control.agent import container, host_resolv, program, task_files
+from meshnet_control.agent import container, host_resolv, init_binary, program, task_files
 from meshnet_control.agent.host import Host
 from meshnet_control.agent.task_containers import task_containers
 from meshnet_control.agent.task_dir import TaskDir
@@ -68,10 +68,13 @@ class Making:
             OSError: the disk does not take what is kept of it.
         """
         host = self._host
+        options, init = host_resolv.options(), ""
+        if task.spec.container_spec.init:
+            init = init_binary.path_of(await host.engine.init_binary())
         made = container.create_arguments(
             task,
             image,
-            replace(host.place, dns_options=host_resolv.options()),
+            replace(host.place, dns_options=options, init=init),
             self._dir.path,
             gateway,
             host.socket if host.socket.is_socket() else None,

@@ -13,7 +13,7 @@ from meshnet_control.api import control_pb2 as pb
 
 
 def of(
-    task: pb.Task, spec: pb.ContainerSpec, directory: Path, *, wired: bool
+    task: pb.Task, spec: pb.ContainerSpec, directory: Path, *, wired: bool, init: str = ""
 ) -> list[dict[str, Any]]:
     """Everything that is mounted, as the engine is told.
 
@@ -22,6 +22,7 @@ def of(
         spec: its container, templates replaced.
         directory: the task's directory on this host: ``gate``, ``hosts``, ``files/<n>``.
         wired: it has networks of ours, so a gate.
+        init: docker-init on this host, if the gate becomes it.
     """
     mounts = [_mount(mount) for mount in spec.mounts]
     mounts += [
@@ -29,7 +30,7 @@ def of(
         for number, (_, _, _, inside) in enumerate(file_targets(task))
     ]
     if wired:
-        mounts += gate.mounts(directory / "gate")
+        mounts += gate.mounts(directory / "gate", init)
         if all(mount.target != "/etc/hosts" for mount in spec.mounts):
             mounts.append(_bind(directory / "hosts", "/etc/hosts", read_only=False))
     return mounts

@@ -230,6 +230,15 @@ class EngineClient:
             ),
         )
 
+    async def init_binary(self) -> str:
+        """``InitBinary`` of ``GET /info``: a path of its own, or a name; empty: it says none.
+
+        Raises:
+            EngineError: the engine refuses, or nobody answers.
+        """
+        info = await self._connection.call(lambda docker: docker.system.info())
+        return str(info.get("InitBinary") or "")
+
     async def gwbridge(self) -> Gwbridge:
         """docker_gwbridge, made exactly as Swarm makes it when it is not there yet."""
         return gwbridge_of(await self.gwbridge_network())

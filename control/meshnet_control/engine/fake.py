@@ -81,6 +81,7 @@ class FakeEngine:
         self.listing = asyncio.Event()
         """``containers`` answers once it is set; it is."""
         self.listing.set()
+        self.init = "docker-init"
         self.pid = 0
         """Process ID that the next container to start gets."""
         self._up = asyncio.Event()
@@ -271,6 +272,11 @@ class FakeEngine:
     async def last_line(self, container: str) -> str:
         """The last line a container logged."""
         return self._named(container).log
+
+    async def init_binary(self) -> str:
+        """What it calls docker-init."""
+        await self._asked("init_binary", "")
+        return self.init
 
     async def image(self, reference: str, auth: str = "") -> dict[str, Any]:
         """``GET /images/{name}/json``; no registry is asked."""

@@ -10,7 +10,7 @@ Source: moby api/types/network EndpointSettings; daemon/commit.go merge (command
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from ipaddress import AddressValueError, IPv4Address, ip_address
 from pathlib import Path
@@ -101,6 +101,13 @@ def place(network: Network, settings: Mapping[str, Any], number: int) -> Place:
     )
 
 
+def wants_init(body: Mapping[str, Any]) -> bool:
+    """Whether its first process is docker-init: in a PID namespace of its own alone, as in moby."""
+    host = part(body, "HostConfig")
+    shared = str(host.get("PidMode") or "").partition(":")[0] in {"host", "container"}
+    return host.get("Init") is True and not shared
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """What the engine is asked for, and what is remembered of it."""
@@ -116,6 +123,7 @@ def rewritten(
     key: str,
     gate_path: Path,
     taken: Iterable[PortKey],
+    init: str = "",
 ) -> Made:
     """The body of ``POST /containers/create`` for a container on networks of ours.
 
@@ -126,6 +134,7 @@ def rewritten(
         key: of its record.
         gate_path: of its FIFO on this host.
         taken: ports of this host that it must not get where it names none.
+        init: docker-init on this host, if the gate becomes it (``wants_init``).
 
     Raises:
         ControlError: what is asked for cannot be had.
@@ -157,12 +166,13 @@ def rewritten(
         ports=() if engines else tuple(_ports(body, image, host, set(taken))),
         upstreams=_name_servers(host),
     )
-    words = _program(body, image)
+    words = replace(_program(body, image), init=bool(init))
     environment = gate.environment_of(image.get("Env") or (), _words(body.get("Env")))
-    entrypoint, command = gate.wrapped(words.argv, environment)
-    mounts = [*(host.get("Mounts") or ()), *gate.mounts(gate_path)]
+    entrypoint, command = gate.wrapped(words.process, environment)
+    mounts = [*(host.get("Mounts") or ()), *gate.mounts(gate_path, init)]
     kept = {name: wanted.settings[name] for name in engines if name in wanted.settings}
     host |= {"NetworkMode": engines[0] if engines else NONE, "Mounts": mounts}
+    host |= {"Init": False} if init else {}
     return Made(
         {
             **body,

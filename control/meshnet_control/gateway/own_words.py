@@ -4,6 +4,7 @@
 |---|---|
 | COMMAND, ``Path``, ``Args``, ``Config.Cmd``, ``Config.Entrypoint`` | the user's, or the image's |
 | mounts below ``/.meshnet``, of ``/etc/hosts``, secrets and configs | none, as in Swarm |
+| a mount of docker-init, which the gate becomes, and no ``Init`` | ``Init`` |
 | labels by which meshnet finds what it made | none, of its events neither |
 | events that it is on the network ``none`` | none: it is on others |
 
@@ -42,7 +43,7 @@ def listed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
         **entry,
         "Command": words.shown,
         "Labels": _shown(labels),
-        "Mounts": _users(entry.get("Mounts"), "Destination", labels),
+        "Mounts": _users(entry.get("Mounts"), "Destination", labels, words),
     }
 
 
@@ -60,8 +61,12 @@ def inspected(found: Mapping[str, Any]) -> Mapping[str, Any]:
         "Path": first,
         "Args": others,
         "Config": {**config, **program(words), "Labels": _shown(labels)},
-        "HostConfig": {**host, "Mounts": _users(host.get("Mounts"), "Target", labels)},
-        "Mounts": _users(found.get("Mounts"), "Destination", labels),
+        "HostConfig": {
+            **host,
+            **({"Init": True} if words.init else {}),
+            "Mounts": _users(host.get("Mounts"), "Target", labels, words),
+        },
+        "Mounts": _users(found.get("Mounts"), "Destination", labels, words),
     }
 
 
@@ -112,7 +117,9 @@ def _shown(labels: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in labels.items() if name not in HIDDEN}
 
 
-def _users(mounts: object, target: str, labels: Mapping[str, Any]) -> list[Any] | None:
+def _users(
+    mounts: object, target: str, labels: Mapping[str, Any], words: gate.Words
+) -> list[Any] | None:
     """Mounts without those that are the gate's and the task's."""
     if not isinstance(mounts, list):
         return None
@@ -122,7 +129,8 @@ def _users(mounts: object, target: str, labels: Mapping[str, Any]) -> list[Any] 
         for mount in mounts
         if not isinstance(mount, dict)
         or (
-            PurePosixPath(str(mount.get(target))).parts[1:2] != _ROOM
+            not (words.init and mount.get(target) == gate.INIT_TARGET)
+            and PurePosixPath(str(mount.get(target))).parts[1:2] != _ROOM
             and files not in pairwise(PurePosixPath(str(mount.get("Source"))).parts)
         )
     ]

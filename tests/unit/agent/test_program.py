@@ -117,8 +117,9 @@ def test_an_entrypoint_of_ones_own_drops_the_images_command(entrypoint, command,
 
 @given(WORDS, WORDS)
 def test_a_label_keeps_the_words(entrypoint, command):
-    words = gate.Words(tuple(entrypoint), tuple(command))
-    assert gate.words_in({gate.COMMAND_LABEL: words.label()}) == words
+    for init in (False, True):
+        words = gate.Words(tuple(entrypoint), tuple(command), init=init)
+        assert gate.words_in({gate.COMMAND_LABEL: words.label()}) == words
 
 
 @pytest.mark.parametrize("said", ["", "[]", "{}", "nonsense", '{"Entrypoint": 1, "Cmd": null}'])
@@ -137,6 +138,35 @@ def test_what_a_shell_would_drop_is_given_to_the_program_otherwise():
     entrypoint, command = gate.wrapped(["run", "x"], given)
     assert entrypoint[-4:] == ["3", "a.b=1=2", "PWD=/x", "my-var="]
     assert command == ["run", "x"]
+
+
+@pytest.mark.parametrize("found", ["", "tini"])
+def test_the_gate_becomes_the_init_that_was_asked_for(play, task, tmp_path, found):
+    """Where the engine has it; elsewhere the engine runs it, or says that it is not there."""
+    init = tmp_path / "tini"
+    init.touch(mode=0o755)
+
+    async def scene(node):
+        node.engine.init = str(tmp_path / found) if found else "no such init"
+        one = task()
+        one.spec.container_spec.args[:] = ["nope", "x"]
+        one.spec.container_spec.init = True
+        node.assign(one)
+        await node.reaches(one, pb.TASK_STATE_RUNNING)
+        config = node.kept(one).config
+        inits = [each for each in config["HostConfig"]["Mounts"] if "init" in each["Target"]]
+        assert config["Entrypoint"][0] == gate.SHELL_TARGET
+        assert config["HostConfig"]["Init"] is not bool(found)
+        words = gate.words_in(node.kept(one).labels)
+        assert words == gate.Words((), ("nope", "x"), init=bool(found))
+        if found:
+            assert config["Cmd"] == ["/sbin/docker-init", "--", "nope", "x"]
+            assert [(each["Source"], each["ReadOnly"]) for each in inits] == [(str(init), True)]
+        else:
+            assert (config["Cmd"], inits) == (["nope", "x"], [])
+        assert not node.calls("file")  # an init says itself what is not there
+
+    play(scene)
 
 
 def test_a_missing_program_is_left_to_the_engine_to_refuse(play, task):

@@ -82,6 +82,30 @@ def test_it_runs_what_docker_would_run(asked, argv):
     assert (made.body["Entrypoint"], made.body["Cmd"]) == gate.wrapped(argv, {})
 
 
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        ({}, False),
+        ({"Init": False}, False),
+        ({"Init": True}, True),
+        ({"Init": True, "PidMode": "host"}, False),
+        ({"Init": True, "PidMode": "container:x"}, False),
+    ],
+)
+def test_an_init_is_for_who_asks_and_has_processes_of_its_own(host, wanted):
+    assert attach_request.wants_init({"HostConfig": on(**host)}) is wanted
+
+
+def test_the_gate_becomes_the_init():
+    body = {"HostConfig": on(Init=True), "Cmd": ["x"]}
+    made = attach_request.rewritten(body, IMAGE, OURS, KEY, Path("/gate"), (), "/usr/bin/tini")
+    assert made.body["Cmd"] == ["/sbin/docker-init", "--", "/init", "x"]
+    assert made.body["HostConfig"]["Init"] is False
+    mount = {"Type": "bind", "Source": "/usr/bin/tini", "Target": "/sbin/docker-init"}
+    assert mount | {"ReadOnly": True} in made.body["HostConfig"]["Mounts"]
+    assert gate.words_in(made.body["Labels"]) == gate.Words(("/init",), ("x",), init=True)
+
+
 def test_nothing_to_run_is_docker_s_refusal():
     with pytest.raises(ControlError, match="No command specified"):
         rewritten(HostConfig=on(), Entrypoint=[""])

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 from whole_gateway import gateway_before
 
-from meshnet_control.agent import container, engine_socket
+from meshnet_control.agent import container, engine_socket, gate
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.gateway import own_words
 from meshnet_control.gateway.container_views import INSPECTED, LISTED, seen
@@ -19,14 +19,14 @@ RUN = Path("/run/meshnet/tasks/t1")
 IMAGE = {"Id": "sha256:1", "Config": {"Entrypoint": ["/entry"], "Cmd": ["serve", "a b"]}}
 
 
-def made(**spec):
+def made(found="", **spec):
     """The body by which a task's container is made."""
     task = pb.Task(id="t1", service_name="web", slot=1)
     task.spec.container_spec.CopyFrom(pb.ContainerSpec(image="web:1", **spec))
     net = task.networks_attachments.add(addresses=["10.0.1.3/24"]).network
     net.id, net.driver_state.name = "w" * 25, "overlay"
     net.ipam_options.configs.add(subnet="10.0.1.0/24")
-    place = container.Place("n" * 25, "h1")
+    place = container.Place("n" * 25, "h1", init=found)
     return container.create_arguments(task, IMAGE, place, RUN, None).config
 
 
@@ -45,7 +45,11 @@ def engines(config):
             "Path": argv[0],
             "Args": argv[1:],
             "Config": own,
-            "HostConfig": {"NetworkMode": "none", "Mounts": config["HostConfig"]["Mounts"]},
+            "HostConfig": {
+                "NetworkMode": "none",
+                "Mounts": config["HostConfig"]["Mounts"],
+                "Init": config["HostConfig"]["Init"],
+            },
             "Mounts": mounts,
         },
     )
@@ -87,6 +91,25 @@ def test_the_users_mounts_and_labels_are_shown_and_nothing_else():
         assert labels["mine"] == "1"
         assert labels["com.docker.swarm.task.id"] == "t1"
         assert not [name for name in labels if name.startswith("meshnet")]
+
+
+@pytest.mark.parametrize("found", ["", "/usr/bin/docker-init"])
+def test_an_init_is_the_engines_whoever_runs_it(found):
+    config = made(found, args=["x"], init=True)
+    assert config["HostConfig"]["Init"] is not bool(found)
+    entry, said = engines(config)
+    entry, said = own_words.listed(entry), own_words.inspected(said)
+    assert said["HostConfig"]["Init"] is True
+    assert [entry["Mounts"], said["Mounts"], said["HostConfig"]["Mounts"]] == [[], [], []]
+    assert [said["Path"], *said["Args"]] == ["/entry", "x"]
+    assert "init" not in json.dumps([entry, said["Config"]])
+
+
+def test_a_mount_of_ones_own_is_shown_where_docker_init_would_be():
+    mount = pb.Mount(type="bind", source="/x", target=gate.INIT_TARGET)
+    _, found = engines(made(mounts=[mount]))
+    found = own_words.inspected(found)
+    assert [each["Destination"] for each in found["Mounts"]] == [gate.INIT_TARGET]
 
 
 def test_a_container_without_a_gate_is_left_as_it_is():

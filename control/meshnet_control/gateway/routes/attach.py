@@ -19,7 +19,7 @@ from aiohttp import web
 from meshnet.errors import ControlError
 from meshnet.kernel import host_sockets
 from meshnet.model.ids import ID_LENGTH, new_id
-from meshnet_control.agent import inspected
+from meshnet_control.agent import init_binary, inspected
 from meshnet_control.agent.attached_record import LABEL, Record
 from meshnet_control.agent.task_containers import is_tasks
 from meshnet_control.api.control_pb2 import Network
@@ -109,7 +109,8 @@ class AttachRoutes:
         records = containers.records.values()  # a container that does not run keeps its number
         taken = {(protocol, port) for each in records for protocol, _, port in each.ports}
         taken |= host_sockets.open_ports()
-        made = attach_request.rewritten(body, image, ours, key, gate, taken)
+        init = await self._init() if attach_request.wants_init(body) else ""
+        made = attach_request.rewritten(body, image, ours, key, gate, taken, init)
         containers.prepare(made.record)
         try:
             answer = await create_container(self._context, request, made.body, changed=True)
@@ -190,6 +191,11 @@ class AttachRoutes:
             attaching.networks.freed()
 
     # ---- inside ----
+
+    async def _init(self) -> str:
+        """docker-init on this host."""
+        info = await self._context.engine.json("/info")
+        return init_binary.path_of(str(info.get("InitBinary") or ""))
 
     async def _own_name(self, reference: str) -> str:
         """The engine's name for a network that it made for the cluster; others stay as they are."""
