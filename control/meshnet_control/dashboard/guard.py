@@ -45,10 +45,23 @@ def is_own_name(host: str) -> bool:
     return True
 
 
-def is_known(token: str, *, cookie: str, authorization: str) -> bool:
+def remembered(token: str, peer: str) -> str:
+    """What a cookie says of the token: enough for this peer alone, and not the token.
+
+    A browser sends a cookie to every port of its address (RFC 6265, section 8.5), so also to the
+    services that publish ports there.
+
+    Args:
+        token: empty: there is none, and nothing is remembered.
+        peer: the address that a request comes from.
+    """
+    return hmac.new(token.encode(), peer.encode(), "sha256").hexdigest() if token else ""
+
+
+def is_known(token: str, peer: str, *, cookie: str, authorization: str) -> bool:
     """Whether a request has the token; the time that this takes says nothing of it."""
     bearer = authorization.removeprefix(_BEARER) if authorization.startswith(_BEARER) else ""
-    return same(token, cookie) or same(token, bearer)
+    return same(remembered(token, peer), cookie) or same(token, bearer)
 
 
 def same(token: str, said: str) -> bool:

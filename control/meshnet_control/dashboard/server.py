@@ -132,7 +132,8 @@ class DashboardServer(FollowingListener):
         token = await asyncio.to_thread(self._token)
         if request.path == "/" and guard.same(token, said):
             answer = web.Response(status=303, headers={"Location": "/"})
-            answer.set_cookie(guard.COOKIE, token, httponly=True, samesite="Lax")
+            remembered = guard.remembered(token, request.remote or "")
+            answer.set_cookie(guard.COOKIE, remembered, httponly=True, samesite="Lax")
             return answer
         if local:
             return web.Response(status=303, headers={"Location": "/"}) if said else None
@@ -210,6 +211,7 @@ class DashboardServer(FollowingListener):
 def _knows(request: web.Request, token: str) -> bool:
     return guard.is_known(
         token,
+        request.remote or "",
         cookie=request.cookies.get(guard.COOKIE, ""),
         authorization=request.headers.get("Authorization", ""),
     )

@@ -129,6 +129,7 @@ async def test_the_token_is_given_once_and_remembered_by_a_cookie_no_script_read
             cookie = answer.headers["Set-Cookie"]
             assert "HttpOnly" in cookie
             assert "SameSite=Lax" in cookie
+            assert TOKEN not in cookie, "other ports of the address are sent it, too"
         async with there.session.get("/events") as answer:
             assert answer.status == 200
             assert (await told(answer))["whole"]

@@ -37,8 +37,11 @@ def test_any_text_is_an_answer(host):
 @pytest.mark.parametrize(
     ("cookie", "authorization", "known"),
     [
-        ("secret", "", True),
+        (guard.remembered("secret", "192.0.2.7"), "", True),
+        (guard.remembered("secret", "192.0.2.8"), "", False),
+        ("secret", "", False),
         ("", "Bearer secret", True),
+        ("", f"Bearer {guard.remembered('secret', '192.0.2.7')}", False),
         ("", "secret", False),
         ("secre", "", False),
         ("secrets", "Bearer x", False),
@@ -48,11 +51,13 @@ def test_any_text_is_an_answer(host):
     ],
 )
 def test_the_token_alone_opens(cookie, authorization, known):
-    assert guard.is_known("secret", cookie=cookie, authorization=authorization) is known
+    said = guard.is_known("secret", "192.0.2.7", cookie=cookie, authorization=authorization)
+    assert said is known
 
 
 def test_no_token_is_nobodys():
-    assert not guard.is_known("", cookie="", authorization="Bearer ")
+    assert not guard.is_known("", "192.0.2.7", cookie="", authorization="Bearer ")
+    assert guard.remembered("", "192.0.2.7") == ""
 
 
 def test_a_token_is_roots_alone_kept_and_replaced(tmp_path):
