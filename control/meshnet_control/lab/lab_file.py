@@ -22,6 +22,7 @@ OVERLAYS: Final = IPv4Network("10.0.0.0/8")
 CLIENT_NUMBER: Final = 100
 MOST_HOSTS: Final = 80
 _WIDEST, _NARROWEST = 16, 24
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _NAME = Pattern("[a-z][a-z0-9-]{0,11}", longest=12)
 _LAN_NAME = Pattern("[a-z][a-z0-9]{0,9}", longest=10)
 _NUMBERED = Pattern("h([1-9][0-9]?)", longest=3)
@@ -84,8 +85,11 @@ def _lans(top: Section, draft: _Draft) -> None:
             continue
         if not _WIDEST <= subnet.prefixlen <= _NARROWEST:
             value.wrong(f"a LAN's subnet is a /{_WIDEST} to /{_NARROWEST}, not {subnet}")
-        elif subnet.overlaps(OVERLAYS):
+            continue  # the addresses that have a meaning in it may not be there
+        if subnet.overlaps(OVERLAYS):
             value.wrong(f"{subnet} is in {OVERLAYS}, where overlay networks have theirs")
+        elif _has_a_meaning(subnet):
+            value.wrong(f"{subnet} is not for hosts: one such as 192.168.60.0/24")
         elif other := next(
             (lan for lan in draft.lans.values() if lan.subnet.overlaps(subnet)), None
         ):
@@ -93,6 +97,13 @@ def _lans(top: Section, draft: _Draft) -> None:
         draft.lans[name] = Lan(name, subnet)
     if not draft.lans:
         draft.lans[DEFAULT_LAN] = Lan(DEFAULT_LAN, DEFAULT_SUBNET)
+
+
+def _has_a_meaning(subnet: IPv4Network) -> bool:
+    """Whether the kernel takes it for something else than a LAN (RFC 6890)."""
+    return any(
+        (subnet.is_loopback, subnet.is_link_local, subnet.is_multicast, subnet.is_reserved)
+    ) or subnet.overlaps(_THIS_NETWORK)
 
 
 def _hosts(top: Section, draft: _Draft) -> None:
@@ -231,6 +242,8 @@ def _probes(top: Section, machines: dict[str, Host]) -> tuple[Probe, ...]:
         fields.done()
         if not texts["run"]:
             value.wrong("say what it runs: run: curl -sS http://h1:8080/")
+        elif "\0" in texts["run"]:
+            value.wrong("run: no command has a NUL in it")
         where = on.text() if on else CLIENT
         if on and where not in machines:
             on.wrong(f"no machine {where!r} in this file{meant(where, machines)}")

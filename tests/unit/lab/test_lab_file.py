@@ -90,6 +90,18 @@ WRONG = [
         "lans:\n  a: 192.168.0.0/16\n  b: 192.168.9.0/24\nhosts: {h1: }",
         ["3: lans.b: 192.168.9.0/24 overlaps 192.168.0.0/16 of LAN a"],
     ),
+    *(
+        (f"lans:\n  a: {subnet}\nhosts: {{h1: }}", [f"2: lans.a: {subnet} is not for hosts"])
+        for subnet in (
+            "127.0.1.0/24",
+            "169.254.0.0/16",
+            "224.0.0.0/24",
+            "240.0.0.0/24",
+            "0.0.1.0/24",
+        )
+    ),
+    ("lans:\n  a: 192.168.8.0/32\nhosts: {h1: }", ["2: lans.a: a LAN's subnet is a /16 to /24"]),
+    ('hosts: {h1: }\nprobes:\n  - run: "a\\0b"', ["3: probes[0]: run: no command has a NUL"]),
     ("hosts: {h1: }\nlinks:\n  - between: [h1, h9]\n    down: true", ["no machine or LAN 'h9'"]),
     (
         "hosts: {h1: }\nlinks:\n  - between: [h1, lan]\n    down: true",
