@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Final
 
 from meshnet.errors import MeshnetError
@@ -14,6 +16,21 @@ _NEAR: Final = 0.5
 
 class LabError(MeshnetError):
     """The lab cannot do what was asked; the sentence says why."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What is done inside writes this file.
+
+    Raises:
+        LabError: it cannot be written, and why.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise LabError(f"cannot write {path}: there is no directory {path.parent}") from None
+    except OSError as error:
+        raise LabError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def meant(name: str, known: Iterable[str]) -> str:

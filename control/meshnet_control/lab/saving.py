@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 from meshnet_control.lab import adapter, hearsay
 from meshnet_control.lab.applying import Applying
-from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.errors import LabError, writing
 from meshnet_control.lab.lab import Lab, Report, need_root
 from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
@@ -49,7 +50,8 @@ def save(lab: Lab, path: Path) -> Saved:
     """Write a lab into a file that is not there yet.
 
     Raises:
-        LabError: it is not up, is of virtual machines, or no manager of its cluster answers.
+        LabError: it is not up, is of virtual machines, no manager of its cluster answers, or the
+            file cannot be written.
     """
     need_root()
     if lab.has_vms:
@@ -121,10 +123,12 @@ def read(path: Path) -> Saved:
                 if member.isfile() and member.name in {_FILE, _BACKUP, _NODES}
             }
         nodes = json.loads(content[_NODES]) if _NODES in content else None
+        if nodes is not None and not _are_facts(nodes):
+            raise ValueError(nodes)  # noqa: TRY301 - said as what is no JSON
         return Saved(content[_FILE].decode(), content.get(_BACKUP, b""), nodes)
     except FileNotFoundError:
         raise LabError(f"{path}: no such file") from None
-    except (OSError, tarfile.TarError, KeyError, ValueError):
+    except (OSError, tarfile.TarError, KeyError, ValueError, RecursionError):
         raise LabError(f"{path} holds no lab: meshnet lab save writes one") from None
 
 
@@ -157,6 +161,20 @@ def facts(manager: str, inspected: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _are_facts(told: object) -> bool:
+    """Whether something is of the shape that :func:`facts` gives."""
+    match told:
+        case {"manager": str(manager), "nodes": {**nodes}}:
+            return manager in nodes and all(
+                isinstance(each, dict)
+                and isinstance(each.get("labels"), dict)
+                and all(isinstance(value, str) for value in each["labels"].values())
+                and isinstance(each.get("availability"), str)
+                for each in nodes.values()
+            )
+    return False
+
+
 def _outside(topology: Topology) -> Topology:
     hosts = tuple(replace(host, manager=False) for host in topology.hosts)
     return replace(topology, hosts=hosts, links={})
@@ -177,8 +195,9 @@ def _begin(lab: Lab, saved: Saved, report: Report) -> None:
         inside.unlink()
     play.until(manager, "docker node ls", lambda said: manager in said, timeout_s=_BACK_S)
     for other in nodes["nodes"].keys() - {manager}:
-        play.attempt(manager, f"docker node demote {other}")
-        gone = f"docker node rm --force {other} || ! docker node inspect {other}"
+        name = shlex.quote(other)
+        play.attempt(manager, f"docker node demote {name}")
+        gone = f"docker node rm --force {name} || ! docker node inspect {name}"
         adapter.wait_for(
             f"{other}'s earlier life to be forgotten",
             lambda gone=gone: play.attempt(manager, gone)[0] == 0,
@@ -191,9 +210,15 @@ def _describe(lab: Lab, nodes: Mapping[str, Any]) -> None:
     play = Play(lab)
     manager = str(nodes["manager"])
     for host, told in nodes["nodes"].items():
-        labels = "".join(f" --label-add '{key}={value}'" for key, value in told["labels"].items())
-        words = f"--availability {told['availability']}{labels}"
-        play.quietly(manager, f"docker node update {words} {host}")
+        play.quietly(manager, update(host, told))
+
+
+def update(host: str, told: Mapping[str, Any]) -> str:
+    """The command that gives a node its labels and availability, for a shell. Pure."""
+    labels = (f"--label-add={key}={value}" for key, value in told["labels"].items())
+    return shlex.join(
+        ["docker", "node", "update", "--availability", told["availability"], *labels, host]
+    )
 
 
 def _write(path: Path, saved: Saved) -> None:
@@ -201,12 +226,17 @@ def _write(path: Path, saved: Saved) -> None:
     if saved.nodes is not None:
         content |= {_BACKUP: saved.backup, _NODES: json.dumps(saved.nodes, indent=1).encode()}
     unfinished = path.with_name(f"{path.name}.new")
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for name, data in content.items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(data), 0o600
-                tar.addfile(entry, io.BytesIO(data))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
+    with writing(path):
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - it is open
+                with tarfile.open(fileobj=file, mode="w") as tar:
+                    for name, data in content.items():
+                        entry = tarfile.TarInfo(name)
+                        entry.size, entry.mode = len(data), 0o600
+                        tar.addfile(entry, io.BytesIO(data))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.rename(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
