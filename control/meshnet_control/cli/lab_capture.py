@@ -10,6 +10,7 @@ import click
 
 from meshnet_control.lab import capture as heard
 from meshnet_control.lab import packets
+from meshnet_control.lab.errors import writing
 from meshnet_control.lab.lab import Lab, need_root
 from meshnet_control.lab.packets import Names
 
@@ -35,15 +36,19 @@ def capture(where: str, words: tuple[str, ...], write: Path | None, count: int |
     decoder = packets.Decoder()
     known = _Known(lab)
     frames = heard.frames(lab, machine, interface or "eth0")
-    writer = packets.writer(write) if write is not None else None
+    writer = None
     seen = 0
     try:
+        if write is not None:
+            with writing(write):
+                writer = packets.writer(write)
         for at, frame in frames:
             line = decoder.line(frame, known.names)
             if not packets.wanted(line, words):
                 continue
-            if writer is not None:
-                writer.write_packet(frame, sec=int(at), usec=int(at % 1 * 1e6))
+            if writer is not None and write is not None:
+                with writing(write):
+                    writer.write_packet(frame, sec=int(at), usec=int(at % 1 * 1e6))
             clock = time.strftime("%H:%M:%S", time.localtime(at)) + f"{at % 1:.6f}"[1:]
             click.echo(f"{clock} {line}")
             seen += 1

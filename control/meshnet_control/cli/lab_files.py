@@ -19,6 +19,8 @@ from meshnet_control.lab.lab import lab_name
 from meshnet_control.lab.layout import Layout
 
 DEFAULT_FILE = "lab.yaml"
+LONGEST_BYTES = 1 << 20
+"""Of a lab file or lesson: 80 hosts and hundreds of probes have some ten thousand."""
 FILE = click.argument(
     "file", type=click.Path(dir_okay=False, path_type=Path), default=Path(DEFAULT_FILE)
 )
@@ -28,10 +30,14 @@ def text_of(file: Path) -> str:
     """A lab file's text.
 
     Raises:
-        LabError: it cannot be read.
+        LabError: it cannot be read, or is longer than any such file.
     """
     try:
-        return file.read_text()
+        with file.open("rb") as opened:
+            content = opened.read(LONGEST_BYTES + 1)
+        if len(content) > LONGEST_BYTES:
+            raise LabError(f"{file} has more than {LONGEST_BYTES >> 20} MiB: it is no such file")
+        return content.decode()
     except FileNotFoundError:
         raise LabError(f"{file}: no such file (its words: docs/lab-file.md)") from None
     except (OSError, UnicodeDecodeError) as error:

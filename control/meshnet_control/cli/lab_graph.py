@@ -8,7 +8,7 @@ import click
 
 from meshnet_control.cli import showing
 from meshnet_control.lab import hearsay, link_state
-from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.errors import LabError, writing
 from meshnet_control.lab.lab import Lab, need_root
 from meshnet_control.lab.picture import as_json, dot, picture
 from meshnet_control.lab.picture_page import page
@@ -37,5 +37,6 @@ def graph(style: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    output.write_text(text)
+    with writing(output):
+        output.write_text(text)
     click.echo(f"the lab is drawn in {output}")

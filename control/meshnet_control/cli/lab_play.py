@@ -11,7 +11,7 @@ from rich.console import Console
 from meshnet_control.cli.lab import audience
 from meshnet_control.cli.lab_files import text_of
 from meshnet_control.lab import lesson
-from meshnet_control.lab.errors import LabError
+from meshnet_control.lab.errors import LabError, writing
 from meshnet_control.lab.lab import Lab, need_root
 from meshnet_control.lab.play import Play
 from meshnet_control.lab.playing import Playing
@@ -42,5 +42,7 @@ def play(file: Path, *, step: bool, write: bool) -> None:
     playing = Playing(Play(current, show=show), wait)
     playing.run(told)
     if write:
-        file.write_text(lesson.written(told, lambda command: playing.seen[command]))
+        text = lesson.written(told, lambda command: playing.seen[command])
+        with writing(file):
+            file.write_text(text)
     click.echo(f"{file.stem}: all holds, after {time.monotonic() - began:.0f} s")
