@@ -31,6 +31,8 @@ def check(file: Path | None, style: str) -> None:
     """
     need_root()
     current = Lab.current()
+    if not current.observe().is_up:
+        raise LabError("the lab is not up: meshnet lab apply FILE")
     topology = current.layout.topology
     if file is not None:
         topology = lab_file.parsed(text_of(file), str(file))
