@@ -7,7 +7,7 @@ so that whoever derives something from a part asks ``is``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import TypeVar
@@ -21,8 +21,9 @@ from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY, Epoch
+from meshnet_control.cluster.named import Named, service
 from meshnet_control.dataplane import claims, snapshot
-from meshnet_control.dataplane.claims import Place
+from meshnet_control.dataplane.claims import Place, Taken
 from meshnet_control.dataplane.endpoints import Endpoints
 from meshnet_control.dataplane.known_records import KnownRecords
 
@@ -44,10 +45,12 @@ class Builder:
     _endpoints: Endpoints = field(default_factory=Endpoints)
     _assignments: pb.Assignments | None = None
     _services: SharedMap[ServiceId, Service] = field(default_factory=SharedMap)
-    _views: dict[str, pb.ServiceView] = field(default_factory=dict)
-    _taken: Set[Place] = frozenset()
-    _taken_of: tuple[Mapping[ServiceId, Service] | None, Set[Place]] = (None, frozenset())
-    """What it was last made of: services, and what nodes have."""
+    _taken: Taken = field(default_factory=Taken)
+    _changed: set[Place] = field(default_factory=set)
+    """Of what is taken, since the endpoints were told."""
+    _of_nodes: Set[Place] = frozenset()
+    _nodes_told: int = 0
+    """How often the managers said something of nodes."""
     _nodes_of: tuple[object, ...] | None = None
     """What the nodes were last made of."""
 
@@ -83,6 +86,7 @@ class Builder:
         before: Snapshot,
         *,
         assignments: pb.Assignments,
+        named: Named | None = None,
         gone: Set[NodeId],
         doubted: Set[NodeId] = frozenset(),
         sandboxes: Mapping[TaskId, Sandbox],
@@ -94,6 +98,7 @@ class Builder:
         Args:
             before: the last one.
             assignments: everything the managers said, merged.
+            named: what in them may be other than the last time; None: anything.
             gone: nodes that nothing is chosen of (``liveness``); the same object while they are.
             doubted: nodes that are chosen only where nobody else is there; likewise.
             sandboxes: containers on this node that we wire; the same object while they are.
@@ -101,16 +106,23 @@ class Builder:
             complete: both sources have spoken since the process started.
         """
         told = assignments is not self._assignments
+        self._nodes_told += told and (named is None or bool(named.nodes))
         nodes = self._nodes(before.nodes, assignments, gone, doubted)
         networks: Mapping[NetworkId, Network] = before.networks
-        if told or sandboxes is not before.sandboxes:
+        networks_told = told and (named is None or bool(named.networks))
+        if networks_told or sandboxes is not before.sandboxes:
             found = snapshot.networks_of(assignments, sandboxes.values(), before.networks)
             networks = before.networks if found == before.networks else found
         if told:
+            self._take_services(assignments, named)
             self._assignments = assignments
-            self._take_services(assignments)
-        if told or nodes is not before.nodes or networks is not before.networks:
-            self._take_away(nodes, networks)
+        if nodes is not before.nodes or networks is not before.networks:
+            of_nodes = frozenset(claims.taken((), nodes.values(), networks))
+            self._changed |= self._taken.change(self._of_nodes, of_nodes)
+            self._of_nodes = of_nodes
+        if self._changed:
+            self._endpoints.change({}, self._taken, self._changed)
+            self._changed = set()
         fresh = Snapshot(
             revision=before.revision,
             self_id=self.self_id,
@@ -134,38 +146,41 @@ class Builder:
         gone: Set[NodeId],
         doubted: Set[NodeId],
     ) -> Mapping[NodeId, Node]:
-        made_of = (assignments, gone, doubted, self._mtus)
+        made_of = (self._nodes_told, gone, doubted, self._mtus)
         if self._nodes_of is not None and all(map(is_, made_of, self._nodes_of)):
             return before
         self._nodes_of = made_of
         made = snapshot.nodes_of(assignments, self.self_id, self._mtus, gone, doubted)
         return shared(before).changed(made, before.keys() - made.keys())
 
-    def _take_away(
-        self, nodes: Mapping[NodeId, Node], networks: Mapping[NetworkId, Network]
-    ) -> None:
-        """No endpoint has what the managers gave to services and nodes, if that is other now."""
-        of_nodes = frozenset(claims.taken((), nodes.values(), networks))
-        services, had = self._taken_of
-        if self._services is services and of_nodes == had:
-            return
-        self._taken_of = self._services, of_nodes
-        taken = of_nodes | frozenset(claims.taken(self._services.values(), (), networks))
-        if taken != self._taken:
-            self._taken = taken
-            self._endpoints.change({}, taken)
-
-    def _take_services(self, assignments: pb.Assignments) -> None:
-        """Services whose message is as it was stay the same objects."""
-        views = {service.id: service for service in assignments.services}
-        gone = [ServiceId(id_) for id_ in self._views.keys() - views.keys()]
+    def _take_services(self, assignments: pb.Assignments, named: Named | None) -> None:
+        """Services that mean what they meant stay the same objects."""
+        views = self._services_of(assignments, named)
         put = {
             ServiceId(id_): snapshot.service_of(view)
             for id_, view in views.items()
-            if self._views.get(id_) != view
+            if view is not None
         }
-        self._views = views
-        self._services = self._services.changed(put, gone)
+        before, drop = self._services, views.keys() - put.keys()
+        self._services = before.changed(put, map(ServiceId, drop))
+        had = (before[id_] for id_ in map(ServiceId, views) if id_ in before)
+        self._changed |= self._taken.change(_vips(had), _vips(put.values()))
+
+    def _services_of(
+        self, assignments: pb.Assignments, named: Named | None
+    ) -> dict[str, pb.ServiceView | None]:
+        """Services whose message may be other than before, by id; None: it is gone."""
+        if named is not None:
+            return {id_: service(assignments, id_) for id_ in named.services}
+        last = self._assignments.services if self._assignments is not None else ()
+        before = {each.id: each for each in last}
+        now = {each.id: each for each in assignments.services}
+        changed = {id_: each for id_, each in now.items() if before.get(id_) != each}
+        return {**changed, **dict.fromkeys(before.keys() - now.keys())}
+
+
+def _vips(services: Iterable[Service]) -> list[Place]:
+    return claims.taken(services, (), {})
 
 
 def _with(had: SharedMap[K, V], news: Mapping[K, V | None]) -> SharedMap[K, V]:

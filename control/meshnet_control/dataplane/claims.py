@@ -13,6 +13,7 @@ whatever order they came.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -55,6 +56,36 @@ def taken(
     vips = [vip for service in services for vip in service.vips.items()]
     addresses = [node.ingress_address for node in nodes if node.ingress_address is not None]
     return [*vips, *((network, address) for network in ingress for address in addresses)]
+
+
+class Taken:
+    """The same, kept up: how often each address was given to a service or a node."""
+
+    def __init__(self) -> None:
+        self._times: dict[Place, int] = {}
+
+    def change(self, before: Iterable[Place], now: Iterable[Place]) -> set[Place]:
+        """These are given instead of those; the addresses that are taken, or free, since.
+
+        Args:
+            before: of some services or nodes, as it was told by the last change of them.
+            now: of the same.
+        """
+        steps = Counter(now)
+        steps.subtract(before)
+        changed: set[Place] = set()
+        for place, step in steps.items():
+            had = self._times.get(place, 0)
+            if had + step:
+                self._times[place] = had + step
+            else:
+                self._times.pop(place, None)
+            if (not had) != (not had + step):
+                changed.add(place)
+        return changed
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._times
 
 
 def lost(

@@ -9,11 +9,11 @@ Law: after any changes ``settled`` is what ``gossip_records.decode_endpoints`` a
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Container, Set
 
 from meshnet.gossip.shares import placed
 from meshnet.model.ids import NodeId, TaskId
-from meshnet.model.shared_map import SharedMap
+from meshnet.model.placed import Placed
 from meshnet.model.snapshot import Endpoint
 from meshnet_control.cluster import gossip_records
 from meshnet_control.dataplane import claims
@@ -29,30 +29,32 @@ class Endpoints:
     """
 
     def __init__(self) -> None:
-        self.settled: SharedMap[TaskId, Endpoint] = SharedMap()
+        self.settled = Placed()
         self._said: dict[TaskId, dict[NodeId, dict[str, Endpoint]]] = {}
         self._chosen: dict[TaskId, Endpoint] = {}
         self._claimants: dict[Place, tuple[TaskId, ...]] = {}
-        self._taken: Set[Place] = frozenset()
+        self._taken: Container[Place] = frozenset()
 
-    def change(self, news: News, taken: Set[Place]) -> None:
+    def change(
+        self, news: News, taken: Container[Place], changed: Set[Place] = frozenset()
+    ) -> None:
         """Take what is new.
 
         Args:
             news: records that changed; those of endpoints are looked at.
             taken: addresses that the managers gave to no task (``claims.taken``).
+            changed: those that were not among them the last time, or were.
         """
         said = {self._say(node, key, value) for (node, key), value in news.items()}
         tasks = {task for task in said if task is not None}
         places: set[Place] = set()
         for task in tasks:
             places |= self._choose(task)
-        if taken is not self._taken:
-            places |= {place for place in taken ^ self._taken if place in self._claimants}
-            self._taken = taken
+        places |= {place for place in changed if place in self._claimants}
+        self._taken = taken
         tasks |= {task for place in places for task in self._claimants.get(place, ())}
         put = {task: self._settled(self._chosen[task]) for task in tasks if task in self._chosen}
-        self.settled = self.settled.changed(put, tasks - put.keys())
+        self.settled = self.settled.placed(put, tasks - put.keys())
 
     def _say(self, node: NodeId, key: str, value: bytes | None) -> TaskId | None:
         """Note what a node says of a task; the task, if the record is of one."""

@@ -31,6 +31,7 @@ from meshnet.model.ids import NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.named import Named
 from meshnet_control.dataplane import aware, claims, concerns, liveness, snapshot
 from meshnet_control.dataplane.applied import Applied
 from meshnet_control.dataplane.awaited import Awaited
@@ -87,6 +88,7 @@ class DataPlane:
         self._pause_s = pause_s
         self._gossip: Gossip | None = None
         self._assignments: pb.Assignments | None = None
+        self._named: Named | None = None
         self._builder = Builder(self_id)
         self._heard: dict[tuple[NodeId, str], bytes | None] | None = None
         self._gwbridge: Gwbridge | None = None
@@ -112,9 +114,16 @@ class DataPlane:
         self.own.attach(gossip, underlay_mtu)
         self._awaited.attach(gossip)
 
-    def assignments(self, assignments: pb.Assignments) -> None:
-        """Everything the managers said so far, merged."""
+    def assignments(self, assignments: pb.Assignments, named: Named | None = None) -> None:
+        """The managers said something.
+
+        Args:
+            assignments: everything that they said so far, merged.
+            named: what in it may be other than in what this was called with last; None: anything.
+        """
         self._assignments = assignments
+        if self._named is not None:
+            self._named = None if named is None else self._named | named
         self._judge.assigned(assignments)
         self.own.assigned(assignments)
         self.changed()
@@ -318,12 +327,14 @@ class DataPlane:
         built = self._builder.build(
             before,
             assignments=self._assignments,
+            named=self._named,
             gone=self._judge.not_chosen,
             doubted=self._judge.doubted,
             sandboxes=self.own.sandboxes,
             gwbridge=self._gwbridge,
             complete=before.complete or self._is_complete(self._gossip.members(), heard),
         )
+        self._named = Named()
         fresh = self._ports.keep(before, built)
         self.own.following.note(heard, fresh.revision)
         self._tell_lost(claims.lost(self.own.endpoints, fresh.endpoints))

@@ -30,6 +30,7 @@ from meshnet.errors import ControlError, WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
+from meshnet_control.cluster.named import Named, named
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import CallEndedError, call_ends, channel
 from meshnet_control.identity.identity import Certificates, Identity, remotes
@@ -71,6 +72,9 @@ class DispatcherClient:
             comes back with one of a root that they have dropped is lost. None: all do at once.
         alongside: other work on each connection, for as long as it lasts; must not end by itself.
         dial: how a manager is reached.
+
+    Attributes:
+        named: what the last message was of (``cluster.named``).
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class DispatcherClient:
         self._addr, self._lasting, self._alongside = addr, lasting, alongside
         self.dial = dial
         self._state: pb.Assignments | None = None
+        self.named: Named | None = None
         self._statuses: dict[str, pb.TaskStatus] = {}
         self._unsent: set[str] = set()
         self._describe_again = False
@@ -226,6 +231,7 @@ class DispatcherClient:
             self._heard.set()
             if reply.HasField("assignments"):
                 state = assignments.merge(state, reply.assignments)
+                self.named = named(reply.assignments)
                 self._accept(state)
             limit = max(self._period * SILENT_PERIODS, ANSWER_S)
 

@@ -375,7 +375,7 @@ class ClusterMember:
             self._seeds = seeds
             self.gossip.join([(addr, GOSSIP_PORT) for addr in sorted(seeds)])
         self._tell_hosts()
-        self.kernel.dataplane.assignments(assignments)
+        self.kernel.dataplane.assignments(assignments, self.session.named)
         self.agent.assign(assignments)
 
     def _gossip_changed(self, changes: Changes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshnet.model.ids import NodeId, TaskId
+from meshnet.model.placed import tasks_on
 from meshnet.model.shared_map import difference
 from meshnet.model.snapshot import Node, Snapshot
 
@@ -21,8 +22,8 @@ def touched(before: Snapshot, now: Snapshot, facet: Callable[[Node], object]) ->
         for node in difference(before.nodes, now.nodes)
         if _said(before, node, facet) != _said(now, node, facet)
     }
-    if nodes:  # a node changes seldom: no index of its endpoints is kept up for that
-        tasks |= {task for task, each in now.endpoints.items() if each.node in nodes}
+    if nodes:
+        tasks |= tasks_on(now.endpoints, nodes)
     return tasks
 
 

@@ -37,9 +37,10 @@ class SharedMap(Mapping[K, V]):
 
     Attributes:
         buckets: a power of two of them; none is ever changed.
+        size: how many entries they have.
     """
 
-    __slots__ = ("_size", "buckets")
+    __slots__ = ("buckets", "size")
 
     def __init__(self, entries: Mapping[K, V] | Iterable[tuple[K, V]] = ()) -> None:
         """All of it; as large as that."""
@@ -51,12 +52,12 @@ class SharedMap(Mapping[K, V]):
         for key, value in whole.items():
             made[hash(key) & width - 1][key] = value
         self.buckets: Sequence[Mapping[K, V]] = made
-        self._size = len(whole)
+        self.size = len(whole)
 
     def changed(self, put: Mapping[K, V], drop: Iterable[K] = ()) -> SharedMap[K, V]:
         """The same without ``drop`` and with ``put``; itself when that is no change."""
         copied: dict[int, dict[K, V]] = {}
-        mask, size = len(self.buckets) - 1, self._size
+        mask, size = len(self.buckets) - 1, self.size
 
         def bucket_of(key: K) -> dict[K, V]:
             at = hash(key) & mask
@@ -80,7 +81,7 @@ class SharedMap(Mapping[K, V]):
         for at, bucket in copied.items():
             buckets[at] = bucket
         made: SharedMap[K, V] = SharedMap.__new__(SharedMap)
-        made.buckets, made._size = buckets, size
+        made.buckets, made.size = buckets, size
         return SharedMap(made) if size > len(buckets) ** 2 else made
 
     def __getitem__(self, key: K) -> V:
@@ -98,7 +99,7 @@ class SharedMap(Mapping[K, V]):
         return chain.from_iterable(self.buckets)
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def items(self) -> ItemsView[K, V]:
         """Its entries."""

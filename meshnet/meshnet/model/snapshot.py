@@ -190,9 +190,9 @@ class Snapshot:
         """Ports of this host that are published on it, by services or by containers here."""
         in_mesh = (
             port
-            for service in self.services.values()
+            for service in (self.services.values() if self.ingress is not None else ())
             for port in service.ports
-            if port.mode == "ingress" and self.ingress is not None
+            if port.mode == "ingress"
         )
         here = (
             port

@@ -15,20 +15,27 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.assignments import difference, merge
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY
+from meshnet_control.cluster.named import named
 from meshnet_control.dataplane import snapshot
 from meshnet_control.dataplane.builder import Builder
+from meshnet_control.dataplane.claims import Taken
 from meshnet_control.dataplane.endpoints import Endpoints
 
 SELF = NodeId("n0")
 NODES = [NodeId(f"n{i}") for i in range(3)]
 NETS = [NetworkId(f"net{i}") for i in range(2)]
+NOBODY: dict[TaskId, Sandbox] = {}
+HERE = {
+    TaskId("a"): Sandbox(TaskId("a"), "/run/a", ((NETS[1], IPv4Interface("10.0.1.9/24")),), None)
+}
 Nodes = st.frozensets(st.sampled_from(NODES[1:])).map(lambda some: {SELF, *some})
 
 
 @st.composite
 def assignments(draw) -> pb.Assignments:
-    made = pb.Assignments()
+    made = pb.Assignments(full=True)
     for node in sorted(draw(Nodes)):
         made.nodes.add(
             id=node, addr=f"192.168.0.{node[1:]}", hostname=node, down=draw(st.booleans())
@@ -39,7 +46,7 @@ def assignments(draw) -> pb.Assignments:
             network.spec.name = net
             network.spec.ingress = at == 0
             network.ipam_options.configs.add(subnet=f"10.0.{at}.0/24", gateway=f"10.0.{at}.1")
-    for number in range(draw(st.integers(0, 2))):
+    for number in sorted(draw(st.frozensets(st.integers(0, 2)))):
         service = made.services.add(id=f"s{number}", name=f"web{number}", endpoint_mode="vip")
         address = f"10.0.1.{draw(st.integers(1, 5))}/24"
         service.virtual_ips.add(network_id=NETS[1], addr=address)
@@ -87,6 +94,7 @@ Steps = st.lists(
         st.frozensets(st.sampled_from(NETS)),
         st.booleans(),
         st.booleans(),
+        st.booleans(),
     ),
     max_size=6,
 )
@@ -97,8 +105,9 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
     builder, before = Builder(SELF), Snapshot(0, SELF, complete=False)
     records: dict[tuple[NodeId, str], bytes] = {}
     kept: gossip_records.Records = {}
-    for news, fresh, gone, doubted, networks, on, whole in steps:
-        told = fresh or told
+    for news, fresh, gone, doubted, networks, on, whole, in_full in steps:
+        message = fresh if fresh is None or in_full else difference(told, fresh)
+        told = told if message is None else merge(told, message)
         nodes = frozenset(NodeId(node.id) for node in told.nodes)
         for place, value in news:
             records = {at: v for at, v in records.items() if at != place}
@@ -109,18 +118,17 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
         else:
             builder.records.tell({place: records.get(place) for place, _ in news})
         kept = from_scratch.remembered(kept, records, nodes, networks)
-        here = (NETS[1], IPv4Interface("10.0.1.9/24"))
-        boxes = {TaskId("a"): Sandbox(TaskId("a"), "/run/a", (here,), None)} if on else {}
         builder.follow(nodes, networks)
         inputs = {
             "assignments": told,
             "gone": gone,
             "doubted": doubted,
-            "sandboxes": boxes,
+            "sandboxes": HERE if on else NOBODY,
             "gwbridge": None,
             "complete": True,
         }
-        now = builder.build(before, **inputs)
+        known = named(message) if message is not None and before.revision else None
+        now = builder.build(before, named=known, **inputs)
         scratch = from_scratch.build(
             revision=now.revision,
             self_id=SELF,
@@ -175,6 +183,17 @@ def test_an_address_that_a_service_gets_is_no_task_s_any_more():
         )
         given_to.append(before.endpoints[said.task].addresses)
     assert given_to == [{NETS[1]: address}, {}, {NETS[1]: address}]
+
+
+def test_an_address_of_two_services_is_taken_until_both_let_go():
+    place = (NETS[1], IPv4Address("10.0.1.3"))
+    taken = Taken()
+    assert taken.change([], [place]) == {place}
+    assert taken.change([], [place]) == set()
+    assert taken.change([place], []) == set()
+    assert place in taken
+    assert taken.change([place], []) == {place}
+    assert place not in taken
 
 
 def _withdrawn_by_hand(before: Snapshot, now: Snapshot) -> bool:

@@ -12,6 +12,7 @@ from plane_bed import (
     DIR,
     NET,
     OTHER,
+    SERVICE,
     Host,
     assignments,
     cluster,
@@ -20,10 +21,13 @@ from plane_bed import (
 from virtual_time import Inline
 
 from meshnet.errors import KernelError
-from meshnet.model.ids import TaskId
+from meshnet.model.ids import NodeId, TaskId
 from meshnet.model.snapshot import Sandbox
 from meshnet.overlay.desired import netns_name, veth_name
 from meshnet.reconcile import Reconciler
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.assignments import merge
+from meshnet_control.cluster.named import named
 from meshnet_control.dataplane.fake import FakeKernel, GossipRoom, Led
 from meshnet_control.dataplane.liveness import PATIENCE_S
 
@@ -205,6 +209,32 @@ def test_a_container_that_came_back_elsewhere_is_not_ready_yet():
         assert not a.plane.is_ready(task)
         await a.plane.ready(task)
         assert moved.netns in a.kernel.world
+
+    cluster(1, scene)
+
+
+def test_what_several_messages_were_of_before_a_snapshot_is_made_is_looked_at_once():
+    async def scene(_: GossipRoom, a: Host) -> None:
+        a.start()
+        await turn()
+        revision, state = a.plane.snapshot.revision, merge(pb.Assignments(), a.told())
+        for message in (
+            pb.Assignments(services=[pb.ServiceView(id="new", name="api")]),
+            pb.Assignments(removed_services=[SERVICE]),
+            pb.Assignments(nodes=[pb.NodeView(id="n9", addr="192.0.2.9")]),
+        ):
+            state = merge(state, message)
+            a.plane.assignments(state, named(message))
+        await turn()
+        assert a.plane.snapshot.revision == revision + 1
+        assert {each.name for each in a.plane.snapshot.services.values()} == {"api"}
+        assert NodeId("n9") in a.plane.snapshot.nodes
+        a.plane.assignments(merge(state, a.told()))
+        await turn()
+        assert {each.name for each in a.plane.snapshot.services.values()} == {"api", "web"}
+        a.plane.assignments(merge(pb.Assignments(), a.told()))
+        await turn()
+        assert {each.name for each in a.plane.snapshot.services.values()} == {"web"}
 
     cluster(1, scene)
 
