@@ -203,3 +203,20 @@ async def test_a_thousand_tasks_are_shown_and_spoken_of(tmp_path: Path) -> None:
 
     nodes = [node(name, at) for at, name in enumerate(hosts)]
     await shown([*nodes, *services, *tasks], look, tmp_path, ask=ask)
+
+
+async def test_before_anything_is_told_nothing_is_said_to_be_missing(tmp_path: Path) -> None:
+    def look(page: Page, url: str) -> None:
+        page.call("Network.enable")
+        page.call("Network.setBlockedURLs", urls=["*/events"])
+        page.open(f"{url}#task/nobody")
+        page.until("document.querySelector('#link').textContent.includes('not connected')")
+        page.look(1000, 700)
+        page.until(TITLE, lambda said: said == "task")
+        assert page.value("document.querySelector('#sums').textContent") == ""
+        assert page.value("document.querySelector('#no-services').hidden")
+        page.call("Network.setBlockedURLs", urls=[])
+        page.until(TITLE, lambda said: said == "This task is gone")
+        page.until("!document.querySelector('#no-services').hidden")
+
+    await shown([node("h1", 1)], look, tmp_path)

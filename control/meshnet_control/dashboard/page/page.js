@@ -4,6 +4,7 @@ import * as log from "./log.js";
 import * as traffic from "./traffic.js";
 
 const cluster = { nodes: new Map(), services: new Map(), tasks: new Map() };
+let told = false; // whether anything was, so that what is not there can be called gone
 const SHAPES = { running: "●", coming: "◔", going: "▽", failed: "✕" };
 const MANY = 12; // tasks of a node from which on they are drawn small
 const AGAIN_MS = 3000; // after an answer that was no stream
@@ -43,8 +44,8 @@ function render() {
     renderNodes(looked, service);
   }
   const running = [...cluster.tasks.values()].filter((each) => each.group === "running").length;
-  set($("sums"), [plural(cluster.nodes.size, "node"), plural(cluster.services.size, "service"),
-    `${plural(running, "task")} running`].join(", "));
+  set($("sums"), told ? [plural(cluster.nodes.size, "node"), plural(cluster.services.size, "service"),
+    `${plural(running, "task")} running`].join(", ") : "");
   renderDetails(looked);
 }
 
@@ -61,7 +62,7 @@ function renderServices(looked) {
     set(link.children[1], counts(each) + (each.update.state === "updating" ? ", updating" : ""));
     current(link, looked?.kind === "service" && looked.id === each.id);
   }
-  $("no-services").hidden = cluster.services.size > 0;
+  $("no-services").hidden = !told || cluster.services.size > 0;
 }
 
 function renderNodes(looked, service) {
@@ -157,7 +158,7 @@ function renderDetails(looked) {
   log.look(looked?.kind === "task" && known ? looked.id : null);
   $("details").hidden = !looked;
   if (!looked) return;
-  set($("details-title"), known ? `${looked.kind} ${known.name}` : `This ${looked.kind} is gone`);
+  set($("details-title"), known ? `${looked.kind} ${known.name}` : told ? `This ${looked.kind} is gone` : looked.kind);
   const about = { service: aboutService, node: aboutNode, task: aboutTask };
   replaced($("details-body"), known ? about[looked.kind](known) : []);
 }
@@ -277,6 +278,7 @@ function later() {
 }
 
 function apply(news) {
+  told = true;
   if (news.whole) for (const kind of Object.values(cluster)) kind.clear();
   const before = new Map([...cluster.services.values(), ...cluster.nodes.values()].map((each) => [each.id, word(each)]));
   for (const [kind, rows] of Object.entries(cluster)) {
