@@ -49,7 +49,7 @@ def push(*, image: str, nodes: Sequence[str]) -> None:
     managers' own connections, a few nodes at a time. service create --no-resolve-image finds it.
     """
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         transient=True,

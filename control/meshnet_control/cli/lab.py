@@ -17,7 +17,7 @@ from rich.table import Table
 
 from meshnet.errors import MeshnetError
 from meshnet_control.cli import showing
-from meshnet_control.cli.showing import wide_console
+from meshnet_control.cli.showing import plain_console, wide_console
 from meshnet_control.lab import finding, swarm
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab, Report, lab_name, need_root
@@ -178,7 +178,7 @@ def status(style: str) -> None:
 @contextmanager
 def progress() -> Iterator[Report]:
     """A live table of machines on a terminal, one line for each step elsewhere."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if not console.is_terminal:
         yield lambda name, what: click.echo(f"{name}: {what}", err=True)
         return
@@ -201,7 +201,7 @@ def progress() -> Iterator[Report]:
 def demo(*, hosts: int) -> None:
     """Play the scenario aloud and leave the lab up; a lab that is up is made anew."""
     need_root()
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(highlight=False, soft_wrap=True)
     current = Lab.current()
     play = Play(Lab(Layout(current.layout.name, hosts)), show=audience(console))
     if current.observe().members:
@@ -239,6 +239,6 @@ def audience(console: Console) -> Show:
     def show(text: str) -> None:
         typed = text.partition("$ ")[0].isalnum() or text.startswith("$ ")
         if text.strip():
-            console.print(text.rstrip(), style="cyan" if typed else None, markup=False)
+            console.print(text.rstrip(), style="cyan" if typed else None)
 
     return show

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from meshnet_control.cli import showing
 from meshnet_control.cli.lab import audience
 from meshnet_control.cli.lab_files import text_of
 from meshnet_control.lab import lesson
@@ -33,7 +33,7 @@ def play(file: Path, *, step: bool, write: bool) -> None:
         raise LabError("the lab is not up: meshnet lab apply docs/lessons/lab.yaml")
     told = lesson.parsed(text_of(file), str(file))
     began = time.monotonic()
-    show = audience(Console(highlight=False, soft_wrap=True))
+    show = audience(showing.plain_console(highlight=False, soft_wrap=True))
 
     def wait() -> None:
         if step:

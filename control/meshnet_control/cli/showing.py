@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from meshnet.model.ids import ID_LENGTH
 from meshnet_control.api import explain_pb2 as xpb
@@ -102,11 +103,16 @@ def size(octets: int) -> str:
     return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
+def plain_console(**options: Any) -> Console:  # noqa: ANN401 - rich's
+    """One that shows texts as they are: what others wrote has brackets and colons of its own."""
+    return Console(markup=False, emoji=False, **options)
+
+
 def wide_console() -> Console:
     """The terminal's width on a terminal; elsewhere lines are as long as they need to be."""
-    return Console(width=None if sys.stdout.isatty() else 250)
+    return plain_console(width=None if sys.stdout.isatty() else 250)
 
 
 def doing(what: str) -> Status:
     """Says what is being done while a context lasts, on a terminal alone."""
-    return Console(stderr=True).status(what)
+    return plain_console(stderr=True).status(Text(what))

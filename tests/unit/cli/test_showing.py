@@ -177,3 +177,13 @@ def test_steps_stand_with_their_target_and_what_is_wrong_stands_out():
     assert not trace.whole_way([xpb.Step(ok=True, ends=True)], passed=True)
     assert trace.verdict([common]) == "all 1 steps are as they should be"
     assert trace.verdict([common, xpb.Step()]) == "1 of 2 steps are not as they should be"
+
+
+@pytest.mark.parametrize(
+    "text", ["[/etc]", "grep [abc] x", "[red]", ":warning: 1:2", "link=[https://example]"]
+)
+def test_what_others_wrote_is_shown_as_it_is(capsys, text):
+    shown = showing.table("SEEN")
+    shown.add_row(text)
+    showing.wide_console().print(shown)
+    assert capsys.readouterr().out.splitlines()[1].rstrip() == text
