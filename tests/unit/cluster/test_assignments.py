@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,17 +13,19 @@ DERIVED = (
 )  # fmt: skip
 IDS = st.sampled_from(["a", "b", "c", "d"])
 NODES = st.sampled_from(["n1", "n2", "n3"])
+FEW = st.sampled_from([found for size in range(3) for found in combinations("abcd", size)])
+"""Ids without one twice: one draw, where a set is many."""
 
 
 @st.composite
 def tasks(draw):
     task = pb.Task(id=draw(IDS), node_id=draw(NODES), slot=draw(st.integers(1, 3)))
     task.status.state = draw(st.sampled_from([pb.TASK_STATE_PENDING, 192, 512, 640, 704]))
-    for network in draw(st.sets(IDS, max_size=2)):
+    for network in draw(FEW):
         task.networks_attachments.add().network.id = network
-    for secret in draw(st.sets(IDS, max_size=2)):
+    for secret in draw(FEW):
         task.spec.container_spec.secrets.add(secret_id=secret)
-    for config in draw(st.sets(IDS, max_size=1)):
+    for config in draw(FEW)[:1]:
         task.spec.container_spec.configs.add(config_id=config)
     return task
 
@@ -30,7 +34,7 @@ def tasks(draw):
 def services(draw):
     service = pb.Service(id=draw(IDS))
     service.spec.name = draw(st.sampled_from(["web", "db"]))
-    for network in draw(st.sets(IDS, max_size=2)):
+    for network in draw(FEW):
         service.spec.task_template.networks.add(target=network)
         service.endpoint.virtual_ips.add(network_id=network, addr="10.0.1.2/24")
     if draw(st.booleans()):
@@ -120,7 +124,7 @@ def test_law_objects_that_were_kept_are_those_made_anew(before, after):
         assert getattr(kept, name) == getattr(after, name), name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(OBJECTS, OBJECTS)
 def test_law_news_of_what_changed_are_the_difference_of_everything(before, after):
     changes = between(before, after)
