@@ -19,6 +19,7 @@ from meshnet.kernel.rtnetlink import (
     KERNEL_PROTOCOL,
     NDMSG,
     RTMSG,
+    SKIP_STATS,
     Af,
     Fra,
     FrAct,
@@ -161,8 +162,8 @@ def del_link(index: int) -> Message:
 
 
 def get_links() -> Message:
-    """Ask for all links."""
-    return Message(Rtm.GETLINK, 0, _ifinfo())
+    """Ask for all links, without their counters."""
+    return Message(Rtm.GETLINK, 0, _ifinfo() + u32(Ifla.EXT_MASK, SKIP_STATS))
 
 
 # ---- addresses ----

@@ -61,6 +61,11 @@ class Ifla(IntEnum):
     MASTER = 10
     LINKINFO = 18
     NET_NS_FD = 28
+    EXT_MASK = 29
+
+
+SKIP_STATS: Final = 1 << 3
+"""In EXT_MASK: without counters (RTEXT_FILTER_SKIP_STATS, linux/rtnetlink.h)."""
 
 
 class IflaInfo(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -17,7 +18,13 @@ from meshnet.netstate.objects import Route, Rule, Vxlan
 
 BYTE = st.integers(0, 255)
 
-DECODERS = [decode.link, decode.address, decode.route, decode.rule, decode.neighbour]
+DECODERS: list[Callable[[bytes], object]] = [
+    decode.link,
+    decode.address,
+    decode.route,
+    decode.rule,
+    decode.neighbour,
+]
 BODIES = [
     encode.new_vxlan("vx0", Vxlan(4097, IPv4Address("192.0.2.1")), 1450, 3).body,
     encode.new_address(3, IPv4Interface("10.0.0.1/24")).body,
