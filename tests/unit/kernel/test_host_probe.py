@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import socket
 from ipaddress import IPv4Address
@@ -59,6 +60,18 @@ async def test_running_out_of_descriptors_says_nothing_of_the_host(closed_port):
         assert await answers(LOOPBACK, closed_port) is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EPERM, None), (errno.EADDRNOTAVAIL, None), (errno.EHOSTUNREACH, False)],
+)
+async def test_what_fails_here_says_nothing_of_the_host(monkeypatch, number, said):
+    async def fails(*_: object) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", fails)
+    assert await answers(LOOPBACK, 1) is said
 
 
 async def _told(probe: HostProbe, changed: asyncio.Event) -> bool | None:
