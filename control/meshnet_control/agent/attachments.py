@@ -28,7 +28,7 @@ from typing import Final
 
 from meshnet import ends
 from meshnet.errors import ControlError
-from meshnet_control.agent import gate_fifo
+from meshnet_control.agent import gate, gate_fifo
 from meshnet_control.agent.attached import LINGER_S, Attached, Surroundings
 from meshnet_control.agent.attached_record import ATTACHED, LABEL, Place, Record, RecordDir, load
 from meshnet_control.agent.attachment_states import ATTACH_S, AttachmentStates
@@ -326,7 +326,7 @@ class Attachments:
             raise ControlError(words, HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _made_before(self) -> Mapping[str, str]:
-        """Key -> container that waits at its gate."""
+        """Key -> container that waits at its gate; one of an image of it has its labels alone."""
         while True:
             try:
                 found = await self._around.engine.containers([LABEL])
@@ -334,7 +334,11 @@ class Attachments:
                 _log.warning("containers cannot be listed: %s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
-                return {str(each["Labels"][LABEL]): str(each["Id"]) for each in found}
+                return {
+                    str(each["Labels"][LABEL]): str(each["Id"])
+                    for each in found
+                    if str(each.get("Command")).startswith(f"{gate.SHELL_TARGET} ")
+                }
 
     async def _until_known(self, attached: Attached) -> None:
         while True:

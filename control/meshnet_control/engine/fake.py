@@ -224,7 +224,14 @@ class FakeEngine:
         await self._asked("containers", "")
         await self.listing.wait()
         return [
-            {"Id": kept.id, "Names": [f"/{kept.name}"], "Labels": kept.labels}
+            {
+                "Id": kept.id,
+                "Names": [f"/{kept.name}"],
+                "Labels": kept.labels,
+                "Command": " ".join(
+                    word for key in ("Entrypoint", "Cmd") for word in kept.config.get(key) or ()
+                ),
+            }
             for kept in self.kept.values()
             if all(_has(kept.labels, label) for label in labels)
         ]

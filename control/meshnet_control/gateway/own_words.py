@@ -7,6 +7,7 @@
 | a mount of docker-init, which the gate becomes, and no ``Init`` | ``Init`` |
 | labels by which meshnet finds what it made | none, of its events neither |
 | events that it is on the network ``none`` | none: it is on others |
+| meshnet's labels of an image that was made of it | none; the image has them without a value |
 
 Words are those of a container whose program waits, or waited, at a gate: labels alone prove
 nothing, an image made of such a container has them, too.
@@ -93,6 +94,25 @@ def event(said: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**said, "Actor": {**actor, "Attributes": shown}}
 
 
+def image(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``GET /images/{name}/json``; the same object: nothing of it is ours."""
+    shown = dict(said)
+    for where in ("Config", "ContainerConfig"):
+        config = part(said, where)
+        if _of_image(part(config, "Labels")):
+            shown[where] = {**config, "Labels": _without_ours(part(config, "Labels"))}
+    return said if shown == said else shown
+
+
+def emptied(labels: Mapping[str, Any]) -> dict[str, str]:
+    """For an image of a container: its labels that are ours, which say nothing there.
+
+    The engine hands all labels of a container on to its image; a value can be changed on the way,
+    but no label be left out (moby daemon/commit.go, ``merge``).
+    """
+    return dict.fromkeys(sorted(_of_image(labels)), "")
+
+
 def wired(labels: Mapping[str, Any]) -> bool:
     """Whether a container with these labels is one that meshnet puts onto networks."""
     return not _MADE.isdisjoint(labels)
@@ -111,6 +131,14 @@ _ROOM: Final = PurePosixPath(gate.ROOM).parts[1:2]
 
 def _has_ours(labels: Mapping[str, Any]) -> bool:
     return not HIDDEN.isdisjoint(labels)
+
+
+def _of_image(labels: Mapping[str, Any]) -> frozenset[str]:
+    return (HIDDEN | {engine_socket.LABEL}).intersection(labels)
+
+
+def _without_ours(labels: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in labels.items() if name not in _of_image(labels)}
 
 
 def _shown(labels: Mapping[str, Any]) -> dict[str, Any]:

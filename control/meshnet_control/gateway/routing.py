@@ -25,6 +25,7 @@ _EXACT: Final = frozenset({"/_ping", "/version", "/info", "/events", "/system/df
 _STARTS: Final = frozenset({"start", "restart"})
 _START_WORDS: Final = 4
 _POSTS: Final = frozenset({"/containers/create", "/volumes/prune", "/commit"})
+_IMAGES: Final = "/images/"
 _OF_CONTAINER: Final = frozenset({"json", "stats", "changes"})
 """What is asked of one container."""
 
@@ -39,7 +40,7 @@ def is_ours(head: Head) -> bool:
     if head.path in _EXACT or _first_word(head.path) in _OURS:
         return True
     if head.method == "GET":
-        return _tells_of_containers(head.path)
+        return _tells_of_containers(head.path) or _tells_of_an_image(head.path)
     return head.method == "POST" and (head.path in _POSTS or _starts(head.path))
 
 
@@ -57,6 +58,11 @@ def _tells_of_containers(path: str) -> bool:
         case ["containers", _, what]:
             return what in _OF_CONTAINER
     return False
+
+
+def _tells_of_an_image(path: str) -> bool:
+    """``/images/{name}/json``; a name may have slashes."""
+    return path.startswith(_IMAGES) and path.removeprefix(_IMAGES).endswith("/json")
 
 
 def _first_word(path: str) -> str:

@@ -13,7 +13,7 @@ from agent_node import IMAGE, NODE, NodeUnderTest
 
 from meshnet.errors import ControlError
 from meshnet.model.ids import TaskId, new_id
-from meshnet_control.agent import attached, attached_files, attachment_states
+from meshnet_control.agent import attached, attached_files, attachment_states, gate
 from meshnet_control.agent.attached_record import ATTACHED, LABEL, Place, Record, RecordDir, load
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.attachments import attachment_id
@@ -78,6 +78,7 @@ async def make(node: NodeUnderTest, managers: Managers, *places: Place) -> tuple
         f"c{key[:4]}",
         {
             "Image": IMAGE,
+            "Entrypoint": [gate.SHELL_TARGET, "sh"],
             "Labels": {LABEL: key},
             "HostConfig": {"Mounts": [{"Source": source}]},
         },
@@ -258,6 +259,8 @@ def test_a_container_that_was_made_when_meshnetd_ended_is_known_by_its_key(play)
         directory = RecordDir(node.state_dir / ATTACHED, key)
         (record,) = load(node.state_dir / ATTACHED)
         directory.write(replace(record, container=""))
+        labels = node.engine.kept[container].labels  # an image of it hands them on
+        await node.engine.create("of-its-image", {"Image": IMAGE, "Labels": labels, "Cmd": ["x"]})
         await node.begin()
         await node.until(lambda: node.wires.adoptions)
         assert [each.container for each in load(node.state_dir / ATTACHED)] == [container]

@@ -38,7 +38,7 @@ BODIES: dict[str, dict[str, Any]] = {
 IDS = {"services": WEB, "tasks": TASK, "secrets": FILE, "configs": FILE, "networks": NET}
 ENGINES = {"/_ping", "/version", "/containers/create", "/volumes/prune", "/networks/{id}/connect",
            "/networks/{id}/disconnect", "/containers/json", "/containers/{id}/json",
-           "/containers/{id}/stats", "/containers/{id}/changes", "/commit",
+           "/containers/{id}/stats", "/containers/{id}/changes", "/commit", "/images/{name}/json",
            "/containers/{id}/start", "/containers/{id}/restart", "/system/df"}  # fmt: skip
 """Served by the engine, whatever the cluster is like."""
 OWN = {"/swarm/init": 503, "/swarm/join": 503, "/swarm/leave": 503, "/swarm/unlock": 409}

@@ -152,7 +152,12 @@ async def client(tmp_path: Path, host) -> AsyncIterator[tuple[ClientSession, lis
     changes = [{"Path": "/.meshnet", "Kind": 1}, {"Path": "/.meshnet/gate", "Kind": 1},
                {"Path": "/.meshnets", "Kind": 1}]  # fmt: skip
 
+    labels = {"mine": "1", "meshnet.command": "", "meshnet.attached": "", "meshnet.socket": ""}
+    image = {"Cmd": ["x"], "Labels": labels}
+
     said_of = {
+        "app:1/json": {"Id": "i1", "Config": image, "ContainerConfig": image},
+        "/app/json": {"Id": "i1", "Config": image, "ContainerConfig": image},
         "/containers/json": [entry, plain],
         "/c1/json": found,
         "/c1/changes": changes,
@@ -192,7 +197,19 @@ async def test_every_way_to_ask_for_a_container_shows_its_users_words(client):
 async def test_an_image_of_a_tasks_container_has_its_program(client):
     session, asked = client
     bare = {"data": b"null", "skip_auto_headers": ["Content-Type"]}
+    nobodys = dict.fromkeys(["meshnet.command", "meshnet.gateway_address", "meshnet.task"], "")
     await session.post("/v1.41/commit?container=c1&repo=x", **bare)
-    assert asked.pop() == {"Entrypoint": ["/entry"], "Cmd": ["x"]}
-    await session.post("/v1.41/commit?container=c1&repo=x", json={"Cmd": ["y"], "Entrypoint": None})
-    assert asked.pop() == {"Entrypoint": ["/entry"], "Cmd": ["y"]}
+    assert asked.pop() == {"Entrypoint": ["/entry"], "Cmd": ["x"], "Labels": nobodys}
+    own = {"Cmd": ["y"], "Entrypoint": None, "Labels": {"mine": "1"}}
+    await session.post("/v1.41/commit?container=c1&repo=x", json=own)
+    labels = {**nobodys, "mine": "1"}
+    assert asked.pop() == {"Entrypoint": ["/entry"], "Cmd": ["y"], "Labels": labels}
+
+
+async def test_an_image_shows_none_of_the_labels_that_its_container_had(client):
+    session, _ = client
+    for name in ("team/app:1", "app"):
+        found = await (await session.get(f"/v1.41/images/{name}/json")).json()
+        assert (found["Id"], found["Config"]["Cmd"]) == ("i1", ["x"])
+        for config in ("Config", "ContainerConfig"):
+            assert found[config]["Labels"] == {"mine": "1"}
