@@ -27,7 +27,7 @@ from meshnet import ends, happened, measures
 from meshnet.errors import MeshnetError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
-from meshnet.process import clocks, limits, turns
+from meshnet.process import clocks, garbage, limits, turns
 from meshnet.process.notify import inherited
 from meshnet_control.admin import Admin, AdminServer, Explain
 from meshnet_control.dashboard.wiring import of_node
@@ -125,6 +125,7 @@ class Daemon:
             stack.push_async_callback(ends.ended, program.spawn(metrics.run(), "metrics"))
             dashboard = of_node(node, self._places.state_dir)
             stack.push_async_callback(ends.ended, program.spawn(dashboard.run(), "dashboard"))
+            garbage.put_aside()
             _log.info("serving the Engine API on %s", self._places.run_dir / "docker.sock")
             await program.serve(stack)
 
