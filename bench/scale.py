@@ -39,7 +39,7 @@ from meshnet.process.notify import Notifier
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.dataplane import snapshot
-from meshnet_control.dataplane.fake import FakeProbe, FakeSockets, GossipRoom
+from meshnet_control.dataplane.fake import FakeFlows, FakeProbe, FakeSockets, GossipRoom
 from meshnet_control.dataplane.feed import DataPlane
 from meshnet_dns import operations as names
 from meshnet_dns import redirect
@@ -189,7 +189,7 @@ class Node:
     def __init__(self, cluster: Cluster, run_dir: Path) -> None:
         self._cluster = cluster
         self.room = GossipRoom()
-        self.plane = DataPlane(cluster.nodes[0], (), FakeProbe, FakeSockets())
+        self.plane = DataPlane(cluster.nodes[0], (), FakeProbe, FakeSockets(), FakeFlows())
         gossip = self.room.enter(cluster.nodes[0])
         self.room.records |= cluster.records
         bridge = Gwbridge(

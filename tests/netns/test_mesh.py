@@ -15,7 +15,7 @@ import pytest
 from scapy.layers.inet import IP
 from scapy.layers.sctp import SCTP, SCTPChunkCookieEcho, SCTPChunkInit, SCTPChunkInitAck
 
-from meshnet.kernel import netns
+from meshnet.kernel import flow_reader, netns
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.snapshot import (
@@ -28,6 +28,7 @@ from meshnet.model.snapshot import (
     Service,
     Snapshot,
 )
+from meshnet_control.dataplane import connections
 from meshnet_lb.rules import rulesets
 
 pytestmark = pytest.mark.netns
@@ -253,6 +254,39 @@ def test_a_held_connection_outlives_its_tasks_withdrawal_and_a_node_leaving(clus
         assert asked == {f"task{i}" for i in others}
         held.sendall(b"?")
         assert held.recv(200).decode().split() == [own, CLIENT]
+
+
+def test_a_connection_through_another_node_is_counted_where_it_arrives(cluster):
+    def counted(i):
+        sandbox = cluster.snapshot(i).sandboxes[TASK[i]]
+        found, errors = flow_reader.flows([sandbox.netns])
+        assert not errors
+        return connections.open_to(sandbox, found[sandbox.netns])
+
+    with ExitStack() as stack:
+        held = [
+            stack.enter_context(cluster.bed.socket(cluster.client, LAN[2], 8080)) for _ in HOSTS
+        ]
+        for each in held:
+            each.sendall(b"?")
+            each.recv(200)
+        assert [counted(i) for i in HOSTS] == [1, 1, 1]
+        cluster.apply(ready=())
+        for each in held:
+            each.sendall(b"?")
+            each.recv(200)
+        assert [counted(i) for i in HOSTS] == [1, 1, 1], "withdrawn, and as open as before"
+        # What a task asks another is counted there, and no datagrams anywhere.
+        cluster.apply(ready=(1,))
+        inside = stack.enter_context(cluster.bed.socket(cluster.task[2], str(PLACE[1]), 9000))
+        inside.sendall(b"?")
+        inside.recv(200)
+        cluster.bed.ask(cluster.client, LAN[2], 8080, udp=True)
+        assert [counted(i) for i in HOSTS] == [2, 1, 1]
+    until = time.monotonic() + 10
+    while any(counted(i) for i in HOSTS):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("who", ["client", "itself", "task"])

@@ -37,7 +37,7 @@ from meshnet_control.agent.agent import Agent
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.hosts import Hosts
-from meshnet_control.dataplane.fake import FakeSockets
+from meshnet_control.dataplane.fake import FakeFlows, FakeSockets
 from meshnet_control.dataplane.feed import DataPlane
 from meshnet_control.engine.fake import FakeEngine
 from meshnet_control.engine.labels import TASK_LABEL
@@ -291,6 +291,7 @@ class _Kernel:
                 GOSSIP_PORT, news, ask=lambda to, port: host.world.ask(host.address, to, port)
             ),
             FakeSockets(),
+            FakeFlows(),
             netns_dir=DIR,
             wall=lambda: host.world.began + loop.time(),
             pause_s=LIGHT_S if host.light else 0.0,

@@ -17,6 +17,7 @@ from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.dataplane.fake import (
+    FakeFlows,
     FakeGossip,
     FakeKernel,
     FakeProbe,
@@ -57,6 +58,7 @@ class Host:
         self.number, self._room, self._nodes = number, room, nodes
         self.kernel = FakeKernel()
         self.sockets = FakeSockets()
+        self.flows = FakeFlows()
         self.lives = 0
         self.clock_s = 0.0
 
@@ -88,6 +90,7 @@ class Host:
             tuple(reconcilers) or (self.reconciler,),
             probe,
             self.sockets,
+            self.flows,
             lambda snapshot: self.snapshots.append(snapshot.revision),
             netns_dir=DIR,
             wall=lambda: wall,

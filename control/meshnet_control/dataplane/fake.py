@@ -17,9 +17,24 @@ from meshnet.gossip.members import Member, State
 from meshnet.gossip.shares import Share, parts, share_of
 from meshnet.model.ids import NetworkId, NodeId
 from meshnet.model.snapshot import Port, Snapshot
+from meshnet.nft.flows import Flow
 
 Led: TypeAlias = frozenset[str]
 """Backends: ``<service> <address>``."""
+
+
+class FakeFlows:
+    """What conntrack knows, by namespace, as it is told (``sources.Flows``)."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, list[Flow]] = {}
+        self.unreadable: MeshnetError | None = None
+
+    async def __call__(self, netns: str, /) -> list[Flow]:
+        """As told."""
+        if self.unreadable is not None:
+            raise self.unreadable
+        return self.there.get(netns, [])
 
 
 class FakeSockets:

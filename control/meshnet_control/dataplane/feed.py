@@ -32,7 +32,7 @@ from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.named import Named
-from meshnet_control.dataplane import aware, claims, concerns, liveness, snapshot
+from meshnet_control.dataplane import aware, claims, concerns, connections, liveness, snapshot
 from meshnet_control.dataplane.applied import Applied
 from meshnet_control.dataplane.awaited import Awaited
 from meshnet_control.dataplane.builder import Builder
@@ -40,7 +40,7 @@ from meshnet_control.dataplane.host_ports import OthersPorts, PublishedPorts, So
 from meshnet_control.dataplane.judge import Judge
 from meshnet_control.dataplane.known_records import News
 from meshnet_control.dataplane.own import Own
-from meshnet_control.dataplane.sources import Gossip, Probe
+from meshnet_control.dataplane.sources import Flows, Gossip, Probe
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class DataPlane:
         reconcilers: all of them get every Snapshot.
         probe: makes what asks the hosts of silent daemons; gets what to call with its news.
         sockets: hold what is published on this host.
+        flows: read what conntrack knows in a namespace.
         on_snapshot: called with each new Snapshot (watchers follow the namespaces in it).
         netns_dir: where the networks' namespaces are named.
         wall: Unix time in seconds; the generation of our epochs.
@@ -72,6 +73,7 @@ class DataPlane:
         reconcilers: Sequence[Reconciler[Any, Any, Any]],
         probe: Callable[[Callable[[], None]], Probe],
         sockets: Sockets,
+        flows: Flows,
         on_snapshot: Callable[[Snapshot], None] = lambda _: None,
         *,
         netns_dir: Path = NETNS_DIR,
@@ -83,6 +85,7 @@ class DataPlane:
         self._probe = probe(self.changed)
         self._judge = Judge(self_id, self._probe)
         self._ports = PublishedPorts(sockets)
+        self._flows = flows
         self._on_snapshot = on_snapshot
         self._netns_dir = netns_dir
         self._pause_s = pause_s
@@ -262,6 +265,21 @@ class DataPlane:
         names = await self._awaited.unaware_after(self.own.epochs(task), within_s)
         if names:
             _log.warning("task %s stops although it may still be chosen by %s", task, names)
+
+    def others_serve(self, task: TaskId) -> bool:
+        """Another task of the service of one of ours takes new connections."""
+        return connections.others_serve(self.snapshot, task)
+
+    async def connections(self, task: TaskId) -> int:
+        """How many TCP connections others have open to a task of ours.
+
+        Raises:
+            MeshnetError: the kernel does not say.
+        """
+        sandbox = self.own.sandboxes.get(task)
+        if sandbox is None:
+            return 0
+        return connections.open_to(sandbox, await self._flows(sandbox.netns))
 
     async def withdraw(self, within_s: float) -> None:
         """Nothing of this node is to be chosen any more, whatever the agent says from now on.

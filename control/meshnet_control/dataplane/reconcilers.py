@@ -5,6 +5,7 @@
  DataPlane ── Snapshot ──> Reconciler overlay, gwbridge, lb    one kernel thread (setns is safe);
                       │                                        a withdrawal goes between namespaces
                       └──> Reconciler resolver                 a thread of its own: it may wait
+ DataPlane <── conntrack                                       one more, while something drains
  Watchers ── an event ──> poke
 ```
 """
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 from meshnet import ends
 from meshnet.gwbridge.operations import GwbridgeOperations
+from meshnet.kernel import flow_reader
 from meshnet.kernel.events import NFT_CHANGED, Watchers
 from meshnet.kernel.file_events import REMOVED, WRITTEN, FileEvents
 from meshnet.kernel.host_probe import HostProbe
@@ -31,6 +33,7 @@ from meshnet.kernel.thread import KernelThread
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
 from meshnet.model.wellknown import GOSSIP_PORT
+from meshnet.nft.flows import Flow
 from meshnet.overlay.desired import netns_name
 from meshnet.overlay.operations import OverlayOperations
 from meshnet.reconcile import Operations, Reconciler, ReconcilerStatus
@@ -77,6 +80,7 @@ class NodeReconcilers:
     ) -> None:
         self._kernel = KernelThread()
         self._dns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resolver")
+        self._counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="connections")
         self._watchers = Watchers(self._changed, self._disturbs)
         self._written = FileEvents(
             WRITTEN, lambda where: self._changed("a sysctl was written", where)
@@ -101,6 +105,7 @@ class NodeReconcilers:
             self._reconcilers,
             lambda news: HostProbe(GOSSIP_PORT, news),
             ReservedPorts(),
+            self._flows,
             self._snapped,
         )
         self._tasks = [spawn(r.run(), r.operations.name) for r in self._reconcilers]
@@ -127,10 +132,18 @@ class NodeReconcilers:
         self._watchers.close()
         self._names.close()
         self._written.close()
-        self.idle, _ = await asyncio.gather(
+        self.idle, *_ = await asyncio.gather(
             ends.executed(self._kernel, self._let_go, "the kernel does not answer", step_s),
             ends.executed(self._dns, lambda: None, "meshnet-resolver does not answer", step_s),
+            ends.executed(self._counting, lambda: None, "conntrack does not answer", step_s),
         )
+
+    async def _flows(self, netns: str) -> Sequence[Flow]:
+        loop = asyncio.get_running_loop()
+        found, errors = await loop.run_in_executor(self._counting, flow_reader.flows, [netns])
+        if errors:
+            raise errors[0]
+        return found.get(netns, ())
 
     def _let_go(self) -> None:
         for reconciler in self._in_kernel:

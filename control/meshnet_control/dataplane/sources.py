@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from meshnet.gossip.audiences import Audiences
 from meshnet.gossip.members import Member
 from meshnet.gossip.shares import Share
 from meshnet.model.ids import NodeId
+from meshnet.nft.flows import Flow
 from meshnet_control.cluster.gossip_records import Epoch
 
 
@@ -51,6 +52,18 @@ class Gossip(Protocol):
 
     def acknowledged(self) -> Mapping[Share, Epoch]:
         """From which epoch of ours each node chooses, of those that were asked."""
+        ...
+
+
+class Flows(Protocol):
+    """What conntrack knows (meshnet.kernel.flow_reader)."""
+
+    async def __call__(self, netns: str, /) -> Sequence[Flow]:
+        """In a namespace; none when it is gone.
+
+        Raises:
+            MeshnetError: it cannot be read.
+        """
         ...
 
 
