@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from ipaddress import IPv4Interface
 from typing import Final
 
+from meshnet.errors import MeshnetError
 from meshnet.model.ids import TaskId
-from meshnet_control.agent import host_ports, task_networks
+from meshnet_control.agent import draining, host_ports, task_networks
 from meshnet_control.agent.host import Host
 from meshnet_control.api import control_pb2 as pb
+
+_log = logging.getLogger(__name__)
 
 _TROUBLE_S: Final = 2.0
 """A network that is not wired by then is told of, and again as often."""
@@ -81,3 +85,27 @@ class Announcement:
     async def drained(self, within_s: float) -> None:
         """Returns when no node chooses it any more, or after that many seconds."""
         await self._dataplane.drained(self._id, within_s)
+
+    def others_serve(self) -> bool:
+        """Another task of its service takes new connections."""
+        return self._dataplane.others_serve(self._id)
+
+    async def emptied(self, waits: Callable[[], bool], tell: Callable[[int], None]) -> None:
+        """Returns when nobody is connected to it any more, or nobody is waited for any longer.
+
+        Args:
+            waits: whether it would wait for a connection now.
+            tell: gets how many are left, with each count.
+        """
+        while waits():
+            try:
+                left = await self._dataplane.connections(self._id)
+            except MeshnetError as error:
+                _log.warning(
+                    "task %s stops although its connections were not counted: %s", self._id, error
+                )
+                return
+            if not left:
+                return
+            tell(left)
+            await asyncio.sleep(draining.LOOK_S)

@@ -65,6 +65,18 @@ class DataPlane(Protocol):
         """Returns when no node chooses the withdrawn endpoint any more, or after ``within_s``."""
         ...
 
+    def others_serve(self, task: TaskId) -> bool:
+        """Another task of its service takes new connections."""
+        ...
+
+    async def connections(self, task: TaskId) -> int:
+        """How many TCP connections others have open to a task of ours.
+
+        Raises:
+            MeshnetError: the kernel does not say.
+        """
+        ...
+
 
 class Engine(Protocol):
     """What the agent needs of the local engine (meshnet_control.engine.client.EngineClient).

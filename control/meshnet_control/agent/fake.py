@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from meshnet.errors import MeshnetError
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox
 
@@ -34,6 +35,12 @@ class FakeDataPlane:
         self.acknowledged = asyncio.Event()
         """Every node knows of withdrawals once it is set; it is."""
         self.acknowledged.set()
+        self.open: dict[TaskId, int] = {}
+        """Task -> connections that others have to it."""
+        self.uncountable: MeshnetError | None = None
+        """Why connections cannot be counted."""
+        self.alone = False
+        """No other task of any service serves."""
         self.troubles: dict[TaskId, str] = {}
         self.ports = FakePorts()
         self.empty_starts = 0
@@ -89,3 +96,13 @@ class FakeDataPlane:
         except TimeoutError:
             pass
         self.log.append((task, "drained"))
+
+    def others_serve(self, task: TaskId) -> bool:
+        """As told, of all alike."""
+        return not self.alone
+
+    async def connections(self, task: TaskId) -> int:
+        """As told."""
+        if self.uncountable is not None:
+            raise self.uncountable
+        return self.open.get(task, 0)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet import measures
-from meshnet_control.agent import step, task_networks
+from meshnet_control.agent import draining, step, task_networks
 from meshnet_control.agent.step import Seen
 from meshnet_control.api import control_pb2 as pb
 
 _log = logging.getLogger(__name__)
+
+_TELL_S: Final = 2.0
+"""Least time between two counts that are told: each is a write in the managers' store."""
 
 
 class Report:
@@ -30,6 +33,7 @@ class Report:
     ) -> None:
         self._send, self._wall = send, wall
         self._told = ""
+        self._told_at = 0.0
 
     def state(self, task: pb.Task, state: int, err: str, seen: Seen | None) -> None:
         """A task reached a state.
@@ -51,11 +55,31 @@ class Report:
         if why != self._told and state < pb.TASK_STATE_RUNNING:
             self._say(task, state, why, seen)
 
-    def _say(self, task: pb.Task, state: int, err: str, seen: Seen | None) -> None:
+    def draining(self, task: pb.Task, state: int, left: int, seen: Seen | None, now: float) -> None:
+        """How many connections a task that is to stop waits for.
+
+        Args:
+            task: the task.
+            state: its present one.
+            left: 0: it waits for none (any more).
+            seen: its container.
+            now: seconds, of a clock that is never put back.
+        """
+        if state != pb.TASK_STATE_RUNNING:
+            return
+        words = draining.words(left) if left else ""
+        soon = left and self._told and now - self._told_at < _TELL_S
+        if words != self._told and not soon:
+            self._say(task, state, words, seen, words)
+            self._told_at = now
+
+    def _say(
+        self, task: pb.Task, state: int, err: str, seen: Seen | None, message: str = ""
+    ) -> None:
         status = pb.TaskStatus(
             timestamp=_stamp(self._wall()),
             state=cast("pb.TaskState", state),
-            message=step.message(state),
+            message=message or step.message(state),
             err=err,
         )
         if seen is not None:

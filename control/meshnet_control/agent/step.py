@@ -3,8 +3,10 @@
 ```
  ACCEPTED > PREPARING > READY > STARTING > RUNNING > COMPLETE | FAILED
             create              start, wire, open the gate
- wanted SHUTDOWN: withdraw the endpoint > all nodes know > stop signal > grace > SIGKILL > SHUTDOWN
- unhealthy, or given up: the same way, then FAILED (REJECTED when it never started)
+ wanted SHUTDOWN: withdraw the endpoint > all nodes know > connections end, or enough was waited
+   > stop signal > grace > SIGKILL > SHUTDOWN
+ unhealthy, or given up: the same way without waiting for connections, then FAILED (REJECTED when it
+   never started)
 ```
 
 Laws: a task's state only grows; ``COMPLETE`` and above are final, and are reported when nothing of
@@ -59,7 +61,8 @@ class Action(Enum):
     PUBLISH = auto()
     """Say that the endpoint is ready."""
     DRAIN = auto()
-    """Say that the endpoint is no backend any more; wait until every node knows."""
+    """Say that the endpoint is no backend any more; wait until every node knows, and for those
+    who are connected to it (``draining``)."""
     STOP = auto()
     """Send the stop signal."""
     KILL = auto()
@@ -126,6 +129,10 @@ class TaskView:
     stopping_since: float | None = None
     """When the stop signal was sent, seconds; None: not yet."""
     killed: bool = False
+    draining_since: float | None = None
+    """When every node knew that it is no backend any more, seconds; None: not yet."""
+    forgotten: bool = False
+    """The managers no longer know the task, or this node leaves them."""
     grace_s: float = DEFAULT_GRACE_S
 
 

@@ -22,7 +22,15 @@ from ipaddress import IPv4Interface
 from typing import Any, Final
 
 from meshnet.errors import MeshnetError
-from meshnet_control.agent import gate, gate_fifo, host_ports, inspected, step, task_networks
+from meshnet_control.agent import (
+    draining,
+    gate,
+    gate_fifo,
+    host_ports,
+    inspected,
+    step,
+    task_networks,
+)
 from meshnet_control.agent.announcement import Announcement
 from meshnet_control.agent.host import Host
 from meshnet_control.agent.hot_files import HotFiles
@@ -94,7 +102,7 @@ class Worker:
     def wanted(self, task: pb.Task | None) -> None:
         """The managers' newest word; None: they no longer know the task."""
         if task is None:
-            self._see(desired=pb.TASK_STATE_REMOVE)
+            self._see(desired=pb.TASK_STATE_REMOVE, forgotten=True)
             return
         self.task = host_ports.kept(task, self.task)
         outdated = self.view.container is not None and self._hot.outdated(self.task)
@@ -279,13 +287,13 @@ class Worker:
             await self._hot.rewrite(self.task, seen.id, runs=seen.running and self.view.opened)
             self._see(outdated=self._hot.outdated(self.task))
         elif action is Action.PUBLISH:
-            self._publish(ready=True)
+            self._say_endpoint(ready=True)
+            self._see(published=True)
         elif action is Action.CONDEMN:
             self._see(failing=step.UNHEALTHY)
             self._memory.mark_failing(step.UNHEALTHY)
         elif action is Action.DRAIN:
-            self._say_endpoint(ready=False)
-            await self._announcement.drained(self.view.grace_s)
+            await self._drain()
             self._see(published=False)
         elif action is Action.STOP:
             self._mark_stopping()
@@ -312,6 +320,19 @@ class Worker:
         if not self.view.wired:
             self._see(opened=True)
         await self._look(seen)
+
+    async def _drain(self) -> None:
+        self._say_endpoint(ready=False)
+        await self._announcement.drained(self.view.grace_s)
+        if self.view.draining_since is None:
+            self._see(draining_since=asyncio.get_running_loop().time())
+        await self._announcement.emptied(self._waits, self._say_left)
+        self._say_left(0)
+
+    def _waits(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        others_serve = self._announcement.others_serve()
+        return draining.waits(self.task.service_labels, self.view, now, others_serve=others_serve)
 
     def _mark_stopping(self) -> None:
         """A disk that is full keeps nothing from being stopped."""
@@ -379,18 +400,20 @@ class Worker:
             self._announcement.sandbox(self.task, inspected.netns_of(found))
             self._see(announced=True)
             healthy = not view.has_health or seen.health == "healthy"
-            self._publish(ready=view.opened and healthy and not view.failing)
+            serving = view.opened and healthy and not view.failing
+            self._say_endpoint(ready=serving and view.desired <= pb.TASK_STATE_RUNNING)
+            self._see(published=serving)  # what an earlier life published is to be drained
 
     # ---- what is said ----
-
-    def _publish(self, *, ready: bool) -> None:
-        self._say_endpoint(ready=ready)
-        self._see(published=ready)
 
     def _say_endpoint(self, *, ready: bool) -> None:
         seen = self.view.container
         container = seen.id if seen is not None else ""
         self._announcement.endpoint(self.task, container, ready=ready)
+
+    def _say_left(self, connections: int) -> None:
+        view, now = self.view, asyncio.get_running_loop().time()
+        self._report.draining(self.task, view.state, connections, view.container, now)
 
     async def _say(self, state: int, err: str) -> None:
         """Reports a state once; it only grows."""

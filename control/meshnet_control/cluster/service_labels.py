@@ -7,6 +7,7 @@
     meshnet.lb=weighted              in turn, as often as the host of each weighs
     meshnet.lb=nearest               those of the node that is asked, if it has any
     meshnet.lb.weights=HOST=3,HOST2=0     of weighted; a host that is not named has 1
+    meshnet.drain=SECONDS            how long a task that is to stop waits for its connections
 
 A label of this name that means nothing is refused, as nothing else would tell a user that it does
 nothing.
@@ -27,12 +28,14 @@ from meshnet_control.cluster import privileges
 LB: Final = "meshnet.lb"
 WEIGHTS: Final = "meshnet.lb.weights"
 PROXY_PROTOCOL: Final = "meshnet.proxy-protocol"
+DRAIN: Final = "meshnet.drain"
 PREFIX: Final = "meshnet."
-KNOWN: Final = privileges.LABELS | {LB, WEIGHTS, PROXY_PROTOCOL, "meshnet.engine-socket"}
+KNOWN: Final = privileges.LABELS | {LB, WEIGHTS, PROXY_PROTOCOL, DRAIN, "meshnet.engine-socket"}
 """Every label of a service that says something to us."""
 KINDS: Final = ("rr", "random", "source-hash", "sticky", "weighted", "nearest")
 MOST_WEIGHT: Final = 100
 MOST_STICKY_S: Final = 30 * 24 * 3600
+MOST_DRAIN_S: Final = 24 * 3600
 _DIGITS: Final = 7
 NO_PROXY_PROTOCOL: Final = (
     f"{PROXY_PROTOCOL} cannot be done: packets go to the task without a proxy that could write a "
@@ -55,6 +58,7 @@ def check(labels: Mapping[str, str], endpoint_mode: str = "vip") -> None:
             raise ControlError(f"unknown label {name}{_meant(name, KNOWN)}")
     if PROXY_PROTOCOL in labels:
         raise ControlError(NO_PROXY_PROTOCOL)
+    drain_s(labels)
     asked = policy(labels.get(LB, ""), labels.get(WEIGHTS, ""))
     if endpoint_mode == "dnsrr" and asked != ROUND_ROBIN:
         raise ControlError(
@@ -89,6 +93,29 @@ def policy(said: str, weights: str) -> Policy:
     if kind == "sticky":
         return Policy(known, sticky_s=_seconds(said, seconds) if colon else STICKY_S)
     return Policy(known, weights=tuple(sorted(_weights(weights).items())))
+
+
+def drain_s(labels: Mapping[str, str]) -> int | None:
+    """How long a task that is to stop waits for its connections to end, seconds.
+
+    Args:
+        labels: of its service.
+
+    Returns:
+        0: not at all; None: nothing is said of it.
+
+    Raises:
+        ControlError: what is said means nothing.
+    """
+    said = labels.get(DRAIN)
+    if said is None:
+        return None
+    number = _number(said)
+    if not 0 <= number <= MOST_DRAIN_S:
+        raise ControlError(
+            f"invalid {DRAIN} {said!r}: must be seconds, 1 to {MOST_DRAIN_S}, or 0: not to wait"
+        )
+    return number
 
 
 def _seconds(said: str, seconds: str) -> int:

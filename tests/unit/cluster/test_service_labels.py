@@ -28,6 +28,13 @@ def test_what_is_asked_for(said: str, weights: str, expected: Policy):
     service_labels.check({"meshnet.lb": said, "meshnet.lb.weights": weights, "other": "label"})
 
 
+@pytest.mark.parametrize("said", [None, 0, 5, 86400])
+def test_how_long_connections_are_waited_for(said: int | None):
+    labels = {} if said is None else {"meshnet.drain": str(said)}
+    service_labels.check(labels)
+    assert service_labels.drain_s(labels) == said
+
+
 def test_who_has_no_virtual_ip_is_told_that_clients_choose():
     with pytest.raises(ControlError, match="random needs a virtual IP: with endpoint mode dnsrr"):
         service_labels.check({"meshnet.lb": "random"}, "dnsrr")
@@ -46,6 +53,14 @@ def test_who_has_no_virtual_ip_is_told_that_clients_choose():
             {"meshnet.lb": "x"},
             "invalid meshnet.lb 'x': must be rr, random, source-hash, sticky, weighted or nearest",
         ),
+        (
+            {"meshnet.drain": "10s"},
+            "invalid meshnet.drain '10s': must be seconds, 1 to 86400, or 0: not to wait",
+        ),
+        ({"meshnet.drain": ""}, "invalid meshnet.drain ''"),
+        ({"meshnet.drain": "-1"}, "invalid meshnet.drain '-1'"),
+        ({"meshnet.drain": "86401"}, "must be seconds, 1 to 86400"),
+        ({"meshnet.drains": "1"}, "did you mean meshnet.drain?"),
         ({"meshnet.lb": "stickey:60"}, "did you mean sticky?"),
         ({"meshnet.lb": "sticky:0"}, "must be sticky:1 to sticky:2592000"),
         ({"meshnet.lb": "sticky:"}, "must be sticky:1 to sticky:2592000"),
