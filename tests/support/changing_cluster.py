@@ -43,6 +43,9 @@ def _node(draw: Any, node: NodeId) -> Node:
         node,
         IPv4Address(f"192.168.0.{number + 1 + draw(st.sampled_from([0, 100]))}"),
         underlay_mtu=draw(st.sampled_from([1500, 1400])),
+        narrow=draw(
+            st.sampled_from([(), (), ((SELF, 1280),), ((NODES[0], 1450), (NODES[2], 1300))])
+        ),
         ingress_address=draw(st.sampled_from([None, IPv4Address(f"10.0.0.{number + 2}")])),
         live=node == SELF or draw(st.booleans()),
         doubted=node != SELF and draw(st.booleans()),
@@ -60,7 +63,7 @@ def _network(draw: Any, network: NetworkId) -> Network:
         IPv4Network(f"10.0.{at}.0/24"),
         IPv4Address(f"10.0.{at}.1"),
         ingress=at == 0,
-        mtu=draw(st.sampled_from([None, None, 1300])),
+        mtu=draw(st.sampled_from([None, None, 1300, 9000])),
     )
 
 

@@ -331,7 +331,7 @@ class Loop(_message.Message):
     def __init__(self, name: _Optional[str] = ..., error: _Optional[str] = ..., last_round: _Optional[float] = ...) -> None: ...
 
 class HostFacts(_message.Message):
-    __slots__ = ("hostname", "version", "clock", "reaches", "sysctls", "droppers", "routes_in_way", "leftovers", "certificate_ends", "rooms", "members", "reconcilers", "troubles")
+    __slots__ = ("hostname", "version", "clock", "reaches", "sysctls", "droppers", "routes_in_way", "leftovers", "certificate_ends", "rooms", "members", "reconcilers", "troubles", "narrow")
     class SysctlsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -352,6 +352,7 @@ class HostFacts(_message.Message):
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     RECONCILERS_FIELD_NUMBER: _ClassVar[int]
     TROUBLES_FIELD_NUMBER: _ClassVar[int]
+    NARROW_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     version: str
     clock: float
@@ -365,7 +366,8 @@ class HostFacts(_message.Message):
     members: _containers.RepeatedCompositeFieldContainer[View]
     reconcilers: _containers.RepeatedCompositeFieldContainer[Loop]
     troubles: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, hostname: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[float] = ..., reaches: _Optional[_Iterable[_Union[Reach, _Mapping]]] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., droppers: _Optional[_Iterable[str]] = ..., routes_in_way: _Optional[_Iterable[str]] = ..., leftovers: _Optional[_Iterable[str]] = ..., certificate_ends: _Optional[float] = ..., rooms: _Optional[_Iterable[_Union[Room, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[View, _Mapping]]] = ..., reconcilers: _Optional[_Iterable[_Union[Loop, _Mapping]]] = ..., troubles: _Optional[_Iterable[str]] = ...) -> None: ...
+    narrow: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, hostname: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[float] = ..., reaches: _Optional[_Iterable[_Union[Reach, _Mapping]]] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., droppers: _Optional[_Iterable[str]] = ..., routes_in_way: _Optional[_Iterable[str]] = ..., leftovers: _Optional[_Iterable[str]] = ..., certificate_ends: _Optional[float] = ..., rooms: _Optional[_Iterable[_Union[Room, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[View, _Mapping]]] = ..., reconcilers: _Optional[_Iterable[_Union[Loop, _Mapping]]] = ..., troubles: _Optional[_Iterable[str]] = ..., narrow: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EventsQuestion(_message.Message):
     __slots__ = ("after",)

@@ -29,6 +29,8 @@ _CONTAINER_LENGTH: Final = 64
 _SMALLEST_MTU: Final = 576  # RFC 791
 _LARGEST_MTU: Final = 65535
 _USUAL_MTU: Final = 1500
+NARROW_MOST: Final = 32
+"""Narrow ways that one node tells of one by one."""
 _NUMBER_MAX: Final = (1 << 62) - 1
 _ALIAS_BYTES: Final = VALUE_BYTES // 2
 """Most that the aliases of one endpoint take in its record."""
@@ -37,6 +39,8 @@ _TEXT_HEAD_BYTES: Final = 5
 
 Epoch = tuple[int, int]
 """(generation of a node's process, how often its endpoints changed since it started)."""
+Narrow = tuple[tuple[NodeId, int], ...]
+"""Nodes, and the bytes of the largest packet that comes there uncut."""
 Records = Mapping[tuple[NodeId, str], bytes]
 """(owner, key) -> value, as gossip gives them."""
 
@@ -50,7 +54,7 @@ def is_well_formed(key: str, value: bytes) -> bool:
     try:
         told = _unpacked(value)
         if key == NODE_KEY:
-            _mtu(told)
+            _node(told)
         elif key == EPOCH_KEY:
             _epoch(told)
         elif key == UNREACHED_KEY:
@@ -72,22 +76,28 @@ def epoch_key(network: str = TO_ALL) -> str:
     return key_of(network, EPOCH_KEY)
 
 
-def encode_node(underlay_mtu: int) -> bytes:
+def encode_node(underlay_mtu: int, narrow: Mapping[NodeId, int] | None = None) -> bytes:
     """The ``node`` record.
 
     Args:
         underlay_mtu: MTU of the interface that carries our VXLAN packets, bytes.
+        narrow: nodes that packets of that size do not reach uncut, and the bytes that do; of more
+            than ``NARROW_MOST`` the lowest is said as if it were the interface's.
     """
-    return bytes(msgpack.packb({"mtu": underlay_mtu}))
+    found = narrow or {}
+    if len(found) > NARROW_MOST:
+        return bytes(msgpack.packb({"mtu": min(underlay_mtu, *found.values())}))
+    more = {"narrow": dict(sorted(found.items()))} if found else {}
+    return bytes(msgpack.packb({"mtu": underlay_mtu, **more}))
 
 
 @lru_cache(maxsize=64)
-def decode_mtu(value: bytes) -> int:
-    """Underlay MTU of a ``node`` record, bytes; 1500 when it is malformed."""
+def decode_node(value: bytes) -> tuple[int, Narrow]:
+    """(underlay MTU, narrow ways) of a ``node`` record, bytes; (1500, none) when malformed."""
     try:
-        return _mtu(_unpacked(value))
+        return _node(_unpacked(value))
     except _MalformedError:
-        return _USUAL_MTU
+        return _USUAL_MTU, ()
 
 
 def encode_epoch(epoch: Epoch) -> bytes:
@@ -304,8 +314,16 @@ def _number(told: object) -> int:
     return told
 
 
+def _node(told: object) -> tuple[int, Narrow]:
+    fields = _map(told)
+    narrow = _map(fields.get("narrow", {}))
+    if len(narrow) > NARROW_MOST:
+        raise _MalformedError
+    return _mtu(fields.get("mtu")), tuple((NodeId(n), _mtu(size)) for n, size in narrow.items())
+
+
 def _mtu(told: object) -> int:
-    mtu = _number(_map(told).get("mtu"))
+    mtu = _number(told)
     if not _SMALLEST_MTU <= mtu <= _LARGEST_MTU:
         raise _MalformedError
     return mtu

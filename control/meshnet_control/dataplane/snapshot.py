@@ -98,12 +98,17 @@ def nodes_of(
         gone: nodes that nothing is chosen of.
         doubted: nodes that are chosen only where nobody else is there.
     """
+    said = {
+        node: gossip_records.decode_node(records.get(node, b""))
+        for node in (NodeId(each.id) for each in assignments.nodes)
+    }
     return {
         NodeId(node.id): Node(
             id=NodeId(node.id),
             hostname=node.hostname,
             vtep=address_of(node.addr),
-            underlay_mtu=gossip_records.decode_mtu(records.get(NodeId(node.id), b"")),
+            underlay_mtu=said[NodeId(node.id)][0],
+            narrow=said[NodeId(node.id)][1],
             ingress_address=address_of(node.ingress_address) if node.ingress_address else None,
             live=node.id == self_id or node.id not in gone,
             doubted=node.id != self_id and node.id in doubted,

@@ -100,6 +100,17 @@ def reaches(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
             )
 
 
+def narrow(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
+    """Ways that meshnet has found to be narrow, and bears."""
+    for sentence in facts.narrow:
+        yield Finding(
+            "warning",
+            facts.hostname,
+            f"{sentence}: overlays on both have a smaller MTU",
+            "nothing, or a larger MTU of the link between",
+        )
+
+
 def sysctls(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
     """Settings that others may have changed."""
     for key, (fine, why) in WANTED.items():
@@ -207,6 +218,7 @@ def members(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
 
 CHECKS: Final[tuple[Check, ...]] = (
     reaches,
+    narrow,
     sysctls,
     droppers,
     routes,

@@ -21,6 +21,7 @@ from meshnet.kernel.libnftables import Libnftables
 from meshnet.kernel.netns import NETNS_DIR, Identity, identity_of
 from meshnet.kernel.nft import HOST
 from meshnet.kernel.rtnl import RtnlClient
+from meshnet.model import paths
 from meshnet.model.snapshot import Node, Snapshot
 from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT, PEER_PORT
 from meshnet.overlay.desired import PREFIX, netns_name
@@ -57,6 +58,7 @@ def facts(snapshot: Snapshot, managers: Sequence[str], state_dir: Path) -> xpb.H
     try:
         found = xpb.HostFacts(
             reaches=reaches(snapshot, managers),
+            narrow=narrow(snapshot),
             routes_in_way=list(_routes(snapshot, rtnl)),
             leftovers=_leftovers(snapshot),
             rooms=[*_rooms(state_dir), *pools(snapshot)],
@@ -145,6 +147,17 @@ def _in(port: int, said: Any) -> bool:  # noqa: ANN401 - a number, a range or a 
     return bool(said == port)
 
 
+def narrow(snapshot: Snapshot) -> Iterator[str]:
+    """Ways from here that take less than the interfaces at both ends, as was measured. Pure."""
+    itself = snapshot.nodes.get(snapshot.self_id)
+    if itself is None:
+        return
+    for node in snapshot.nodes.values():
+        size, full = paths.largest(itself, node), min(itself.underlay_mtu, node.underlay_mtu)
+        if size < full and node.id != snapshot.self_id and not node.down:
+            yield f"packets above {size} of {full} bytes do not come to {node.hostname} uncut"
+
+
 def pools(snapshot: Snapshot) -> Iterator[xpb.Room]:
     """How many addresses of each network are taken, as this node knows. Pure."""
     taken: Counter[str] = Counter()
@@ -209,10 +222,10 @@ def _packets(snapshot: Snapshot, others: Sequence[Node]) -> Iterator[xpb.Reach]:
         return
     wanted: list[tuple[Node, str, int, str]] = []
     for node in others:
-        size = min(itself.underlay_mtu, node.underlay_mtu)
+        size = paths.largest(itself, node)
         wanted.append((node, str(node.vtep), size, f"{size} bytes"))
         if mesh is not None and node.ingress_address and itself.ingress_address:
-            inner = snapshot.mtu_of(mesh)
+            inner = paths.mtu_of(snapshot, mesh)
             address = str(node.ingress_address)
             wanted.append((node, address, _SMALL, f"VXLAN ({snapshot.vxlan_port}/udp)"))
             wanted.append((node, address, inner, f"{inner} bytes"))

@@ -49,6 +49,8 @@ class Node:
     nobody else is there."""
     down: bool = False
     """True: by the managers' word nothing of it will answer any more."""
+    narrow: tuple[tuple[NodeId, int], ...] = ()
+    """Nodes that it found its largest packets not to reach uncut, and the bytes that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Network:
     internal: bool = False
     """No way out: containers get no docker_gwbridge interface for it."""
     mtu: int | None = None
-    """Set by ``com.docker.network.driver.mtu``; None: lowest underlay MTU minus 50."""
+    """Set by ``com.docker.network.driver.mtu``: the most that it has (``meshnet.model.paths``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,18 +213,6 @@ class Snapshot:
     def ingress(self) -> Network | None:
         """The routing-mesh network, or None when it was removed."""
         return next((net for net in self.networks.values() if net.ingress), None)
-
-    def mtu_of(self, network: Network) -> int:
-        """MTU inside ``network``, bytes: its own setting, else the lowest underlay MTU minus 50.
-
-        50 = outer IPv4 (20) + UDP (8) + VXLAN (8) + inner Ethernet (14); RFC 7348 section 5.
-        """
-        return network.mtu if network.mtu is not None else self.lowest_mtu
-
-    @property
-    def lowest_mtu(self) -> int:
-        """MTU inside a network that sets none, bytes; in one pass over the nodes."""
-        return min((node.underlay_mtu for node in self.nodes.values()), default=1500) - 50
 
     def live_endpoints(self) -> Iterator[Endpoint]:
         """Endpoints that may be chosen: those of nodes that are not known to be gone."""

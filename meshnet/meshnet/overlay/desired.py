@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from typing import Final
 from meshnet.model.differences import touched
 from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
 from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
+from meshnet.model.paths import Members, Ways, ways_of
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.netstate.changes import Netns
 from meshnet.netstate.objects import STANDARD_RULES, Rule, Vxlan
@@ -103,7 +105,8 @@ class Overlays:
         self._before: Snapshot | None = None
         self._rows: dict[NetworkId, _Rows] = {}
         self._made = Desired({})
-        self._lowest = 0
+        self._ways = Ways({}, ())
+        self._members: dict[NetworkId, tuple[frozenset[FdbRow], Members]] = {}
         self._veths_of: object = None
 
     def of(self, snapshot: Snapshot) -> Desired:
@@ -112,9 +115,9 @@ class Overlays:
         self._follow(snapshot, frozenset(network.id for network in networks))
         before, self._before = self._before, snapshot
         if before is None or before.nodes is not snapshot.nodes:
-            self._lowest = snapshot.lowest_mtu
+            self._ways = ways_of(snapshot.nodes.values())
         mtus = {
-            network.id: network.mtu if network.mtu is not None else self._lowest
+            network.id: self._ways.mtu(network, partial(self._on, snapshot, network.id))
             for network in networks
         }
         specs: dict[Netns, NetnsSpec] = {None: _host(snapshot)}
@@ -133,6 +136,14 @@ class Overlays:
             veths = tuple(_veths(snapshot, self._netns_dir, networks, mtus))
         self._made = kept(self._made, Desired(specs, veths))
         return self._made
+
+    def _on(self, snapshot: Snapshot, network: NetworkId) -> Members:
+        """Where the network is: this node, and those that its rows lead to."""
+        fdb, (known, members) = self._rows[network].fdb, self._members.get(network, (None, set()))
+        if known is not fdb:
+            members = {vtep for _, _, vtep in fdb if vtep is not None}
+            self._members[network] = fdb, members
+        return members | {snapshot.nodes[snapshot.self_id].vtep}
 
     def _overlay(self, path: str, snapshot: Snapshot, network: Network, mtu: int) -> NetnsSpec:
         rows = self._rows[network.id]
@@ -162,6 +173,7 @@ class Overlays:
         before = self._before or replace(snapshot, endpoints={}, nodes={}, networks={})
         new = networks - self._rows.keys()
         self._rows = {network: self._rows.get(network, _Rows()) for network in networks}
+        self._members = {n: known for n, known in self._members.items() if n in networks}
         if new:  # all that is on them has just come
             every = _remotes(snapshot, snapshot.endpoints, new) | _gateways(snapshot)
             self._change(new, frozenset(), every)

@@ -16,6 +16,7 @@ from meshnet.model.snapshot import Endpoint
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import (
     EPOCH_KEY,
+    NARROW_MOST,
     NODE_KEY,
     is_well_formed,
 )
@@ -140,6 +141,13 @@ def test_more_fields_and_other_keys_are_a_newer_versions_business():
     [
         (NODE_KEY, {"mtu": 1400}, {"mtu": 575}),
         (NODE_KEY, {"mtu": 65535, "new": 1}, {"mtu": True}),
+        (NODE_KEY, {"mtu": 1500, "narrow": {"n1": 1400}}, {"mtu": 1500, "narrow": {"n1": 80}}),
+        (NODE_KEY, {"mtu": 1500, "narrow": {}}, {"mtu": 1500, "narrow": ["n1"]}),
+        (
+            NODE_KEY,
+            {"mtu": 1500, "narrow": {f"n{at}": 1400 for at in range(NARROW_MOST)}},
+            {"mtu": 1500, "narrow": {f"n{at}": 1400 for at in range(NARROW_MOST + 1)}},
+        ),
         (EPOCH_KEY, [7, 1], 7),
         (EPOCH_KEY, [0, 0], [7, -1]),
         (UNREACHED_KEY, ["n1"], ["n1", 7]),
@@ -152,7 +160,13 @@ def test_the_other_records(key, good, bad):
 
 
 def test_numbers_and_ways_are_read_back():
-    assert gossip_records.decode_mtu(gossip_records.encode_node(1400)) == 1400
+    assert gossip_records.decode_node(gossip_records.encode_node(1400)) == (1400, ())
+    ways = {NodeId(f"n{at:02}"): 1400 - at for at in range(NARROW_MOST)}
+    said = gossip_records.decode_node(gossip_records.encode_node(1500, ways))
+    assert said == (1500, tuple(ways.items()))
+    more = gossip_records.encode_node(1500, ways | {NodeId("n99"): 1300})
+    assert gossip_records.decode_node(more) == (1300, ()), "too many to tell of: the lowest"
+    assert is_well_formed(NODE_KEY, more)
     assert gossip_records.decode_epoch(gossip_records.encode_epoch((7, 2))) == (7, 2)
     told = {
         (NodeId("n1"), UNREACHED_KEY): msgpack.packb(["n2", "n3"]),
@@ -214,5 +228,5 @@ def test_no_decoder_raises_and_all_agree_with_the_door(value):
     assert bool(gossip_records.unreached({(OWNER, UNREACHED_KEY): value})) == is_well_formed(
         UNREACHED_KEY, value
     )
-    assert 576 <= gossip_records.decode_mtu(value) <= 65535
+    assert 576 <= gossip_records.decode_node(value)[0] <= 65535
     is_well_formed(NODE_KEY, value)

@@ -59,7 +59,9 @@ def record(draw) -> tuple[tuple[NodeId, str], bytes | None]:
     task = TaskId(draw(st.sampled_from("ab")))
     kinds = {
         EPOCH_KEY: gossip_records.encode_epoch((1, draw(st.integers(0, 3)))),
-        NODE_KEY: gossip_records.encode_node(draw(st.sampled_from([1400, 1500]))),
+        NODE_KEY: gossip_records.encode_node(
+            draw(st.sampled_from([1400, 1500])), draw(st.sampled_from([{}, {NODES[1]: 1300}]))
+        ),
         UNREACHED_KEY: b"\x91\xa2n1",
         gossip_records.endpoint_key(task): gossip_records.encode_endpoint(
             Endpoint(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
+from meshnet.model.paths import mtu_of
 from meshnet.model.snapshot import Endpoint, Network, Sandbox
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
@@ -140,7 +141,7 @@ def test_a_removed_network_stays_until_its_last_container_is_gone():
 def test_mtu_is_the_lowest_underlay_minus_50():
     low = {(NodeId("n1"), gossip_records.NODE_KEY): gossip_records.encode_node(1400)}
     snapshot = _build(2, [], records=low)
-    assert snapshot.mtu_of(snapshot.networks[NET]) == 1350
+    assert mtu_of(snapshot, snapshot.networks[NET]) == 1350
 
 
 def test_a_network_without_a_subnet_is_not_realised():
@@ -155,7 +156,7 @@ def test_endpoint_record_round_trip():
 @given(st.binary(max_size=60))
 def test_garbage_records_are_left_out(garbage):
     assert gossip_records.decode_endpoints({(SELF, "ep/t"): garbage}) == {}
-    assert 576 <= gossip_records.decode_mtu(garbage) <= 65535
+    assert 576 <= gossip_records.decode_node(garbage)[0] <= 65535
 
 
 def test_a_task_said_by_two_nodes_belongs_to_the_ready_one():

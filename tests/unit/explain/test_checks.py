@@ -55,6 +55,12 @@ def test_nothing_is_found_of_a_host_that_is_well():
             "error",
             "no packet of 1500 bytes comes to h2 (192.0.2.2) uncut: x",
         ),
+        (
+            {"narrow": ["packets above 1400 of 1500 bytes do not come to h2 uncut"]},
+            "warning",
+            "packets above 1400 of 1500 bytes do not come to h2 uncut: overlays on both have a "
+            "smaller MTU",
+        ),
         ({"sysctls": {"ipv4/ip_forward": "0"}}, "error", "net.ipv4.ip_forward is 0"),
         ({"sysctls": STRICT}, "error", "net.ipv4.conf.all.rp_filter is 1"),
         (
