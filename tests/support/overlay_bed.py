@@ -92,6 +92,39 @@ def two_hosts(directory: Path) -> Iterator[OverlayBed]:
         _remove()
 
 
+@contextmanager
+def two_routed_hosts(directory: Path, narrow: int) -> Iterator[OverlayBed]:
+    """The same with a router between them, whose way to the second takes ``narrow`` bytes.
+
+    All interfaces of hosts have an MTU of 1500, no error of the router arrives, and fragments do
+    not: larger packets are lost without a word.
+    """
+    with two_hosts(directory) as made:
+        router = f"{PREFIX}-r"
+        make_netns(router)
+        sh(f"ip netns exec {router} sysctl -qw net.ipv4.ip_forward=1")
+        sh(f"ip -n {router} addr add 10.98.0.254/32 dev lo")
+        sh(f"ip -n {PREFIX}-h1 link del u")
+        for number in (1, 2):
+            host = f"{PREFIX}-h{number}"
+            sh(
+                f"ip -n {router} link add r{number} type veth peer name u netns {host};"
+                f"ip -n {router} link set r{number} up; ip -n {host} link set u gso_max_segs 1 up;"
+                f"ip -n {host} addr add 10.99.0.{number}/32 dev u;"
+                f"ip -n {host} route add 10.98.0.254 dev u;"
+                f"ip -n {host} route add 10.99.0.0/24 via 10.98.0.254 src 10.99.0.{number};"
+                f"ip -n {router} route add 10.99.0.{number} dev r{number}"
+            )
+        sh(f"ip -n {router} link set r2 mtu {narrow}")
+        for place, hook, rule in (
+            (router, "output priority 0", "icmp type destination-unreachable drop"),
+            (f"{PREFIX}-h2", "prerouting priority -500", "ip frag-off & 0x3fff != 0 drop"),
+        ):
+            chain = f"chain c {{ type filter hook {hook}; {rule}; }};"
+            sh(f"ip netns exec {place} nft 'table ip lossy {{ {chain} }}'")
+        yield made
+
+
 def _remove() -> None:
     for name in netns.names(netns.NETNS_DIR, f"{PREFIX}-"):
         netns.delete(netns.NETNS_DIR / name)

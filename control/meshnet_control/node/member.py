@@ -64,6 +64,7 @@ from meshnet_control.node.identity_keeper import IdentityKeeper
 from meshnet_control.node.image_sink import ImageSink
 from meshnet_control.node.log_source import LogSource
 from meshnet_control.node.managing import STARTING, Managing
+from meshnet_control.node.path_prober import PathProber
 from meshnet_control.node.questions import Questions
 
 _log = logging.getLogger(__name__)
@@ -300,6 +301,14 @@ class ClusterMember:
         gossiping = self._spawn(self.gossip.run(), "gossip")
         stack.push_async_callback(ends.ended, gossiping)
         self.kernel.dataplane.attach(self.gossip, gwbridge, mtu)
+        prober = PathProber(
+            lambda: self.kernel.dataplane.snapshot,
+            lambda narrow: self.gossip.set_record(
+                gossip_records.NODE_KEY, gossip_records.encode_node(mtu, narrow)
+            ),
+        )
+        probing = self._spawn(prober.run(), "look at ways to other nodes")
+        stack.push_async_callback(ends.ended, probing)
         self.agent = Agent(
             self._engine,
             self.kernel.dataplane,

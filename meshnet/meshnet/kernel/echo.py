@@ -22,6 +22,13 @@ _HEADERS: Final = 28
 _REQUEST, _REPLY = 8, 0
 _HEAD: Final = struct.Struct(">BBHHH")
 _MOST_BYTES: Final = 65535
+_SO_RCVBUFFORCE: Final = 33
+"""asm-generic/socket.h: above net.core.rmem_max too."""
+_ROOM_BYTES: Final = 4 << 20
+"""For answers that come all at once; the kernel counts a packet for up to twice its size."""
+_SOL_RAW, _ICMP_FILTER = 255, 1
+"""linux/icmp.h: a bit for each type that is kept from the socket."""
+_ALL_BUT_REPLIES: Final = struct.pack("=I", 0xFFFFFFFF & ~(1 << 0))
 
 Probe = tuple[str, int]
 """An address, and the size of the whole IP packet in bytes."""
@@ -33,14 +40,9 @@ def heard(wanted: Iterable[Probe], within_s: float) -> Mapping[Probe, bool]:
     Raises:
         KernelError: no right to.
     """
-    try:
-        asking = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-    except OSError as error:
-        raise KernelError("open", "ICMP socket", error.errno or 0) from error
     found: dict[Probe, bool] = {}
     waiting: dict[bytes, Probe] = {}
-    with asking:
-        asking.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+    with _asking() as asking:
         for probe in wanted:
             found[probe] = False
             token = os.urandom(8)
@@ -60,6 +62,21 @@ def heard(wanted: Iterable[Probe], within_s: float) -> Mapping[Probe, bool]:
             if probe_ is not None:
                 found[probe_] = True
     return found
+
+
+def _asking() -> socket.socket:
+    try:
+        made = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    except OSError as error:
+        raise KernelError("open", "ICMP socket", error.errno or 0) from error
+    try:
+        made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM_BYTES)
+        made.setsockopt(_SOL_RAW, _ICMP_FILTER, _ALL_BUT_REPLIES)
+    except OSError as error:
+        made.close()
+        raise KernelError("set options of", "ICMP socket", error.errno or 0) from error
+    return made
 
 
 def request(token: bytes, size: int) -> bytes:
