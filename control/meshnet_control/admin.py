@@ -16,6 +16,7 @@ import grpc.aio
 
 from meshnet import drops, happened
 from meshnet.errors import ControlError, MeshnetError
+from meshnet.model import paths
 from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc, explain_pb2_grpc
@@ -157,23 +158,23 @@ def _add(reply: pb.StatusReply, membership: ClusterMember) -> None:
     reply.allows_privileged = membership.allows_privileged
     reply.data_path_port = who.data_path_port or VXLAN_PORT
     reply.error = reply.error or membership.not_ready or membership.session.error
+    snapshot = membership.kernel.dataplane.snapshot
+    itself = snapshot.nodes.get(snapshot.self_id)
     for member in membership.gossip.members().values():
+        node = snapshot.nodes.get(member.id)
         if member.id != who.node_id:
             reply.peers.add(
                 node_id=member.id,
                 hostname=membership.hostnames.get(member.id, ""),
                 addr=member.address[0],
                 state=member.state.value if member.direct else f"{member.state.value}, {NO_WAY}",
+                packet_bytes=paths.largest(itself, node) if itself and node else 0,
             )
-    snapshot = membership.kernel.dataplane.snapshot
     here = {network for box in snapshot.sandboxes.values() for network, _ in box.networks}
-    reply.networks.extend(
-        sorted(
-            network.name
-            for network in snapshot.networks.values()
-            if network.ingress or network.id in here
-        )
-    )
+    for network in sorted(snapshot.networks.values(), key=lambda each: each.name):
+        if network.ingress or network.id in here:
+            reply.networks.append(network.name)
+            reply.mtus[network.name] = paths.mtu_of(snapshot, network)
     reply.tasks = len(snapshot.sandboxes.keys() - membership.agent.attachments.keys)
     for status in membership.kernel.statuses:
         reply.reconcilers.add(

@@ -1841,16 +1841,18 @@ class ReconcilerStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., revision: _Optional[int] = ..., last_round: _Optional[float] = ..., changes: _Optional[int] = ..., rounds: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("node_id", "hostname", "addr", "state")
+    __slots__ = ("node_id", "hostname", "addr", "state", "packet_bytes")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    PACKET_BYTES_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     hostname: str
     addr: str
     state: str
-    def __init__(self, node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+    packet_bytes: int
+    def __init__(self, node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., state: _Optional[str] = ..., packet_bytes: _Optional[int] = ...) -> None: ...
 
 class SnapshotStatus(_message.Message):
     __slots__ = ("path", "made")
@@ -1861,8 +1863,15 @@ class SnapshotStatus(_message.Message):
     def __init__(self, path: _Optional[str] = ..., made: _Optional[float] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops", "warnings", "snapshots", "manager", "happened", "data_path_port", "allows_privileged")
+    __slots__ = ("version", "node_id", "hostname", "role", "addr", "cluster_id", "peers", "networks", "tasks", "reconcilers", "engine", "error", "drops", "warnings", "snapshots", "manager", "happened", "data_path_port", "allows_privileged", "mtus")
     class DropsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class MtusEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -1888,6 +1897,7 @@ class StatusReply(_message.Message):
     HAPPENED_FIELD_NUMBER: _ClassVar[int]
     DATA_PATH_PORT_FIELD_NUMBER: _ClassVar[int]
     ALLOWS_PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
+    MTUS_FIELD_NUMBER: _ClassVar[int]
     version: str
     node_id: str
     hostname: str
@@ -1907,7 +1917,8 @@ class StatusReply(_message.Message):
     happened: _containers.RepeatedCompositeFieldContainer[Happened]
     data_path_port: int
     allows_privileged: bool
-    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotStatus, _Mapping]]] = ..., manager: _Optional[_Union[ManagerProcess, _Mapping]] = ..., happened: _Optional[_Iterable[_Union[Happened, _Mapping]]] = ..., data_path_port: _Optional[int] = ..., allows_privileged: _Optional[bool] = ...) -> None: ...
+    mtus: _containers.ScalarMap[str, int]
+    def __init__(self, version: _Optional[str] = ..., node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., role: _Optional[str] = ..., addr: _Optional[str] = ..., cluster_id: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., networks: _Optional[_Iterable[str]] = ..., tasks: _Optional[int] = ..., reconcilers: _Optional[_Iterable[_Union[ReconcilerStatus, _Mapping]]] = ..., engine: _Optional[str] = ..., error: _Optional[str] = ..., drops: _Optional[_Mapping[str, int]] = ..., warnings: _Optional[_Iterable[str]] = ..., snapshots: _Optional[_Iterable[_Union[SnapshotStatus, _Mapping]]] = ..., manager: _Optional[_Union[ManagerProcess, _Mapping]] = ..., happened: _Optional[_Iterable[_Union[Happened, _Mapping]]] = ..., data_path_port: _Optional[int] = ..., allows_privileged: _Optional[bool] = ..., mtus: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Happened(_message.Message):
     __slots__ = ("at", "what", "times")

@@ -239,7 +239,7 @@ def status_tables(
         ("address", reply.addr or "-"),
         ("cluster", reply.cluster_id or "-"),
         ("peers alive", f"{alive} of {len(reply.peers)}"),
-        ("networks", ", ".join(reply.networks) or "-"),
+        ("networks", ", ".join(_with_mtu(name, reply.mtus) for name in reply.networks) or "-"),
         ("tasks", str(reply.tasks)),
         ("engine", reply.engine or "-"),
         ("meshnet", reply.version),
@@ -260,9 +260,10 @@ def status_tables(
         node.add_row(name, value)
     tables = [node]
     if reply.peers:
-        peers = Table("PEER", "ADDRESS", "STATE", box=None)
+        peers = Table("PEER", "ADDRESS", "PACKETS", "STATE", box=None)
         for peer in sorted(reply.peers, key=lambda peer: peer.hostname):
-            peers.add_row(peer.hostname or peer.node_id, peer.addr, peer.state)
+            size = f"{peer.packet_bytes} B" if peer.packet_bytes else "-"
+            peers.add_row(peer.hostname or peer.node_id, peer.addr, size, peer.state)
         tables.append(peers)
     if reply.reconcilers:
         loops = Table("RECONCILER", "REVISION", "LAST", "CHANGES", "ROUNDS", "ERROR", box=None)
@@ -284,6 +285,10 @@ def status_tables(
             dropped.add_row(reason, str(times))
         tables.append(dropped)
     return tables
+
+
+def _with_mtu(name: str, mtus: Mapping[str, int]) -> str:
+    return f"{name} (MTU {mtus[name]})" if name in mtus else name
 
 
 def _manager(said: control_pb2.ManagerProcess) -> list[tuple[str, str]]:
