@@ -205,7 +205,7 @@ def test_a_bridge_port_that_was_taken_away_is_marked(hosts):
 
 def test_a_namespace_that_has_gone_is_where_it_ends(hosts):
     box = hosts.tasks[1]
-    gone = replace(box, netns="/run/netns/mntov-none")
+    gone = replace(box, netns=f"/run/netns/{PREFIX}-none")
     made = replace(hosts.snapshots[1], sandboxes={box.task: gone})
     seen = looking.look(made, [gone], [NET], hosts.bed.netns_dir(1), hosts.bed.host(1))
     path = departure.from_container(seen, made.endpoints[box.task], gone, [VIP], 80, "tcp")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ NET = NetworkId("netaaaaaaaaaaaaaaaaaaaaaa")
 INGRESS = NetworkId("netiiiiiiiiiiiiiiiiiiiiii")
 VNI = {NET: Vni(4097), INGRESS: Vni(4096)}
 NODES = {n: NodeId(f"node{n}") for n in (1, 2)}
-PREFIX = "mntov"
+_OURS = "mntov"
+PREFIX = f"{_OURS}{os.getpid()}"
+"""Of names of namespaces; another run of these tests has another."""
 GWBRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
 
 
@@ -126,8 +129,11 @@ def two_routed_hosts(directory: Path, narrow: int) -> Iterator[OverlayBed]:
 
 
 def _remove() -> None:
-    for name in netns.names(netns.NETNS_DIR, f"{PREFIX}-"):
-        netns.delete(netns.NETNS_DIR / name)
+    """Also what a run that was killed left behind."""
+    for name in netns.names(netns.NETNS_DIR, _OURS):
+        run = name.removeprefix(_OURS).partition("-")[0]
+        if int(run) == os.getpid() or not Path("/proc", run).exists():
+            netns.delete(netns.NETNS_DIR / name)
 
 
 def snapshot(bed: OverlayBed, self_number: int, tasks: dict[int, int], **more: object) -> Snapshot:
