@@ -48,12 +48,14 @@ def push(*, image: str, nodes: Sequence[str]) -> None:
     Whoever has it already is not sent it; run it again after an error. It goes through the
     managers' own connections, a few nodes at a time. service create --no-resolve-image finds it.
     """
+    console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         transient=True,
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
     ) as shown:
         outcomes = asking(lambda api: _push(api, image, nodes, shown))
     for outcome in outcomes:
