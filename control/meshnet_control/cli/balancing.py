@@ -9,6 +9,7 @@ from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import ask
 from meshnet_control.cli.showing import wide_console
+from meshnet_control.cli.visible import say
 from meshnet_control.explain import balancing, references
 from meshnet_control.host.processes import HostError
 
@@ -50,7 +51,7 @@ def show(service: str, style: str, *, every: bool) -> None:
     else:
         console = wide_console()
         for line in heading(found, counted):
-            click.echo(line)
+            say(line)
         if found.backends:
             console.print(backends_table(found))
     showing.complain(missing)

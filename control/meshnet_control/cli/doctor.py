@@ -16,6 +16,7 @@ from meshnet_control.api import control_pb2
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import ask, call_admin, no_meshnetd
+from meshnet_control.cli.visible import say
 from meshnet_control.explain import checks
 from meshnet_control.explain.checks import Finding
 from meshnet_control.host import firewalls, processes
@@ -61,7 +62,7 @@ def doctor(style: str, *, every: bool) -> None:
         showing.print_json([asdict(each) for each in found])
     else:
         for line in lines(found, time.time()) or [FINE]:
-            click.echo(line)
+            say(line)
     if found:
         raise SystemExit(checks.status(found))
 

@@ -13,6 +13,7 @@ import click
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import ask
+from meshnet_control.cli.visible import say
 
 LOOK_S: Final = 0.5
 Told = tuple[str, xpb.Event]
@@ -36,7 +37,7 @@ def events(style: str, *, every: bool, follow: bool) -> None:
         reply = ask(question, every=every)
         for host, event in in_order(reply):
             shown = {**showing.as_json(event), "host": host}
-            click.echo(json.dumps(shown) if style == "json" else line(host, event))
+            say(json.dumps(shown) if style == "json" else line(host, event))
         for each in reply.answers:
             numbers = [event.number for event in each.answer.events.events]
             known[each.node_id] = max([known.get(each.node_id, 0), *numbers])

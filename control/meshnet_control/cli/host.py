@@ -29,6 +29,7 @@ from meshnet_control.cli import dashboard as dashboards
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import call_admin, no_meshnetd
 from meshnet_control.cli.showing import wide_console
+from meshnet_control.cli.visible import say
 from meshnet_control.host import processes
 from meshnet_control.host.paths import docker_host
 from meshnet_control.host.processes import HostError
@@ -151,7 +152,7 @@ def status(style: str) -> None:
         console.print(table)
         console.print()
     for sentence in dict.fromkeys(filter(None, (reply.error, *reply.warnings))):
-        click.echo(f"meshnet: {sentence}", err=True)
+        say(f"meshnet: {sentence}", err=True)
 
 
 @click.command(short_help="Write all that this manager knows to FILE.")
@@ -323,7 +324,7 @@ def _ask_status() -> control_pb2.StatusReply:
 
 
 def _say(sentence: str) -> None:
-    click.echo(f"meshnet: {sentence}", err=True)
+    say(f"meshnet: {sentence}", err=True)
 
 
 def _register_context() -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from meshnet.errors import ControlError
 from meshnet_control.cli.asking import Api, asking
 from meshnet_control.cli.beside import beside
+from meshnet_control.cli.visible import say
 from meshnet_control.explain import references
 from meshnet_control.host.processes import HostError
 
@@ -59,7 +60,7 @@ def push(*, image: str, nodes: Sequence[str]) -> None:
     ) as shown:
         outcomes = asking(lambda api: _push(api, image, nodes, shown))
     for outcome in outcomes:
-        click.echo(outcome.sentence, err=bool(outcome.error))
+        say(outcome.sentence, err=bool(outcome.error))
     failed = sum(bool(outcome.error) for outcome in outcomes)
     if failed:
         raise HostError(f"{failed} of {len(outcomes)} nodes did not get {image}")

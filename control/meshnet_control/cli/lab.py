@@ -18,6 +18,7 @@ from rich.table import Table
 from meshnet.errors import MeshnetError
 from meshnet_control.cli import showing
 from meshnet_control.cli.showing import plain_console, wide_console
+from meshnet_control.cli.visible import say
 from meshnet_control.lab import finding, swarm
 from meshnet_control.lab.errors import LabError
 from meshnet_control.lab.lab import Lab, Report, lab_name, need_root
@@ -180,7 +181,7 @@ def progress() -> Iterator[Report]:
     """A live table of machines on a terminal, one line for each step elsewhere."""
     console = plain_console(stderr=True)
     if not console.is_terminal:
-        yield lambda name, what: click.echo(f"{name}: {what}", err=True)
+        yield lambda name, what: say(f"{name}: {what}", err=True)
         return
     steps: dict[str, str] = {}
     began = time.monotonic()

@@ -11,6 +11,7 @@ import click
 
 from meshnet_control.cli import showing
 from meshnet_control.cli.lab import progress
+from meshnet_control.cli.visible import say
 from meshnet_control.lab import lab_file
 from meshnet_control.lab.apply_plan import Step
 from meshnet_control.lab.applying import applying
@@ -57,7 +58,7 @@ def validate(file: Path, style: str) -> None:
             shown = [{"line": c.line, "where": c.where, "why": c.why} for c in error.complaints]
             showing.print_json({"file": str(file), "wrong": shown})
         else:
-            click.echo(str(error), err=True)
+            say(str(error), err=True)
         raise SystemExit(1) from None
     if style == "json":
         showing.print_json({"file": str(file), "wrong": []})

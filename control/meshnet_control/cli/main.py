@@ -12,6 +12,7 @@ import click
 from meshnet.errors import MeshnetError
 from meshnet_control.cli.beside import docker_command
 from meshnet_control.cli.sections import Sections
+from meshnet_control.cli.visible import say
 
 DOCKER_COMMANDS = ("service", "node", "network", "swarm", "docker")
 """``meshnet X …`` is ``docker X …`` on meshnet's socket; ``meshnet docker …`` is docker itself."""
@@ -61,7 +62,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except MeshnetError as error:
-        click.echo(f"meshnet: {error}", err=True)
+        say(f"meshnet: {error}", err=True)
         sys.exit(1)
 
 

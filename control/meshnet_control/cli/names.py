@@ -11,6 +11,7 @@ from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import ask_one
 from meshnet_control.cli.showing import wide_console
+from meshnet_control.cli.visible import say
 
 _CONTAINER = "Its id, the beginning of one, its name, or its task's."
 
@@ -37,7 +38,7 @@ def query(container: str, name: str, kind: str, style: str) -> None:
         showing.print_json(showing.as_json(found))
     else:
         for line in answer_lines(found, answered.hostname):
-            click.echo(line)
+            say(line)
         if found.claims:
             wide_console().print(records_table(found.claims))
     showing.complain(found.differs)
@@ -56,12 +57,12 @@ def dump(container: str, style: str) -> None:
     else:
         console = wide_console()
         for network in found.networks:
-            click.echo(f"{network.network} ({network.subnet})")
+            say(f"{network.network} ({network.subnet})")
             console.print(records_table(network.records))
             click.echo()
         if container:
             others = " ".join(found.upstreams) or "nobody"
-            click.echo(f"asked for all other names: {others}")
+            say(f"asked for all other names: {others}")
     showing.complain(each.differs for each in found.networks)
 
 

@@ -7,6 +7,7 @@ import click
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import stream_admin
+from meshnet_control.cli.visible import say
 
 EVEN = "every service is spread as evenly as it can be"
 
@@ -26,7 +27,7 @@ def rebalance(style: str, *, dry_run: bool) -> None:
     for moved in stream_admin(xpb.RebalanceRequest(dry_run=dry_run)):
         told.append(moved)
         if style != "json":
-            click.echo(line(moved, dry=dry_run))
+            say(line(moved, dry=dry_run))
     if style == "json":
         showing.print_json([showing.as_json(each) for each in told if each.done or dry_run])
     elif not told:

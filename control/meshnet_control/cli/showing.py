@@ -17,6 +17,7 @@ from rich.text import Text
 
 from meshnet.model.ids import ID_LENGTH
 from meshnet_control.api import explain_pb2 as xpb
+from meshnet_control.cli.visible import say, visible
 
 _THOUSAND: Final = 1000
 
@@ -73,7 +74,7 @@ def table(*columns: str) -> Table:
 def complain(sentences: Iterable[str]) -> None:
     """Say what is missing or wrong, each sentence once."""
     for sentence in dict.fromkeys(filter(None, sentences)):
-        click.echo(f"meshnet: {sentence}", err=True)
+        say(f"meshnet: {sentence}", err=True)
 
 
 def missing(reply: xpb.AskReply) -> list[str]:
@@ -103,9 +104,18 @@ def size(octets: int) -> str:
     return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
+class _Plain(Console):
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - rich's
+        """What every text goes through that is printed, also those of tables."""
+        return super().render_str(visible(text), **options)
+
+
 def plain_console(**options: Any) -> Console:  # noqa: ANN401 - rich's
-    """One that shows texts as they are: what others wrote has brackets and colons of its own."""
-    return Console(markup=False, emoji=False, **options)
+    """One that shows texts as they are: what others wrote has brackets and colons of its own.
+
+    Control characters in them are made visible.
+    """
+    return _Plain(markup=False, emoji=False, **options)
 
 
 def wide_console() -> Console:
@@ -115,4 +125,4 @@ def wide_console() -> Console:
 
 def doing(what: str) -> Status:
     """Says what is being done while a context lasts, on a terminal alone."""
-    return plain_console(stderr=True).status(Text(what))
+    return plain_console(stderr=True).status(Text(visible(what)))

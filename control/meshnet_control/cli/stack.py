@@ -23,6 +23,7 @@ from meshnet_control.cli import registry_login
 from meshnet_control.cli.asking import Api, asking
 from meshnet_control.cli.beside import beside
 from meshnet_control.cli.showing import wide_console
+from meshnet_control.cli.visible import say
 from meshnet_control.stack import images, model, plan, reading, waiting
 from meshnet_control.stack.plan import CREATE, KEPT, REMOVE, UNCHANGED, UPDATE, Observed, Step
 from meshnet_control.stack.values import StackError
@@ -102,7 +103,7 @@ def table(steps: Sequence[Step]) -> Table:
 
 
 def _say(sentence: str) -> None:
-    click.echo(f"meshnet: {sentence}", err=True)
+    say(f"meshnet: {sentence}", err=True)
 
 
 async def _observed(api: Api) -> Observed:
@@ -242,7 +243,7 @@ class _Deployment:
                 return
             if not said:
                 said = True
-                click.echo(f"Waiting for {words}")
+                say(f"Waiting for {words}")
             why = waiting.trouble(tasks)
             if why != told:
                 told = why

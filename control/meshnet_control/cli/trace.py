@@ -11,6 +11,7 @@ import click
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cli import showing
 from meshnet_control.cli.admin_client import ask, ask_one
+from meshnet_control.cli.visible import say
 from meshnet_control.explain.containers import CLIENT
 from meshnet_control.host.processes import HostError
 
@@ -67,7 +68,7 @@ def trace(source: str, to: str, style: str, *, udp: bool, send: bool) -> None:
     else:
         last = textwrap.wrap(verdict(steps, passed=passed), _WIDTH)
         for line in [*step_lines(steps, path.targets), *sent, "", *last]:
-            click.echo(line)
+            say(line)
     showing.complain(missing)
     if missing or not whole_way(steps, passed=passed):
         raise SystemExit(1)
