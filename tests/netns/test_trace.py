@@ -196,6 +196,23 @@ def test_a_damage_marks_its_step(hosts, way, at, damage, step, ends):
     assert found.mend
 
 
+def test_firewalls_of_others_on_the_way_are_marked(hosts):
+    at = f"ip netns exec {PREFIX}-h"
+    sh(f"{at}2 iptables -A INPUT -s 10.99.0.1 -p udp --dport 4789 -j DROP")
+    sh(f"{at}1 iptables -A INPUT -s 10.99.0.7 -p udp --dport 4789 -j DROP")
+    sh(f"{at}1 iptables -A OUTPUT -p udp -m multiport --dports 53,4789 -j REJECT")
+    steps = hosts.by_vip()
+    (taken,) = (step for name, step in steps.items() if name.startswith("h2 others' firewall"))
+    assert taken.what == "others' firewall, UDP 4789 from 10.99.0.1"
+    assert (taken.ok, taken.ends) == (False, True)
+    assert taken.found.startswith("chain ip filter INPUT is not ours, and rule ")
+    (perhaps,) = (step for name, step in steps.items() if name.startswith("h1 others' firewall"))
+    assert perhaps.what == "others' firewall, UDP 4789 to 10.99.0.2"
+    assert (perhaps.ok, perhaps.warns) == (True, True)
+    sh(f"{at}2 {taken.mend.partition('that: ')[2].partition(' (')[0]}")
+    assert not [name for name in hosts.by_vip() if name.startswith("h2 others' firewall")]
+
+
 def test_a_bridge_port_that_was_taken_away_is_marked(hosts):
     port = veth_name(hosts.tasks[1].task)
     sh(f"nsenter {hosts.overlay(1)} ip link set {port} nomaster")

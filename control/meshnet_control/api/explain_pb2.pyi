@@ -161,7 +161,7 @@ class NamesAnswer(_message.Message):
     def __init__(self, container: _Optional[str] = ..., networks: _Optional[_Iterable[_Union[NetworkNames, _Mapping]]] = ..., upstreams: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("host", "place", "what", "found", "should", "ok", "ends", "mend", "target")
+    __slots__ = ("host", "place", "what", "found", "should", "ok", "ends", "mend", "target", "warns")
     HOST_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     WHAT_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +171,7 @@ class Step(_message.Message):
     ENDS_FIELD_NUMBER: _ClassVar[int]
     MEND_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    WARNS_FIELD_NUMBER: _ClassVar[int]
     host: str
     place: str
     what: str
@@ -180,7 +181,8 @@ class Step(_message.Message):
     ends: bool
     mend: str
     target: str
-    def __init__(self, host: _Optional[str] = ..., place: _Optional[str] = ..., what: _Optional[str] = ..., found: _Optional[str] = ..., should: _Optional[str] = ..., ok: _Optional[bool] = ..., ends: _Optional[bool] = ..., mend: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+    warns: bool
+    def __init__(self, host: _Optional[str] = ..., place: _Optional[str] = ..., what: _Optional[str] = ..., found: _Optional[str] = ..., should: _Optional[str] = ..., ok: _Optional[bool] = ..., ends: _Optional[bool] = ..., mend: _Optional[str] = ..., target: _Optional[str] = ..., warns: _Optional[bool] = ...) -> None: ...
 
 class Target(_message.Message):
     __slots__ = ("task", "name", "node", "hostname", "network", "address", "port", "protocol", "source", "mesh")

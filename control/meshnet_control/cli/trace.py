@@ -38,6 +38,8 @@ def trace(source: str, to: str, style: str, *, udp: bool, send: bool) -> None:
     published port. TO is a container, a service, a name or an address; for a client a host, such
     as h2:8080, or a service. Other hosts' part is asked of them, from a manager.
 
+    What another firewall may drop is marked "??": not all that its rule asks is known.
+
     Exit status: 0 when every step is as it should be, nothing ends on the way and what was sent
     was answered, else 1.
     """
@@ -108,7 +110,7 @@ def _lines(steps: Iterable[xpb.Step]) -> list[str]:
         if (step.host, step.place) != before:
             before = (step.host, step.place)
             lines.append(f"{step.host}: {showing.short_task(step.place)}")
-        mark = "ok" if step.ok and not step.ends else "XX"
+        mark = "XX" if step.ends or not step.ok else "??" if step.warns else "ok"
         lines += _wrapped(f"  {mark}  {step.what}: {step.found}")
         if not step.ok:
             lines += _wrapped(f"{_INDENT}should be: {step.should}")
@@ -133,6 +135,10 @@ def verdict(steps: Sequence[xpb.Step], *, passed: bool = True) -> str:
         return f"{len(wrong)} of {len(steps)} steps are not as they should be"
     if not passed:
         return NOT_PASSED
+    doubtful = sum(step.warns for step in steps)
+    if doubtful:
+        sure = len(steps) - doubtful
+        return f"{sure} of {len(steps)} steps are as they should be; of the others see the mark ??"
     return f"all {len(steps)} steps are as they should be"
 
 

@@ -91,6 +91,7 @@ def _received(seen: Picture, netns: str, place: str, source: IPv4Address) -> Ite
     vtep = picture.fdb(seen.spec(netns), mac_of(source), VXLAN)
     if vtep != NOTHING:
         yield seen.step(HOST, f"VXLAN from {vtep} is taken", *seen.element(None, "vteps", vtep), LB)
+        yield from seen.blocked(IPv4Address(vtep))
 
 
 def _published(

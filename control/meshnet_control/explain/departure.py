@@ -241,7 +241,9 @@ def _each(
         node = snapshot.nodes.get(end.node)
         if end.node != snapshot.self_id:
             vtep = node.vtep if node is not None else None
-            for step in (*rows(seen, netns, place, IPv4Address(address)), _underlay(seen, vtep)):
+            blocked = seen.blocked(vtep) if vtep is not None else ()
+            way = rows(seen, netns, place, IPv4Address(address))
+            for step in (*way, _underlay(seen, vtep), *blocked):
                 step.target = end.task
                 found.steps.append(step)
         found.targets.add(

@@ -7,7 +7,7 @@ one question is asked of both, and where the answers differ the step is marked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -19,6 +19,7 @@ from meshnet.netstate.values import FdbRow, NeighbourOn, NetnsSpec, NetnsState, 
 from meshnet.nft.objects import Ruleset, Set
 from meshnet.nft.ruleset_plan import ObservedTable, TableKey, as_observed
 from meshnet_control.api import explain_pb2 as xpb
+from meshnet_control.explain import firewalls
 
 NOTHING = "nothing"
 OVERLAY, LB, GWBRIDGE = "overlay", "lb", "gwbridge"
@@ -37,6 +38,7 @@ class Picture:
         states: what is in each namespace; one that is not there is missing.
         tables: our tables in each.
         listening: of containers' namespaces: pairs of protocol and port.
+        foreign: tables of others in the host's (libnftables-json(5)).
     """
 
     snapshot: Snapshot
@@ -46,6 +48,7 @@ class Picture:
     states: Mapping[Netns, NetnsState] = field(default_factory=dict)
     tables: Mapping[Netns, Mapping[TableKey, ObservedTable]] = field(default_factory=dict)
     listening: Mapping[Netns, frozenset[tuple[str, int]]] = field(default_factory=dict)
+    foreign: Sequence[firewalls.Entry] = ()
 
     @property
     def hostname(self) -> str:
@@ -127,6 +130,33 @@ class Picture:
             ends=ends or (wrong and is_ == NOTHING),
             mend=mend if wrong else "",
         )
+
+    def blocked(self, vtep: IPv4Address) -> Iterator[xpb.Step]:
+        """A step for each chain of others on the host that drops VXLAN to or from another one."""
+        itself = self.snapshot.nodes.get(self.snapshot.self_id)
+        if itself is None:
+            return
+        port = self.snapshot.vxlan_port
+        for way, packet, hooks in (
+            ("from", firewalls.Packet(vtep, itself.vtep, port), firewalls.IN),
+            ("to", firewalls.Packet(itself.vtep, vtep, port), firewalls.OUT),
+        ):
+            for drop in firewalls.drops(self.foreign, packet, hooks):
+                rule = f"rule {drop.handle}" if drop.handle else "its policy"
+                does = "drops it" if drop.sure else "may drop it: not all that it asks is known"
+                peer = f"ip {'saddr' if way == 'from' else 'daddr'} {vtep} udp dport {port}"
+                yield xpb.Step(
+                    host=self.hostname,
+                    place="host",
+                    what=f"others' firewall, UDP {port} {way} {vtep}",
+                    found=f"chain {drop.chain} is not ours, and {rule} {does}",
+                    should="nothing drops it",
+                    ok=not drop.sure,
+                    warns=not drop.sure,
+                    ends=drop.sure,
+                    mend=f"nft -a list chain {drop.chain} shows it; let it pass before that: "
+                    f"nft insert rule {drop.chain} {peer} accept (docs/firewalls.md)",
+                )
 
     def _sets(self, netns: Netns) -> list[Set]:
         return [each for ruleset in self.rulesets.get(netns, ()) for each in ruleset.sets]

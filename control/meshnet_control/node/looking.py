@@ -5,6 +5,7 @@ Be aware: moves the calling thread; everything is opened for one look and closed
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from typing import Final
 from meshnet.errors import KernelError, NotFoundError
 from meshnet.kernel import flow_reader, listeners, netns, observer, vxlan_counters
 from meshnet.kernel.libnftables import Libnftables
-from meshnet.kernel.netns import NETNS_DIR
+from meshnet.kernel.netns import NETNS_DIR, identity_of
 from meshnet.kernel.nft import HOST, NftContext
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.ids import NetworkId
@@ -25,6 +26,7 @@ from meshnet.model.snapshot import Sandbox, Snapshot
 from meshnet.netstate.values import Desired
 from meshnet.overlay.desired import VXLAN, desired, netns_name
 from meshnet_control.api import explain_pb2 as xpb
+from meshnet_control.explain import firewalls
 from meshnet_control.explain.picture import Picture
 from meshnet_lb import rules
 from meshnet_lb.ingress import VTEPS
@@ -81,12 +83,28 @@ def look(
             found.states,
             tables,
             {path: listeners.listening(path) for path in boxes if path in found.states},
+            _foreign(library, host_netns or HOST),
         )
     finally:
         rtnl.close()
         for context in contexts:
             context.close()
         library.close()
+
+
+def _foreign(library: Libnftables, path: str) -> list[firewalls.Entry]:
+    """Tables of others; those that this libnftables cannot say in JSON are left out."""
+    identity = identity_of(path)
+    if identity is None:
+        return []
+    code, listed, _ = library.run(identity, path, "list chains")
+    tables = firewalls.of_others(json.loads(listed)["nftables"]) if not code else set()
+    found: list[firewalls.Entry] = []
+    for family, table in sorted(tables):
+        code, listed, _ = library.run(identity, path, f"list table {family} {table}")
+        if not code:
+            found += json.loads(listed)["nftables"]
+    return found
 
 
 def probe(path: str, address: str, port: int) -> xpb.ProbeAnswer:

@@ -176,6 +176,12 @@ def test_steps_stand_with_their_target_and_what_is_wrong_stands_out():
     assert not trace.whole_way([common, xpb.Step()], passed=True)
     assert not trace.whole_way([xpb.Step(ok=True, ends=True)], passed=True)
     assert trace.verdict([common]) == "all 1 steps are as they should be"
+    doubtful = xpb.Step(host="h1", place="host", what="w", found="f", ok=True, warns=True)
+    assert trace.step_lines([doubtful], [])[1] == "  ??  w: f"
+    assert trace.whole_way([doubtful], passed=True)
+    assert trace.verdict([common, doubtful]) == (
+        "1 of 2 steps are as they should be; of the others see the mark ??"
+    )
     assert trace.verdict([common, xpb.Step()]) == "1 of 2 steps are not as they should be"
 
 
