@@ -132,7 +132,7 @@ def _remove() -> None:
     """Also what a run that was killed left behind."""
     for name in netns.names(netns.NETNS_DIR, _OURS):
         run = name.removeprefix(_OURS).partition("-")[0]
-        if int(run) == os.getpid() or not Path("/proc", run).exists():
+        if run.isdigit() and (int(run) == os.getpid() or not Path("/proc", run).exists()):
             netns.delete(netns.NETNS_DIR / name)
 
 
