@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 from meshnet.errors import MeshnetError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import host_routes, privileges
+from meshnet_control.engine.errors import EngineError
 from meshnet_control.host.paths import PRIVILEGED_MARK
 from meshnet_control.node import underlay
 
@@ -18,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 _ROUTES_S: Final = 5.0
 """How long the managers may not know of a new route of this host."""
+_ENGINE_S: Final = 20.0
+"""How long they may not know that the engine says otherwise (swarmkit agent: nodeUpdatePeriod)."""
 
 
 async def described(
@@ -60,4 +63,47 @@ async def follow_routes(said: pb.NodeDescription, describe: Callable[[], None]) 
         if routes != list(said.routes):
             del said.routes[:]
             said.routes.extend(routes)
+            describe()
+
+
+def taken(said: pb.NodeDescription, engine: pb.NodeDescription) -> bool:
+    """Put what the engine says now into a description; whether that makes it another.
+
+    Args:
+        said: what the managers were told last; changed.
+        engine: what the engine says; changed.
+    """
+    engine.engine.labels.pop(privileges.NODE_LABEL, "")
+    if privileges.NODE_LABEL in said.engine.labels:
+        engine.engine.labels[privileges.NODE_LABEL] = said.engine.labels[privileges.NODE_LABEL]
+    changed = False
+    for part in ("platform", "resources", "engine"):
+        if getattr(said, part) != getattr(engine, part):
+            getattr(said, part).CopyFrom(getattr(engine, part))
+            changed = True
+    return changed
+
+
+async def follow_engine(
+    said: pb.NodeDescription,
+    ask: Callable[[], Awaitable[pb.NodeDescription]],
+    describe: Callable[[], None],
+) -> None:
+    """Tell what the engine says of itself and of the host when it is otherwise, until cancelled.
+
+    It was started anew with other labels or resources, perhaps, or upgraded.
+
+    Args:
+        said: what the managers were told last; changed.
+        ask: the engine.
+        describe: tells them.
+    """
+    while True:
+        await asyncio.sleep(_ENGINE_S)
+        try:
+            engine = await ask()
+        except EngineError as error:
+            _log.info("what the engine says of this host: %s", error)
+            continue
+        if taken(said, engine):
             describe()

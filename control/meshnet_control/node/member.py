@@ -361,6 +361,10 @@ class ClusterMember:
         stack.push_async_callback(ends.ended, self.agent_task)
         routes = describing.follow_routes(self._description, self.session.describe)
         stack.push_async_callback(ends.ended, self._spawn(routes, "tell of routes"))
+        engine = describing.follow_engine(
+            self._description, lambda: self._engine.describe(self._hostname), self.session.describe
+        )
+        stack.push_async_callback(ends.ended, self._spawn(engine, "tell of the engine"))
         self.session_task = self._spawn(self.session.run(), "session")
         stack.push_async_callback(ends.ended, self.session_task)
 
