@@ -333,7 +333,7 @@ class Loop(_message.Message):
     def __init__(self, name: _Optional[str] = ..., error: _Optional[str] = ..., last_round: _Optional[float] = ...) -> None: ...
 
 class HostFacts(_message.Message):
-    __slots__ = ("hostname", "version", "clock", "reaches", "sysctls", "droppers", "routes_in_way", "leftovers", "certificate_ends", "rooms", "members", "reconcilers", "troubles", "narrow")
+    __slots__ = ("hostname", "version", "clock", "reaches", "sysctls", "droppers", "routes_in_way", "leftovers", "certificate_ends", "rooms", "members", "reconcilers", "troubles", "narrow", "since", "first_seen", "lacks")
     class SysctlsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -341,6 +341,20 @@ class HostFacts(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class SinceEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class FirstSeenEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CLOCK_FIELD_NUMBER: _ClassVar[int]
@@ -355,6 +369,9 @@ class HostFacts(_message.Message):
     RECONCILERS_FIELD_NUMBER: _ClassVar[int]
     TROUBLES_FIELD_NUMBER: _ClassVar[int]
     NARROW_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_FIELD_NUMBER: _ClassVar[int]
+    LACKS_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     version: str
     clock: float
@@ -369,7 +386,10 @@ class HostFacts(_message.Message):
     reconcilers: _containers.RepeatedCompositeFieldContainer[Loop]
     troubles: _containers.RepeatedScalarFieldContainer[str]
     narrow: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, hostname: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[float] = ..., reaches: _Optional[_Iterable[_Union[Reach, _Mapping]]] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., droppers: _Optional[_Iterable[str]] = ..., routes_in_way: _Optional[_Iterable[str]] = ..., leftovers: _Optional[_Iterable[str]] = ..., certificate_ends: _Optional[float] = ..., rooms: _Optional[_Iterable[_Union[Room, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[View, _Mapping]]] = ..., reconcilers: _Optional[_Iterable[_Union[Loop, _Mapping]]] = ..., troubles: _Optional[_Iterable[str]] = ..., narrow: _Optional[_Iterable[str]] = ...) -> None: ...
+    since: _containers.ScalarMap[str, float]
+    first_seen: _containers.ScalarMap[str, float]
+    lacks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, hostname: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[float] = ..., reaches: _Optional[_Iterable[_Union[Reach, _Mapping]]] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., droppers: _Optional[_Iterable[str]] = ..., routes_in_way: _Optional[_Iterable[str]] = ..., leftovers: _Optional[_Iterable[str]] = ..., certificate_ends: _Optional[float] = ..., rooms: _Optional[_Iterable[_Union[Room, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[View, _Mapping]]] = ..., reconcilers: _Optional[_Iterable[_Union[Loop, _Mapping]]] = ..., troubles: _Optional[_Iterable[str]] = ..., narrow: _Optional[_Iterable[str]] = ..., since: _Optional[_Mapping[str, float]] = ..., first_seen: _Optional[_Mapping[str, float]] = ..., lacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EventsQuestion(_message.Message):
     __slots__ = ("after",)

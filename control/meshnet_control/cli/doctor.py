@@ -33,7 +33,9 @@ def doctor(style: str, *, every: bool) -> None:
     """Look for what is in this host's way, and say what to do.
 
     Ports and packet sizes between hosts, clocks, firewalls, settings, routes, leftovers, the
-    certificate, disk, versions, what each node knows of the others, and what is nearly full.
+    certificate, disk, versions, what each node knows of the others, what is nearly full, and
+    what the kernel lacks. Since when is said where it is known; "at least": an earlier look of
+    this meshnetd found it.
 
     Exit status: 0 nothing is found, 1 something may be in the way, 2 something is.
     """
@@ -59,7 +61,8 @@ def doctor(style: str, *, every: bool) -> None:
     found += [Finding("warning", socket.gethostname(), sentence, mend) for sentence in closed]
     found += [Finding("error", "", sentence, "meshnet status there") for sentence in missing]
     if style == "json":
-        showing.print_json([asdict(each) for each in found])
+        shown = [asdict(each) for each in found]
+        showing.print_json([{k: v for k, v in one.items() if k != "about"} for one in shown])
     else:
         for line in lines(found, time.time()) or [FINE]:
             say(line)
@@ -72,7 +75,8 @@ def lines(found: Sequence[Finding], now: float) -> list[str]:
     said: list[str] = []
     for each in found:
         where = f"{each.host}: " if each.host else ""
-        since = f" (since {max(0.0, now - each.since):.0f} s)" if each.since else ""
+        seconds = f"{max(0.0, now - each.since):.0f} s"
+        since = f" (since {seconds}{' at least' if each.at_least else ''})" if each.since else ""
         said += _wrapped(f"{each.level}: {where}{each.what}{since}")
         said += _wrapped(f"{_INDENT}do: {each.mend}")
     return said

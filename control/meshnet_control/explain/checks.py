@@ -7,8 +7,8 @@ together. What a check does not know it says nothing of.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from meshnet_control.api import explain_pb2 as xpb
@@ -35,6 +35,18 @@ WANTED: Final = {
     ),
 }
 """Key -> values that are fine, and what to do about others."""
+MODULES: Final = {
+    "bridge": "overlays need it",
+    "veth": "containers on overlays need it",
+    "vxlan": "overlays need it",
+    "nf_tables": "virtual IPs, published ports and the way out need it",
+    "nf_conntrack": "virtual IPs and published ports need it",
+    "sctp": "ports of SCTP are not kept for services",
+    "esp4": "networks made with --opt encrypted need it",
+}
+"""Modules, or what is built in under their names, that meshnet uses -> for what."""
+OPTIONAL: Final = frozenset({"sctp", "esp4"})
+"""Not every cluster uses them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,8 @@ class Finding:
         what: a sentence.
         mend: what to do; a command where there is one.
         since: unix seconds; 0: unknown.
+        at_least: it was there then, and may have been before.
+        about: what of it is the same from look to look; empty: ``what``.
     """
 
     level: Level
@@ -53,6 +67,13 @@ class Finding:
     what: str
     mend: str
     since: float = 0.0
+    at_least: bool = False
+    about: str = ""
+
+    @property
+    def subject(self) -> str:
+        """By which it is known again."""
+        return self.about or self.what
 
 
 Check = Callable[[xpb.HostFacts, float], Iterator[Finding]]
@@ -66,9 +87,27 @@ def examined(facts: Sequence[xpb.HostFacts], began: float, now: float) -> list[F
         began: unix seconds, when they were asked.
         now: when the answers were there.
     """
-    found = [finding for host in facts for check in CHECKS for finding in check(host, now)]
+    found = [
+        _dated(finding, host.first_seen.get(finding.subject, host.clock), host.clock)
+        for host in facts
+        for check in CHECKS
+        for finding in check(host, now)
+    ]
     found += compared(facts, began, now)
     return sorted(found, key=lambda each: (each.level != "error", each.host, each.what))
+
+
+def seen(facts: xpb.HostFacts, before: Mapping[str, float], now: float) -> dict[str, float]:
+    """What is found of a host -> when it was found first, without a look since that did not."""
+    found = (finding.subject for check in CHECKS for finding in check(facts, now))
+    return {subject: before.get(subject, now) for subject in found}
+
+
+def _dated(finding: Finding, first: float, looked: float) -> Finding:
+    """With the time of an earlier look that found it, where nothing knows better."""
+    if finding.since or first >= looked:
+        return finding
+    return replace(finding, since=first, at_least=True)
 
 
 def status(findings: Sequence[Finding]) -> int:
@@ -89,6 +128,7 @@ def reaches(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
                 f"no packet of {reach.what} comes to {way} uncut: {reach.why}",
                 "a smaller MTU on the way: docker network create "
                 "--opt com.docker.network.driver.mtu=N, or a larger one of the link between",
+                about=f"{reach.what} to {way}",
             )
         else:
             yield Finding(
@@ -97,6 +137,7 @@ def reaches(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
                 f"{reach.what} of {way} is not reached: {reach.why}",
                 f"is meshnet up on {reach.host}, and do firewalls between let it through "
                 "(docs/firewalls.md)?",
+                about=f"{reach.what} to {way}",
             )
 
 
@@ -116,7 +157,8 @@ def sysctls(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
     for key, (fine, why) in WANTED.items():
         value = facts.sysctls.get(key, "")
         if value and value not in fine.split():
-            yield Finding("error", facts.hostname, f"net.{key.replace('/', '.')} is {value}", why)
+            what = f"net.{key.replace('/', '.')} is {value}"
+            yield Finding("error", facts.hostname, what, why, about=key)
 
 
 def droppers(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
@@ -152,6 +194,7 @@ def leftovers(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
             facts.hostname,
             f"namespace {name} is of no network of this cluster",
             f"ip netns delete {name}",
+            facts.since.get(name, 0.0),
         )
 
 
@@ -168,6 +211,7 @@ def certificate(facts: xpb.HostFacts, now: float) -> Iterator[Finding]:
             f"the node's certificate {words}, and was not renewed",
             "is a manager reached (above)? docker swarm leave --force, then join, is the last way",
             ends if left <= 0 else 0.0,
+            about="certificate",
         )
 
 
@@ -181,6 +225,7 @@ def rooms(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
                 facts.hostname,
                 f"{room.used} of {room.most} {room.what} are taken",
                 next((do for word, do in _ROOM.items() if word in room.what), "make room"),
+                about=room.what,
             )
 
 
@@ -193,7 +238,7 @@ def loops(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
                 facts.hostname,
                 f"{loop.name}: {loop.error}",
                 f"it is tried again; meshnet events on {facts.hostname} shows since when",
-                loop.last_round,
+                about=f"reconciler {loop.name}",
             )
 
 
@@ -216,6 +261,19 @@ def members(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
             )
 
 
+def kernel(facts: xpb.HostFacts, _: float) -> Iterator[Finding]:
+    """What the kernel is not able to do."""
+    for module in facts.lacks:
+        needed = MODULES.get(module, "")
+        yield Finding(
+            "warning" if module in OPTIONAL else "error",
+            facts.hostname,
+            f"the kernel has no {module}: {needed}",
+            "a kernel that has it, or its package of further modules (Ubuntu: "
+            "linux-modules-extra-$(uname -r))",
+        )
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     reaches,
     narrow,
@@ -228,6 +286,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     loops,
     troubles,
     members,
+    kernel,
 )
 
 

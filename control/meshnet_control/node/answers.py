@@ -7,6 +7,7 @@ nothing; what it means is decided in ``meshnet_control.explain``.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,7 @@ from meshnet.kernel import flow_reader
 from meshnet.model.ids import NetworkId, TaskId
 from meshnet.model.snapshot import Endpoint, Snapshot
 from meshnet_control.api import explain_pb2 as xpb
-from meshnet_control.explain import arrival, balancing, containers, departure, names
+from meshnet_control.explain import arrival, balancing, checks, containers, departure, names
 from meshnet_control.node import gathering, looking
 from meshnet_dns import client, operations, wire
 from meshnet_dns.answer import A
@@ -65,6 +66,8 @@ class Answers:
             "traffic": self._traffic,
         }
         """What a question is about -> who answers it."""
+        self._first_seen: Mapping[str, float] = {}
+        """What the last look for facts found -> when it was found first."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
 
     def at(self, question: xpb.Question) -> str:
@@ -97,6 +100,8 @@ class Answers:
         answer = await loop.run_in_executor(self._thread, self._read, question)
         if answer.WhichOneof("about") == "facts":
             answer.facts.MergeFrom(self._told())
+            self._first_seen = checks.seen(answer.facts, self._first_seen, time.time())
+            answer.facts.first_seen.update(self._first_seen)
         return answer
 
     async def close(self) -> None:

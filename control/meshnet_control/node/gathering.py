@@ -13,6 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from meshnet.model.snapshot import Node, Snapshot
 from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT, PEER_PORT
 from meshnet.overlay.desired import PREFIX, netns_name
 from meshnet_control.api import explain_pb2 as xpb
-from meshnet_control.explain.checks import WANTED
+from meshnet_control.explain.checks import MODULES, WANTED
 
 WITHIN_S: Final = 1.0
 """For an answer of another host."""
@@ -62,7 +63,11 @@ def facts(snapshot: Snapshot, managers: Sequence[str], state_dir: Path) -> xpb.H
             routes_in_way=list(_routes(snapshot, rtnl)),
             leftovers=_leftovers(snapshot),
             rooms=[*_rooms(state_dir), *pools(snapshot)],
+            lacks=_lacks(),
         )
+        for name in found.leftovers:
+            with suppress(OSError):
+                found.since[name] = (NETNS_DIR / name).stat().st_mtime
         identity = identity_of(HOST)
         if identity is not None:
             code, listed, _ = library.run(identity, HOST, "list chains")
@@ -251,6 +256,30 @@ def _routes(snapshot: Snapshot, rtnl: RtnlClient) -> Iterator[str]:
 def _leftovers(snapshot: Snapshot) -> list[str]:
     wanted = {netns_name(network) for network in snapshot.networks}
     return [name for name in netns.names(NETNS_DIR, PREFIX) if name not in wanted]
+
+
+def _lacks() -> list[str]:
+    folder = Path("/lib/modules", os.uname().release)
+    try:
+        listed = [(folder / name).read_text() for name in ("modules.builtin", "modules.dep")]
+    except OSError:
+        return []  # built without modules, or they are not here: the kernel may have all
+    loaded = {each for each in MODULES if Path("/sys/module", each).exists()}
+    return lacking("\n".join(listed), loaded)
+
+
+def lacking(listed: str, loaded: Set[str]) -> list[str]:
+    """Modules that meshnet uses and a kernel has neither built in, nor beside it. Pure.
+
+    Args:
+        listed: ``modules.builtin`` and ``modules.dep`` (depmod(8)).
+        loaded: of those, the ones in memory.
+    """
+    names = {
+        Path(line.partition(":")[0]).name.partition(".")[0].replace("-", "_")
+        for line in listed.splitlines()
+    }
+    return [each for each in MODULES if each not in names | loaded]
 
 
 def _rooms(state_dir: Path) -> Iterator[xpb.Room]:

@@ -101,6 +101,12 @@ def test_nothing_is_found_of_a_host_that_is_well():
             "10 of 10 files are taken",
         ),
         ({"reconcilers": [xpb.Loop(name="lb", error="no right")]}, "error", "lb: no right"),
+        ({"lacks": ["vxlan"]}, "error", "the kernel has no vxlan: overlays need it"),
+        (
+            {"lacks": ["esp4"]},
+            "warning",
+            "the kernel has no esp4: networks made with --opt encrypted need it",
+        ),
         ({"troubles": ["the disk is full"]}, "error", "the disk is full"),
         (
             {"members": [xpb.View(node_id="n3", hostname="h3", state="dead")]},
@@ -115,6 +121,29 @@ def test_a_fact_that_is_in_the_way_is_found(more, level, words):
     (one,) = found(facts(**more))
     assert (one.level, one.host, one.what) == (level, "h1", words)
     assert one.mend
+
+
+def test_since_when_is_that_of_the_first_look_that_found_it_without_one_that_did_not():
+    nearly, well = xpb.Room(what="files", used=85, most=100), xpb.Room(what="files", most=100)
+    first = checks.seen(facts(rooms=[nearly]), {}, NOW - 60)
+    nearly.used = 86
+    kept = checks.seen(facts(rooms=[nearly]), first, NOW)
+    assert list(kept.values()) == [NOW - 60]
+    (one,) = found(facts(rooms=[nearly], first_seen=kept))
+    assert (one.since, one.at_least) == (NOW - 60, True)
+    assert "(since 60 s at least)" in " ".join(doctor.lines([one], NOW))
+    assert checks.seen(facts(rooms=[well]), first, NOW) == {}
+
+
+def test_a_look_that_is_the_first_to_find_something_does_not_know_since_when():
+    made = facts(leftovers=["mn-x"], rooms=[xpb.Room(what="files", used=9, most=9)])
+    made.first_seen.update(checks.seen(made, {}, NOW))
+    assert [each.since for each in found(made)] == [0.0, 0.0]
+    made.since["mn-x"] = NOW - 99
+    assert [(each.since, each.at_least) for each in found(made)] == [
+        (0.0, False),
+        (NOW - 99, False),
+    ]
 
 
 def test_a_clock_that_was_read_while_others_were_waited_for_is_right():

@@ -8,6 +8,7 @@ import pytest
 
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, Service, Snapshot
+from meshnet_control.explain.checks import MODULES
 from meshnet_control.node import gathering
 
 
@@ -60,6 +61,22 @@ def dport(right, protocol="udp", op="=="):
 def test_ports_of_ours_that_a_rule_of_others_drops(rule, want):
     ours = {(4789, "udp"), (7946, "udp"), (7946, "tcp")}
     assert gathering.dropped([{"metainfo": {}}, {"rule": {"expr": list(rule)}}], ours) == want
+
+
+@pytest.mark.parametrize(
+    ("listed", "loaded", "want"),
+    [
+        ("", set(MODULES), []),
+        (
+            "kernel/drivers/net/vxlan/vxlan.ko.xz: kernel/net/udp.ko.xz\nkernel/net/nf-tables.ko:\n"
+            "kernel/net/bridge/bridge.ko\nkernel/drivers/net/veth.ko\nkernel/net/sctp/sctp.ko.zst:",
+            {"nf_conntrack"},
+            ["esp4"],
+        ),
+    ],
+)
+def test_modules_that_a_kernel_has_in_no_way(listed, loaded, want):
+    assert gathering.lacking(listed, loaded) == want
 
 
 def test_addresses_of_a_network_that_are_taken():
