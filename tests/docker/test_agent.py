@@ -99,7 +99,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
         {"ulimits": [pb.Ulimit(name="nofile", hard=200, soft=100)]},
     ),
     "GroupAdd": (["7"], {"groups": ["7"]}),
-    "Init": (True, {"init": True}),
+    "Init": (False, {"init": True}),  # the gate becomes it
     "SecurityOpt": (
         [
             "no-new-privileges=true",
