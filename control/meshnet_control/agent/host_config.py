@@ -115,7 +115,7 @@ def _security(wanted: pb.Privileges) -> list[str]:
         found.append("no-new-privileges=true")
     if wanted.seccomp.mode == "unconfined":
         found.append("seccomp=unconfined")
-    elif wanted.seccomp.profile:
+    elif wanted.seccomp.mode == "custom" and wanted.seccomp.profile:
         try:
             found.append(f"seccomp={wanted.seccomp.profile.decode()}")
         except UnicodeDecodeError as error:

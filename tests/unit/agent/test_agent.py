@@ -30,7 +30,11 @@ HEALTH = {"healthcheck": pb.HealthConfig(test=["CMD-SHELL", "true"])}
             {"dns_config": pb.DNSConfig(nameservers=["nobody"])},
             "invalid IP address in DNS configuration: 'nobody'",
         ),
-        (True, {"privileges": pb.Privileges(seccomp=pb.SeccompOpts(profile=b"\xff"))}, "seccomp"),
+        (
+            True,
+            {"privileges": pb.Privileges(seccomp={"mode": "custom", "profile": b"\xff"})},
+            "seccomp",
+        ),
         (True, {"image": "nope:latest"}, "No such image: nope:latest"),
     ],
 )
