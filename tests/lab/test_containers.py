@@ -81,9 +81,11 @@ def test_docker_shows_what_was_typed(play: Play) -> None:
         assert "docker-init" in play.on("h1", inside + "cat /proc/1/cmdline")
         gateway = play.on("h1", "ip -4 -o addr show docker_gwbridge").split()[3].partition("/")[0]
         assert f"{gateway}\thost.docker.internal\n" in play.on("h1", inside + "cat /etc/hosts")
-        program = play.on("h1", inside + 'sh -c \'tr "\\0" " " < /proc/7/cmdline\'')
+        child = play.on("h1", inside + "cat /proc/1/task/1/children").split()[0]
+        program = play.on("h1", inside + f'sh -c \'tr "\\0" " " < /proc/{child}/cmdline\'')
         assert program.startswith("/bin/sh -c sleep 1000; true x")
-        assert "a.b=1" in play.on("h1", inside + 'sh -c \'tr "\\0" "\\n" < /proc/7/environ\'')
+        given = play.on("h1", inside + f'sh -c \'tr "\\0" "\\n" < /proc/{child}/environ\'')
+        assert "a.b=1" in given
     finally:
         play.on("h1", "docker service rm own")
 
