@@ -79,6 +79,10 @@ SOME = st.frozensets(st.sampled_from(["s", "t", "n"]), max_size=2)
     [_task("a", "s", "", "", []), _task("a", "t", "", "", [])],
     Where(services=frozenset({"s", "t"})),
 )
+@example(
+    [_task("a", "s", "", "", ["l"]), _task("b", "s", "", "", ["m"])],
+    Where(services=frozenset({"s"}), networks=frozenset({"l"})),
+)
 @given(
     st.lists(st.one_of(TASKS, st.sampled_from(["a", "ab", "b"])), max_size=12),
     st.builds(Where, st.sampled_from(["", "a", "ab", "x", "q"]), SOME, SOME, networks=NETS),
