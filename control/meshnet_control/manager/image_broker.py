@@ -16,12 +16,13 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from meshnet import drops, ends
+from meshnet import ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.api import manager_pb2 as mpb
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.manager.authority import AnyContext
+from meshnet_control.manager.listeners import Listeners
 
 QUEUED: Final = 4
 """Chunks of one image that wait for a slow node."""
@@ -33,7 +34,6 @@ GONE: Final = "the node is not connected, or went away"
 NO_ANSWER: Final = "the node does not answer"
 
 Reply = Callable[[mpb.ImagePushed], Awaitable[None]]
-_Said = asyncio.Queue[pb.ImageOffer | None]
 
 
 class Transfer:
@@ -64,7 +64,9 @@ class ImageBroker(control_pb2_grpc.ImagesServicer):
 
     def __init__(self, caller: Callable[[AnyContext], Awaitable[str]]) -> None:
         self._caller = caller
-        self._listeners: dict[str, _Said] = {}
+        self._listeners: Listeners[pb.ImageOffer] = Listeners(
+            MOST_UNTAKEN, self._lose, "manager: node does not take offers of images"
+        )
         self._transfers: dict[str, Transfer] = {}
 
     # ---- from who pushes ----
@@ -85,7 +87,7 @@ class ImageBroker(control_pb2_grpc.ImagesServicer):
         offer = pb.ImageOffer(id=secrets.token_hex(8), image_id=first.image_id, tags=first.tags)
         transfer = self._transfers[offer.id] = Transfer(first.node_id)
         try:
-            if not self._tell(first.node_id, offer):
+            if not self._listeners.tell(first.node_id, offer):
                 await reply(mpb.ImagePushed(error=GONE))
                 return
             try:
@@ -109,7 +111,7 @@ class ImageBroker(control_pb2_grpc.ImagesServicer):
         finally:
             del self._transfers[offer.id]
             if transfer.taken or first.node_id in self._listeners:
-                self._tell(first.node_id, pb.ImageOffer(id=offer.id, close=True))
+                self._listeners.tell(first.node_id, pb.ImageOffer(id=offer.id, close=True))
 
     # ---- from nodes ----
 
@@ -117,24 +119,7 @@ class ImageBroker(control_pb2_grpc.ImagesServicer):
         self, _request: pb.ListenRequest, context: AnyContext
     ) -> None:
         """A node's offers, until it goes or listens anew."""
-        node_id = await self._caller(context)
-        older = self._listeners.get(node_id)
-        if older is not None:
-            _end(older)
-        queue: _Said = asyncio.Queue(MOST_UNTAKEN)
-        self._listeners[node_id] = queue
-        try:
-            while (offer := await queue.get()) is not None:
-                with call_ends():
-                    await context.write(offer)
-        except CallEndedError:
-            pass  # the node went away; it listens anew
-        finally:
-            if self._listeners.get(node_id) is queue:
-                del self._listeners[node_id]
-                for transfer in self._transfers.values():
-                    if transfer.node_id == node_id:
-                        transfer.lost()
+        await self._listeners.listen(await self._caller(context), context)
 
     async def Take(  # noqa: N802 - the service's name
         self, requests: AsyncIterator[pb.ImageWord], context: AnyContext
@@ -168,25 +153,10 @@ class ImageBroker(control_pb2_grpc.ImagesServicer):
             transfer.lost()
             await ends.ended(sending)
 
-    def _tell(self, node_id: str, offer: pb.ImageOffer) -> bool:
-        """Say something to a node; whether it listens."""
-        listener = self._listeners.get(node_id)
-        if listener is None:
-            return False
-        try:
-            listener.put_nowait(offer)
-        except asyncio.QueueFull:
-            drops.count("manager: node does not take offers of images", listener.qsize() + 1)
-            del self._listeners[node_id]
-            _end(listener)
-            return False
-        return True
-
-
-def _end(listener: _Said) -> None:
-    while not listener.empty():
-        listener.get_nowait()
-    listener.put_nowait(None)
+    def _lose(self, node_id: str) -> None:
+        for transfer in self._transfers.values():
+            if transfer.node_id == node_id:
+                transfer.lost()
 
 
 def _told(word: pb.ImageWord | None) -> mpb.ImagePushed:

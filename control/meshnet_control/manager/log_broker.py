@@ -22,14 +22,15 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final
 
-from meshnet import drops, ends
+from meshnet import ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import assignments
 from meshnet_control.identity.channel import CallEndedError, call_ends
 from meshnet_control.manager.authority import AnyContext
+from meshnet_control.manager.listeners import Listeners
 
 QUEUED: Final = 2
 """Batches of one log that wait for a slow reader; a batch is what the engine gave at once."""
@@ -37,8 +38,6 @@ ANSWER_S: Final = 10.0
 """A node that has not begun to send by then is not available."""
 MOST_UNTAKEN: Final = 4096
 """Messages that wait for one node; with one more it has to listen anew, and its logs end."""
-_Said: TypeAlias = asyncio.Queue[pb.LogSubscription | None]
-"""What is said to a node that listens; None: nothing more."""
 
 
 class Feed:
@@ -100,15 +99,19 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
     Args:
         caller: the id of the node that calls; ends the call of anybody else.
         objects: the mirror's present objects.
+        most_untaken: messages that wait for one node.
     """
 
     def __init__(
         self,
         caller: Callable[[AnyContext], Awaitable[str]],
         objects: Callable[[], assignments.Objects],
+        most_untaken: int = MOST_UNTAKEN,
     ) -> None:
         self._caller, self._objects = caller, objects
-        self._listeners: dict[str, _Said] = {}
+        self._listeners: Listeners[pb.LogSubscription] = Listeners(
+            most_untaken, self._lose, "manager: node does not take requests for logs"
+        )
         self._feeds: dict[str, Feed] = {}
         self._watchers: set[asyncio.Event] = set()
 
@@ -159,7 +162,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
             feed.end(_unavailable(task), lost=True)
             return feed
         self._feeds[feed.id] = feed
-        self._tell(
+        self._listeners.tell(
             task.node_id,
             pb.LogSubscription(
                 id=feed.id,
@@ -175,7 +178,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         """Nobody reads this feed any more; its node is told."""
         if self._feeds.pop(feed.id, None) is None:
             return
-        self._tell(feed.task.node_id, pb.LogSubscription(id=feed.id, close=True))
+        self._listeners.tell(feed.task.node_id, pb.LogSubscription(id=feed.id, close=True))
         feed.end()
 
     # ---- from nodes ----
@@ -184,23 +187,7 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         self, _request: pb.ListenRequest, context: AnyContext
     ) -> None:
         """A node's subscriptions, until it goes or listens anew."""
-        node_id = await self._caller(context)
-        older = self._listeners.get(node_id)
-        if older is not None:
-            _end(older)
-        queue: _Said = asyncio.Queue(MOST_UNTAKEN)
-        self._listeners[node_id] = queue
-        try:
-            self.follow()
-            while (message := await queue.get()) is not None:
-                with call_ends():
-                    await context.write(message)
-        except CallEndedError:
-            pass  # the node went away; it listens anew
-        finally:
-            if self._listeners.get(node_id) is queue:
-                del self._listeners[node_id]
-                self._lose(node_id)
+        await self._listeners.listen(await self._caller(context), context, self.follow)
 
     async def Publish(  # noqa: N802 - the service's name
         self, requests: AsyncIterator[pb.LogBatch], context: AnyContext
@@ -226,19 +213,6 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
             feed.end(_unavailable(feed.task), lost=True)  # it has said no last word
         return pb.PublishReply()
 
-    def _tell(self, node_id: str, message: pb.LogSubscription) -> None:
-        """Say something to a node that listens; one that does not take it has to listen anew."""
-        listener = self._listeners.get(node_id)
-        if listener is None:
-            return
-        try:
-            listener.put_nowait(message)
-        except asyncio.QueueFull:
-            drops.count("manager: node does not take requests for logs", listener.qsize() + 1)
-            del self._listeners[node_id]
-            _end(listener)
-            self._lose(node_id)
-
     def _alive(self, node_id: str) -> bool:
         node = self._objects().nodes.get(node_id)
         return node is not None and node.status.state != "down"
@@ -247,13 +221,6 @@ class LogBroker(control_pb2_grpc.LogBrokerServicer):
         for feed in list(self._feeds.values()):
             if feed.task.node_id == node_id:
                 feed.end(_unavailable(feed.task), lost=True)
-
-
-def _end(listener: _Said) -> None:
-    """Say nothing more to a node, not even what waits."""
-    while not listener.empty():
-        listener.get_nowait()
-    listener.put_nowait(None)
 
 
 async def _copy(first: pb.LogBatch, requests: AsyncIterator[pb.LogBatch], feed: Feed) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-import pytest
-
 from meshnet import drops
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.assignments import Objects
-from meshnet_control.manager import log_broker
 from meshnet_control.manager.log_broker import LogBroker
 
 REASON = "manager: node does not take requests for logs"
@@ -38,17 +35,13 @@ def task(number: int) -> pb.Task:
     return pb.Task(id=f"t{number}", node_id="n1")
 
 
-@pytest.fixture
-def broker() -> LogBroker:
-    """Name: broker; Scope: function. Of a cluster with one node."""
+def of_one_node(most_untaken: int) -> LogBroker:
     objects = Objects(cluster=pb.Cluster(), nodes={"n1": NODE})
-    return LogBroker(caller, lambda: objects)
+    return LogBroker(caller, lambda: objects, most_untaken)
 
 
-async def test_a_node_that_takes_nothing_has_to_listen_anew_and_its_logs_end(
-    broker: LogBroker, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(log_broker, "MOST_UNTAKEN", 4)
+async def test_a_node_that_takes_nothing_has_to_listen_anew_and_its_logs_end():
+    broker = of_one_node(most_untaken=4)
     before = drops.snapshot().get(REASON, 0)
     stream: Any = Slow()
     wake = asyncio.Event()
@@ -75,10 +68,8 @@ async def test_a_node_that_takes_nothing_has_to_listen_anew_and_its_logs_end(
     again.cancel()
 
 
-async def test_a_node_that_listens_anew_ends_its_older_stream_however_much_waits_there(
-    broker: LogBroker, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(log_broker, "MOST_UNTAKEN", 2)
+async def test_a_node_that_listens_anew_ends_its_older_stream_however_much_waits_there():
+    broker = of_one_node(most_untaken=2)
     stream: Any = Slow()
     older = asyncio.create_task(broker.Listen(pb.ListenRequest(), stream))
     await asyncio.sleep(0)
