@@ -89,7 +89,7 @@ def debian(built, tmp_path_factory) -> Iterator[Root]:
     wanted = [
         name.split(" ")[0] for name in needs.strip().split(", ") if not name.startswith("docker.io")
     ]
-    looking = ["bash", "fish", "man-db", "python3-venv", "zsh"]
+    looking = ["bash", "fish", "man-db", "pipx", "python3-venv", "zsh"]
     subprocess.run(
         ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join({*wanted, *looking})}",
          '--aptopt=Apt::Install-Recommends "false"', f"--customize-hook=copy-in {built} /root",

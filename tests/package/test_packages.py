@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.package, pytest.mark.timeout(600)]
 DEVELOPERS = {"mypy", "ruff", "pytest", "hypothesis", "grpcio-tools", "scapy", "click-man"}
 PROGRAMS = ("meshnet", "meshnetd", "meshnet-manager", "meshnet-resolver", "meshnet-supervisor")
+PIPX = ("env", "PIPX_HOME=/opt/pipx", "PIPX_BIN_DIR=/usr/local/bin", "pipx")
 STATE = "var/lib/meshnet/state.json"
 
 
@@ -33,15 +34,12 @@ def wheel(built, debian):
     """
     Name: wheel; Scope: module; Depends: built, debian.
 
-    The wheel, installed by pip into an environment of its own, without an index and a compiler.
+    The wheel, installed by pipx as README says, without an index and a compiler.
     """
     (made,) = built.glob("*.whl")
-    debian.run("python3", "-m", "venv", "/opt/meshnet")
-    debian.run(
-        "/opt/meshnet/bin/pip", "install", "--no-index", "--only-binary=:all:",
-        "--find-links=/root/packages/wheels", f"/root/packages/{made.name}",
-    )  # fmt: skip
-    return "/opt/meshnet"
+    asked = "--no-index --only-binary=:all: --find-links=/root/packages/wheels"
+    debian.run(*PIPX, "install", f"--pip-args={asked}", f"/root/packages/{made.name}")
+    return "/opt/pipx/venvs/meshnet"
 
 
 def test_the_package_is_what_the_command_says_it_is(debian, package):
@@ -59,7 +57,7 @@ def test_every_program_starts_from_the_package(debian, package, program):
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_starts_from_the_wheel(debian, wheel, program):
-    assert debian.run(f"{wheel}/bin/{program}", "--help").stdout.lower().startswith("usage:")
+    assert debian.run(f"/usr/local/bin/{program}", "--help").stdout.lower().startswith("usage:")
 
 
 def test_both_bring_the_page_of_the_dashboard(debian, wheel, package):
@@ -73,7 +71,7 @@ def test_both_bring_the_page_of_the_dashboard(debian, wheel, package):
 
 def test_a_host_needs_neither_compiler_nor_developers_tools(debian, wheel, package):
     assert debian.run("sh", "-c", "command -v gcc cc", check=False).stdout == ""
-    listed = debian.run(f"{wheel}/bin/pip", "list", "--format=freeze").stdout
+    listed = debian.run(*PIPX, "runpip", "meshnet", "list", "--format=freeze").stdout
     assert not DEVELOPERS & {line.split("==")[0].lower() for line in listed.splitlines()}
     for name in DEVELOPERS:
         assert not list((debian.path / "usr/lib/meshnet").rglob(f"{name.replace('-', '_')}-*"))
