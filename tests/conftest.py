@@ -3,7 +3,8 @@
 A tier that cannot run is skipped with the reason; so is a test alone whose mark names programs that
 only it needs: ``pytest.mark.clients("haproxy")``. ``MESHNET_REQUIRE=etcd,netns,docker,lab,clients``
 turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
-Fast tiers run first; machines that boot (vm) are there when they are asked for.
+Fast tiers run first; machines that boot (vm) are there when they are asked for. With ``-n 2`` one
+process has what is pure (unit, sim), the other all that meets the machine, one after another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # No deadline: a busy machine is no fault. What must hold before a change goes in is the same each
 # time (``--hypothesis-profile=steady``); developers' runs look for new examples.
@@ -26,6 +28,7 @@ settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=Tr
 settings.load_profile("searching")
 
 TIERS = ("unit", "sim", "etcd", "package", "netns", "docker", "lab", "clients", "vm")
+PURE = ("unit", "sim")
 PROGRAMS = {
     "package": (
         "mmdebstrap", "dpkg-buildpackage", "dh", "dh_virtualenv", "systemd-analyze", "vagrant",
@@ -74,8 +77,25 @@ def pytest_collection_modifyitems(config, items):
                     raise pytest.UsageError(f"{tier} is required here (MESHNET_REQUIRE): {why}")
                 item.add_marker(pytest.mark.skip(reason=f"{tier}: {why}"))
 
-    def order(item):
-        tier = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-        return TIERS.index(tier) if tier in TIERS else len(TIERS)
+    items.sort(key=lambda item: _order(_tier(item.nodeid)))
 
-    items.sort(key=order)
+
+def _tier(nodeid: str) -> str:
+    """unit, sim, …; empty for a test of no tier."""
+    parts = nodeid.partition("::")[0].split("/")
+    return parts[1] if parts[0] == "tests" and len(parts) > 2 else ""
+
+
+def _order(tier: str) -> int:
+    return TIERS.index(tier) if tier in TIERS else len(TIERS)
+
+
+class OneForTheMachine(LoadScopeScheduling):
+    """Whatever meets the machine is one process's; the files of pure tests are spread."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0] if _tier(nodeid) in PURE else "the machine"
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return OneForTheMachine(config, log)

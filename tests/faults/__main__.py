@@ -229,11 +229,15 @@ def _tried(session: Session, faults: list[Fault], workers: int) -> list[str] | N
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev mutate", description=__doc__)
     parser.add_argument("words", nargs="*", help="only faults whose file or reason has one of them")
+    parser.add_argument(
+        "--pure", action="store_true", help="only faults that tests without the machine catch"
+    )
     asked = parser.parse_args()
     faults = [
         fault
         for fault in load(LISTS)
         if not asked.words or any(word in fault.file + fault.why for word in asked.words)
+        if not (asked.pure and fault.alone)
     ]
     began = time.monotonic()
     wrong: list[str] = []

@@ -32,6 +32,7 @@ LIBRARIES = (
     "dnslib", "google.protobuf.json_format", "google.protobuf.timestamp_pb2",
     "google.protobuf.runtime_version", "grpc", "grpc.aio", "msgpack", "nftables", "OpenSSL.SSL",
     "pyroute2", "re2", "rich.console", "rich.live", "rich.table", "sqlite3",
+    "xdist.scheduler",
 )  # fmt: skip
 """A missing one is no error: it is imported by each run that needs it."""
 FAILED = 1
