@@ -147,7 +147,7 @@ async def agents():
         await agent.stop()
 
 
-async def until(what, seconds=10.0):
+async def until(what, seconds=30.0):
     async with asyncio.timeout(seconds):
         while True:
             found = what()
@@ -373,7 +373,7 @@ async def test_changes_arrive_as_differences_within_milliseconds(cluster, agents
         await cluster.put_task(joined.node_id, f"t{number}")
         while f"t{number}" not in agent.tasks:
             agent.changed.clear()
-            await asyncio.wait_for(agent.changed.wait(), 5)
+            await asyncio.wait_for(agent.changed.wait(), 30)
         took.append(time.monotonic() - began)
     assert sorted(took)[10] < 0.05
     await cluster.store.commit([Delete(pb.Task, "t3")])

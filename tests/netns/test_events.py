@@ -39,7 +39,7 @@ def sysctl(path, setting):
 
 
 async def until(holds):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110 - a condition of the kernel's, not of ours
             await asyncio.sleep(0.01)
 

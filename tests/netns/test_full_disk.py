@@ -43,7 +43,7 @@ def fill(disk):
                     ballast.write(b"x" * size)
 
 
-async def until(what, seconds=20.0):
+async def until(what, seconds=30.0):
     async with asyncio.timeout(seconds):
         while True:
             if await what():

@@ -92,7 +92,7 @@ class Cluster:
         async with identity_channel(self.node.managers[0], self.node.certs) as link:
             call = control_pb2_grpc.ImagesStub(link).Take()
             await call.write(word)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while isinstance(chunk := await call.read(), pb.ImageChunk):
                     yield chunk
 
@@ -169,7 +169,7 @@ async def cluster(tmp_path):
         await until(lambda: not server.images._transfers)
 
 
-async def until(what, seconds=10.0):
+async def until(what, seconds=30.0):
     async with asyncio.timeout(seconds):
         while not what():  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0.005)

@@ -176,7 +176,7 @@ async def cluster(tmp_path):
         await until(lambda: sum(node.engine.followers for node in nodes) == 0)
 
 
-async def until(what, seconds=10.0):
+async def until(what, seconds=30.0):
     async with asyncio.timeout(seconds):
         while not what():  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0.005)
