@@ -193,8 +193,10 @@ class Worker:
         try:
             while not doing.done():
                 changed = asyncio.ensure_future(self._picture.changed.wait())
-                await asyncio.wait({doing, changed}, return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
+                try:
+                    await asyncio.wait({doing, changed}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
                 if doing.done() or not self._picture.changed.is_set():
                     continue
                 self._picture.changed.clear()
