@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from socket import AF_INET
 from typing import Any
@@ -15,6 +16,7 @@ from overlay_bed import INGRESS, NET, NODES, PREFIX, OverlayBed, settle, sh, sna
 from meshnet.errors import KernelError
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.kernel.iproute import iproute
+from meshnet.model.ids import TaskId
 from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
 from meshnet.overlay.desired import netns_name, veth_name
@@ -66,6 +68,45 @@ def test_containers_on_two_hosts_reach_each_other(bed, overlays):
     assert bed.pings("h2", "10.0.0.201"), "from gateway to gateway"
     assert not bed.pings("c11", "10.0.1.99"), "an address that nobody has"
     assert mtu_of(bed.container("11"), "eth1") == 1450
+
+
+def test_containers_in_different_subnets_of_a_network_reach_each_other(bed, overlays):
+    """Here and on the other host, also when the way to the other subnet was taken away."""
+    second = {TaskId(f"task{task:021d}"[::-1]): f"10.8.0.{task}" for task in (12, 22)}
+
+    def in_two(number):
+        made = snapshot(bed, number, {11: 1, 12: 1, 21: 2, 22: 2})
+        net = replace(made.networks[NET], more=(IPv4Network("10.8.0.0/24"),))
+        moved = {task: IPv4Address(address) for task, address in second.items()}
+        endpoints = {
+            task: replace(each, addresses={**each.addresses, NET: moved[task]})
+            for task, each in made.endpoints.items()
+            if task in moved
+        }
+        sandboxes = {
+            task: replace(
+                each, networks=(each.networks[0], (NET, IPv4Interface((moved[task], 24))))
+            )
+            for task, each in made.sandboxes.items()
+            if task in moved
+        }
+        return replace(
+            made,
+            networks={**made.networks, NET: net},
+            endpoints={**made.endpoints, **endpoints},
+            sandboxes={**made.sandboxes, **sandboxes},
+        )
+
+    for number, operations in overlays.items():
+        settle(operations, in_two(number))
+    assert bed.pings("c11", "10.8.0.12"), "same host"
+    assert bed.pings("c11", "10.8.0.22"), "across VXLAN"
+    assert bed.pings("c22", "10.0.1.11"), "from the second subnet"
+    assert bed.pings("c12", "10.8.0.22"), "within it"
+    sh(f"ip -n {PREFIX}-c11 route del 10.8.0.0/24")
+    assert not bed.pings("c11", "10.8.0.22")
+    assert settle(overlays[1], in_two(1)) == 1
+    assert bed.pings("c11", "10.8.0.22")
 
 
 def test_a_round_gives_way_before_each_namespace_that_it_reads_or_changes(bed):

@@ -64,6 +64,7 @@ def _network(draw: Any, network: NetworkId) -> Network:
         IPv4Address(f"10.0.{at}.1"),
         ingress=at == 0,
         mtu=draw(st.sampled_from([None, None, 1300, 9000])),
+        more=draw(st.sampled_from([(), (IPv4Network(f"10.1.{at}.0/24"),)])) if at else (),
     )
 
 

@@ -7,7 +7,7 @@ has a route for, docker_gwbridge's among them, is given to no network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from typing import Final, NamedTuple
 
@@ -35,18 +35,20 @@ def told(routes: Iterable[tuple[IPv4Network, str]]) -> list[pb.HostRoute]:
     return [pb.HostRoute(destination=str(to), link=link) for to, link in widest[:MOST]]
 
 
-def crossing(subnets: Mapping[str, IPv4Network], routes: Iterable[pb.HostRoute]) -> list[str]:
+def crossing(
+    subnets: Iterable[tuple[str, IPv4Network]], routes: Iterable[pb.HostRoute]
+) -> list[str]:
     """A sentence for each of a node's routes that leads into a subnet of a network that it has.
 
     Args:
-        subnets: name of a network -> its subnet.
+        subnets: (name of a network, a subnet of it)s.
         routes: as the node tells of them.
     """
     ways = [(IPv4Network(route.destination), route.link) for route in routes]
     return [
         f"network {name} ({subnet}) overlaps with the route {to} ({link}) of this host: from"
         " containers on it what is there is not reached"
-        for name, subnet in sorted(subnets.items())
+        for name, subnet in sorted(subnets)
         for to, link in ways
         if to.overlaps(subnet)
     ]

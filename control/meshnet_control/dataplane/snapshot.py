@@ -48,6 +48,7 @@ def network_of(network: pb.Network) -> Network | None:
         ingress=network.spec.ingress,
         internal=network.spec.internal,
         mtu=int(mtu) if mtu and mtu.isascii() and mtu.isdecimal() else None,
+        more=tuple(IPv4Network(other.subnet) for other in network.ipam_options.configs[1:]),
     )
 
 

@@ -68,7 +68,7 @@ def from_container(
         found.steps.extend(_outside(seen, of.name, sandbox, address))
         return found
     found.steps.append(_interface(seen, of.name, sandbox, direct.id))
-    ends = sorted({each for each in addresses if each in direct.subnet})
+    ends = sorted({each for each in addresses if direct.has(each)})
     _each(seen, found, direct, list(map(str, ends)), sandbox, port, protocol)
     return found
 
@@ -170,7 +170,7 @@ def _vip(
 def _network_of(snapshot: Snapshot, sandbox: Sandbox, address: IPv4Address) -> Network | None:
     for network, _ in sandbox.networks:
         known = snapshot.networks.get(network)
-        if known is not None and address in known.subnet:
+        if known is not None and known.has(address):
             return known
     return None
 
@@ -304,7 +304,7 @@ def _outside(
     seen: Picture, place: str, sandbox: Sandbox, address: IPv4Address
 ) -> Iterator[xpb.Step]:
     snapshot = seen.snapshot
-    other = next((net for net in snapshot.networks.values() if address in net.subnet), None)
+    other = next((net for net in snapshot.networks.values() if net.has(address)), None)
     if other is not None:
         names = " ".join(sorted(
             snapshot.networks[on].name for on, _ in sandbox.networks if on in snapshot.networks

@@ -172,8 +172,8 @@ def pools(snapshot: Snapshot) -> Iterator[xpb.Room]:
         taken.update(map(str, service.vips))
     gateways = sum(node.ingress_address is not None for node in snapshot.nodes.values())
     for network in snapshot.networks.values():
-        used = taken[network.id] + 1 + (gateways if network.ingress else 0)
-        most = max(1, network.subnet.num_addresses - 2)
+        used = taken[network.id] + len(network.subnets) + (gateways if network.ingress else 0)
+        most = max(1, sum(each.num_addresses - 2 for each in network.subnets))
         yield xpb.Room(what=f"addresses of network {network.name}", used=used, most=most)
 
 
@@ -246,11 +246,11 @@ def _packets(snapshot: Snapshot, others: Sequence[Node]) -> Iterator[xpb.Reach]:
 
 def _routes(snapshot: Snapshot, rtnl: RtnlClient) -> Iterator[str]:
     there = host.host_routes(rtnl)
-    for network in snapshot.networks.values():
-        found = host.conflicting_route(network.subnet, there)
+    networks = snapshot.networks.values()
+    for name, subnet in ((each.name, subnet) for each in networks for subnet in each.subnets):
+        found = host.conflicting_route(subnet, there)
         if found is not None:
-            route = f"route {found[0]} dev {found[1]}"
-            yield f"network {network.name} ({network.subnet}) overlaps {route}"
+            yield f"network {name} ({subnet}) overlaps route {found[0]} dev {found[1]}"
 
 
 def _leftovers(snapshot: Snapshot) -> list[str]:

@@ -234,7 +234,8 @@ class ClusterMember:
         kept = self.managing.error if self.identity.role != MANAGER else ""
         ours = [each for each in (trouble, self._identity_keeper.trouble, kept) if each]
         dataplane = self.kernel.dataplane
-        subnets = {net.name: net.subnet for net in dataplane.snapshot.networks.values()}
+        networks = dataplane.snapshot.networks.values()
+        subnets = [(each.name, subnet) for each in networks for subnet in each.subnets]
         ways = host_routes.crossing(subnets, self._description.routes)
         return [*ours, *dataplane.port_troubles, *ways]
 

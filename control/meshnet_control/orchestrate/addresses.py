@@ -71,6 +71,8 @@ class Addresses:
         self._blocks, self._read = blocks, set[int]()
         self.exhausted = False
         """There was none left; none has come back since."""
+        self._worn = False
+        """The same of those that are not remembered."""
         self._next = max((n for n in reserved if first <= n < last), default=first - 1) + 1
         for block in reversed(blocks.numbers()):
             if block << BLOCK >= last:
@@ -96,14 +98,27 @@ class Addresses:
 
     def take(self) -> str | None:
         """The next free address, as ``10.0.1.2/24``; None when every one is held."""
+        return self.take_fresh() or self.take_any()
+
+    def take_fresh(self) -> str | None:
+        """The next free address that is not a dead task's, either; None when there is none."""
+        if self._worn:
+            return None
         behind = range(self._next, self._last + 1)
         walk = chain(behind, range(self._first, self._next))
         number = next((n for n in walk if not self._meet(n) and n not in self._remembered), None)
+        self._worn = number is None
+        return self._took(number)
+
+    def take_any(self) -> str | None:
+        """The lowest free address; None when every one is held."""
+        every = range(self._first, self._last + 1)
+        number = next((n for n in every if not self._meet(n)), None)
+        self.exhausted = number is None
+        return self._took(number)
+
+    def _took(self, number: int | None) -> str | None:
         if number is None:
-            every = range(self._first, self._last + 1)
-            number = next((n for n in every if not self._meet(n)), None)
-        if number is None:
-            self.exhausted = True
             return None
         self._held.add(number)
         self._next = number + 1
@@ -120,7 +135,45 @@ class Addresses:
     def give_back(self, address: str) -> None:
         """Undo a ``take`` of the same step."""
         self._held.discard(number_of(address))
-        self.exhausted = False
+        self.exhausted = self._worn = False
+
+
+class Subnets:
+    """The subnets of one network while a step hands addresses out: filled in their order.
+
+    An address of a dead task is given away when no subnet has another one.
+
+    Args:
+        configs: the network's allocated configuration.
+        blocks: who has which address, of all of them.
+    """
+
+    def __init__(self, configs: Iterable[pb.IPAMConfig], blocks: Blocks) -> None:
+        self._each = [Addresses(config, blocks) for config in configs]
+
+    @property
+    def exhausted(self) -> bool:
+        """There was none left in any; none has come back since."""
+        return all(each.exhausted for each in self._each)
+
+    def take(self) -> str | None:
+        """As of ``Addresses``."""
+        ways = chain(
+            (each.take_fresh for each in self._each), (each.take_any for each in self._each)
+        )
+        return next((found for way in ways if (found := way()) is not None), None)
+
+    def take_this(self, address: str) -> str | None:
+        """As of ``Addresses``."""
+        found = (each.take_this(address) for each in self._each)
+        return next(filter(None, found), None)
+
+    def give_back(self, address: str) -> None:
+        """Undo a ``take`` of the same step."""
+        number = IPv4Address(number_of(address))
+        for each in self._each:
+            if number in each.subnet:
+                each.give_back(address)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -34,7 +34,7 @@ from meshnet_control.orchestrate.addresses import (
     NO_ADDRESS,
     NO_SUBNET,
     NO_VIP,
-    Addresses,
+    Subnets,
     subnet_for,
     vni_for,
 )
@@ -253,7 +253,7 @@ class _Allocator:
     def __init__(self, view: StoreView) -> None:
         self._view = view
         self._ingress = ingress_of(view)
-        self._free: dict[str, Addresses | None] = {}
+        self._free: dict[str, Subnets | None] = {}
         self._given: dict[str, pb.Service] = {}
         self._ports: dict[ports.PortKey, str] = {}
         """Given in this step, and to whom."""
@@ -262,7 +262,7 @@ class _Allocator:
         self.lacking: set[str] = set()
         """Services and nodes that did not get everything."""
 
-    def _free_of(self, network_id: str) -> Addresses | None:
+    def _free_of(self, network_id: str) -> Subnets | None:
         """What a network has left; None: there is no such network, or it has no subnet."""
         if network_id not in self._free:
             network = self._view.networks.get(network_id)
@@ -270,10 +270,10 @@ class _Allocator:
             self._free[network_id] = self._addresses(network) if known and network else None
         return self._free[network_id]
 
-    def _addresses(self, network: pb.Network) -> Addresses:
+    def _addresses(self, network: pb.Network) -> Subnets:
         of_nodes = self._ingress is not None and network.id == self._ingress.id
         names = [network.id, OF_NODES] if of_nodes else [network.id]
-        return Addresses(network.ipam_options.configs[0], _Holders(self._view, names))
+        return Subnets(network.ipam_options.configs, _Holders(self._view, names))
 
     def services(self) -> list[Write]:
         """Endpoints of new and changed services."""

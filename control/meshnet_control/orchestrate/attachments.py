@@ -118,8 +118,8 @@ def share(network: pb.Network, *, alone: bool) -> int:
     configs = network.ipam_options.configs
     if not configs:
         return MOST
-    space = IPv4Network(configs[0].ip_range or configs[0].subnet, strict=False)
-    there = max(1, space.num_addresses - _NOBODYS)
+    spaces = [IPv4Network(each.ip_range or each.subnet, strict=False) for each in configs]
+    there = max(1, sum(space.num_addresses - _NOBODYS for space in spaces))
     return there if alone else max(1, there // 2)
 
 
@@ -151,7 +151,7 @@ def _inside(address: str, network: pb.Network) -> bool:
     except AddressValueError:
         return False
     configs = network.ipam_options.configs
-    return not configs or asked in IPv4Network(configs[0].subnet)
+    return not configs or any(asked in IPv4Network(each.subnet) for each in configs)
 
 
 def _asked(wanted: pb.Attachment) -> list[str]:

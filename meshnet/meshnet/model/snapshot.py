@@ -67,6 +67,17 @@ class Network:
     """No way out: containers get no docker_gwbridge interface for it."""
     mtu: int | None = None
     """Set by ``com.docker.network.driver.mtu``: the most that it has (``meshnet.model.paths``)."""
+    more: tuple[IPv4Network, ...] = ()
+    """Its further subnets, on the same link as the first."""
+
+    @property
+    def subnets(self) -> tuple[IPv4Network, ...]:
+        """All of them, in the order in which addresses are given."""
+        return (self.subnet, *self.more)
+
+    def has(self, address: IPv4Address) -> bool:
+        """Whether an address is in one of its subnets."""
+        return any(address in subnet for subnet in self.subnets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
 from meshnet.model.paths import Members, Ways, ways_of
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.netstate.changes import Netns
-from meshnet.netstate.objects import STANDARD_RULES, Rule, Vxlan
+from meshnet.netstate.objects import MAIN_TABLE, STANDARD_RULES, Rule, Vxlan
 from meshnet.netstate.values import (
     AddressOn,
     Desired,
@@ -127,6 +127,7 @@ class Overlays:
         same_ingress = before is not None and before.ingress == snapshot.ingress
         for task, sandbox in snapshot.sandboxes.items():
             same = same_ingress and before is not None and before.sandboxes.get(task) is sandbox
+            same = same and before is not None and _same_networks(sandbox, before, snapshot)
             spec = self._made.specs.get(sandbox.netns) if same else None
             specs[sandbox.netns] = spec if spec is not None else _sandbox(snapshot, sandbox)
         veths = self._made.veths
@@ -239,6 +240,13 @@ def _realised(snapshot: Snapshot) -> list[Network]:
     return known if snapshot.self_id in snapshot.nodes else []
 
 
+def _same_networks(sandbox: Sandbox, before: Snapshot, now: Snapshot) -> bool:
+    """Its networks are what they were."""
+    if before.networks is now.networks:
+        return True
+    return all(before.networks.get(on) == now.networks.get(on) for on, _ in sandbox.networks)
+
+
 def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
     addresses: set[AddressOn] = set()
     routes: set[RouteSpec] = set()
@@ -248,7 +256,11 @@ def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
     for number, (network, address) in enumerate(sandbox.networks):
         name = sandbox.interface(number)
         addresses.add((name, address))
-        if network in snapshot.networks and snapshot.networks[network].ingress:
+        known = snapshot.networks.get(network)
+        for subnet in known.subnets if known is not None else ():
+            if address.ip not in subnet:
+                routes.add(RouteSpec(name, MAIN_TABLE, subnet, None))
+        if known is not None and known.ingress:
             routes.add(RouteSpec(name, RETURN_TABLE, _DEFAULT, _RETURN_GATEWAY, onlink=True))
             rules.add(Rule(MESH_MARK, MESH_MARK, RETURN_TABLE, _RETURN_PRIORITY))
             neighbours.add((name, _RETURN_GATEWAY, _RETURN_MAC))

@@ -54,7 +54,7 @@ def test_an_overlap_names_route_and_node() -> None:
 
 
 def test_a_node_says_which_of_its_networks_its_routes_cross() -> None:
-    subnets = {"app": IPv4Network("10.0.1.0/24"), "ingress": IPv4Network("10.0.0.0/24")}
+    subnets = [("ingress", IPv4Network("10.0.0.0/24")), ("app", IPv4Network("10.0.1.0/24"))]
     routes = host_routes.told([(IPv4Network("10.0.1.128/25"), "vpn0")])
     [said] = host_routes.crossing(subnets, routes)
     assert said.startswith("network app (10.0.1.0/24) overlaps with the route 10.0.1.128/25 (vpn0)")

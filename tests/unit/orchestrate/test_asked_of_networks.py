@@ -1,0 +1,120 @@
+"""What a user may ask of a network's addresses, and what the allocator makes of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from hypothesis import given
+from hypothesis import strategies as st
+from known_addresses import Known
+
+from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate import allocate, attachments
+from meshnet_control.orchestrate.addresses import NO_ADDRESS, Subnets, number_of
+from meshnet_control.orchestrate.store_view import Put, StoreView
+
+RNG = random.Random(1)
+
+
+def network(name: str, *configs: pb.IPAMConfig) -> pb.Network:
+    made = pb.Network(id=name)
+    made.spec.name, made.spec.attachable = name, True
+    made.spec.ipam_options.configs.extend(configs)
+    return made
+
+
+def service(replicas: int, *on: str) -> list[pb.Service | pb.Task]:
+    made = pb.Service(id="web", spec_version=1)
+    for target in on:
+        made.spec.task_template.networks.add(target=target)
+    tasks = [
+        pb.Task(id=f"web-{slot}", service_id="web", slot=slot, spec=made.spec.task_template)
+        for slot in range(1, replicas + 1)
+    ]
+    for each in tasks:
+        each.desired_state = pb.TASK_STATE_RUNNING
+    return [made, *tasks]
+
+
+def settle(view: StoreView, *objects: pb.Network | pb.Service | pb.Task) -> StoreView:
+    view = view.apply(map(Put, objects))
+    view = view.apply(allocate.step(view, 1.7e9, RNG).writes)
+    assert allocate.step(view, 1.7e9, RNG).writes == ()
+    return view
+
+
+def subnets(*each: str) -> list[pb.IPAMConfig]:
+    return [pb.IPAMConfig(subnet=subnet) for subnet in each]
+
+
+def test_a_network_is_full_when_its_last_subnet_is() -> None:
+    both = network("net", *subnets("10.9.0.0/29", "10.8.0.0/30"))
+    view = settle(StoreView(), both, *service(6, "net"))
+    [vip] = view.services["web"].endpoint.virtual_ips
+    given_to = [
+        task.networks_attachments[0].addresses[0] if task.networks_attachments else task.status.err
+        for _, task in sorted(view.tasks.items())
+    ]
+    first = [f"10.9.0.{number}/29" for number in range(2, 7)]
+    assert [vip.addr, *given_to] == [*first, "10.8.0.2/30", NO_ADDRESS]
+    gateways = [config.gateway for config in view.networks["net"].ipam_options.configs]
+    assert gateways == ["10.9.0.1", "10.8.0.1"]
+
+
+Configs = st.sampled_from([
+    pb.IPAMConfig(subnet="10.9.0.0/29", gateway="10.9.0.4"),
+    pb.IPAMConfig(subnet="10.8.0.0/28", gateway="10.8.0.1", ip_range="10.8.0.4/30"),
+    pb.IPAMConfig(
+        subnet="10.7.0.0/29", gateway="10.7.0.1", auxiliary_addresses={"router": "10.7.0.2"}
+    ),
+])  # fmt: skip
+
+
+@given(
+    st.lists(Configs, min_size=1, max_size=3, unique_by=lambda config: config.subnet),
+    st.frozensets(st.tuples(st.integers(7, 9), st.integers(0, 7)), max_size=12),
+    st.frozensets(st.tuples(st.integers(7, 9), st.integers(0, 7)), max_size=12),
+)
+def test_what_is_given_is_free_where_it_may_be_and_of_the_dead_at_last(
+    configs: Sequence[pb.IPAMConfig],
+    held: frozenset[tuple[int, int]],
+    dead: frozenset[tuple[int, int]],
+) -> None:
+    def numbers(of: frozenset[tuple[int, int]]) -> set[int]:
+        return {number_of(f"10.{net}.0.{host}") for net, host in of}
+
+    may_be: set[int] = set()
+    for config in configs:
+        subnet, taken = IPv4Network(config.subnet), [config.gateway]
+        space = IPv4Network(config.ip_range or config.subnet)
+        taken += [*config.auxiliary_addresses.values()]
+        no_host = {int(subnet[0]), int(subnet[-1]), *map(number_of, taken)}
+        may_be |= {*map(int, space)} - no_host - numbers(held)
+    free = Subnets(configs, Known(numbers(held), numbers(dead)))
+    found = []
+    while (address := free.take()) is not None:
+        interface = IPv4Interface(address)
+        assert str(interface.network) in {config.subnet for config in configs}
+        found.append(int(interface.ip))
+    assert free.exhausted
+    assert set(found) == may_be
+    assert len(found) == len(may_be)
+    worn = [number in numbers(dead) for number in found]
+    assert worn == sorted(worn)
+    for number in found:
+        free.give_back(str(IPv4Address(number)))
+    again = [address for _ in found if (address := free.take()) is not None]
+    assert {int(IPv4Interface(address).ip) for address in again} == may_be
+
+
+def test_a_container_may_ask_for_an_address_of_any_subnet() -> None:
+    both = network("net", *subnets("10.9.0.0/29", "10.8.0.0/30"))
+    view = settle(StoreView(), both)
+    wanted = pb.Attachment(container_id="c", network_id="net", address="10.8.0.2")
+    assert attachments.refusal(wanted, view.networks) == ""
+    assert Subnets(both.spec.ipam_options.configs, Known()).take_this("10.8.0.2") == "10.8.0.2/30"
+    wanted.address = "10.7.0.2"
+    assert "not in the network's subnet" in attachments.refusal(wanted, view.networks)
+    assert attachments.share(view.networks["net"], alone=True) == 5 + 1
