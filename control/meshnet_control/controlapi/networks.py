@@ -31,6 +31,7 @@ from meshnet_control.cluster.host_routes import NodeRoute
 from meshnet_control.controlapi import filters, lookup, network_resource, network_status
 from meshnet_control.controlapi.access import Access, written
 from meshnet_control.controlapi.refusals import exists, invalid, precondition, unimplemented
+from meshnet_control.controlapi.specs import network_checks
 from meshnet_control.controlapi.specs.cluster_checks import for_networks
 from meshnet_control.controlapi.specs.names import check_dns_name
 from meshnet_control.store.index import name_of
@@ -110,6 +111,7 @@ class Networks:
         if request.ingress and present is not None:
             raise exists(f"ingress network ({present.id}) is already present")
         if request.driver not in node_local.DRIVERS:
+            network_checks.check_vxlan_id(request, others)
             routes = list(host_routes.of(await self._access.all(Node)))
             for config in request.ipam.config:
                 self._check_subnet(_subnet(config.subnet), others, routes)
@@ -185,6 +187,7 @@ class Networks:
                 f"swarm-scoped networks with driver {request.driver} are not supported "
                 "by this version of meshnet: leave out --scope swarm, or use -d overlay"
             )
+        network_checks.check(request)
         if "encrypted" in request.options and request.options["encrypted"] != "false":
             raise unimplemented(
                 "encrypted overlay networks are not supported by this version of meshnet: "

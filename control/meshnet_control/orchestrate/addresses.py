@@ -21,6 +21,7 @@ from itertools import chain
 from typing import Final, Protocol
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import vxlan_ids
 
 NO_ADDRESS = "could not find an available IP"
 ADDRESS_TAKEN = "Address already in use"
@@ -34,7 +35,7 @@ DEFAULT_POOL = "10.0.0.0/8"
 DEFAULT_SUBNET_SIZE = 24
 FIRST_VNI = 4096
 """The ingress network's; the others count up from here."""
-LAST_VNI = (1 << 24) - 1
+LAST_VNI = vxlan_ids.LAST
 
 
 BLOCK: Final = 8
@@ -245,12 +246,15 @@ def _first_free(
 def vni_for(last: int, networks: Mapping[str, pb.Network]) -> int | None:
     """The next VNI: one above the highest ever given, from the bottom again after 2^24 - 1.
 
+    One that a user asked for is stepped over.
+
     Args:
         last: the highest given so far (Cluster.LastVNI), 0: none.
         networks: the networks there are.
     """
-    used = {network.vni for network in networks.values()}
-    above = max(last, FIRST_VNI, *used) + 1 if used else max(last, FIRST_VNI) + 1
-    if above <= LAST_VNI:
-        return above
-    return next((n for n in range(FIRST_VNI + 1, LAST_VNI + 1) if n not in used), None)
+    wanted = {network.id: vxlan_ids.wanted(network) for network in networks.values()}
+    used = {vni for network in networks.values() for vni in (network.vni, wanted[network.id])}
+    ours = (network.vni for network in networks.values() if wanted[network.id] is None)
+    above = max(last, FIRST_VNI, *ours) + 1
+    walk = chain(range(above, LAST_VNI + 1), range(FIRST_VNI + 1, LAST_VNI + 1))
+    return next((number for number in walk if number not in used), None)

@@ -25,7 +25,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import engine_networks, host_routes, node_local, service_networks
+from meshnet_control.cluster import (
+    engine_networks,
+    host_routes,
+    node_local,
+    service_networks,
+    vxlan_ids,
+)
 from meshnet_control.cluster.attachments import is_attachment, not_found
 from meshnet_control.orchestrate import ports
 from meshnet_control.orchestrate.addresses import (
@@ -42,7 +48,6 @@ from meshnet_control.orchestrate.indexes import OF_NODES, Held, Hold, Waiting
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import holds_addresses
 
-VXLAN_IDS = "com.docker.network.driver.overlay.vxlanid_list"
 PENDING_MESSAGE = "pending task scheduling"
 ATTACHED_MESSAGE = "attached by its node"
 
@@ -112,15 +117,17 @@ def _networks(view: StoreView) -> list[Write]:
             continue
         if not _give_subnet(network, view.cluster, known.values(), routes):
             continue
-        free = FIRST_VNI not in {n.vni for n in known.values()}
-        vni = FIRST_VNI if network.spec.ingress and free else vni_for(last, known)
+        asked = vxlan_ids.wanted(network)
+        if asked in {n.vni for n in known.values()}:
+            asked = None
+        vni = asked or _vni(network, last, known)
         if vni is None:
             continue
-        last = max(last, vni)
+        last = last if asked else max(last, vni)
         network.vni = vni
         network.driver_state.name = "overlay"
         network.driver_state.options.update(network.spec.driver_configuration.options)
-        network.driver_state.options[VXLAN_IDS] = str(vni)
+        network.driver_state.options[vxlan_ids.OPTION] = str(vni)
         known[network.id] = network
         writes.append(Put(network))
     if view.cluster is not None and last > view.cluster.last_vni:
@@ -128,6 +135,12 @@ def _networks(view: StoreView) -> list[Write]:
         cluster.last_vni = last
         writes.append(Put(cluster))
     return writes
+
+
+def _vni(network: pb.Network, last: int, known: Mapping[str, pb.Network]) -> int | None:
+    """The ingress network's own, if nobody has or wants it, or the next one."""
+    taken = {vni for n in known.values() for vni in (n.vni, vxlan_ids.wanted(n))}
+    return FIRST_VNI if network.spec.ingress and FIRST_VNI not in taken else vni_for(last, known)
 
 
 def _give_subnet(

@@ -184,6 +184,15 @@ async def test_nodes(manager: TestClient):
     assert (status, body["message"]) == (404, "node self not found")
 
 
+async def test_a_configuration_of_an_overlay_is_made_by_the_engine_here(manager: TestClient):
+    asked = {"Name": "cfg", "Driver": "overlay", "ConfigOnly": True}
+    status, _ = await ask(manager, "POST", "/networks/create", asked)
+    assert status == 201
+    assert (await ask(manager, "GET", "/networks/cfg", scope="swarm"))[0] == 404
+    status, body = await ask(manager, "POST", "/networks/create", {**asked, "Scope": "swarm"})
+    assert (status, body["message"][:22]) == (403, "configuration network ")
+
+
 async def test_networks_of_both_worlds(manager: TestClient):
     overlay = {"Name": "n1", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "10.9.0.0/24"}]}}
     status, made = await ask(manager, "POST", "/networks/create", overlay)

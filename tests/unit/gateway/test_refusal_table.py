@@ -64,6 +64,13 @@ def mine(**parts: Any) -> tuple[str, str, Any]:
     return ("POST", "/networks/create", network)
 
 
+VXLAN_IDS = "com.docker.network.driver.overlay.vxlanid_list"
+
+
+def overlay(**parts: Any) -> tuple[str, str, Any]:
+    return ("POST", "/networks/create", {"Name": "net", "Driver": "overlay", **parts})
+
+
 Row = tuple[tuple[str, str, Any], int, str]
 CREATE: list[Row] = [
     (made(name="web"), 409,
@@ -137,6 +144,21 @@ CREATE: list[Row] = [
      "character must be [a-zA-Z0-9]"),
     (("POST", "/networks/create", {"Name": "inner", "Driver": "overlay"}), 409,
      "network with name inner already exists"),
+    (overlay(Ingress=True, Attachable=True), 400, f"{INVALID}ingress network cannot be attachable"),
+    (overlay(Labels={"com.docker.swarm.predefined": ""}), 403,
+     "rpc error: code = PermissionDenied desc = label com.docker.swarm.predefined is for "
+     "internally created predefined networks and cannot be applied by users"),
+    (overlay(Options={VXLAN_IDS: "banana"}), 400,
+     f"{INVALID}invalid vxlan id value 'banana' passed: it is a number up to 16777215"),
+    (overlay(Options={VXLAN_IDS: "16777216"}), 400,
+     f"{INVALID}invalid vxlan id value '16777216' passed: it is a number up to 16777215"),
+    (overlay(Options={VXLAN_IDS: "5001,5002"}), 400,
+     f"{INVALID}{VXLAN_IDS} 5001,5002: the subnets of a network share one, give one id"),
+    (overlay(Options={VXLAN_IDS: "5000"}), 400,
+     f"{INVALID}could not assign vxlan id 5000: network inner has it"),
+    (overlay(Ingress=True, IPAM={"Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.8.0.0/24"}]}),
+     501, "an ingress network of several subnets is not supported by this version of meshnet: "
+     "give it one --subnet that is large enough"),
     (mine(ConfigOnly=True), 403,
      "configuration network can only contain network specific fields. Network operator fields like "
      "[ ingress | internal | attachable | scope ] are not supported."),
@@ -251,7 +273,11 @@ async def _id(client: TestClient, path: str, body: Any) -> str:
 async def known(manager: TestClient) -> dict[str, str]:
     """Name: known. Scope: function. Depends: manager. Ids and versions of what rows speak of."""
     ids = {
-        "inner": await _id(manager, "/networks/create", {"Name": "inner", "Driver": "overlay"}),
+        "inner": await _id(
+            manager,
+            "/networks/create",
+            {"Name": "inner", "Driver": "overlay", "Options": {VXLAN_IDS: "5000"}},
+        ),
         "Secret": await _id(manager, "/secrets/create", {"Name": "word", "Data": "YQ=="}),
         "Config": await _id(manager, "/configs/create", {"Name": "page", "Data": "YQ=="}),
     }

@@ -13,6 +13,7 @@ from known_addresses import Known
 
 from meshnet_control.agent import task_networks
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import vxlan_ids
 from meshnet_control.dataplane import claims
 from meshnet_control.dataplane.snapshot import network_of
 from meshnet_control.orchestrate import allocate, ports
@@ -95,7 +96,7 @@ def test_networks_are_numbered_as_swarm_numbers_them() -> None:
     seen = network_of(view.networks["a"])
     assert seen is not None
     assert (str(seen.gateway), seen.vni) == ("10.0.1.1", 4097)
-    assert view.networks["a"].driver_state.options[allocate.VXLAN_IDS] == "4097"
+    assert view.networks["a"].driver_state.options[vxlan_ids.OPTION] == "4097"
 
 
 def test_an_explicit_subnet_is_kept_and_stepped_over() -> None:

@@ -1,4 +1,4 @@
-"""What a user may ask of a network's addresses, and what the allocator makes of it."""
+"""What a user may ask of a network's addresses and VXLAN id, and what the allocator makes of it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from hypothesis import strategies as st
 from known_addresses import Known
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import vxlan_ids
 from meshnet_control.orchestrate import allocate, attachments
 from meshnet_control.orchestrate.addresses import NO_ADDRESS, Subnets, number_of
-from meshnet_control.orchestrate.store_view import Put, StoreView
+from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
 
 RNG = random.Random(1)
 
 
-def network(name: str, *configs: pb.IPAMConfig) -> pb.Network:
+def network(name: str, *configs: pb.IPAMConfig, vxlan_id: str = "", born: int = 0) -> pb.Network:
     made = pb.Network(id=name)
+    made.created_at.seconds = born
     made.spec.name, made.spec.attachable = name, True
     made.spec.ipam_options.configs.extend(configs)
+    if vxlan_id:
+        made.spec.driver_configuration.options[vxlan_ids.OPTION] = vxlan_id
     return made
 
 
@@ -43,6 +47,10 @@ def settle(view: StoreView, *objects: pb.Network | pb.Service | pb.Task) -> Stor
     view = view.apply(allocate.step(view, 1.7e9, RNG).writes)
     assert allocate.step(view, 1.7e9, RNG).writes == ()
     return view
+
+
+def vnis(view: StoreView) -> dict[str, int]:
+    return {name: each.vni for name, each in view.networks.items()}
 
 
 def subnets(*each: str) -> list[pb.IPAMConfig]:
@@ -118,3 +126,26 @@ def test_a_container_may_ask_for_an_address_of_any_subnet() -> None:
     wanted.address = "10.7.0.2"
     assert "not in the network's subnet" in attachments.refusal(wanted, view.networks)
     assert attachments.share(view.networks["net"], alone=True) == 5 + 1
+
+
+def test_a_vxlan_id_that_is_asked_for_is_had_and_not_counted_on_from() -> None:
+    view = settle(
+        StoreView().apply([Put(pb.Cluster(id="c"))]),
+        network("auto", born=1),
+        network("more", born=2),
+        network("next", vxlan_id="4098", born=3),
+        network("last", vxlan_id=str(vxlan_ids.LAST), born=4),
+    )
+    assert vnis(view) == {"auto": 4097, "more": 4099, "next": 4098, "last": vxlan_ids.LAST}
+    assert view.networks["last"].driver_state.options[vxlan_ids.OPTION] == str(vxlan_ids.LAST)
+    view = settle(view.apply([Delete(pb.Network, "more")]), network("again", born=5))
+    assert view.networks["again"].vni == 4100
+
+
+def test_what_an_older_version_did_not_look_at_is_in_nobodys_way() -> None:
+    old = network("old", vxlan_id="4098,4099", born=1)
+    held = network("held", vxlan_id="5000", born=2)
+    held.vni = 4097
+    held.ipam_options.configs.add(subnet="10.9.0.0/24", gateway="10.9.0.1")
+    view = settle(StoreView(), held, old, network("new", vxlan_id="5000", born=3))
+    assert vnis(view) == {"held": 4097, "old": 4098, "new": 5000}

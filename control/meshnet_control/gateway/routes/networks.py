@@ -254,7 +254,12 @@ def _keeping(raw: str | None) -> str:
 
 
 def _swarm_scoped(body: Mapping[str, Any]) -> bool:
-    """PURE: the driver is overlay, or the scope is said to be swarm."""
+    """PURE: the driver is overlay, or the scope is said to be swarm.
+
+    A configuration of an overlay is its engine's, as each is: it makes no network.
+    """
+    if body.get("ConfigOnly") and not body.get("Scope"):
+        return False
     return body.get("Driver") == "overlay" or body.get("Scope") == "swarm"
 
 

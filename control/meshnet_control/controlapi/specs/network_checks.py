@@ -1,0 +1,61 @@
+"""What a swarm-scoped overlay network cannot be, its addresses aside. PURE.
+
+Source: swarmkit manager/controlapi/network.go validateNetworkSpec; moby libnetwork ovmanager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
+
+from meshnet.errors import ControlError
+from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest
+from meshnet_control.cluster import vxlan_ids
+from meshnet_control.controlapi.refusals import invalid, unimplemented
+
+_PREDEFINED_LABEL: Final = "com.docker.swarm.predefined"
+
+
+def check(request: NetworkCreateRequest) -> None:
+    """Refuse what no overlay network can be, whichever others there are.
+
+    Raises:
+        ControlError: the first thing wrong with it.
+    """
+    if _PREDEFINED_LABEL in request.labels:
+        raise ControlError(
+            f"rpc error: code = PermissionDenied desc = label {_PREDEFINED_LABEL} is for "
+            "internally created predefined networks and cannot be applied by users",
+            HTTPStatus.FORBIDDEN,
+        )
+    if request.ingress and request.attachable:
+        raise invalid("ingress network cannot be attachable")
+    if request.ingress and len(request.ipam.config) > 1:
+        raise unimplemented(
+            "an ingress network of several subnets is not supported by this version of meshnet: "
+            "give it one --subnet that is large enough"
+        )
+    _vxlan_id(request)
+
+
+def check_vxlan_id(request: NetworkCreateRequest, others: Iterable[Network]) -> None:
+    """Refuse the VXLAN id of another network.
+
+    Raises:
+        ControlError: whose it is (400).
+    """
+    asked = _vxlan_id(request)
+    for other in others if asked is not None else ():
+        if asked in {other.vni, vxlan_ids.wanted(other)}:
+            raise invalid(f"could not assign vxlan id {asked}: network {other.spec.name} has it")
+
+
+def _vxlan_id(request: NetworkCreateRequest) -> int | None:
+    try:
+        return vxlan_ids.read(request.options)
+    except ValueError as error:
+        said = str(error)
+    if "," in said and said.isprintable():
+        raise invalid(f"{vxlan_ids.OPTION} {said}: the subnets of a network share one, give one id")
+    raise invalid(f"invalid vxlan id value {said!r} passed: it is a number up to {vxlan_ids.LAST}")
