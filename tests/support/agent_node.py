@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -34,6 +35,7 @@ class NodeUnderTest:
         self.run_dir, self.state_dir = root / "run", root / "state"
         self.proc, self.bridge = PROC, BRIDGE
         self.wires = FakeDataPlane()
+        self.wall: Callable[[], float] = time.time
         self.said: dict[str, list[pb.TaskStatus]] = {}
         self.running_when_final: dict[str, bool] = {}
         self.agent: Agent
@@ -54,6 +56,7 @@ class NodeUnderTest:
             state_dir=self.state_dir,
             gwbridge=self.bridge,
             proc=self.proc,
+            wall=lambda: self.wall(),  # noqa: PLW0108 - a test may replace it
         )
         self._run = asyncio.create_task(self.agent.run())
         await self.turn()

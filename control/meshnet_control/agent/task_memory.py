@@ -4,6 +4,7 @@
  task      the task as assigned (protobuf), with the numbers it got here
  started   its container may have run: nothing else ever runs under this task's id
  opened    its gate is being opened, or is open
+ draining  since when its connections are waited for, Unix seconds
  stopping  the container was told to stop: however it ended, it was not by itself
  failing   why it was ended though it was wanted
 ```
@@ -72,6 +73,18 @@ class TaskMemory:
     def mark_opened(self) -> None:
         """Remembers that the gate is being opened."""
         (self._path / "opened").touch()
+
+    @property
+    def draining_since(self) -> float | None:
+        """Since when its connections are waited for, Unix seconds; None: they are not."""
+        try:
+            return float((self._path / "draining").read_text())
+        except (FileNotFoundError, ValueError):  # none, or torn
+            return None
+
+    def mark_draining(self, since: float) -> None:
+        """Remembers since when its connections are waited for, Unix seconds."""
+        (self._path / "draining").write_text(repr(since))
 
     @property
     def stopping(self) -> bool:

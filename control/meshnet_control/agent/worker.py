@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Interface
 from typing import Any, Final
 
@@ -134,7 +135,9 @@ class Worker:
             seen = self._picture.read(found)
         opened = memory.opened or not self.view.wired
         self._announcement.gateway = gateway
+        began, now = memory.draining_since, asyncio.get_running_loop().time()
         self._see(
+            draining_since=None if began is None else now - max(0.0, self._host.wall() - began),
             lost=False,
             opened=opened,
             knocked=not (opened and self.view.wired),
@@ -142,7 +145,6 @@ class Worker:
             failing=failing,
         )
         if memory.stopping:
-            now = asyncio.get_running_loop().time()
             wanted = self.view.desired if failing else pb.TASK_STATE_SHUTDOWN
             self._see(desired=wanted, stopping_since=now)
         if found is None:
@@ -298,11 +300,11 @@ class Worker:
             await self._drain()
             self._see(published=False)
         elif action is Action.STOP:
-            self._mark_stopping()
+            self._remember(self._memory.mark_stopping)
             self._see(stopping_since=loop.time())
             await engine.kill(seen.id, self._stop_signal)
         elif action is Action.KILL:
-            self._mark_stopping()
+            self._remember(self._memory.mark_stopping)
             await engine.kill(seen.id, "SIGKILL")
             self._see(killed=True, look_at=loop.time() + LOOK_S)
         elif action is Action.LOOK:
@@ -328,6 +330,7 @@ class Worker:
         await self._announcement.drained(self.view.grace_s)
         if self.view.draining_since is None:
             self._see(draining_since=asyncio.get_running_loop().time())
+            self._remember(partial(self._memory.mark_draining, self._host.wall()))
         await self._announcement.emptied(self._waits, self._say_left)
         self._say_left(0)
 
@@ -336,10 +339,10 @@ class Worker:
         others_serve = self._announcement.others_serve()
         return draining.waits(self.task.service_labels, self.view, now, others_serve=others_serve)
 
-    def _mark_stopping(self) -> None:
+    def _remember(self, mark: Callable[[], None]) -> None:
         """A disk that is full keeps nothing from being stopped."""
         try:
-            self._memory.mark_stopping()
+            mark()
         except OSError as error:
             _log.warning("task %s: %s", self.task.id, error)
 

@@ -270,6 +270,33 @@ def test_a_process_that_starts_while_it_drains_drains_it_again(play, task):
     play(scene)
 
 
+@pytest.mark.parametrize(("set_by_s", "left_s"), [(0, 12), (-3600, 15), (3600, 0)])
+def test_a_process_that_starts_meanwhile_waits_for_what_is_left(play, task, set_by_s, left_s):
+    """Seconds that its host was without a process count; a clock that was put back counts none."""
+
+    async def scene(node):
+        clock = asyncio.get_running_loop().time
+        node.wall = lambda: 1.7e9 + clock()
+        one = task(image="deaf:latest")
+        one.service_labels[DRAIN] = "15"
+        await node.running(one)
+        stop(node, one, 2)
+        await asyncio.sleep(1.0)
+        await node.end()
+        node.wall = lambda: 1.7e9 + clock() + set_by_s
+        await asyncio.sleep(2.0)
+        await node.begin()
+        node.wires.open[one.id] = 2
+        began = clock()
+        node.assign(one)
+        await node.until(lambda: node.kept(one).signals)
+        assert clock() - began == pytest.approx(left_s, abs=1.0)
+        if left_s:
+            assert any(said.err == "draining, 2 connections left" for said in node.said[one.id])
+
+    play(scene)
+
+
 def test_what_was_told_to_stop_is_chosen_by_nobody_when_a_process_starts(play, task):
     async def scene(node):
         one = task(image="deaf:latest", stop_grace_period=60 * 10**9)
