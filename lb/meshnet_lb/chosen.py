@@ -177,7 +177,7 @@ class Chosen:
 
 
 def _facet(node: Node) -> object:
-    return node.live, node.doubted, node.down, node.hostname
+    return node.live, node.doubted, node.down, node.hostname, node.weight
 
 
 def _follow(

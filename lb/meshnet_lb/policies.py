@@ -129,7 +129,11 @@ def _near(
 
 
 def _weight(policy: Policy, node: Node | None) -> int:
-    return dict(policy.weights).get(node.hostname, 1) if node is not None else 1
+    """By what the service says of its host, by what its node says, or 1."""
+    if node is None:
+        return 1
+    own = 1 if node.weight is None else node.weight
+    return dict(policy.weights).get(node.hostname, own)
 
 
 def _in_turn(name: str, addresses: Sequence[str]) -> Choice:

@@ -50,6 +50,7 @@ def _node(draw: Any, node: NodeId) -> Node:
         live=node == SELF or draw(st.booleans()),
         doubted=node != SELF and draw(st.booleans()),
         down=node != SELF and draw(st.booleans()),
+        weight=draw(st.sampled_from([None, None, 0, 3])),
     )
 
 

@@ -1454,7 +1454,7 @@ class SwarmInfo(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., node_addr: _Optional[str] = ..., local_node_state: _Optional[str] = ..., control_available: _Optional[bool] = ..., error: _Optional[str] = ..., remote_managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., nodes: _Optional[int] = ..., managers: _Optional[int] = ..., cluster: _Optional[_Union[Cluster, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeView(_message.Message):
-    __slots__ = ("id", "hostname", "addr", "ingress_address", "role", "down", "gossip_key")
+    __slots__ = ("id", "hostname", "addr", "ingress_address", "role", "down", "gossip_key", "weight")
     ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
@@ -1462,6 +1462,7 @@ class NodeView(_message.Message):
     ROLE_FIELD_NUMBER: _ClassVar[int]
     DOWN_FIELD_NUMBER: _ClassVar[int]
     GOSSIP_KEY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     id: str
     hostname: str
     addr: str
@@ -1469,7 +1470,8 @@ class NodeView(_message.Message):
     role: str
     down: bool
     gossip_key: bytes
-    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., ingress_address: _Optional[str] = ..., role: _Optional[str] = ..., down: _Optional[bool] = ..., gossip_key: _Optional[bytes] = ...) -> None: ...
+    weight: int
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., ingress_address: _Optional[str] = ..., role: _Optional[str] = ..., down: _Optional[bool] = ..., gossip_key: _Optional[bytes] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class ServiceView(_message.Message):
     __slots__ = ("id", "name", "endpoint_mode", "virtual_ips", "ports", "networks", "lb", "lb_weights")

@@ -6,7 +6,8 @@
     meshnet.lb=sticky[:SECONDS]      the one that the client had last
     meshnet.lb=weighted              in turn, as often as the host of each weighs
     meshnet.lb=nearest               those of the node that is asked, if it has any
-    meshnet.lb.weights=HOST=3,HOST2=0     of weighted; a host that is not named has 1
+    meshnet.lb.weights=HOST=3,HOST2=0     of weighted; a host that is not named has its node's
+                                          label meshnet.weight=WEIGHT, or 1
     meshnet.drain=SECONDS            how long a task that is to stop waits for its connections
 
 A label of this name that means nothing is refused, as nothing else would tell a user that it does
@@ -27,6 +28,8 @@ from meshnet_control.cluster import privileges
 
 LB: Final = "meshnet.lb"
 WEIGHTS: Final = "meshnet.lb.weights"
+NODE_WEIGHT: Final = "meshnet.weight"
+"""Of a node."""
 PROXY_PROTOCOL: Final = "meshnet.proxy-protocol"
 DRAIN: Final = "meshnet.drain"
 PREFIX: Final = "meshnet."
@@ -115,6 +118,27 @@ def drain_s(labels: Mapping[str, str]) -> int | None:
         raise ControlError(
             f"invalid {DRAIN} {said!r}: must be seconds, 1 to {MOST_DRAIN_S}, or 0: not to wait"
         )
+    return number
+
+
+def node_weight(labels: Mapping[str, str]) -> int | None:
+    """What tasks of a node weigh, for services that are weighted and do not name its host.
+
+    Args:
+        labels: of a node.
+
+    Returns:
+        None: nothing is said of it.
+
+    Raises:
+        ControlError: what is said means nothing.
+    """
+    said = labels.get(NODE_WEIGHT)
+    if said is None:
+        return None
+    number = _number(said)
+    if not 0 <= number <= MOST_WEIGHT:
+        raise ControlError(f"invalid {NODE_WEIGHT} {said!r}: must be 0 to {MOST_WEIGHT}")
     return number
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import AddressValueError, IPv4Address
 
+from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import service_labels, service_networks
 from meshnet_control.cluster.roles import MANAGER, WORKER, is_manager
@@ -75,7 +76,16 @@ def told_node(node: pb.Node) -> pb.NodeView:
         role=MANAGER if is_manager(node) else WORKER,
         down=node.status.state == "down",
         gossip_key=node.description.gossip_key,
+        weight=_weight(node),
     )
+
+
+def _weight(node: pb.Node) -> int | None:
+    """A label of a time when nobody looked at it may mean nothing."""
+    try:
+        return service_labels.node_weight(node.spec.labels)
+    except ControlError:
+        return None
 
 
 def told_service(service: pb.Service, ids: Mapping[str, str]) -> pb.ServiceView:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import Cluster, Node, NodeSpec
-from meshnet_control.cluster import gossip_ring
+from meshnet_control.cluster import gossip_ring, service_labels
 from meshnet_control.cluster.roles import MANAGER
 from meshnet_control.controlapi import filters
 from meshnet_control.controlapi.access import Access, check_version, written
@@ -58,6 +58,7 @@ class Nodes:
             raise ControlError(f'invalid Role: "{spec.role}"')
         if spec.availability not in {"", "active", "pause", "drain"}:
             raise ControlError(f'invalid Availability: "{spec.availability}"')
+        service_labels.node_weight(spec.labels)
         node = await self._access.find(Node, reference)
         check_version(node, version)
         role, managers = spec.role or node.spec.role, []

@@ -114,6 +114,7 @@ def nodes_of(
             live=node.id == self_id or node.id not in gone,
             doubted=node.id != self_id and node.id in doubted,
             down=node.down and node.id != self_id,
+            weight=node.weight if node.HasField("weight") else None,
         )
         for node in assignments.nodes
         if node.addr

@@ -18,7 +18,7 @@ class Policy:
         kind: the way a backend is chosen.
         sticky_s: of ``sticky``: seconds from a client's last new connection until it is forgotten.
         weights: of ``weighted``: host name -> weight of the tasks there, ascending by name; a host
-            that is not named has 1.
+            that is not named has what its node says (``Node.weight``), or 1.
     """
 
     kind: Kind = "rr"
@@ -36,7 +36,7 @@ class Policy:
             return f"sticky, {self.sticky_s} s"
         if self.kind == "weighted":
             said = ", ".join(f"{host} {weight}" for host, weight in self.weights)
-            return f"weighted: {said or 'all 1'}"
+            return f"weighted: {said or 'as nodes say'}"
         return self.kind
 
 

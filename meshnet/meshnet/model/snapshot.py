@@ -51,6 +51,8 @@ class Node:
     """True: by the managers' word nothing of it will answer any more."""
     narrow: tuple[tuple[NodeId, int], ...] = ()
     """Nodes that it found its largest packets not to reach uncut, and the bytes that do."""
+    weight: int | None = None
+    """Of its tasks, for services that are weighted and do not name it; None: 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,10 @@ import pytest
 
 from meshnet.errors import ControlError
 from meshnet.model.policy import ROUND_ROBIN, STICKY_S, Policy
+from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import service_labels
+from meshnet_control.cluster.service_labels import NODE_WEIGHT
+from meshnet_control.cluster.views import told_node
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,22 @@ def test_how_long_connections_are_waited_for(said: int | None):
     labels = {} if said is None else {"meshnet.drain": str(said)}
     service_labels.check(labels)
     assert service_labels.drain_s(labels) == said
+
+
+@pytest.mark.parametrize(("said", "weight"), [(None, None), ("0", 0), ("100", 100)])
+def test_what_tasks_of_a_node_weigh(said: str | None, weight: int | None):
+    node = pb.Node(id="n", spec=pb.NodeSpec(labels={} if said is None else {NODE_WEIGHT: said}))
+    assert service_labels.node_weight(node.spec.labels) == weight
+    told = told_node(node)
+    assert (told.weight if told.HasField("weight") else None) == weight
+
+
+@pytest.mark.parametrize("said", ["", "101", "-1", "heavy", "1.5"])
+def test_a_weight_that_is_none_is_refused_and_where_it_stands_already_says_nothing(said: str):
+    labels = {NODE_WEIGHT: said}
+    with pytest.raises(ControlError, match=f"invalid meshnet.weight '{said}': must be 0 to 100"):
+        service_labels.node_weight(labels)
+    assert not told_node(pb.Node(id="n", spec=pb.NodeSpec(labels=labels))).HasField("weight")
 
 
 def test_who_has_no_virtual_ip_is_told_that_clients_choose():

@@ -38,7 +38,11 @@ def assignments(draw) -> pb.Assignments:
     made = pb.Assignments(full=True)
     for node in sorted(draw(Nodes)):
         made.nodes.add(
-            id=node, addr=f"192.168.0.{node[1:]}", hostname=node, down=draw(st.booleans())
+            id=node,
+            addr=f"192.168.0.{node[1:]}",
+            hostname=node,
+            down=draw(st.booleans()),
+            weight=draw(st.sampled_from([None, 0, 3])),
         )
     for at, net in enumerate(NETS):
         if draw(st.booleans()):

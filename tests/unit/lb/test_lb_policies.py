@@ -195,6 +195,26 @@ def test_weights_follow_the_name_of_a_host() -> None:
     assert Counter(order) == {"10.0.1.10": 1, "10.0.1.11": 5}
 
 
+def test_weights_follow_a_node_whose_host_is_not_named() -> None:
+    rules = Rules()
+    for policy, weights, expected in (
+        (Policy("weighted"), (None, None), {10: 1, 11: 1}),
+        (Policy("weighted"), (None, 4), {10: 1, 11: 4}),
+        (Policy("weighted"), (0, 4), {11: 1}),
+        (Policy("weighted", weights=(("h1", 2),)), (3, 4), {10: 3, 11: 2}),
+    ):
+        now = snapshot(policy, [0, 1])
+        nodes = {
+            name: replace(node, weight=dict(zip(NODES, weights, strict=False)).get(name))
+            for name, node in now.nodes.items()
+        }
+        now = replace(now, nodes=nodes)
+        assert rules.rulesets(now) == rulesets(now)
+        (table,) = rulesets(now)[None]
+        order = next(each for each in table.sets if each.slots).elements.values()
+        assert Counter(order) == {f"10.0.1.{host}": turns for host, turns in expected.items()}
+
+
 def test_ports_of_a_service_share_what_it_remembers() -> None:
     sets = sets_of(Policy("sticky", sticky_s=60), [0, 1])
     assert len([name for name in sets if name.startswith("stuck-60-")]) == 1
