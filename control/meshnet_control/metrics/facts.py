@@ -17,6 +17,7 @@ from meshnet import drops
 from meshnet.reconcile import ReconcilerStatus
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.api import manager_pb2 as mpb
+from meshnet_control.node import gathering
 from meshnet_control.node.member import ClusterMember
 from meshnet_control.node.node import Node
 from meshnet_dns import operations
@@ -42,6 +43,7 @@ class Facts:
         members: state -> how many others gossip knows in it.
         reconcilers: of this node.
         tasks: state -> how many tasks of this host.
+        networks: (name, addresses in use, all that it has) of those that this node is on.
         services: what the kernel counted of them; None: it could not be read.
         resolver: what it counts; None: it does not answer.
         manager: what meshnet-manager says; None: this node is no manager.
@@ -55,6 +57,7 @@ class Facts:
     members: Mapping[str, int] = field(default_factory=dict)
     reconcilers: Sequence[ReconcilerStatus] = ()
     tasks: Mapping[str, int] = field(default_factory=dict)
+    networks: Sequence[tuple[str, int, int]] = ()
     services: xpb.BalancingAnswer | None = None
     resolver: Mapping[str, Any] | None = None
     manager: mpb.ManagerStatusReply | None = None
@@ -105,6 +108,7 @@ async def read(node: Node, hostname: str, run_dir: Path) -> Facts:
         ),
         reconcilers=membership.kernel.statuses,
         tasks=membership.agent.states,
+        networks=tuple(gathering.addresses(membership.kernel.dataplane.snapshot)),
         services=services,
         resolver=counted,
         manager=manager,

@@ -23,7 +23,7 @@ from meshnet_control.metrics.facts import NO_WAY, Facts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MOST_SERVICES: Final = 500
-"""With a label of their own; those after them by name are one, ``OTHERS``."""
+"""With a label of their own, as networks; those after them by name are one, ``OTHERS``."""
 OTHERS: Final = "(others)"
 """No service can be called that."""
 MOST_REASONS: Final = 64
@@ -70,6 +70,7 @@ def families(facts: Facts) -> Iterator[Metric]:
         )
         yield _gauge("meshnet_tasks", "Tasks of this node by state.", "state", facts.tasks)
         yield from _reconcilers(facts)
+        yield _networks(facts.networks)
     if facts.services is not None:
         yield from _services(facts.services)
     if facts.manager is not None:
@@ -184,6 +185,23 @@ def _reconcilers(facts: Facts) -> Iterator[Metric]:
         "reconciler",
         {each.name: bool(each.error) for each in every},
     )
+
+
+def _networks(known: Iterable[tuple[str, int, int]]) -> Metric:
+    """A network has no more addresses than its subnets, and a task that gets none waits."""
+    numbers: Counter[tuple[str, str]] = Counter()
+    for position, (name, used, most) in enumerate(sorted(known)):
+        label = name if position < MOST_SERVICES else OTHERS
+        numbers[label, "used"] += used
+        numbers[label, "all"] += most
+    made = GaugeMetricFamily(
+        "meshnet_network_addresses",
+        "Addresses of the networks that this node is on: in use as it knows, and all.",
+        labels=["network", "state"],
+    )
+    for (label, state), number in numbers.items():
+        made.add_metric([label, state], number)
+    return made
 
 
 def _services(said: xpb.BalancingAnswer) -> Iterator[Metric]:

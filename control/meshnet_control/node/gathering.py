@@ -163,8 +163,8 @@ def narrow(snapshot: Snapshot) -> Iterator[str]:
             yield f"packets above {size} of {full} bytes do not come to {node.hostname} uncut"
 
 
-def pools(snapshot: Snapshot) -> Iterator[xpb.Room]:
-    """How many addresses of each network are taken, as this node knows. Pure."""
+def addresses(snapshot: Snapshot) -> Iterator[tuple[str, int, int]]:
+    """(network, its addresses in use, all that hosts can have), as this node knows. Pure."""
     taken: Counter[str] = Counter()
     for endpoint in snapshot.endpoints.values():
         taken.update(map(str, endpoint.addresses))
@@ -173,8 +173,14 @@ def pools(snapshot: Snapshot) -> Iterator[xpb.Room]:
     gateways = sum(node.ingress_address is not None for node in snapshot.nodes.values())
     for network in snapshot.networks.values():
         used = taken[network.id] + len(network.subnets) + (gateways if network.ingress else 0)
-        most = max(1, sum(each.num_addresses - 2 for each in network.subnets))
-        yield xpb.Room(what=f"addresses of network {network.name}", used=used, most=most)
+        most = sum(each.num_addresses - 2 for each in network.subnets)
+        yield network.name, used, max(1, most)
+
+
+def pools(snapshot: Snapshot) -> Iterator[xpb.Room]:
+    """How many addresses of each network are taken, as this node knows. Pure."""
+    for name, used, most in addresses(snapshot):
+        yield xpb.Room(what=f"addresses of network {name}", used=used, most=most)
 
 
 def reaches(snapshot: Snapshot, managers: Sequence[str]) -> list[xpb.Reach]:

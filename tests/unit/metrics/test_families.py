@@ -46,6 +46,7 @@ WHOLE = Facts(
         ReconcilerStatus("overlay", 6, 99.0, 0, 9, "no"),
     ],
     tasks={"running": 4, "failed": 1},
+    networks=[("ingress", 3, 254), ("app", 7, 14)],
     services=xpb.BalancingAnswer(
         services=[
             service(
@@ -94,6 +95,9 @@ def said(facts: Facts) -> dict[tuple[str, ...], float]:
         (("meshnet_reconciler_last_round_timestamp_seconds", "lb"), 100.5),
         (("meshnet_reconciler_failing", "lb"), 0),
         (("meshnet_reconciler_failing", "overlay"), 1),
+        (("meshnet_network_addresses", "app", "used"), 7),
+        (("meshnet_network_addresses", "app", "all"), 14),
+        (("meshnet_network_addresses", "ingress", "used"), 3),
         (("meshnet_service_backends", "web", "ready"), 2),
         (("meshnet_service_backends", "web", "host_silent"), 1),
         (("meshnet_service_backends", "web", "draining"), 0),
