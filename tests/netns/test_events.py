@@ -97,6 +97,23 @@ def port(path):
 
 
 @pytest.mark.usefixtures("port")
+@pytest.mark.parametrize(
+    "command", ["bridge link set dev port isolated on", "tc qdisc add dev port root pfifo limit 9"]
+)
+async def test_what_is_set_on_a_port_is_told(path, command):
+    heard: list[str] = []
+    watchers = Watchers(lambda reason, _: heard.append(reason))
+    try:
+        watchers.watch([str(path)])
+        await asyncio.sleep(0.1)
+        heard.clear()
+        said(path, *command.split(maxsplit=1))
+        await until(lambda: heard)
+    finally:
+        watchers.close()
+
+
+@pytest.mark.usefixtures("port")
 @pytest.mark.parametrize(("command", "is_told"), GOES.items())
 async def test_neighbours_and_rows_that_somebody_takes_away_are_told(path, command, is_told):
     tool, _, what = command.partition(" ")

@@ -244,6 +244,59 @@ def test_what_somebody_broke_is_repaired(bed, overlays):
             assert lookups(f"{PREFIX}-c11") == before, damage
 
 
+@pytest.mark.parametrize(
+    ("damage", "lost"),
+    [
+        ("bridge link set dev {12} bcast_flood off", "10.0.1.12"),
+        ("bridge link set dev {11} isolated on; bridge link set dev {12} isolated on", "10.0.1.12"),
+        ("bridge link set dev {11} isolated on; bridge link set dev vx0 isolated on", "10.0.1.21"),
+        ("bridge link set dev {12} state 0", "10.0.1.12"),
+        ("bridge link set dev vx0 state 0", "10.0.1.21"),
+        ("bridge link set dev {12} learning off flood off; ip link set {12} down;"
+         "ip link set {12} up", "10.0.1.12"),
+        ("bridge link set dev {11} locked on; ip link set {11} down; ip link set {11} up",
+         "10.0.1.21"),
+        ("tc qdisc add dev vx0 root pfifo limit 0", "10.0.1.21"),
+        ("tc qdisc add dev {12} root pfifo limit 0", "10.0.1.12"),
+    ],
+)  # fmt: skip
+def test_a_port_that_somebody_set_otherwise_lets_through_again(bed, overlays, damage, lost):
+    wanted = {n: snapshot(bed, n, {11: 1, 12: 1, 21: 2}) for n in (1, 2)}
+    for number, operations in overlays.items():
+        settle(operations, wanted[number])
+    assert bed.pings("c11", lost)
+    path = bed.netns_dir(1) / netns_name(NET)
+    ports = {str(n): veth_name(TaskId(f"task{n:021d}"[::-1])) for n in (11, 12)}
+    for number, name in ports.items():
+        damage = damage.replace(f"{{{number}}}", name)
+    sh(f"nsenter --net={path} sh -c '{damage}'")
+    bed.inside("c11", "ip neigh flush dev eth1")
+    assert not bed.pings("c11", lost), "nothing is shown by what does no harm"
+    assert settle(overlays[1], wanted[1]) > 0
+    assert bed.pings("c11", lost)
+    assert settle(overlays[1], wanted[1]) == 0
+
+
+def test_flags_of_a_port_that_do_no_harm_by_themselves_are_put_back_too(bed, overlays):
+    wanted = snapshot(bed, 1, {11: 1, 21: 2})
+    settle(overlays[1], wanted)
+    path, task = bed.netns_dir(1) / netns_name(NET), next(iter(wanted.sandboxes))
+
+    def shown():
+        lines = sh(f"nsenter --net={path} bridge -d link show").splitlines()
+        return [line for line in lines if "hairpin" in line]
+
+    before = shown()
+    for port in ("vx0", veth_name(task)):
+        for flag in ("hairpin on", "mcast_flood off", "neigh_suppress on", "isolated on"):
+            sh(f"nsenter --net={path} bridge link set dev {port} {flag}")
+            assert settle(overlays[1], wanted) == 1, (port, flag)
+            assert shown() == before
+    sh(f"nsenter --net={path} bridge link set dev vx0 learning on")
+    assert settle(overlays[1], wanted) == 1
+    assert shown() == before
+
+
 def test_a_container_s_main_table_that_was_flushed_is_whole_again(bed, overlays):
     gateway = GwbridgeOperations(bed.host(1))
     wanted = snapshot(bed, 1, {11: 1, 21: 2})

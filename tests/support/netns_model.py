@@ -12,7 +12,7 @@ from meshnet.model.ids import MacAddress
 from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
-from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, STANDARD_RULES, Link, Rule
+from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, NO_QDISC, STANDARD_RULES, Link, Rule
 from meshnet.netstate.values import NetnsState, Observed, RouteSpec
 from meshnet.overlay import desired as overlay
 
@@ -113,7 +113,12 @@ class Kernel:
         state = self.netns[change.netns]
         link = state.links[change.name]
         link = replace(link, up=True, mtu=change.mtu or link.mtu, mac=change.mac or link.mac)
-        self._set(change.netns, links={**state.links, change.name: link})
+        links = {**state.links, change.name: link}
+        for port, master in state.masters.items():
+            found = links[port].port
+            if master == change.name and found is not None:  # its ports begin with a bridge
+                links[port] = replace(links[port], port=replace(found, forwarding=True))
+        self._set(change.netns, links=links)
         for name, address in state.addresses:
             if name == change.name:
                 self._connect(change.netns, name, address)
@@ -123,6 +128,17 @@ class Kernel:
 
     def _NoLearning(self, change: ch.NoLearning) -> None:  # noqa: N802
         assert self.netns[change.netns].masters[change.name]
+
+    def _SetPort(self, change: ch.SetPort) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        assert state.masters[change.name]
+        link = replace(state.links[change.name], port=change.port)
+        self._set(change.netns, links={**state.links, change.name: link})
+
+    def _DelQdisc(self, change: ch.DelQdisc) -> None:  # noqa: N802
+        state = self.netns[change.netns]
+        link = replace(state.links[change.name], qdisc=NO_QDISC)
+        self._set(change.netns, links={**state.links, change.name: link})
 
     def _DelLink(self, change: ch.DelLink) -> None:  # noqa: N802
         if change.name not in self.netns[change.netns].links:

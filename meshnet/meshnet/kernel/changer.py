@@ -37,9 +37,11 @@ from meshnet.netstate.changes import (
     DelLink,
     DelNeighbour,
     DelNetns,
+    DelQdisc,
     Netns,
     NoLearning,
     SetLink,
+    SetPort,
     SetSysctl,
     Unreadable,
 )
@@ -49,6 +51,8 @@ _MakesLink: TypeAlias = AddBridge | AddVxlan | AddVeth
 _OnLink: TypeAlias = (
     SetLink
     | NoLearning
+    | SetPort
+    | DelQdisc
     | DelLink
     | AddAddress
     | DelAddress
@@ -59,7 +63,7 @@ _OnLink: TypeAlias = (
     | AddRoute
     | AddRule
 )
-_DELETES: Final = (DelLink, DelAddress, DelNeighbour, DelFdb)
+_DELETES: Final = (DelLink, DelAddress, DelNeighbour, DelFdb, DelQdisc)
 _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
 
 
@@ -117,6 +121,8 @@ def _kind(change: Change) -> tuple[str, Netns]:
 _BATCHED: Final = {
     SetLink: "link",
     NoLearning: "link",
+    SetPort: "link",
+    DelQdisc: "link",
     DelLink: "link",
     AddAddress: "link",
     DelAddress: "link",
@@ -240,13 +246,17 @@ def _target(change: _OnLink) -> str:
     return f"table {change.table}" if isinstance(change, AddRule) else change.name
 
 
-def _message(change: _OnLink, numbers: _Numbers) -> Message:  # noqa: PLR0911
+def _message(change: _OnLink, numbers: _Numbers) -> Message:  # noqa: PLR0911, PLR0912
     match change:
         case SetLink(name=name, mtu=mtu, mac=mac, master=master):
             port_of = numbers[master] if master else None
             return encode.set_link(numbers[name], mtu=mtu, mac=mac, master=port_of)
         case NoLearning(name=name):
             return encode.no_learning(numbers[name])
+        case SetPort(name=name, port=port, forward=forward):
+            return encode.set_port(numbers[name], port, forward=forward)
+        case DelQdisc(name=name):
+            return encode.del_qdisc(numbers[name])
         case DelLink(name=name):
             return encode.del_link(numbers[name])
         case AddAddress(name=name, address=address):

@@ -20,11 +20,13 @@ from meshnet.kernel.rtnetlink import (
     IFINFOMSG,
     NDMSG,
     RTMSG,
+    BrState,
     Fra,
     FrAct,
     Ifa,
     Iff,
     Ifla,
+    IflaBrport,
     IflaInfo,
     IflaVxlan,
     Nda,
@@ -32,7 +34,7 @@ from meshnet.kernel.rtnetlink import (
     Rtn,
 )
 from meshnet.model.ids import MacAddress
-from meshnet.netstate.objects import Link, Neighbour, Route, Rule, Vxlan
+from meshnet.netstate.objects import Link, Neighbour, Port, Route, Rule, Vxlan
 
 T = TypeVar("T")
 
@@ -61,6 +63,8 @@ _ADDRESS, _IFNAME, _MTU = int(Ifla.ADDRESS), int(Ifla.IFNAME), int(Ifla.MTU)
 _MASTER, _LINKINFO, _UP = int(Ifla.MASTER), int(Ifla.LINKINFO), int(Iff.UP)
 _KIND, _DATA = int(IflaInfo.KIND), int(IflaInfo.DATA)
 _ID, _LOCAL, _PORT = int(IflaVxlan.ID), int(IflaVxlan.LOCAL), int(IflaVxlan.PORT)
+_SLAVE_KIND, _SLAVE_DATA = int(IflaInfo.SLAVE_KIND), int(IflaInfo.SLAVE_DATA)
+_QDISC, _RUNNING, _BRIDGE = int(Ifla.QDISC), int(Iff.RUNNING), b"bridge\0"
 _UNICAST, _LOCAL_TYPE = int(Rtn.UNICAST), int(Rtn.LOCAL)
 _DST, _LLADDR, _OF_MASTER = int(Nda.DST), int(Nda.LLADDR), int(Nda.MASTER)
 
@@ -92,6 +96,36 @@ def link(body: bytes) -> Link:
         mac=MacAddress(found.get(_ADDRESS, b"").hex(":")),
         master=as_u32(found.get(_MASTER, _ZERO)),
         vxlan=_vxlan(info.get(_DATA, b"")) if kind == "vxlan" else None,
+        port=_port(info[_SLAVE_DATA], running=bool(flags & _RUNNING))
+        if info.get(_SLAVE_KIND) == _BRIDGE and _SLAVE_DATA in info
+        else None,
+        qdisc=as_text(found.get(_QDISC, b"")),
+    )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _port(data: bytes, *, running: bool) -> Port:
+    """A bridge port's settings; what an older kernel does not tell is as it begins.
+
+    A bridge disables the port of a link without a carrier, and enables it with one.
+    """
+    found = attributes(data)
+
+    def flag(what: int, default: bool) -> bool:  # noqa: FBT001
+        return bool(found[what][0]) if found.get(what) else default
+
+    state = found.get(IflaBrport.STATE)
+    began = Port()
+    return Port(
+        forwarding=not (running and state is not None and state[0] == BrState.DISABLED),
+        learning=flag(IflaBrport.LEARNING, began.learning),
+        flood=flag(IflaBrport.UNICAST_FLOOD, began.flood),
+        broadcast=flag(IflaBrport.BCAST_FLOOD, began.broadcast),
+        multicast=flag(IflaBrport.MCAST_FLOOD, began.multicast),
+        hairpin=flag(IflaBrport.MODE, began.hairpin),
+        suppress=flag(IflaBrport.NEIGH_SUPPRESS, began.suppress),
+        isolated=flag(IflaBrport.ISOLATED, began.isolated),
+        locked=flag(IflaBrport.LOCKED, began.locked),
     )
 
 

@@ -20,7 +20,10 @@ from meshnet.kernel.rtnetlink import (
     NDMSG,
     RTMSG,
     SKIP_STATS,
+    TC_H_ROOT,
+    TCMSG,
     Af,
+    BrState,
     Fra,
     FrAct,
     Ifa,
@@ -41,7 +44,7 @@ from meshnet.kernel.rtnetlink import (
     VethInfo,
 )
 from meshnet.model.ids import MacAddress
-from meshnet.netstate.objects import STANDARD_RULES, Route, Rule, Vxlan
+from meshnet.netstate.objects import STANDARD_RULES, Port, Route, Rule, Vxlan
 
 OUR_PROTOCOL: Final = 77
 """Origin that we put on our routes and rules (iproute2 rt_protos)."""
@@ -154,6 +157,29 @@ def no_learning(index: int) -> Message:
         IflaInfo.SLAVE_DATA, u8(IflaBrport.LEARNING, 0)
     )
     return Message(Rtm.NEWLINK, 0, _ifinfo(index) + attribute(Ifla.LINKINFO, info))
+
+
+def set_port(index: int, port: Port, *, forward: bool) -> Message:
+    """How a bridge is to treat a port; ``forward``: take it out of the state disabled, too."""
+    flags = {
+        IflaBrport.MODE: port.hairpin,
+        IflaBrport.LEARNING: port.learning,
+        IflaBrport.UNICAST_FLOOD: port.flood,
+        IflaBrport.MCAST_FLOOD: port.multicast,
+        IflaBrport.BCAST_FLOOD: port.broadcast,
+        IflaBrport.NEIGH_SUPPRESS: port.suppress,
+        IflaBrport.ISOLATED: port.isolated,
+        IflaBrport.LOCKED: port.locked,
+    }
+    data = u8(IflaBrport.STATE, BrState.FORWARDING) if forward else b""
+    data += b"".join(u8(flag, value) for flag, value in flags.items())
+    info = text(IflaInfo.SLAVE_KIND, "bridge") + attribute(IflaInfo.SLAVE_DATA, data)
+    return Message(Rtm.NEWLINK, 0, _ifinfo(index) + attribute(Ifla.LINKINFO, info))
+
+
+def del_qdisc(index: int) -> Message:
+    """Remove a link's root qdisc: it has the one of its kind again."""
+    return Message(Rtm.DELQDISC, 0, TCMSG.pack(0, index, 0, TC_H_ROOT, 0))
 
 
 def del_link(index: int) -> Message:

@@ -24,8 +24,8 @@ from meshnet.kernel.rtnetlink import NDMSG, Af, Nud, Rtm
 
 _log = logging.getLogger(__name__)
 
-_ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
-"""RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
+_ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
+"""RTMGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
 (linux/rtnetlink.h)."""
 _NFT_GROUP: Final = 1 << (7 - 1)
 """NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h)."""

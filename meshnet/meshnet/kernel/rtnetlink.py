@@ -19,6 +19,10 @@ RTMSG: Final = struct.Struct("=BBBBBBBBI")
 rule (``fib_rule_hdr``) the action stands for the type."""
 NDMSG: Final = struct.Struct("=BxxxiHBB")
 """family, link index, state, flags, type."""
+TCMSG: Final = struct.Struct("=BxxxiIII")
+"""family, link index, handle, parent, info."""
+TC_H_ROOT: Final = 0xFFFFFFFF
+"""Parent of a link's root qdisc (linux/pkt_sched.h)."""
 
 
 class Rtm(IntEnum):
@@ -37,6 +41,7 @@ class Rtm(IntEnum):
     GETNEIGH = 30
     NEWRULE = 32
     GETRULE = 34
+    DELQDISC = 37
 
 
 class Af(IntEnum):
@@ -50,6 +55,7 @@ class Iff(IntFlag):
     """Flags of a link."""
 
     UP = 0x1
+    RUNNING = 0x40
 
 
 class Ifla(IntEnum):
@@ -58,6 +64,7 @@ class Ifla(IntEnum):
     ADDRESS = 1
     IFNAME = 3
     MTU = 4
+    QDISC = 6
     MASTER = 10
     LINKINFO = 18
     NET_NS_FD = 28
@@ -97,7 +104,22 @@ class IflaBr(IntEnum):
 class IflaBrport(IntEnum):
     """Attributes in a bridge port's IFLA_INFO_SLAVE_DATA."""
 
+    STATE = 1
+    MODE = 4
     LEARNING = 8
+    UNICAST_FLOOD = 9
+    MCAST_FLOOD = 27
+    BCAST_FLOOD = 30
+    NEIGH_SUPPRESS = 32
+    ISOLATED = 33
+    LOCKED = 39
+
+
+class BrState(IntEnum):
+    """States of a bridge's port (linux/if_bridge.h)."""
+
+    DISABLED = 0
+    FORWARDING = 3
 
 
 class VethInfo(IntEnum):

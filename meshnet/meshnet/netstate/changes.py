@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from meshnet.errors import MeshnetError
 from meshnet.model.ids import MacAddress
-from meshnet.netstate.objects import Vxlan
+from meshnet.netstate.objects import Port, Vxlan
 
 Netns: TypeAlias = str | None
 
@@ -77,6 +77,25 @@ class SetLink:
 @dataclass(frozen=True, slots=True)
 class NoLearning:
     """The bridge learns nothing on this port."""
+
+    netns: Netns
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetPort:
+    """How a bridge is to treat a port."""
+
+    netns: Netns
+    name: str
+    port: Port
+    forward: bool
+    """It is disabled: also take frames again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelQdisc:
+    """Remove a link's root qdisc, and what stands below it."""
 
     netns: Netns
     name: str
@@ -200,6 +219,8 @@ Change: TypeAlias = (
     | AddVeth
     | SetLink
     | NoLearning
+    | SetPort
+    | DelQdisc
     | DelLink
     | AddAddress
     | DelAddress

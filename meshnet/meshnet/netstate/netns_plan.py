@@ -28,13 +28,15 @@ from meshnet.netstate.changes import (
     DelLink,
     DelNeighbour,
     DelNetns,
+    DelQdisc,
     Netns,
     NoLearning,
     SetLink,
+    SetPort,
     SetSysctl,
     Unreadable,
 )
-from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, Link
+from meshnet.netstate.objects import DOWN_QDISC, LOCAL_TABLE, MAIN_TABLE, NO_QDISC, Link, Port
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
 from meshnet.patterns import Pattern
 
@@ -42,6 +44,8 @@ _NOTHING = NetnsState()
 _LONGEST_NAME = 15
 """Of a link: IFNAMSIZ without its end."""
 _NO_SPEC = NetnsSpec()
+_REMOTE = Port(learning=False)
+"""Of a VXLAN device: what is behind it is said in rows."""
 
 
 def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
@@ -170,8 +174,12 @@ def _devices(
         if not ported or (path, vxlan.master) in fresh:
             yield SetLink(path, name, mtu=vxlan.mtu, master=vxlan.master)
             yield NoLearning(path, name)
-        elif link is not None and (not link.up or _is_mtu_wrong(link, vxlan.mtu, prune=prune)):
-            yield SetLink(path, name, mtu=_mtu(link, vxlan.mtu, prune=prune))
+        elif link is not None:
+            if not link.up or _is_mtu_wrong(link, vxlan.mtu, prune=prune):
+                yield SetLink(path, name, mtu=_mtu(link, vxlan.mtu, prune=prune))
+            yield from _port(path, link, _REMOTE, state.links.get(vxlan.master))
+        if link is not None:
+            yield from _qdisc(path, link)
 
 
 def _veth(
@@ -209,6 +217,10 @@ def _veth(
     if not (ported and end.up) or _is_mtu_wrong(end, veth.mtu, prune=prune):
         mtu, master = _mtu(end, veth.mtu, prune=prune), "" if ported else veth.master
         yield SetLink(veth.netns, veth.name, mtu=mtu, master=master)
+    if ported and veth.master:
+        yield from _port(veth.netns, end, Port(), alive[veth.netns].links.get(veth.master))
+    if veth.netns is not None:  # what a host's own links have is its administrator's
+        yield from _qdisc(veth.netns, end)
     wrong_mac = peer.mac != veth.peer_mac
     if not peer.up or wrong_mac or _is_mtu_wrong(peer, veth.mtu, prune=prune):
         mac = veth.peer_mac if wrong_mac else None
@@ -216,6 +228,23 @@ def _veth(
         yield SetLink(veth.peer_netns, veth.peer, mtu=mtu, mac=mac)
         if not peer.up:
             fresh.add((veth.peer_netns, f"{veth.peer} routes"))
+
+
+def _port(path: Netns, link: Link, wanted: Port, bridge: Link | None) -> Iterator[Change]:
+    """A port whose flags others changed. Those of a bridge that is down begin with the bridge."""
+    found = link.port
+    if found is None:
+        return
+    if bridge is None or not bridge.up:
+        found = replace(found, forwarding=True)
+    if found != wanted:
+        yield SetPort(path, link.name, wanted, forward=not found.forwarding)
+
+
+def _qdisc(path: Netns, link: Link) -> Iterator[Change]:
+    """What others let frames wait in, or be lost."""
+    if link.qdisc not in {"", NO_QDISC, DOWN_QDISC}:
+        yield DelQdisc(path, link.name)
 
 
 def _is_mtu_wrong(link: Link, mtu: int, *, prune: bool) -> bool:

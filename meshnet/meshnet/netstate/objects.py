@@ -29,6 +29,28 @@ class Vxlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Port:
+    """How a bridge treats a port: as it begins unless told (ip-link(8), "bridge_slave")."""
+
+    forwarding: bool = True
+    """False: it is disabled though its link has a carrier."""
+    learning: bool = True
+    """Frames that come in say where their source is."""
+    flood: bool = True
+    """It gets frames for a MAC that the bridge does not know."""
+    broadcast: bool = True
+    multicast: bool = True
+    hairpin: bool = False
+    """It gets frames that came in by it."""
+    suppress: bool = False
+    """The bridge answers ARP and neighbour solicitations in its stead (neigh_suppress)."""
+    isolated: bool = False
+    """It gets nothing from other isolated ports."""
+    locked: bool = False
+    """It takes frames of sources alone that the bridge has a row for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A network interface as the kernel tells it."""
 
@@ -42,6 +64,16 @@ class Link:
     master: int = 0
     """Index of the bridge it is a port of; 0: none."""
     vxlan: Vxlan | None = None
+    port: Port | None = None
+    """Of a bridge; None: it is no port, or that was not told."""
+    qdisc: str = ""
+    """Kind of its root qdisc (tc(8)); empty: not told."""
+
+
+NO_QDISC: Final = "noqueue"
+"""What a virtual device has by itself."""
+DOWN_QDISC: Final = "noop"
+"""What it has until it is up for the first time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from meshnet.kernel import decode, encode, nlmsg
 from meshnet.kernel.rtnetlink import SKIP_STATS, Af, Iff, Ntf, Nud, Rtm
 from meshnet.model.ids import MacAddress
-from meshnet.netstate.objects import Link, Neighbour, Route, Rule, Vxlan
+from meshnet.netstate.objects import Link, Neighbour, Port, Route, Rule, Vxlan
 
 BYTE, U32 = st.integers(0, 255), st.integers(0, 2**32 - 1)
 INDEX = st.integers(1, 2**31 - 1)
@@ -119,6 +120,44 @@ def test_changes_of_a_link(index, mtu, mac, master):
     learning = nested("IFLA_INFO_SLAVE_DATA", ("IFLA_BRPORT_LEARNING", 0))
     attrs = [nested("IFLA_LINKINFO", ("IFLA_INFO_SLAVE_KIND", "bridge"), learning)]
     assert encode.no_learning(index).body == theirs(ifinfmsg, {"index": index}, attrs)
+    fields = {"index": index, "parent": 0xFFFFFFFF}
+    assert encode.del_qdisc(index).body == theirs(tcmsg, fields, [])
+
+
+PORT = st.builds(Port, st.just(True), *[st.booleans()] * 8)  # noqa: FBT003 - positional
+
+
+@settings(max_examples=50)
+@given(INDEX, PORT, st.booleans())
+def test_a_bridge_s_port(index, port, forward):
+    flags = [
+        ("IFLA_BRPORT_MODE", port.hairpin),
+        ("IFLA_BRPORT_LEARNING", port.learning),
+        ("IFLA_BRPORT_UNICAST_FLOOD", port.flood),
+        ("IFLA_BRPORT_MCAST_FLOOD", port.multicast),
+        ("IFLA_BRPORT_BCAST_FLOOD", port.broadcast),
+        ("IFLA_BRPORT_NEIGH_SUPPRESS", port.suppress),
+        ("IFLA_BRPORT_ISOLATED", port.isolated),
+        ("IFLA_BRPORT_LOCKED", port.locked),
+    ]
+    state = [("IFLA_BRPORT_STATE", 3)] if forward else []
+    data = nested("IFLA_INFO_SLAVE_DATA", *state, *((n, int(v)) for n, v in flags))
+    attrs = [nested("IFLA_LINKINFO", ("IFLA_INFO_SLAVE_KIND", "bridge"), data)]
+    ours = encode.set_port(index, port, forward=forward)
+    assert ours.body == theirs(ifinfmsg, {"index": index}, attrs)
+    assert decode.link(ours.body).port == port
+
+
+@pytest.mark.parametrize(
+    ("state", "flags", "forwarding"),
+    [(0, Iff.UP | Iff.RUNNING, False), (0, Iff.UP, True), (1, Iff.UP | Iff.RUNNING, True)],
+    ids=["disabled", "without a carrier", "of a spanning tree, in time"],
+)
+def test_a_port_is_disabled_by_somebody_where_its_link_has_a_carrier(state, flags, forwarding):
+    data = nested("IFLA_INFO_SLAVE_DATA", ("IFLA_BRPORT_STATE", state))
+    attrs = [nested("IFLA_LINKINFO", ("IFLA_INFO_SLAVE_KIND", "bridge"), data)]
+    body = theirs(ifinfmsg, {"index": 7, "flags": int(flags)}, attrs)
+    assert decode.link(body).port == Port(forwarding=forwarding), "what is not told is as it begins"
 
 
 @settings(max_examples=30)
@@ -236,7 +275,15 @@ def test_an_fdb_row(index, mac, vtep):
 
 
 LINKS = st.builds(
-    Link, INDEX, NAME, st.sampled_from(["", "veth", "dummy"]), st.booleans(), MTU, MAC, INDEX
+    Link,
+    INDEX,
+    NAME,
+    st.sampled_from(["", "veth", "dummy"]),
+    st.booleans(),
+    MTU,
+    MAC,
+    INDEX,
+    qdisc=st.sampled_from(["noqueue", "fq_codel"]),
 )
 
 
@@ -244,7 +291,7 @@ LINKS = st.builds(
 @given(LINKS, st.none() | VXLAN)
 def test_links_that_pyroute2_tells_are_read(link, vxlan):
     attrs = [("IFLA_IFNAME", link.name), ("IFLA_TXQLEN", 1000), ("IFLA_ADDRESS", link.mac)]
-    attrs += [("IFLA_MTU", link.mtu), ("IFLA_MASTER", link.master), ("IFLA_QDISC", "noqueue")]
+    attrs += [("IFLA_MTU", link.mtu), ("IFLA_MASTER", link.master), ("IFLA_QDISC", link.qdisc)]
     if vxlan is not None:
         link = replace(link, kind="vxlan", vxlan=vxlan)
         local, port = ("IFLA_VXLAN_LOCAL", str(vxlan.local)), ("IFLA_VXLAN_PORT", vxlan.port)

@@ -17,6 +17,7 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
+from meshnet.netstate.objects import DOWN_QDISC, NO_QDISC, Link, Port
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed
 from meshnet.overlay import desired as overlay
 
@@ -138,16 +139,31 @@ def test_nothing_is_lost_before_the_snapshot_is_complete(old: Snapshot, new: Sna
         assert not [c for c in changes if type(c).__name__.startswith("Del")]
 
 
+def _bent(link: Link, data: st.DataObject) -> Link:
+    """A port as somebody set it."""
+    port = st.sampled_from(
+        [None, Port(isolated=True), Port(forwarding=False), Port(learning=False)]
+    )
+    return replace(
+        link,
+        port=data.draw(port),
+        qdisc=data.draw(st.sampled_from(["", NO_QDISC, DOWN_QDISC, "tbf"])),
+    )
+
+
 @given(snapshots(), st.data())
 def test_whatever_makes_a_container_s_namespace_work_comes_back(snapshot: Snapshot, data):
     kernel = kernel_for(snapshot)
     for changes in kernel.todo(snapshot):
         kernel.make(changes)
     whole = dict(kernel.netns)
+    bent_links: dict[tuple[str | None, str], Link] = {}
     for path, state in whole.items():
         down = {n: replace(k, up=False) for n, k in state.links.items() if data.draw(st.booleans())}
         bent = {n: replace(k, mtu=1280) for n, k in state.links.items() if data.draw(st.booleans())}
         links = {**state.links, **bent, **down}
+        links = {n: _bent(k, data) if n in state.masters else k for n, k in links.items()}
+        bent_links |= {(path, name): link for name, link in links.items()}
         kernel.netns[path] = replace(
             state,
             links=links,
@@ -166,6 +182,13 @@ def test_whatever_makes_a_container_s_namespace_work_comes_back(snapshot: Snapsh
         reached = kernel.netns[path]
         assert all(reached.links[name].mtu == state.links[name].mtu for name in ours)
         assert all(reached.links[name].up for name in [*ours, *({"lo"} & state.links.keys())])
+        for name, master in state.masters.items():
+            link = reached.links[name]
+            assert link.port in {None, Port(learning=link.kind != "vxlan")}
+            if master == BRIDGE.name:
+                assert link.qdisc == bent_links[path, name].qdisc, "a host's is its own"
+            else:
+                assert link.qdisc != "tbf"
         assert reached.addresses >= state.addresses
         assert reached.routes >= state.routes
         assert reached.rules >= state.rules
