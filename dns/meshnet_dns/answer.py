@@ -216,7 +216,7 @@ def _reverse(question: Question, zones: Sequence[Zone]) -> Decision:
             said = Answer(pointer=pointer if question.type in {PTR, ANY} else "")
             return Decision(said, Why.POINTER, zone)
     for zone in zones:
-        if address in zone.subnet:
+        if zone.has(address):
             return Decision(Answer(NXDOMAIN), Why.NO_POINTER, zone)
     return Decision(None, Why.FORWARDED)
 

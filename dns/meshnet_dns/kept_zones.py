@@ -118,7 +118,15 @@ class KeptZones:
         if new := wanted - stay:
             for network in new:
                 told = snapshot.networks[network]
-                zone = Zone(told.name.lower(), told.subnet, *(SharedMap() for _ in range(4)))
+                zone = Zone(
+                    network=told.name.lower(),
+                    subnet=told.subnet,
+                    names=SharedMap(),
+                    pointers=SharedMap(),
+                    ports=SharedMap(),
+                    near=SharedMap(),
+                    more=told.more,
+                )
                 self._kept[network] = _Kept(zone, zone_sum(zone))
             self._change(new, _facts(snapshot, snapshot.endpoints, snapshot.services, new), {})
             self._known |= {

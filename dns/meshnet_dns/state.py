@@ -94,7 +94,8 @@ class ZoneKeys(NamedTuple):
 
 def zone_sum(zone: Zone) -> int:
     """What its digest is made of."""
-    head = _hash(b"z", f"{zone.network} {zone.subnet}".encode(), b"")
+    subnets = " ".join(map(str, (zone.subnet, *zone.more)))
+    head = _hash(b"z", f"{zone.network} {subnets}".encode(), b"")
     return head + sum_of(zone, ZoneKeys(zone.names, zone.pointers, zone.ports, zone.near))
 
 
@@ -187,6 +188,7 @@ def zone_payload(zone: Zone) -> Payload:
     return {
         "network": zone.network,
         "subnet": str(zone.subnet),
+        "more": [str(subnet) for subnet in zone.more],
         "names": {name: _packed(addresses) for name, addresses in zone.names.items()},
         "pointers": {address.packed: name for address, name in zone.pointers.items()},
         "ports": {name: list(map(list, ports)) for name, ports in zone.ports.items()},
@@ -215,6 +217,7 @@ def zone_of(payload: Payload) -> Zone:
             ),
             ports=SharedMap({str(n): _ports(of) for n, of in payload.get("ports", {}).items()}),
             near=SharedMap(dict.fromkeys(_addresses(payload.get("near", b"")), True)),
+            more=tuple(IPv4Network(each) for each in payload.get("more", ())),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise WireError("meshnetd", f"not a zone: {error!r}") from error

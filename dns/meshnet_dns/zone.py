@@ -69,6 +69,7 @@ class Zone:
         pointers: address -> name with its case kept.
         ports: name of a service, or an alias -> ports that it says it serves (it publishes them).
         near: addresses of endpoints on this node; the values are True.
+        more: the network's further subnets, as the first.
     """
 
     network: str
@@ -77,6 +78,11 @@ class Zone:
     pointers: Mapping[IPv4Address, str] = field(default_factory=dict)
     ports: Mapping[str, tuple[ServedPort, ...]] = field(default_factory=dict)
     near: Mapping[IPv4Address, bool] = field(default_factory=dict)
+    more: tuple[IPv4Network, ...] = ()
+
+    def has(self, address: IPv4Address) -> bool:
+        """Whether an address is the network's to give."""
+        return address in self.subnet or any(address in subnet for subnet in self.more)
 
     def find(self, name: str) -> tuple[IPv4Address, ...] | None:
         """Addresses of ``name`` (lower case, no final dot), or of ``name`` less ``.<network>``.
@@ -193,6 +199,7 @@ def _zone(network: Network, snapshot: Snapshot, members: list[Endpoint]) -> Zone
             for endpoint in members
             if endpoint.node == snapshot.self_id
         },
+        more=network.more,
     )
 
 

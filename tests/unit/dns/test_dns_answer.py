@@ -33,7 +33,12 @@ ZONES = {
         },
         {VIP: "web.front", ONE: "Web.1.abc.front"},
     ),
-    BACK: Zone("back", IPv4Network("10.0.2.0/24"), {"web": (OTHER,), "db": (OTHER,)}),
+    BACK: Zone(
+        "back",
+        IPv4Network("10.0.2.0/24"),
+        {"web": (OTHER,), "db": (OTHER,)},
+        more=(IPv4Network("10.7.0.0/24"),),
+    ),
 }
 BOTH = tuple(ZONES.values())
 
@@ -88,6 +93,7 @@ def said(name: str, kind: str = "A") -> object:
         ("3.1.0.10.IN-ADDR.ARPA", "PTR", {"Web.1.abc.front."}),
         ("2.1.0.10.in-addr.arpa", "A", "NOERROR"),
         ("77.1.0.10.in-addr.arpa", "PTR", "NXDOMAIN"),
+        ("77.0.7.10.in-addr.arpa", "PTR", "NXDOMAIN"),
         ("1.0.0.10.in-addr.arpa", "PTR", None),
         ("1.0.10.in-addr.arpa", "PTR", None),
         ("nothing", "A", None),

@@ -24,7 +24,7 @@ from meshnet_dns.state import (
     zone_payload,
     zone_sum,
 )
-from meshnet_dns.zone import zones
+from meshnet_dns.zone import Zone, zones
 
 NODE = NodeId("node".ljust(25, "0"))
 NETWORKS = [NetworkId(f"net{i}".ljust(25, "0")) for i in range(2)]
@@ -269,3 +269,10 @@ def test_a_service_is_its_ready_tasks_and_a_container_finds_itself_ready_or_not(
     assert names["tasks.web"] == (subnet[11],)
     assert names["db"] == names["tasks.db"] == (subnet[22],)
     assert (names["web.2"], names["db.1"]) == ((subnet[12],), (subnet[21],))
+
+
+def test_a_network_s_further_subnets_are_told():
+    one = Zone("net", IPv4Network("10.0.1.0/24"))
+    more = replace(one, more=(IPv4Network("10.7.0.0/24"),))
+    assert zone_of(zone_payload(more)).more == more.more
+    assert zone_sum(more) != zone_sum(one)
