@@ -77,7 +77,8 @@ def said(path, *command):
 
 
 GOES = {
-    "ip neigh {} fd00::2 lladdr 02:00:00:00:00:02 dev port": False,
+    "ip neigh {} fd00::2 lladdr 02:00:00:00:00:02 dev port": True,
+    "ip neigh {} ff02::2 lladdr 33:33:00:00:00:02 nud noarp dev port": False,
     "ip neigh {} 10.9.9.3 lladdr 02:00:00:00:00:03 dev port": True,
     "bridge fdb {} 02:00:00:00:00:04 dev port master static": True,
 }

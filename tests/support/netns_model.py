@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
 from pathlib import Path
 
 from meshnet.gwbridge import desired as gwbridge
+from meshnet.model.families import Interface
 from meshnet.model.ids import MacAddress
 from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.netstate import changes as ch
@@ -152,10 +153,13 @@ class Kernel:
     def _AddAddress(self, change: ch.AddAddress) -> None:  # noqa: N802
         state = self.netns[change.netns]
         assert change.name in state.links
+        if not isinstance(change.address, IPv4Interface):
+            off = f"ipv6/conf/{change.name}/disable_ipv6"  # the engine switches it off
+            assert state.sysctls.get(off) == "0", "permission denied"
         self._set(change.netns, addresses=state.addresses | {(change.name, change.address)})
         self._connect(change.netns, change.name, change.address)
 
-    def _connect(self, path: str | None, name: str, address: IPv4Interface) -> None:
+    def _connect(self, path: str | None, name: str, address: Interface) -> None:
         """The route that the kernel makes with an address, on a link that is up."""
         state = self.netns[path]
         if state.links[name].up:
@@ -226,13 +230,14 @@ class Kernel:
         self._set(change.netns, sysctls={**state.sysctls, change.key: change.value})
 
 
-def _kernels(name: str, address: IPv4Interface) -> frozenset[RouteSpec]:
+def _kernels(name: str, address: Interface) -> frozenset[RouteSpec]:
     """The routes that the kernel makes with an address."""
     ip, own = address.ip, address.is_loopback
     table = LOCAL_TABLE if own else MAIN_TABLE
+    source = ip if isinstance(ip, IPv4Address) else None
     return frozenset(
         {
-            RouteSpec(name, LOCAL_TABLE, IPv4Network(ip), None, source=ip, local=True),
-            RouteSpec(name, table, address.network, None, source=ip, local=own),
+            RouteSpec(name, LOCAL_TABLE, ip_network(ip), None, source=source, local=True),
+            RouteSpec(name, table, address.network, None, source=source, local=own),
         }
     )

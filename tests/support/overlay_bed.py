@@ -7,7 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +75,7 @@ class OverlayBed:
         )
 
     def pings(self, name: str, address: str) -> bool:
-        ping = f"busybox ping -c1 -W1 {address}"
+        ping = f"busybox ping{'6' if ':' in address else ''} -c1 -W1 {address}"
         return any(self.inside(name, ping).returncode == 0 for _ in range(3))
 
 
@@ -136,10 +143,23 @@ def _remove() -> None:
             netns.delete(netns.NETNS_DIR / name)
 
 
-def snapshot(bed: OverlayBed, self_number: int, tasks: dict[int, int], **more: object) -> Snapshot:
-    """``tasks``: task number -> node number; task n has 10.0.1.n and, on ingress, 10.0.0.n."""
+def snapshot(
+    bed: OverlayBed,
+    self_number: int,
+    tasks: dict[int, int],
+    *,
+    dual: bool = False,
+    **more: object,
+) -> Snapshot:
+    """``tasks``: task number -> node number; task n has 10.0.1.n and, on ingress, 10.0.0.n.
+
+    ``dual``: and fd00:1::n.
+    """
     networks = {
-        NET: Network(NET, "net", VNI[NET], IPv4Network("10.0.1.0/24"), IPv4Address("10.0.1.1")),
+        NET: Network(
+            NET, "net", VNI[NET], IPv4Network("10.0.1.0/24"), IPv4Address("10.0.1.1"),
+            subnet6=IPv6Network("fd00:1::/64") if dual else None,
+        ),
         INGRESS: Network(
             INGRESS, "ingress", VNI[INGRESS], IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"),
             ingress=True,
@@ -159,15 +179,18 @@ def snapshot(bed: OverlayBed, self_number: int, tasks: dict[int, int], **more: o
     for task, node in tasks.items():
         name = TaskId(f"task{task:021d}"[::-1])
         net, mesh = IPv4Address(f"10.0.1.{task}"), IPv4Address(f"10.0.0.{task}")
+        second = IPv6Address(f"fd00:1::{task}")
         endpoints[name] = Endpoint(
-            name, f"web.{task}", NODES[node], ServiceId("svc"), {INGRESS: mesh, NET: net}
-        )
+            name, f"web.{task}", NODES[node], ServiceId("svc"), {INGRESS: mesh, NET: net},
+            addresses6={NET: second} if dual else {},
+        )  # fmt: skip
         if node == self_number:
             sandboxes[name] = Sandbox(
                 name,
                 bed.container(str(task)),
                 ((INGRESS, IPv4Interface(f"{mesh}/24")), (NET, IPv4Interface(f"{net}/24"))),
                 IPv4Interface(f"172.18.0.{task}/16"),
+                networks6=((NET, IPv6Interface((second, 64))),) if dual else (),
             )
     made = Snapshot(
         1, NODES[self_number], nodes, networks, {}, endpoints, sandboxes,

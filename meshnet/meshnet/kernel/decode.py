@@ -10,7 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import Final, TypeVar
 
 from meshnet.errors import WireError
@@ -20,6 +27,7 @@ from meshnet.kernel.rtnetlink import (
     IFINFOMSG,
     NDMSG,
     RTMSG,
+    Af,
     BrState,
     Fra,
     FrAct,
@@ -33,6 +41,7 @@ from meshnet.kernel.rtnetlink import (
     Rta,
     Rtn,
 )
+from meshnet.model.families import Address, Interface, IpNetwork
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.objects import Link, Neighbour, Port, Route, Rule, Vxlan
 
@@ -42,6 +51,8 @@ _REMEMBERED: Final = 4096
 """Of each kind, the latest: 100 namespaces of a host have some 900 routes, 400 addresses."""
 _ZERO: Final = bytes(4)
 """The number 0, or the address 0.0.0.0."""
+_ZERO6: Final = bytes(16)
+"""The address ::."""
 _ALL_BITS: Final = 0xFFFFFFFF
 _FIB_RULE_INVERT: Final = 2
 """Flag of a rule that selects what it does not name (linux/fib_rules.h)."""
@@ -66,6 +77,7 @@ _ID, _LOCAL, _PORT = int(IflaVxlan.ID), int(IflaVxlan.LOCAL), int(IflaVxlan.PORT
 _SLAVE_KIND, _SLAVE_DATA = int(IflaInfo.SLAVE_KIND), int(IflaInfo.SLAVE_DATA)
 _QDISC, _RUNNING, _BRIDGE = int(Ifla.QDISC), int(Iff.RUNNING), b"bridge\0"
 _UNICAST, _LOCAL_TYPE = int(Rtn.UNICAST), int(Rtn.LOCAL)
+_INET6 = int(Af.INET6)
 _DST, _LLADDR, _OF_MASTER = int(Nda.DST), int(Nda.LLADDR), int(Nda.MASTER)
 
 
@@ -140,30 +152,38 @@ def _vxlan(data: bytes) -> Vxlan:
 
 @lru_cache(maxsize=_REMEMBERED)
 @_checked
-def address(body: bytes) -> tuple[int, IPv4Interface]:
+def address(body: bytes) -> tuple[int, Interface]:
     """A NEWADDR's body: (link index, address)."""
-    _, prefix, _, _, index = IFADDRMSG.unpack_from(body)
+    family, prefix, _, _, index = IFADDRMSG.unpack_from(body)
     found = attributes(body, IFADDRMSG.size)
-    local = IPv4Address(found.get(Ifa.LOCAL) or found.get(Ifa.ADDRESS, _ZERO))
-    return index, IPv4Interface((local, prefix))
+    local = found.get(Ifa.LOCAL) or found.get(Ifa.ADDRESS)
+    if family == _INET6:
+        return index, IPv6Interface((local or _ZERO6, prefix))
+    return index, IPv4Interface((local or _ZERO, prefix))
 
 
 @lru_cache(maxsize=_REMEMBERED)
 @_checked
 def route(body: bytes) -> Route | None:
     """A NEWROUTE's body; None for what is no unicast or local route through one link."""
-    _, prefix, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(body)
+    family, prefix, _, _, table, protocol, _, kind, _ = RTMSG.unpack_from(body)
     found = attributes(body, RTMSG.size)
     if kind not in (_UNICAST, _LOCAL_TYPE) or Rta.OIF not in found:
         return None
     gateway, source = found.get(Rta.GATEWAY), found.get(Rta.PREFSRC)
+    of: type[Address] = IPv6Address if family == _INET6 else IPv4Address
+    destination: IpNetwork
+    if family == _INET6:
+        destination = IPv6Network((found.get(Rta.DST, _ZERO6), prefix))
+    else:
+        destination = IPv4Network((found.get(Rta.DST, _ZERO), prefix))
     return Route(
         table=as_u32(found[Rta.TABLE]) if Rta.TABLE in found else table,
-        destination=IPv4Network((found.get(Rta.DST, _ZERO), prefix)),
-        gateway=IPv4Address(gateway) if gateway else None,
+        destination=destination,
+        gateway=of(gateway) if gateway else None,
         index=as_u32(found[Rta.OIF]),
         protocol=protocol,
-        source=IPv4Address(source) if source else None,
+        source=of(source) if source else None,
         local=kind == _LOCAL_TYPE,
     )
 
@@ -191,16 +211,23 @@ def rule(body: bytes) -> Rule | None:
 
 @_checked
 def neighbour(body: bytes) -> Neighbour | None:
-    """A NEWNEIGH's body; None when it has no MAC or is not IPv4."""
-    _, index, state, _, _ = NDMSG.unpack_from(body)
+    """A NEWNEIGH's body; None when it has no MAC, or is an FDB row to a VTEP of IPv6."""
+    family, index, state, _, _ = NDMSG.unpack_from(body)
     found = attributes(body, NDMSG.size)
     mac, destination = found.get(_LLADDR), found.get(_DST)
-    if mac is None or (destination is not None and len(destination) != len(_ZERO)):
+    if mac is None:
         return None
+    at: Address | None = None
+    if destination is not None and family == _INET6:
+        at = IPv6Address(destination)
+    elif destination is not None:
+        if len(destination) != len(_ZERO):
+            return None
+        at = IPv4Address(destination)
     return Neighbour(
         index=index,
         mac=MacAddress(mac.hex(":")),
-        destination=IPv4Address(destination) if destination is not None else None,
+        destination=at,
         state=state,
         master=_OF_MASTER in found,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address
 from typing import Final
 
 from meshnet.kernel.nlmsg import NlmF, attribute, inet, lladdr, text, u8, u32
@@ -27,6 +27,7 @@ from meshnet.kernel.rtnetlink import (
     Fra,
     FrAct,
     Ifa,
+    IfaF,
     Iff,
     Ifla,
     IflaBr,
@@ -43,6 +44,7 @@ from meshnet.kernel.rtnetlink import (
     RtScope,
     VethInfo,
 )
+from meshnet.model.families import Address, Family, Interface
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.objects import STANDARD_RULES, Port, Route, Rule, Vxlan
 
@@ -52,6 +54,7 @@ _BYTE: Final = 0xFF
 # Before Python 3.12 a look-up in an enumeration takes longer than packing an attribute.
 _NEWNEIGH, _DST, _LLADDR = int(Rtm.NEWNEIGH), int(Nda.DST), int(Nda.LLADDR)
 _INET, _BRIDGE = int(Af.INET), int(Af.BRIDGE)
+_FAMILIES: Final[dict[int, int]] = {4: _INET, 6: int(Af.INET6)}
 _PERMANENT, _NOARP = int(Nud.PERMANENT), int(Nud.NOARP)
 _SELF, _MASTER = int(Ntf.SELF), int(Ntf.MASTER)
 _CREATE, _CREATE_OR_REPLACE = int(NlmF.CREATE | NlmF.EXCL), int(NlmF.CREATE | NlmF.REPLACE)
@@ -81,7 +84,7 @@ def _kind(kind: str, data: bytes) -> bytes:
 def new_vxlan(name: str, vxlan: Vxlan, mtu: int, netns_fd: int) -> Message:
     """A VXLAN device in ``netns_fd`` whose UDP socket stays in the namespace of the request.
 
-    No learning, ARP answered from our neighbours (proxy), no outer checksum.
+    No learning, ARP and its like of IPv6 answered from our neighbours (proxy), no outer checksum.
     """
     data = (
         u32(IflaVxlan.ID, vxlan.vni)
@@ -195,24 +198,26 @@ def get_links() -> Message:
 # ---- addresses ----
 
 
-def new_address(index: int, address: IPv4Interface) -> Message:
-    """Give a link an address."""
+def new_address(index: int, address: Interface) -> Message:
+    """Give a link an address; nobody is asked whether it is taken, it is usable at once."""
     return Message(Rtm.NEWADDR, _CREATE_OR_REPLACE, _address(index, address))
 
 
-def del_address(index: int, address: IPv4Interface) -> Message:
+def del_address(index: int, address: Interface) -> Message:
     """Take an address from a link."""
     return Message(Rtm.DELADDR, 0, _address(index, address))
 
 
-def _address(index: int, address: IPv4Interface) -> bytes:
-    header = IFADDRMSG.pack(Af.INET, address.network.prefixlen, 0, 0, index)
+def _address(index: int, address: Interface) -> bytes:
+    flags = 0 if isinstance(address.ip, IPv4Address) else IfaF.NODAD
+    family = _FAMILIES[address.version]
+    header = IFADDRMSG.pack(family, address.network.prefixlen, flags, 0, index)
     return header + inet(Ifa.LOCAL, address.ip) + inet(Ifa.ADDRESS, address.ip)
 
 
-def get_addresses() -> Message:
-    """Ask for all IPv4 addresses."""
-    return Message(Rtm.GETADDR, 0, IFADDRMSG.pack(Af.INET, 0, 0, 0, 0))
+def get_addresses(family: Family = 4) -> Message:
+    """Ask for all addresses of a family."""
+    return Message(Rtm.GETADDR, 0, IFADDRMSG.pack(_FAMILIES[family], 0, 0, 0, 0))
 
 
 # ---- routes and rules ----
@@ -221,7 +226,7 @@ def get_addresses() -> Message:
 def new_route(route: Route, *, onlink: bool = False) -> Message:
     """A route through a gateway; ``onlink``: the gateway needs no route of its own."""
     header = RTMSG.pack(
-        Af.INET,
+        _FAMILIES[route.destination.version],
         route.destination.prefixlen,
         0,
         0,
@@ -247,9 +252,9 @@ def _scope(route: Route) -> RtScope:
     return RtScope.UNIVERSE if route.gateway is not None else RtScope.LINK
 
 
-def get_routes() -> Message:
-    """Ask for all IPv4 routes."""
-    return Message(Rtm.GETROUTE, 0, RTMSG.pack(Af.INET, *bytes(7), 0))
+def get_routes(family: Family = 4) -> Message:
+    """Ask for all routes of a family."""
+    return Message(Rtm.GETROUTE, 0, RTMSG.pack(_FAMILIES[family], *bytes(7), 0))
 
 
 def new_rule(rule: Rule) -> Message:
@@ -273,15 +278,17 @@ def get_rules() -> Message:
 # ---- neighbours and FDB ----
 
 
-def new_neighbour(index: int, destination: IPv4Address, mac: MacAddress) -> Message:
-    """A permanent ARP entry."""
-    body = _neighbour(_INET, index, _PERMANENT, 0, mac, destination)
+def new_neighbour(index: int, destination: Address, mac: MacAddress) -> Message:
+    """A permanent neighbour."""
+    family = _FAMILIES[destination.version]
+    body = _neighbour(family, index, _PERMANENT, 0, mac, destination)
     return Message(_NEWNEIGH, _CREATE_OR_REPLACE, body)
 
 
-def del_neighbour(index: int, destination: IPv4Address) -> Message:
-    """Remove an ARP entry."""
-    return Message(Rtm.DELNEIGH, 0, _neighbour(_INET, index, _PERMANENT, 0, None, destination))
+def del_neighbour(index: int, destination: Address) -> Message:
+    """Remove a neighbour."""
+    family = _FAMILIES[destination.version]
+    return Message(Rtm.DELNEIGH, 0, _neighbour(family, index, _PERMANENT, 0, None, destination))
 
 
 def new_fdb(index: int, mac: MacAddress, vtep: IPv4Address | None) -> Message:
@@ -306,7 +313,7 @@ def _neighbour(
     state: int,
     flags: int,
     mac: MacAddress | None,
-    destination: IPv4Address | None,
+    destination: Address | None,
 ) -> bytes:
     body = NDMSG.pack(family, index, state, flags, 0)
     if destination is not None:
@@ -317,7 +324,7 @@ def _neighbour(
 
 
 def get_neighbours(family: Af) -> Message:
-    """Ask for all ARP entries (INET) or FDB rows (BRIDGE)."""
+    """Ask for all neighbours (INET, INET6) or FDB rows (BRIDGE)."""
     if family == Af.BRIDGE:
         return Message(Rtm.GETNEIGH, 0, IFINFOMSG.pack(Af.BRIDGE, 0, 0, 0, 0))
     return Message(Rtm.GETNEIGH, 0, NDMSG.pack(family, 0, 0, 0, 0))

@@ -20,13 +20,25 @@ from typing import Final
 
 from meshnet.errors import MeshnetError, NotFoundError, WireError, kernel_error
 from meshnet.kernel import netns, nlmsg
-from meshnet.kernel.rtnetlink import NDMSG, Af, Nud, Rtm
+from meshnet.kernel.rtnetlink import IFADDRMSG, NDMSG, RTMSG, Af, Ifa, Nda, Nud, Rta, Rtm
 
 _log = logging.getLogger(__name__)
 
 _ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
 """RTMGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
 (linux/rtnetlink.h)."""
+_ROUTE_GROUPS6: Final = 0x100 | 0x400
+"""RTMGRP_IPV6_IFADDR, _IPV6_ROUTE; the host's own IPv6 is none of ours."""
+_KERNELS6: Final = frozenset({b"\xfe", b"\xff"})
+"""First bytes of link-local addresses and of multicast ones (RFC 4291 section 2.4)."""
+_HEADERS: Final[dict[int, tuple[int, int]]] = {
+    Rtm.NEWADDR: (IFADDRMSG.size, Ifa.ADDRESS),
+    Rtm.DELADDR: (IFADDRMSG.size, Ifa.ADDRESS),
+    Rtm.NEWROUTE: (RTMSG.size, Rta.DST),
+    Rtm.DELROUTE: (RTMSG.size, Rta.DST),
+    Rtm.DELNEIGH: (NDMSG.size, Nda.DST),
+}
+"""Of what is told of: bytes before its attributes, and that of its address."""
 _NFT_GROUP: Final = 1 << (7 - 1)
 """NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h)."""
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
@@ -59,9 +71,10 @@ class Watcher:
         self._disturbs = disturbs
         self._path = path
         self._loop = asyncio.get_running_loop()
+        groups = _ROUTE_GROUPS if path is None else _ROUTE_GROUPS | _ROUTE_GROUPS6
         with netns.inside(path), ExitStack() as stack:
             self._sockets = (
-                stack.enter_context(_listen(_NETLINK_ROUTE, _ROUTE_GROUPS)),
+                stack.enter_context(_listen(_NETLINK_ROUTE, groups)),
                 stack.enter_context(_listen(_NETLINK_NETFILTER, _NFT_GROUP)),
             )
             stack.pop_all()
@@ -100,15 +113,22 @@ class Watcher:
     def _is_ours(self, kind: int, body: bytes) -> bool:
         """Whether it may be of what we set.
 
-        Ours are of IPv4 and of bridges, and do not age. Where containers are many, the kernel
-        clears away neighbours of IPv6 multicast every few seconds.
+        Ours do not age. What is link-local or multicast of IPv6 is the kernel's: it comes a second
+        or two after each link, and where containers are many such neighbours go all the time.
         """
+        if len(body) >= NDMSG.size and body[0] == Af.INET6 and _is_the_kernels(kind, body):
+            return False
         if kind not in {Rtm.NEWNEIGH, Rtm.DELNEIGH} or len(body) < NDMSG.size:
             return True
         if kind == Rtm.NEWNEIGH:
             return self._disturbs(self._path, body)
         family, _, state, _, _ = NDMSG.unpack_from(body)
-        return family in {Af.INET, Af.BRIDGE} and state != Nud.STALE
+        return family in {Af.INET, Af.INET6, Af.BRIDGE} and state != Nud.STALE
+
+
+def _is_the_kernels(kind: int, body: bytes) -> bool:
+    size, of = _HEADERS.get(kind, (0, 0))
+    return bool(size) and nlmsg.attributes(body, size).get(of, b"")[:1] in _KERNELS6
 
 
 class Watchers:

@@ -26,6 +26,7 @@ def local_addresses(rtnl: RtnlClient) -> list[tuple[str, IPv4Interface]]:
         (links[index].name, address)
         for index, address in socket.addresses()
         if index in links
+        and isinstance(address, IPv4Interface)
         and not address.is_loopback
         and links[index].kind != "bridge"
         and not links[index].name.startswith(_OURS)
@@ -53,6 +54,7 @@ def host_routes(rtnl: RtnlClient) -> list[tuple[IPv4Network, str]]:
         (route.destination, name.get(route.index, ""))
         for route in socket.routes()
         if route.table == MAIN_TABLE
+        and isinstance(route.destination, IPv4Network)
         and route.destination.prefixlen
         and not name.get(route.index, "").startswith(_OVERLAYS)
     ]

@@ -12,10 +12,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
-from ipaddress import IPv4Address
 from typing import Final
 
 from meshnet.errors import WireError
+from meshnet.model.families import Address
 from meshnet.model.ids import MacAddress
 
 HEADER: Final = struct.Struct("=IHHII")
@@ -124,8 +124,8 @@ def lladdr(kind: int, value: MacAddress) -> bytes:
     return attribute(kind, bytes.fromhex(value.replace(":", "")))
 
 
-def inet(kind: int, value: IPv4Address) -> bytes:
-    """An attribute that is an IPv4 address."""
+def inet(kind: int, value: Address) -> bytes:
+    """An attribute that is an address."""
     return attribute(kind, value.packed)
 
 

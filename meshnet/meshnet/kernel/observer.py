@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
+from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
+from typing import Final
 
 from meshnet.errors import MeshnetError, NotFoundError, about
 from meshnet.kernel import decode, netns, sysctl
 from meshnet.kernel.rtnetlink import Af, Nud
 from meshnet.kernel.rtnl import RtnlClient
+from meshnet.model.families import FAMILIES, Family, Interface
 from meshnet.model.since import Since
 from meshnet.netstate.changes import (
     AddFdb,
@@ -28,9 +31,11 @@ from meshnet.netstate.changes import (
     DelNetns,
     Netns,
 )
-from meshnet.netstate.objects import Neighbour
+from meshnet.netstate.objects import Neighbour, Route
 from meshnet.netstate.rows import is_disturbed
 from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
+
+_NEIGHBOURS: Final[Mapping[Family, Af]] = {4: Af.INET, 6: Af.INET6}
 
 
 def observe(rtnl: RtnlClient, desired: Desired, made: frozenset[str]) -> Observed:
@@ -84,7 +89,9 @@ class Observer:
             body: of the kernel's NEWNEIGH.
         """
         spec, family = self._wanted.get(path), body[0]
-        if spec is None or family not in {Af.INET, Af.BRIDGE}:
+        if spec is None or family not in {Af.INET, Af.BRIDGE, Af.INET6}:
+            return False
+        if family == Af.INET6 and not spec.dual:
             return False
         row = decode.neighbour(body)
         if row is None:
@@ -176,17 +183,24 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
     name = {link.index: link.name for link in links}
     neighbours: list[Neighbour] = []
     rows: list[Neighbour] = []
+    families = FAMILIES if spec.dual else FAMILIES[:1]
     if spec.neighbours or spec.exact:
-        neighbours = [n for n in socket.neighbours(Af.INET) if n.state & Nud.PERMANENT]
+        every = (n for family in families for n in socket.neighbours(_NEIGHBOURS[family]))
+        neighbours = [n for n in every if n.state & Nud.PERMANENT]
     if spec.fdb or spec.exact & spec.vxlans.keys():
         rows = socket.neighbours(Af.BRIDGE)
-    routes = socket.routes() if spec.routes or spec.addresses else []
+    routes: list[Route] = []
+    if spec.routes or spec.addresses:
+        routes = [route for family in families for route in socket.routes(family)]
+    addresses: list[tuple[int, Interface]] = []
+    if spec.addresses or spec.exact:
+        addresses = [each for family in families for each in socket.addresses(family)]
     return NetnsState(
         links={link.name: link for link in links},
         masters={link.name: name[link.master] for link in links if link.master in name},
-        addresses=frozenset((name[i], a) for i, a in socket.addresses() if i in name)
-        if spec.addresses or spec.exact
-        else frozenset(),
+        addresses=frozenset(
+            (name[i], a) for i, a in addresses if i in name and not _is_the_kernels(a)
+        ),
         neighbours=frozenset(
             (name[n.index], n.destination, n.mac)
             for n in neighbours
@@ -195,7 +209,7 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
         fdb=frozenset(
             (name[row.index], row.mac, row.destination)
             for row in rows
-            if row.index in name and _is_ours(row)
+            if row.index in name and _is_ours(row) and not isinstance(row.destination, IPv6Address)
         ),
         routes=frozenset(
             RouteSpec(
@@ -207,6 +221,11 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
         rules=frozenset(socket.rules()) if spec.rules else frozenset(),
         sysctls=_sysctls(rtnl, path, spec.sysctls),
     )
+
+
+def _is_the_kernels(address: Interface) -> bool:
+    """A link-local address of IPv6, which it makes from the MAC."""
+    return isinstance(address, IPv6Interface) and address.ip.is_link_local
 
 
 def _is_ours(row: Neighbour) -> bool:

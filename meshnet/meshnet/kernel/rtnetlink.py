@@ -35,6 +35,7 @@ class Rtm(IntEnum):
     DELADDR = 21
     GETADDR = 22
     NEWROUTE = 24
+    DELROUTE = 25
     GETROUTE = 26
     NEWNEIGH = 28
     DELNEIGH = 29
@@ -49,6 +50,7 @@ class Af(IntEnum):
 
     INET = 2
     BRIDGE = 7
+    INET6 = 10
 
 
 class Iff(IntFlag):
@@ -133,6 +135,12 @@ class Ifa(IntEnum):
 
     ADDRESS = 1
     LOCAL = 2
+
+
+class IfaF(IntFlag):
+    """Flags of an address."""
+
+    NODAD = 0x02
 
 
 class Nda(IntEnum):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,6 +20,7 @@ from meshnet.kernel import decode, encode, netns, nlmsg
 from meshnet.kernel.encode import Message
 from meshnet.kernel.nlmsg import NlmF, Nlmsg
 from meshnet.kernel.rtnetlink import Af
+from meshnet.model.families import Family, Interface
 from meshnet.netstate.objects import Link, Neighbour, Route, Rule
 
 T = TypeVar("T")
@@ -71,15 +71,14 @@ class RouteSocket:
         """All interfaces."""
         return self._dump(encode.get_links(), decode.link)
 
-    def addresses(self) -> list[tuple[int, IPv4Interface]]:
-        """All IPv4 addresses: (link index, address)."""
-        return self._dump(encode.get_addresses(), decode.address)
+    def addresses(self, family: Family = 4) -> list[tuple[int, Interface]]:
+        """All addresses of a family: (link index, address)."""
+        return self._dump(encode.get_addresses(family), decode.address)
 
-    def routes(self) -> list[Route]:
-        """All IPv4 unicast routes, of every table."""
-        return [
-            found for found in self._dump(encode.get_routes(), decode.route) if found is not None
-        ]
+    def routes(self, family: Family = 4) -> list[Route]:
+        """All unicast and local routes of a family, of every table."""
+        found = self._dump(encode.get_routes(family), decode.route)
+        return [entry for entry in found if entry is not None]
 
     def rules(self) -> list[Rule]:
         """All IPv4 rules that select by mark or not at all."""
@@ -87,7 +86,7 @@ class RouteSocket:
         return [entry for entry in found if entry is not None]
 
     def neighbours(self, family: Af) -> list[Neighbour]:
-        """All ARP entries (INET) or FDB rows (BRIDGE)."""
+        """All neighbours (INET, INET6) or FDB rows (BRIDGE)."""
         found = self._dump(encode.get_neighbours(family), decode.neighbour)
         return [entry for entry in found if entry is not None]
 

@@ -15,7 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import Literal, TypeAlias
 
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
@@ -71,6 +78,8 @@ class Network:
     """Set by ``com.docker.network.driver.mtu``: the most that it has (``meshnet.model.paths``)."""
     more: tuple[IPv4Network, ...] = ()
     """Its further subnets, on the same link as the first."""
+    subnet6: IPv6Network | None = None
+    """Of a dual stack network."""
 
     @property
     def subnets(self) -> tuple[IPv4Network, ...]:
@@ -107,6 +116,8 @@ class Service:
     ports: tuple[PublishedPort, ...] = ()
     policy: Policy = ROUND_ROBIN
     """How a backend is chosen."""
+    vips6: Mapping[NetworkId, IPv6Address] = field(default_factory=dict)
+    """On dual stack networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,9 @@ class Endpoint:
     """False: wired and reachable, but not (or no longer) a backend of its service."""
     made: int = 0
     """When the managers gave the task its addresses, nanoseconds since 1970: their last word."""
+    addresses6: Mapping[NetworkId, IPv6Address] = field(default_factory=dict)
+    """On dual stack networks; where it has one, it has one in ``addresses``, too, whose MAC both
+    have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +169,8 @@ class Sandbox:
     """Of the interfaces of ``networks``, and one more of docker_gwbridge's; empty: 0, 1, 2 ..."""
     stack: str = ""
     """Whose services it finds first by a short name; empty: it is of none."""
+    networks6: tuple[tuple[NetworkId, IPv6Interface], ...] = ()
+    """Of those networks that are dual stack, the second address."""
 
     def interface(self, at: int) -> str:
         """Name of the interface on the network at that place; behind the last: to the gateway."""

@@ -7,10 +7,11 @@ the kernel's, and looked up when the change is made.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from meshnet.errors import MeshnetError
+from meshnet.model.families import Address, Interface, IpNetwork
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.objects import Port, Vxlan
 
@@ -115,7 +116,7 @@ class AddAddress:
 
     netns: Netns
     name: str
-    address: IPv4Interface
+    address: Interface
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,26 +125,26 @@ class DelAddress:
 
     netns: Netns
     name: str
-    address: IPv4Interface
+    address: Interface
 
 
 @dataclass(frozen=True, slots=True)
 class AddNeighbour:
-    """A permanent ARP entry."""
+    """A permanent neighbour: an ARP entry, or what IPv6 has in its place."""
 
     netns: Netns
     name: str
-    address: IPv4Address
+    address: Address
     mac: MacAddress
 
 
 @dataclass(frozen=True, slots=True)
 class DelNeighbour:
-    """Remove an ARP entry."""
+    """Remove a neighbour."""
 
     netns: Netns
     name: str
-    address: IPv4Address
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +177,10 @@ class AddRoute:
     netns: Netns
     name: str
     table: int
-    destination: IPv4Network
-    gateway: IPv4Address | None
+    destination: IpNetwork
+    gateway: Address | None
     onlink: bool = False
-    source: IPv4Address | None = None
+    source: Address | None = None
     local: bool = False
 
 

@@ -1,17 +1,19 @@
 """From what is to what should be, for links, addresses, neighbours, FDB rows, routes and sysctls.
 
 Pure. The order is: what is gone first, then namespaces, bridges, VXLAN devices, veth pairs, and
-last what stands on links. A link that must be made anew takes its addresses and rows with it, so
-these count as missing. A namespace that is not there and that we do not make is a container that
-ended: nothing is planned for it, and for one that cannot be read only that it is said.
+last what stands on links: settings of IPv6, addresses, rows, routes, other settings. A link that
+must be made anew takes its addresses and rows with it, so these count as missing. A namespace that
+is not there and that we do not make is a container that ended: nothing is planned for it, and for
+one that cannot be read only that it is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, ip_network
 
+from meshnet.model.families import order
 from meshnet.netstate.changes import (
     AddAddress,
     AddBridge,
@@ -37,7 +39,16 @@ from meshnet.netstate.changes import (
     Unreadable,
 )
 from meshnet.netstate.objects import DOWN_QDISC, LOCAL_TABLE, MAIN_TABLE, NO_QDISC, Link, Port
-from meshnet.netstate.values import Desired, NetnsSpec, NetnsState, Observed, RouteSpec, Veth
+from meshnet.netstate.values import (
+    AddressOn,
+    Desired,
+    NeighbourOn,
+    NetnsSpec,
+    NetnsState,
+    Observed,
+    RouteSpec,
+    Veth,
+)
 from meshnet.patterns import Pattern
 
 _NOTHING = NetnsState()
@@ -46,6 +57,8 @@ _LONGEST_NAME = 15
 _NO_SPEC = NetnsSpec()
 _REMOTE = Port(learning=False)
 """Of a VXLAN device: what is behind it is said in rows."""
+_BEFORE_ADDRESSES = "ipv6/"
+"""Sysctls without which a link takes no address, or takes others besides."""
 
 
 def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
@@ -286,11 +299,11 @@ def _without(state: NetnsState, lost: frozenset[str]) -> NetnsState:
 
 def _stale(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
     """Rows on our links that nothing wants, and rows that another value stands in the way of."""
-    for name, address in sorted(state.addresses - spec.addresses):
+    for name, address in sorted(state.addresses - spec.addresses, key=_address_order):
         if name in spec.exact:
             yield DelAddress(path, name, address)
     wanted = {(name, at) for name, at, _ in spec.neighbours}
-    for name, at, _ in sorted(state.neighbours - spec.neighbours):
+    for name, at, _ in sorted(state.neighbours - spec.neighbours, key=_neighbour_order):
         if name in spec.exact and (name, at) not in wanted:
             yield DelNeighbour(path, name, at)
     for row in sorted(state.fdb - spec.fdb, key=str):
@@ -299,11 +312,12 @@ def _stale(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
 
 
 def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
-    for name, address in sorted(spec.addresses - state.addresses):
+    yield from _settings(path, spec, state, before_addresses=True)
+    for name, address in sorted(spec.addresses - state.addresses, key=_address_order):
         yield AddAddress(path, name, address)
     for name, mac, vtep in sorted(spec.fdb - state.fdb, key=str):
         yield AddFdb(path, name, mac, vtep)
-    for name, at, mac in sorted(spec.neighbours - state.neighbours):
+    for name, at, mac in sorted(spec.neighbours - state.neighbours, key=_neighbour_order):
         yield AddNeighbour(path, name, at, mac)
     # A route's gateway is looked up by the rules.
     for rule in sorted(spec.rules - state.rules, key=str):
@@ -322,8 +336,16 @@ def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change
                 route.source,
                 route.local,
             )
+    yield from _settings(path, spec, state, before_addresses=False)
+
+
+def _settings(
+    path: Netns, spec: NetnsSpec, state: NetnsState, *, before_addresses: bool
+) -> Iterator[Change]:
     for key, value in sorted(spec.sysctls.items()):
         found = state.sysctls.get(key)
+        if key.startswith(_BEFORE_ADDRESSES) is not before_addresses:
+            continue
         if found != value and not (found is None and key in spec.if_there):
             yield SetSysctl(path, key, value)
 
@@ -333,16 +355,26 @@ def _connected(spec: NetnsSpec, state: NetnsState) -> Iterator[RouteSpec]:
 
     The kernel makes them when it gets the address and when it brings the link up: to the address
     itself, and to its network, which for a loopback address is all its own
-    (net/ipv4/fib_frontend.c, fib_add_ifaddr).
+    (net/ipv4/fib_frontend.c, fib_add_ifaddr). Those of IPv6 name no source
+    (net/ipv6/addrconf.c, addrconf_prefix_route).
     """
     for name, address in spec.addresses & state.addresses:
         link, network, ip = state.links.get(name), address.network, address.ip
         if link is None or not link.up:
             continue
-        yield RouteSpec(name, LOCAL_TABLE, IPv4Network(ip), None, source=ip, local=True)
+        source = ip if isinstance(ip, IPv4Address) else None
+        yield RouteSpec(name, LOCAL_TABLE, ip_network(ip), None, source=source, local=True)
         if network.prefixlen < network.max_prefixlen:
             table = LOCAL_TABLE if ip.is_loopback else MAIN_TABLE
-            yield RouteSpec(name, table, network, None, source=ip, local=ip.is_loopback)
+            yield RouteSpec(name, table, network, None, source=source, local=ip.is_loopback)
+
+
+def _address_order(on: AddressOn) -> tuple[object, ...]:
+    return on[0], *order(on[1])
+
+
+def _neighbour_order(on: NeighbourOn) -> tuple[object, ...]:
+    return on[0], *order(on[1]), on[2]
 
 
 def _route_order(route: RouteSpec) -> tuple[bool, bool, bool, str]:

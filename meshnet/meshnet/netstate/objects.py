@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Final
 
+from meshnet.model.families import Address, IpNetwork
 from meshnet.model.ids import MacAddress
 from meshnet.model.wellknown import VXLAN_PORT
 
@@ -78,12 +79,12 @@ DOWN_QDISC: Final = "noop"
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An ARP entry or, for a bridge or VXLAN device, an FDB row."""
+    """A neighbour of either family or, for a bridge or VXLAN device, an FDB row."""
 
     index: int
     mac: MacAddress
-    destination: IPv4Address | None
-    """ARP: the address. FDB of a VXLAN device: the VTEP. FDB of a bridge: None."""
+    destination: Address | None
+    """A neighbour: the address. FDB of a VXLAN device: the VTEP. FDB of a bridge: None."""
     state: int
     master: bool = False
     """FDB row of the bridge that the port belongs to."""
@@ -91,14 +92,14 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An IPv4 route to what is elsewhere (unicast), or to an address of this namespace (local)."""
+    """A route to what is elsewhere (unicast), or to an address of this namespace (local)."""
 
     table: int
-    destination: IPv4Network
-    gateway: IPv4Address | None
+    destination: IpNetwork
+    gateway: Address | None
     index: int
     protocol: int
-    source: IPv4Address | None = None
+    source: Address | None = None
     """The address that what is sent this way comes from, unless the sender chose one."""
     local: bool = False
 

@@ -20,7 +20,7 @@ def is_disturbed(
         spec: what should be there.
         name: the row's link; None: not known (yet).
         row: as the kernel tells of it.
-        is_fdb: an FDB row; otherwise a neighbour of IPv4.
+        is_fdb: an FDB row; otherwise a neighbour.
         lasts: it does not age, as ours do not.
     """
     if is_fdb:

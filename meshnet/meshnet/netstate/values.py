@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from meshnet.errors import MeshnetError
+from meshnet.model.families import Address, Interface, IpNetwork
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.changes import Netns
 from meshnet.netstate.objects import Link, Rule, Vxlan
 
-AddressOn: TypeAlias = tuple[str, IPv4Interface]
+AddressOn: TypeAlias = tuple[str, Interface]
 """(link, address)."""
-NeighbourOn: TypeAlias = tuple[str, IPv4Address, MacAddress]
+NeighbourOn: TypeAlias = tuple[str, Address, MacAddress]
 """(link, address, MAC)."""
 FdbRow: TypeAlias = tuple[str, MacAddress, IPv4Address | None]
 """(link, MAC, VTEP; None: a row of the bridge)."""
@@ -38,11 +39,11 @@ class RouteSpec:
 
     name: str
     table: int
-    destination: IPv4Network
-    gateway: IPv4Address | None
+    destination: IpNetwork
+    gateway: Address | None
     onlink: bool = False
-    source: IPv4Address | None = None
-    """None: whichever."""
+    source: Address | None = None
+    """None: whichever; of IPv6 always."""
     local: bool = False
 
 
@@ -69,6 +70,8 @@ class NetnsSpec:
         macs: links that somebody else makes -> MAC; they are brought up, too.
         up: further links that somebody else makes and that must be up.
         owned: regular expression of the names of veth ends that are ours: others are removed.
+        dual: IPv6 is ours there as IPv4 is, but for link-local addresses and for rules. Otherwise
+            nothing of it is read or changed.
     """
 
     made: bool = False
@@ -88,6 +91,7 @@ class NetnsSpec:
     macs: Mapping[str, MacAddress] = field(default_factory=dict)
     up: frozenset[str] = frozenset()
     owned: str = ""
+    dual: bool = False
 
 
 @dataclass(frozen=True, slots=True)

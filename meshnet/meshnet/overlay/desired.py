@@ -7,12 +7,17 @@
  (4789, from vtep)     │      ├─ br0 ─ v<task> ──────┼── eth0 02:42:<address>
  mn-ingress ───────────┼─ vgw ┘                      │
                        └─────────────────────────────┘
- vx0:  FDB  <MAC> -> VTEP       ARP answered from permanent neighbours (proxy), nothing flooded
+ vx0:  FDB  <MAC> -> VTEP       ARP answered from permanent neighbours (proxy), nothing flooded;
+                                neighbour solicitation of IPv6, too
  br0:  FDB  <MAC> -> vx0, static
 ```
 The netns is there while a container of this host is on the network; the ingress network's is there
 always. Replies of the routing mesh go back through the node that the request came in on: see
 docs/decisions and ``meshnet_lb``; here are the rule, the route and the sysctls they need.
+
+An address of IPv6 has the MAC of the IPv4 address beside it. The engine switches IPv6 off in the
+namespaces that it makes; it is on for the interfaces that have an address of it, and for loopback,
+through which a namespace reaches its own addresses. Nothing is taken from router advertisements.
 
 Be aware: the device indexes, the netns and every name are derived from ids, so that a restarted
 process finds what it made.
@@ -23,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +69,8 @@ _DEFAULT: Final = IPv4Network("0.0.0.0/0")
 _LOOPBACK: Final = "lo"
 _LOOPBACK_ADDRESS: Final = IPv4Interface("127.0.0.1/8")
 """The resolver is at 127.0.0.11; the engine gave both to the container."""
+_LOOPBACK6: Final = IPv6Interface("::1/128")
+_NO_ADVERTISEMENTS: Final = {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0"}
 
 
 def netns_name(network: NetworkId) -> str:
@@ -89,8 +96,8 @@ class _Rows:
     fdb: frozenset[FdbRow] = frozenset()
 
 
-_Remote = tuple[NetworkId, IPv4Address, IPv4Address]
-"""(network, overlay address, VTEP) of what another node has."""
+_Remote = tuple[NetworkId, IPv4Address, IPv6Address | None, IPv4Address]
+"""(network, overlay addresses, VTEP) of what another node has."""
 
 
 class Overlays:
@@ -151,7 +158,8 @@ class Overlays:
         made = self._made.specs.get(path)
         vxlan = Vxlan(network.vni, snapshot.nodes[snapshot.self_id].vtep, snapshot.vxlan_port)
         wanted = VxlanSpec(vxlan, mtu, BRIDGE)
-        if made is not None and made.vxlans.get(VXLAN) == wanted:
+        dual = network.subnet6 is not None
+        if made is not None and made.vxlans.get(VXLAN) == wanted and made.dual is dual:
             if made.neighbours is rows.neighbours and made.fdb is rows.fdb:
                 return made
             return replace(made, neighbours=rows.neighbours, fdb=rows.fdb)
@@ -164,9 +172,11 @@ class Overlays:
             # A new namespace starts with 1, and every frame would walk the IP hooks for nothing.
             sysctls={
                 f"bridge/bridge-nf-call-{family}tables": "0" for family in ("ip", "ip6", "arp")
-            },
+            }
+            | (_ipv6_on(VXLAN) if dual else {}),
             exact=frozenset({VXLAN}),
             owned=_VETH_ENDS,
+            dual=dual,
         )
 
     def _follow(self, snapshot: Snapshot, networks: frozenset[NetworkId]) -> None:
@@ -208,7 +218,7 @@ def _remotes(snapshot: Snapshot, tasks: Iterable[TaskId], networks: Set[NetworkI
         if endpoint is not None and node is not None and node.id != snapshot.self_id:
             for network, address in endpoint.addresses.items():
                 if network in networks:
-                    found.add((network, address, node.vtep))
+                    found.add((network, address, endpoint.addresses6.get(network), node.vtep))
     return found
 
 
@@ -218,18 +228,24 @@ def _gateways(snapshot: Snapshot) -> set[_Remote]:
     if ingress is None:
         return set()
     return {
-        (ingress.id, node.ingress_address, node.vtep)
+        (ingress.id, node.ingress_address, None, node.vtep)
         for node in snapshot.nodes.values()
         if node.id != snapshot.self_id and node.ingress_address is not None
     }
 
 
 def _rows_of(remotes: Iterable[_Remote]) -> _Rows:
-    macs = [(mac_of(address), address, vtep) for _, address, vtep in remotes]
+    macs = [(mac_of(address), address, second, vtep) for _, address, second, vtep in remotes]
     return _Rows(
-        frozenset((VXLAN, address, mac) for mac, address, _ in macs),
-        frozenset((VXLAN, mac, to) for mac, _, vtep in macs for to in (vtep, None)),
+        frozenset(
+            (VXLAN, at, mac) for mac, *addresses, _ in macs for at in addresses if at is not None
+        ),
+        frozenset((VXLAN, mac, to) for mac, _, _, vtep in macs for to in (vtep, None)),
     )
+
+
+def _ipv6_on(link: str) -> dict[str, str]:
+    return {f"ipv6/conf/{link}/{key}": value for key, value in _NO_ADVERTISEMENTS.items()}
 
 
 def _realised(snapshot: Snapshot) -> list[Network]:
@@ -253,9 +269,13 @@ def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
     rules = set(STANDARD_RULES)
     neighbours: set[NeighbourOn] = set()
     sysctls = {_COUNTS: "1"}
+    second = dict(sandbox.networks6)
     for number, (network, address) in enumerate(sandbox.networks):
         name = sandbox.interface(number)
         addresses.add((name, address))
+        if network in second:
+            addresses |= {(name, second[network]), (_LOOPBACK, _LOOPBACK6)}
+            sysctls |= {**_ipv6_on(name), f"ipv6/conf/{_LOOPBACK}/disable_ipv6": "0"}
         known = snapshot.networks.get(network)
         for subnet in known.subnets if known is not None else ():
             if address.ip not in subnet:
@@ -276,8 +296,9 @@ def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
         rules=frozenset(rules),
         sysctls=sysctls,
         if_there=frozenset({_COUNTS}),
-        exact=frozenset(name for name, _ in addresses),
+        exact=frozenset(name for name, _ in addresses) - {_LOOPBACK},
         up=frozenset({_LOOPBACK}),
+        dual=bool(second),
     )
 
 

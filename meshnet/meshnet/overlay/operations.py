@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TypeAlias
 
@@ -58,7 +58,7 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
 
 def _refused(desired: Desired, observed: Observed) -> Refuse | None:
     for name, address in desired.specs[None].addresses:
-        if name == INGRESS_LINK:
+        if name == INGRESS_LINK and isinstance(address, IPv4Interface):
             route = host.conflicting_route(address.network, observed.routes)
             return None if route is None else Refuse(address.network, route)
     return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +16,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from meshnet.kernel import decode, encode, nlmsg
-from meshnet.kernel.rtnetlink import SKIP_STATS, Af, Iff, Ntf, Nud, Rtm
+from meshnet.kernel.rtnetlink import SKIP_STATS, Af, IfaF, Iff, Ntf, Nud, Rtm
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.objects import Link, Neighbour, Port, Route, Rule, Vxlan
 
@@ -25,10 +24,20 @@ BYTE, U32 = st.integers(0, 255), st.integers(0, 2**32 - 1)
 INDEX = st.integers(1, 2**31 - 1)
 NAME = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=15)
 ADDRESS = st.integers(1, 2**32 - 1).map(IPv4Address)
+ADDRESS6 = st.integers(1, 2**128 - 1).map(IPv6Address)
 MAC = st.binary(min_size=6, max_size=6).map(lambda raw: MacAddress(raw.hex(":")))
 MTU = st.integers(68, 65535)
 NETWORK = st.tuples(U32, st.integers(0, 32)).map(lambda both: IPv4Network(both, strict=False))
+NETWORK6 = st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 128)).map(
+    lambda both: IPv6Network(both, strict=False)
+)
 VXLAN = st.builds(Vxlan, st.integers(0, 2**24 - 1), ADDRESS, st.integers(0, 65535))
+
+
+def _routes(network, at):
+    return st.builds(
+        Route, U32, network, st.none() | at, INDEX, BYTE, st.none() | at, st.booleans()
+    )
 
 
 def theirs(cls, fields, attrs):
@@ -161,11 +170,13 @@ def test_a_port_is_disabled_by_somebody_where_its_link_has_a_carrier(state, flag
 
 
 @settings(max_examples=30)
-@given(INDEX, ADDRESS, st.integers(0, 32))
+@given(INDEX, ADDRESS | ADDRESS6, st.integers(0, 32))
 def test_an_address(index, address, prefix):
-    interface = IPv4Interface((address, prefix))
+    interface = ip_interface((address, prefix))
     attrs = [("IFA_LOCAL", str(address)), ("IFA_ADDRESS", str(address))]
-    body = theirs(ifaddrmsg, {"family": Af.INET, "prefixlen": prefix, "index": index}, attrs)
+    family, flags = (Af.INET, 0) if address.version == 4 else (Af.INET6, IfaF.NODAD)
+    fields = {"family": family, "prefixlen": prefix, "flags": flags, "index": index}
+    body = theirs(ifaddrmsg, fields, attrs)
     assert encode.new_address(index, interface).body == body
     assert encode.del_address(index, interface).body == body
     assert decode.address(body) == (index, interface)
@@ -173,21 +184,12 @@ def test_an_address(index, address, prefix):
 
 @settings(max_examples=30)
 @given(
-    st.builds(
-        Route,
-        U32,
-        NETWORK,
-        st.none() | ADDRESS,
-        INDEX,
-        BYTE,
-        st.none() | ADDRESS,
-        st.booleans(),
-    ),
+    _routes(NETWORK, ADDRESS) | _routes(NETWORK6, ADDRESS6),
     st.booleans(),
 )
 def test_a_route(route, onlink):
     fields = {
-        "family": Af.INET,
+        "family": Af.INET if route.destination.version == 4 else Af.INET6,
         "dst_len": route.destination.prefixlen,
         "table": route.table if route.table < 256 else 0,
         "proto": route.protocol,
@@ -242,9 +244,10 @@ def test_a_rule_that_selects_by_more_than_a_mark_is_none_of_ours(fields, attrs):
 
 
 @settings(max_examples=30)
-@given(INDEX, ADDRESS, MAC)
+@given(INDEX, ADDRESS | ADDRESS6, MAC)
 def test_a_neighbour(index, address, mac):
-    fields = {"family": Af.INET, "ifindex": index, "state": Nud.PERMANENT}
+    family = Af.INET if address.version == 4 else Af.INET6
+    fields = {"family": family, "ifindex": index, "state": Nud.PERMANENT}
     attrs = [("NDA_DST", str(address)), ("NDA_LLADDR", mac)]
     body = theirs(ndmsg, fields, attrs)
     assert encode.new_neighbour(index, address, mac).body == body
@@ -255,10 +258,10 @@ def test_a_neighbour(index, address, mac):
 @pytest.mark.parametrize(
     "attrs",
     [[("NDA_DST", "fe80::1"), ("NDA_LLADDR", "02:42:0a:00:00:01")], [("NDA_DST", "10.0.0.1")]],
-    ids=["IPv6", "no MAC"],
+    ids=["a VTEP of IPv6", "no MAC"],
 )
 def test_a_neighbour_that_is_none_of_ours_is_passed_over(attrs):
-    family = socket.AF_INET6 if len(attrs) > 1 else socket.AF_INET
+    family = Af.BRIDGE if len(attrs) > 1 else Af.INET
     assert decode.neighbour(theirs(ndmsg, {"family": family, "ifindex": 3}, attrs)) is None
 
 
@@ -309,7 +312,9 @@ def test_links_that_pyroute2_tells_are_read(link, vxlan):
     [
         (encode.get_links(), ifinfmsg, Rtm.GETLINK),
         (encode.get_addresses(), ifaddrmsg, Rtm.GETADDR),
+        (encode.get_addresses(6), ifaddrmsg, Rtm.GETADDR),
         (encode.get_routes(), rtmsg, Rtm.GETROUTE),
+        (encode.get_routes(6), rtmsg, Rtm.GETROUTE),
         (encode.get_rules(), fibmsg, Rtm.GETRULE),
         (encode.get_neighbours(Af.INET), ndmsg, Rtm.GETNEIGH),
         (encode.get_neighbours(Af.BRIDGE), ifinfmsg, Rtm.GETNEIGH),

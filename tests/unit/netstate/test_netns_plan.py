@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 
 import pytest
 from hypothesis import given
@@ -26,9 +33,13 @@ def _address(network: int, host: int) -> IPv4Address:
     return IPv4Address(f"10.0.{network}.{host}")
 
 
+def _address6(network: int, host: int) -> IPv6Address:
+    return IPv6Address(f"fd00:0:0:{network}::{host}")
+
+
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    """A small cluster seen from node 1: networks 0 (ingress) to 2, tasks anywhere."""
+    """A small cluster seen from node 1: networks 0 (ingress) to 2 (dual stack), tasks anywhere."""
     networks = {
         NetworkId(f"net{n:022d}"[::-1]): Network(
             NetworkId(f"net{n:022d}"[::-1]),
@@ -37,6 +48,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             IPv4Network(f"10.0.{n}.0/24"),
             _address(n, 1),
             ingress=n == 0,
+            subnet6=IPv6Network(f"fd00:0:0:{n}::/64") if n == 2 else None,
         )
         for n in range(draw(st.integers(0, 3)))
     }
@@ -62,7 +74,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         numbers = (*(names.index(n) for n in on), 9) if changes else ()
         task = TaskId((f"{t}y" if changes else f"{t}x{kept}x{way_out:d}").ljust(25, "0"))
         addresses = {network: _address(names.index(network), t) for network in on}
-        endpoints[task] = Endpoint(task, f"web.{t}", where, ServiceId("web"), addresses)
+        addresses6 = {
+            network: _address6(2, t) for network in on if networks[network].subnet6 is not None
+        }
+        endpoints[task] = Endpoint(
+            task, f"web.{t}", where, ServiceId("web"), addresses, addresses6=addresses6
+        )
         if where == "node1":
             sandboxes[task] = Sandbox(
                 task,
@@ -70,6 +87,10 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 tuple((network, IPv4Interface(f"{addresses[network]}/24")) for network in on),
                 IPv4Interface(f"172.18.0.{t + 1}/16") if way_out else None,
                 numbers=numbers,
+                networks6=tuple(
+                    (network, IPv6Interface((address, 64)))
+                    for network, address in addresses6.items()
+                ),
             )
     return Snapshot(1, NodeId("node1"), nodes, networks, {}, endpoints, sandboxes, BRIDGE)
 
