@@ -10,26 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
 from typing import TypeVar
 
 from meshnet.model.differences import touched
+from meshnet.model.families import Address
 from meshnet.model.ids import NetworkId, ServiceId, TaskId
 from meshnet.model.shared_map import difference
 from meshnet.model.snapshot import Node, Service, Snapshot
 from meshnet_lb.choice import Choice
+from meshnet_lb.dialect import IPV4, Dialect
 from meshnet_lb.places import Places
 from meshnet_lb.policies import choose
 from meshnet_lb.service import NetworkVips, Vip, network_vips, vip_of
 
-_Chosen = tuple[NetworkId, ServiceId, IPv4Address]
-_Addresses = tuple[IPv4Address, ...]
+_Chosen = tuple[NetworkId, ServiceId, Address]
+_Addresses = tuple[Address, ...]
 _OfServices = Mapping[ServiceId, _Addresses]
 _Some = TypeVar("_Some", _OfServices, frozenset[str])
 
 
 class Chosen:
-    """Backends, virtual IPs and who is there, by network.
+    """Backends, virtual IPs and who is there, by network; of one family.
 
     Attributes:
         ready: network -> service -> its live, ready backends, ascending; those on doubted nodes
@@ -42,7 +43,8 @@ class Chosen:
         choices: network -> service -> how its backends are chosen, where not strictly in turn.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect = IPV4) -> None:
+        self._dialect = dialect
         self.ready: dict[NetworkId, _OfServices] = {}
         self.doubted: dict[NetworkId, _OfServices] = {}
         self.avoided: dict[NetworkId, frozenset[str]] = {}
@@ -52,7 +54,7 @@ class Chosen:
         self.choices: dict[NetworkId, Mapping[ServiceId, Choice]] = {}
         self._sure: dict[NetworkId, _OfServices] = {}
         """Those that are not doubted."""
-        self._places = Places()
+        self._places = Places(dialect)
         self._before: Snapshot | None = None
         self._parts: dict[NetworkId, dict[ServiceId, Vip]] = {}
         """What each VIP is; of the ingress network, too."""
@@ -66,11 +68,11 @@ class Chosen:
         tasks = touched(before, snapshot, _facet)
         stale = self._follow_backends((before, snapshot), tasks)
         stale |= self._places.follow(before, snapshot, tasks)
-        self._follow_there(_there(before, tasks), _there(snapshot, tasks))
+        self._follow_there(self._there(before, tasks), self._there(snapshot, tasks))
         services = difference(before.services, snapshot.services)
         for service in services:
-            stale |= {(net, service) for net in _networks(before, service)}
-            stale |= {(net, service) for net in _networks(snapshot, service)}
+            stale |= {(net, service) for net in self._networks(before, service)}
+            stale |= {(net, service) for net in self._networks(snapshot, service)}
         ports = [
             service
             for service in services
@@ -86,7 +88,7 @@ class Chosen:
             stale |= {
                 (net, service.id)
                 for service in snapshot.services.values()
-                for net in _vips(service)
+                for net in self._vips(service)
             }
         self._follow_choices(snapshot, stale)
         self._follow_vips(snapshot, stale)
@@ -98,9 +100,9 @@ class Chosen:
     def _follow_backends(
         self, snapshots: Sequence[Snapshot], tasks: Set[TaskId]
     ) -> set[tuple[NetworkId, ServiceId]]:
-        was, now = (_ready(snapshot, tasks, doubted=False) for snapshot in snapshots)
+        was, now = (self._ready(snapshot, tasks, doubted=False) for snapshot in snapshots)
         sure = _follow(self._sure, was, now)
-        was, now = (_ready(snapshot, tasks, doubted=True) for snapshot in snapshots)
+        was, now = (self._ready(snapshot, tasks, doubted=True) for snapshot in snapshots)
         doubted = _follow(self.doubted, was, now)
         for network in {network for network, _ in doubted}:
             addresses = self.doubted.get(network, {}).values()
@@ -129,9 +131,11 @@ class Chosen:
             had = self.choices.get(network, {})
             service, ready = snapshot.services.get(id_), self.ready.get(network, {}).get(id_, ())
             choice = None
-            if service is not None and ready and network in _networks(snapshot, id_):
+            if service is not None and ready and network in self._networks(snapshot, id_):
                 where = partial(self._node, snapshot, network)
-                choice = choose(service, network, ready, where, snapshot.self_id, had.get(id_))
+                choice = choose(
+                    service, network, ready, where, snapshot.self_id, had.get(id_), self._dialect
+                )
             if had.get(id_) == choice:
                 continue
             now = {service: each for service, each in had.items() if service != id_}
@@ -142,7 +146,7 @@ class Chosen:
             else:
                 del self.choices[network]
 
-    def _node(self, snapshot: Snapshot, network: NetworkId, address: IPv4Address) -> Node | None:
+    def _node(self, snapshot: Snapshot, network: NetworkId, address: Address) -> Node | None:
         node = self._places.node(network, address)
         return snapshot.nodes.get(node) if node is not None else None
 
@@ -152,11 +156,17 @@ class Chosen:
             service = snapshot.services.get(id_)
             addresses = self.ready.get(network, {}).get(id_, ())
             part = None
-            if service is not None and network in _vips(service):
+            if service is not None and network in self._vips(service):
                 choice = self.choices.get(network, {}).get(id_)
                 doubted = self.doubted.get(network, {}).get(id_, ())
                 part = vip_of(
-                    service, network, addresses, choice, doubted, complete=snapshot.complete
+                    service,
+                    network,
+                    addresses,
+                    choice,
+                    doubted,
+                    complete=snapshot.complete,
+                    dialect=self._dialect,
                 )
             if part is not None:
                 parts[id_] = part
@@ -175,6 +185,46 @@ class Chosen:
         else:
             self.vips.pop(network, None)
 
+    def _ready(self, snapshot: Snapshot, tasks: Iterable[TaskId], *, doubted: bool) -> set[_Chosen]:
+        found: set[_Chosen] = set()
+        for task in tasks:
+            endpoint = snapshot.endpoints.get(task)
+            if endpoint is None or endpoint.service is None or not snapshot.chooses(endpoint):
+                continue
+            if snapshot.doubts(endpoint) is not doubted:
+                continue
+            addresses = self._dialect.addresses(endpoint)
+            found |= {(net, endpoint.service, address) for net, address in addresses.items()}
+        return found
+
+    def _there(self, snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[tuple[NetworkId, str]]:
+        """Those of nodes that the managers do not call down.
+
+        That a host is silent says too little to break its connections; the managers' word is
+        enough.
+        """
+        found: set[tuple[NetworkId, str]] = set()
+        for task in tasks:
+            endpoint = snapshot.endpoints.get(task)
+            if endpoint is None:
+                continue
+            node = snapshot.nodes.get(endpoint.node)
+            if node is None or not node.down:
+                addresses = self._dialect.addresses(endpoint)
+                found |= {(net, str(address)) for net, address in addresses.items()}
+        return found
+
+    def _vips(self, service: Service | None) -> Mapping[NetworkId, Address]:
+        if service is None or service.mode != "vip":
+            return {}
+        return self._dialect.vips(service)
+
+    def _networks(self, snapshot: Snapshot, id_: ServiceId) -> Set[NetworkId]:
+        """Where a service has a virtual IP or is published."""
+        service, ingress = snapshot.services.get(id_), snapshot.ingress
+        published = {ingress.id} if ingress is not None and _has_ports(service) else set()
+        return self._vips(service).keys() | published
+
 
 def _facet(node: Node) -> object:
     return node.live, node.doubted, node.down, node.hostname, node.weight
@@ -184,7 +234,7 @@ def _follow(
     kept: dict[NetworkId, _OfServices], was: Set[_Chosen], now: Set[_Chosen]
 ) -> set[tuple[NetworkId, ServiceId]]:
     """Bring backends up to date; of which services on which networks they are others."""
-    changes: dict[tuple[NetworkId, ServiceId], tuple[set[IPv4Address], set[IPv4Address]]] = {}
+    changes: dict[tuple[NetworkId, ServiceId], tuple[set[Address], set[Address]]] = {}
     for side, facts in enumerate((was - now, now - was)):
         for network, service, address in facts:
             changes.setdefault((network, service), (set(), set()))[side].add(address)
@@ -207,45 +257,6 @@ def _put(kept: dict[NetworkId, _Some], network: NetworkId, some: _Some) -> None:
         kept[network] = some
     else:
         kept.pop(network, None)
-
-
-def _ready(snapshot: Snapshot, tasks: Iterable[TaskId], *, doubted: bool) -> set[_Chosen]:
-    found: set[_Chosen] = set()
-    for task in tasks:
-        endpoint = snapshot.endpoints.get(task)
-        if endpoint is None or endpoint.service is None or not snapshot.chooses(endpoint):
-            continue
-        if snapshot.doubts(endpoint) is not doubted:
-            continue
-        found |= {(net, endpoint.service, address) for net, address in endpoint.addresses.items()}
-    return found
-
-
-def _there(snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[tuple[NetworkId, str]]:
-    """Those of nodes that the managers do not call down.
-
-    That a host is silent says too little to break its connections; the managers' word is enough.
-    """
-    found: set[tuple[NetworkId, str]] = set()
-    for task in tasks:
-        endpoint = snapshot.endpoints.get(task)
-        if endpoint is None:
-            continue
-        node = snapshot.nodes.get(endpoint.node)
-        if node is None or not node.down:
-            found |= {(net, str(address)) for net, address in endpoint.addresses.items()}
-    return found
-
-
-def _vips(service: Service | None) -> Mapping[NetworkId, IPv4Address]:
-    return service.vips if service is not None and service.mode == "vip" else {}
-
-
-def _networks(snapshot: Snapshot, id_: ServiceId) -> Set[NetworkId]:
-    """Where a service has a virtual IP or is published."""
-    service, ingress = snapshot.services.get(id_), snapshot.ingress
-    published = {ingress.id} if ingress is not None and _has_ports(service) else set()
-    return _vips(service).keys() | published
 
 
 def _has_ports(service: Service | None) -> bool:

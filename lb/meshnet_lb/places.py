@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 
+from meshnet.model.families import Address
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Snapshot
+from meshnet_lb.dialect import IPV4, Dialect
 
-_Place = tuple[NetworkId, IPv4Address, NodeId]
+_Place = tuple[NetworkId, Address, NodeId]
 
 
 @dataclass
 class Places:
     """Of every network."""
 
-    _nodes: dict[NetworkId, dict[IPv4Address, NodeId]] = field(default_factory=dict)
+    dialect: Dialect = IPV4
+    _nodes: dict[NetworkId, dict[Address, NodeId]] = field(default_factory=dict)
 
-    def node(self, network: NetworkId, address: IPv4Address) -> NodeId | None:
+    def node(self, network: NetworkId, address: Address) -> NodeId | None:
         """Whose the endpoint with this address is."""
         return self._nodes.get(network, {}).get(address)
 
@@ -39,7 +41,8 @@ class Places:
             Services, and networks of them, whose backends may weigh otherwise now.
         """
         some = tuple(tasks)
-        was, are = _placed(before, some), _placed(now, some)
+        dialect = self.dialect
+        was, are = _placed(before, some, dialect), _placed(now, some, dialect)
         for network, address, _ in was - are:
             on = self._nodes[network]
             del on[address]
@@ -55,14 +58,14 @@ class Places:
             and (service := endpoint.service) is not None
             and (of := now.services.get(service)) is not None
             and of.policy.by_place
-            for network in endpoint.addresses
+            for network in dialect.addresses(endpoint)
         }
 
 
-def _placed(snapshot: Snapshot, tasks: Iterable[TaskId]) -> set[_Place]:
+def _placed(snapshot: Snapshot, tasks: Iterable[TaskId], dialect: Dialect) -> set[_Place]:
     return {
         (network, address, endpoint.node)
         for task in tasks
         if (endpoint := snapshot.endpoints.get(task)) is not None
-        for network, address in endpoint.addresses.items()
+        for network, address in dialect.addresses(endpoint).items()
     }

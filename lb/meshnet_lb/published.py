@@ -13,10 +13,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import NamedTuple
 
+from meshnet.model.families import Address
 from meshnet.model.ids import ServiceId
 from meshnet.model.shared_map import difference
 from meshnet.model.snapshot import Port, Service
@@ -24,7 +24,7 @@ from meshnet.nft.objects import Chain, Set
 from meshnet_lb.choice import Choice
 from meshnet_lb.service import TO_REFUSE, round_robin
 
-_OfServices = Mapping[ServiceId, tuple[IPv4Address, ...]]
+_OfServices = Mapping[ServiceId, tuple[Address, ...]]
 
 
 class Backends(NamedTuple):

@@ -1,8 +1,8 @@
 """All nftables tables of the load balancer on this node, from one Snapshot: pure.
 
-The model: one table in the host's network namespace (``meshnet_lb.ingress``), one or two in that of
-each container (``meshnet_lb.sandbox``). What containers on one network have in common is computed
-once and shared.
+The model: one table in the host's network namespace (``meshnet_lb.ingress``), one to three in that
+of each container (``meshnet_lb.sandbox``). What containers on one network have in common is
+computed once and shared.
 
 Be aware: a mapping names every namespace that should hold something. Conntrack entries are not
 rules: ``Ruleset.backends``, ``Ruleset.there`` and ``Set.leads`` say which may stay; whoever applies
@@ -11,24 +11,25 @@ them forgets the others (``meshnet.nft.flows``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from ipaddress import IPv4Address
 from operator import is_
 from typing import Final
 
+from meshnet.model.families import Address
 from meshnet.model.ids import NetworkId, ServiceId, TaskId
-from meshnet.model.snapshot import Sandbox, Service, Snapshot
+from meshnet.model.snapshot import Service, Snapshot
 from meshnet.nft.objects import Ruleset
 from meshnet_lb import ingress, sandbox
 from meshnet_lb.choice import Choice
 from meshnet_lb.chosen import Chosen
+from meshnet_lb.dialect import IPV4, IPV6, Dialect
 from meshnet_lb.published import Backends
 from meshnet_lb.sandbox import Balancing, Gateways
 from meshnet_lb.service import NetworkVips
 
 _NOTHING: Final = NetworkVips()
-_NO_BACKENDS: Final[Mapping[ServiceId, tuple[IPv4Address, ...]]] = {}
+_NO_BACKENDS: Final[Mapping[ServiceId, tuple[Address, ...]]] = {}
 _NO_SERVICES: Final[Mapping[ServiceId, Service]] = {}
 _NO_CHOICES: Final[Mapping[ServiceId, Choice]] = {}
 _NOBODY: Final = frozenset[str]()
@@ -37,6 +38,7 @@ _FOLLOWED: Final = frozenset({"revision", "services", "endpoints", "epochs"})
 _HOST_PARTS: Final = [each.name for each in fields(Snapshot) if each.name not in _FOLLOWED]
 
 _Inputs = tuple[object, ...]
+_Networks = tuple[Dialect, tuple[NetworkId, ...]]
 
 
 def rulesets(snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
@@ -52,7 +54,8 @@ class Rules:
 
     def __init__(self) -> None:
         self._chosen = Chosen()
-        self._balancing: dict[tuple[NetworkId, ...], tuple[_Inputs, Balancing]] = {}
+        self._second = Chosen(IPV6)
+        self._balancing: dict[_Networks, tuple[_Inputs, Balancing]] = {}
         self._sandboxes: dict[TaskId, tuple[_Inputs, tuple[Ruleset, ...]]] = {}
         self._host: tuple[_Inputs, tuple[Ruleset, ...]] = ((), ())
         self._table = ingress.HostTable()
@@ -66,6 +69,7 @@ class Rules:
             none while this node has no network and no docker_gwbridge (it is in no cluster).
         """
         self._chosen.follow(snapshot)
+        self._second.follow(snapshot)
         if self._gateways[0] is not snapshot.nodes:
             had, now = self._gateways[1], sandbox.gateways(snapshot)
             self._gateways = (snapshot.nodes, had if had == now else now)
@@ -76,12 +80,15 @@ class Rules:
         common, self._balancing = self._balancing, {}
         for task in sorted(snapshot.sandboxes):
             wired = snapshot.sandboxes[task]
-            balancing = self._of_networks(wired, common)
-            inputs = (wired, balancing, snapshot.ingress, self._gateways[1])
+            balancing = self._of_networks(IPV4, wired.networks, common)
+            dual = wired.networks6
+            second = self._of_networks(IPV6, dual, common) if dual else None
+            shared = (snapshot.ingress, self._gateways[1])
+            inputs = (wired, balancing, second, *shared)
             left = before.get(task)
             made = left[1] if left is not None and _same(left[0], inputs) else None
             if made is None:
-                made = sandbox.rulesets(wired, balancing, snapshot.ingress, self._gateways[1])
+                made = sandbox.rulesets(wired, balancing, *shared, second)
             self._sandboxes[task] = (inputs, made)
             found[wired.netns] = made
         return found
@@ -108,17 +115,22 @@ class Rules:
         return self._host[1]
 
     def _of_networks(
-        self, wired: Sandbox, before: Mapping[tuple[NetworkId, ...], tuple[_Inputs, Balancing]]
+        self,
+        dialect: Dialect,
+        on: Sequence[tuple[NetworkId, object]],
+        before: Mapping[_Networks, tuple[_Inputs, Balancing]],
     ) -> Balancing:
-        key = tuple(network for network, _ in wired.networks)
+        networks = tuple(network for network, _ in on)
+        key = (dialect, networks)
+        chosen = self._chosen if dialect is IPV4 else self._second
         if key not in self._balancing:
-            vips = [self._chosen.vips.get(network, _NOTHING) for network in key]
-            there = [self._chosen.there.get(network, _NOBODY) for network in key]
-            avoided = [self._chosen.avoided.get(network, _NOBODY) for network in key]
+            vips = [chosen.vips.get(network, _NOTHING) for network in networks]
+            there = [chosen.there.get(network, _NOBODY) for network in networks]
+            avoided = [chosen.avoided.get(network, _NOBODY) for network in networks]
             inputs = (*vips, *there, *avoided)
             had = before.get(key)
             if had is None or not _same(had[0], inputs):
-                had = (inputs, sandbox.balancing(vips, there, avoided))
+                had = (inputs, sandbox.balancing(vips, there, avoided, dialect))
             self._balancing[key] = had
         return self._balancing[key][1]
 

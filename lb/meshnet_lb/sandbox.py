@@ -2,8 +2,9 @@
 
 ``table ip meshnet`` balances the VIPs of the container's networks where its connections begin, so
 the backend sees the container's own address and nothing stands between; for a moment it is silent
-where it would refuse (``meshnet_lb.guard``). In a container on the ingress network it also holds
-the task's side of the routing mesh, with ``table netdev meshnet``:
+where it would refuse (``meshnet_lb.guard``). ``table ip6 meshnet`` is of the same make, for those
+of the networks that are dual stack. In a container on the ingress network ``table ip meshnet`` also
+holds the task's side of the routing mesh, with ``table netdev meshnet``:
 
 1. The entry node sends a client's packet on through VXLAN, which is layer 2, without changing its
    source. The packet's Ethernet source is the entry node's gateway and names the way back.
@@ -41,8 +42,9 @@ from meshnet.model.ids import mac_of
 from meshnet.model.mesh import MESH_MARK
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
+from meshnet_lb.dialect import IPV4, IPV6, Dialect
 from meshnet_lb.guard import guard
-from meshnet_lb.service import REFUSE, NetworkVips
+from meshnet_lb.service import NetworkVips, refuse
 
 _MESH_MARKED = f"ct mark & {MESH_MARK:#010x} == {MESH_MARK:#010x}"
 
@@ -84,6 +86,7 @@ def balancing(
     networks: Sequence[NetworkVips],
     there: Sequence[frozenset[str]],
     avoided: Sequence[frozenset[str]] = (),
+    dialect: Dialect = IPV4,
 ) -> Balancing:
     """What is the same in all containers on these networks, in this order.
 
@@ -91,18 +94,23 @@ def balancing(
         networks: the VIPs of each.
         there: of each, who is there.
         avoided: of each, backends that only new flows go past.
+        dialect: of their family.
     """
     verdicts = {vip: verdict for network in networks for vip, verdict in network.verdicts}
     chains = (
-        Chain("balance", ("ip daddr vmap @vips",), "type nat hook output priority -100;"),
-        REFUSE,
+        Chain(
+            "balance",
+            (f"{dialect.table} daddr vmap @vips",),
+            "type nat hook output priority -100;",
+        ),
+        refuse(dialect),
         *(chain for network in networks for chain in network.chains),
     )
     leads = {vip: to for network in networks for vip, to in network.leads}
     slots = (set_ for network in networks for set_ in network.sets)
     return Balancing(
         chains,
-        (Set("vips", "ipv4_addr : verdict", verdicts, leads=leads), *slots),
+        (Set("vips", f"{dialect.type} : verdict", verdicts, leads=leads), *slots),
         frozenset[str]().union(*(network.backends for network in networks)),
         frozenset[str]().union(*there),
         frozenset[str]().union(*avoided),
@@ -114,6 +122,7 @@ def rulesets(
     balancing: Balancing,
     ingress: Network | None,
     gateways: Gateways,
+    balancing6: Balancing | None = None,
 ) -> tuple[Ruleset, ...]:
     """What one container's namespace holds.
 
@@ -122,13 +131,15 @@ def rulesets(
         balancing: of its networks.
         ingress: the routing-mesh network.
         gateways: ``gateways(snapshot)``.
+        balancing6: of those of its networks that are dual stack; None: none is.
     """
+    second = () if balancing6 is None else (_second(sandbox, balancing6),)
     guarding, guard_sets = guard([sandbox.interface(at) for at in range(len(sandbox.networks))])
     chains, sets = (*balancing.chains, *guarding), (*balancing.sets, *guard_sets)
     facts = balancing.backends, balancing.there, balancing.avoided
     interface = _ingress_interface(sandbox, ingress)
     if interface is None or ingress is None:
-        return (Ruleset("ip", "meshnet", chains, sets, *facts),)
+        return (Ruleset("ip", "meshnet", chains, sets, *facts), *second)
     return (
         Ruleset(
             "ip",
@@ -138,6 +149,25 @@ def rulesets(
             *facts,
         ),
         _egress(interface, gateways),
+        *second,
+    )
+
+
+def _second(sandbox: Sandbox, balancing: Balancing) -> Ruleset:
+    """The table of IPv6."""
+    dual = dict(sandbox.networks6)
+    names = [
+        sandbox.interface(at) for at, (network, _) in enumerate(sandbox.networks) if network in dual
+    ]
+    chains, sets = guard(names)
+    return Ruleset(
+        IPV6.table,
+        "meshnet",
+        (*balancing.chains, *chains),
+        (*balancing.sets, *sets),
+        balancing.backends,
+        balancing.there,
+        balancing.avoided,
     )
 
 

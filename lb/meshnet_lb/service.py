@@ -19,34 +19,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Final
 
+from meshnet.model.families import Address
 from meshnet.model.ids import NetworkId, ServiceId
 from meshnet.model.snapshot import Service
 from meshnet.nft.objects import Chain, Set
 from meshnet_lb.choice import Choice
+from meshnet_lb.dialect import IPV4, Dialect
 
-_CLOSED: Final = "127.0.0.1:0"
-"""Nothing can wait at port 0 (bind(2) gives another one), so the kernel itself refuses."""
-REFUSE: Final = Chain(
-    "refuse",
-    (
-        "meta l4proto tcp reject with tcp reset",
-        f"meta l4proto udp fib saddr type local dnat to {_CLOSED}",
-        "reject with icmp port-unreachable",
-    ),
-)
-"""Where connections go that nobody is there for: refused at once, no time-out.
 
-It stands in nat chains, which only a connection's first packet passes, so that all others cost
-nothing. A refused connection is never confirmed, so its next packet is a first one again.
+def refuse(dialect: Dialect = IPV4) -> Chain:
+    """Where connections go that nobody is there for: refused at once, no time-out.
 
-But a datagram that is dropped on its way out fails with EPERM in its sender's hands, before the
-error of ICMP is heard. So those of who sends from here are sent to a port of our own that is
-closed: the sender hears ECONNREFUSED, as of any closed port. That flow *is* confirmed; it is
-forgotten when the VIP or port leads somewhere (``Set.leads``).
-"""
+    It stands in nat chains, which only a connection's first packet passes, so that all others cost
+    nothing. A refused connection is never confirmed, so its next packet is a first one again.
+
+    But a datagram that is dropped on its way out fails with EPERM in its sender's hands, before the
+    error of ICMP is heard. So those of who sends from here are sent to a port of our own that is
+    closed, where the kernel itself refuses: the sender hears ECONNREFUSED, as of any closed port.
+    That flow *is* confirmed; it is forgotten when the VIP or port leads somewhere (``Set.leads``).
+    """
+    return Chain(
+        "refuse",
+        (
+            "meta l4proto tcp reject with tcp reset",
+            f"meta l4proto udp fib saddr type local dnat to {dialect.closed}",
+            f"reject with {dialect.unreachable}",
+        ),
+    )
+
+
+REFUSE: Final = refuse()
 TO_REFUSE: Final = f"goto {REFUSE.name}"
 
 _NOBODY: Final = frozenset[str]()
@@ -93,11 +97,12 @@ class Vip:
 def vip_of(
     service: Service,
     network: NetworkId,
-    ready: Sequence[IPv4Address],
+    ready: Sequence[Address],
     choice: Choice | None = None,
-    doubted: Sequence[IPv4Address] = (),
+    doubted: Sequence[Address] = (),
     *,
     complete: bool,
+    dialect: Dialect = IPV4,
 ) -> Vip | None:
     """The VIP of a service on one network that it has one on.
 
@@ -108,14 +113,17 @@ def vip_of(
         choice: how they are chosen; None: strictly in turn.
         doubted: backends on silent hosts, which flows may have been led to before.
         complete: whether there can be no others; None while there may be, and none is known.
+        dialect: of its family.
     """
-    vip = str(service.vips[network])
+    vip = str(dialect.vips(service)[network])
     if not ready:
         return Vip(None, (vip, TO_REFUSE), _NOBODY, _NOBODY) if complete else None
     addresses = [str(address) for address in ready]
     name = chain_name(service.id, network)
     if choice is None:
-        choice = Choice((("", turn(len(addresses), name)),), (slots(name, addresses),), name)
+        choice = Choice(
+            (("", turn(len(addresses), name)),), (slots(name, addresses, dialect),), name
+        )
     backends = frozenset(addresses)
     to = backends.union(map(str, doubted))
     return Vip((Chain(name, choice.rules()), choice.sets), (vip, f"goto {name}"), backends, to)
@@ -141,10 +149,11 @@ def chain_name(service: ServiceId, network: NetworkId) -> str:
     return f"svc-{service[:_ID_PART]}-{network[:_ID_PART]}"
 
 
-def slots(name: str, addresses: Sequence[str]) -> Set:
+def slots(name: str, addresses: Sequence[str], dialect: Dialect = IPV4) -> Set:
     """A map of backends, a slot each."""
     taken = {str(slot): address for slot, address in enumerate(addresses)}
-    return Set(name, "integer : ipv4_addr", taken, typeof="numgen inc mod 1 : ip daddr", slots=True)
+    typeof = f"numgen inc mod 1 : {dialect.table} daddr"
+    return Set(name, f"integer : {dialect.type}", taken, typeof=typeof, slots=True)
 
 
 def turn(number: int, name: str) -> str:

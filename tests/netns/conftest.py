@@ -21,6 +21,10 @@ def run(command: str) -> str:
     return done.stdout
 
 
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 class Bed:
     """Network namespaces of one test."""
 
@@ -82,7 +86,7 @@ class Bed:
         """A connected socket from that namespace."""
         with netns.inside(self.path(name)):
             kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
-            asking = socket.socket(socket.AF_INET, kind)
+            asking = socket.socket(family_of(address), kind)
         asking.settimeout(3)
         try:
             asking.connect((address, port))
@@ -106,8 +110,8 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._stop, self._stopped = socket.socketpair()
         with netns.inside(path):
-            self._tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._tcp = socket.socket(family_of(where[0]), socket.SOCK_STREAM)
+            self._udp = socket.socket(family_of(where[0]), socket.SOCK_DGRAM)
         for one in (self._tcp, self._udp):
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(where)

@@ -9,13 +9,14 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 
 import pytest
 
 from meshnet.kernel import netns
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.policy import Policy
 from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Service, Snapshot
 from meshnet_dns import redirect
 from meshnet_dns.ports import RESOLVER_PORT
@@ -38,11 +39,25 @@ def task(label):
     return TaskId(label.ljust(25, "0"))
 
 
-class Town:
-    """A caller and four backends on one network, each in its namespace."""
+def second(address):
+    return IPv6Address(f"fd00:1::{str(address).rpartition('.')[2]}")
 
-    def __init__(self, bed):
-        self.bed = bed
+
+class Town:
+    """A caller and four backends on one network, each in its namespace.
+
+    With ``ip6`` the network is dual stack, and what is asked is asked by IPv6.
+    """
+
+    def __init__(self, bed, table):
+        self.bed, self.table = bed, table
+        self.dual = table == "ip6"
+        of = second if self.dual else (lambda address: address)
+        self.vip, self.empty, self.caller = of(VIP), of(EMPTY), of(CALLER)
+        self.backends = {label: of(address) for label, address in BACKENDS.items()}
+        self.family = socket.AF_INET6 if self.dual else socket.AF_INET
+        self.icmp = socket.IPPROTO_ICMPV6 if self.dual else socket.IPPROTO_ICMP
+        self.loopback, self.anywhere = ("::1", "::") if self.dual else ("127.0.0.1", "")
         switch = bed.namespace("sw")
         bed.bridge(switch)
         self.host = bed.namespace("host")
@@ -52,23 +67,33 @@ class Town:
             bed.veth(name, "eth0", switch, f"v{label}")
             bed.run(f"ip -n {switch} link set v{label} master br0")
             bed.run(f"ip -n {name} addr add {address}/24 dev eth0")
-        self.servers = {label: bed.server(self.names[label], 9000, label) for label in BACKENDS}
+            if self.dual:
+                bed.run(f"ip -n {name} addr add {second(address)}/64 dev eth0 nodad")
+        self.servers = {
+            label: bed.server(self.names[label], 9000, label, address=self.anywhere)
+            for label in BACKENDS
+        }
         self.snapshot = Snapshot(
             1,
             NODE,
             {NODE: Node(NODE, "n", IPv4Address("192.0.2.1"))},
             {NET: Network(NET, "net", Vni(4097), IPv4Network("10.0.1.0/24"), BACKENDS["b1"])},
             {
-                WEB: Service(WEB, "web", vips={NET: VIP}),
-                NOBODY: Service(NOBODY, "nobody", vips={NET: EMPTY}),
+                WEB: Service(WEB, "web", vips={NET: VIP}, vips6=self.seconds(VIP)),
+                NOBODY: Service(NOBODY, "nobody", vips={NET: EMPTY}, vips6=self.seconds(EMPTY)),
             },
             {
-                task(label): Endpoint(task(label), label, NODE, WEB, {NET: address})
+                task(label): Endpoint(
+                    task(label), label, NODE, WEB, {NET: address}, addresses6=self.seconds(address)
+                )
                 for label, address in BACKENDS.items()
             },
             {task(label): self.sandbox(label) for label in self.names},
         )
         self.operations = self.open()
+
+    def seconds(self, address):
+        return {NET: second(address)} if self.dual else {}
 
     def open(self):
         sources = [rulesets, redirect.rulesets]
@@ -77,7 +102,9 @@ class Town:
     def sandbox(self, label):
         address = {"caller": CALLER, **BACKENDS}[label]
         networks = ((NET, IPv4Interface(f"{address}/24")),)
-        return Sandbox(task(label), self.bed.path(self.names[label]), networks, None)
+        both = ((NET, IPv6Interface((second(address), 64))),) if self.dual else ()
+        path = self.bed.path(self.names[label])
+        return Sandbox(task(label), path, networks, None, networks6=both)
 
     def apply(self, snapshot=None, operations=None):
         operations = operations or self.operations
@@ -91,13 +118,13 @@ class Town:
         gone = {t: replace(self.snapshot.endpoints[t], ready=False) for t in map(task, labels)}
         return replace(self.snapshot, endpoints={**self.snapshot.endpoints, **gone})
 
-    def ask(self, *, udp=False, source="caller", vip=VIP):
-        return self.bed.ask(self.names[source], str(vip), 9000, udp=udp)
+    def ask(self, *, udp=False, source="caller", vip=None):
+        return self.bed.ask(self.names[source], str(vip or self.vip), 9000, udp=udp)
 
 
-@pytest.fixture
-def town(bed):
-    made = Town(bed)
+@pytest.fixture(params=["ip", "ip6"])
+def town(bed, request):
+    made = Town(bed, request.param)
     try:
         made.apply()
         yield made
@@ -109,7 +136,7 @@ def town(bed):
 def test_four_backends_take_strict_turns_and_see_the_caller(town, udp):
     asked = [town.ask(udp=udp) for _ in range(12)]
     order = [says for says, _ in asked]
-    assert {seen for _, seen in asked} == {str(CALLER)}
+    assert {seen for _, seen in asked} == {str(town.caller)}
     assert set(order[:4]) == set(BACKENDS)
     assert order == order[:4] * 3
 
@@ -118,14 +145,14 @@ def test_four_backends_take_strict_turns_and_see_the_caller(town, udp):
 def test_a_backend_reaches_its_own_service_and_itself_through_it(town, udp):
     asked = [town.ask(udp=udp, source="b1") for _ in range(4)]
     assert Counter(says for says, _ in asked) == dict.fromkeys(BACKENDS, 1)
-    assert {seen for _, seen in asked} == {str(BACKENDS["b1"])}
+    assert {seen for _, seen in asked} == {str(town.backends["b1"])}
 
 
 @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
 def test_a_service_without_backends_refuses_at_once(town, udp):
     began = time.monotonic()
     with pytest.raises(ConnectionRefusedError):
-        town.ask(udp=udp, vip=EMPTY)
+        town.ask(udp=udp, vip=town.empty)
     assert time.monotonic() - began < 0.5
 
 
@@ -139,10 +166,10 @@ def test_a_task_that_asks_its_own_service_is_refused_while_nobody_is_ready(town,
 def test_a_udp_sender_that_was_refused_is_led_to_the_first_backend(town):
     town.apply(town.without(*BACKENDS))
     with netns.inside(town.bed.path(town.names["caller"])):
-        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sender = socket.socket(town.family, socket.SOCK_DGRAM)
     with sender:
         sender.settimeout(3)
-        sender.connect((str(VIP), 9000))
+        sender.connect((str(town.vip), 9000))
         sender.send(b"?")
         with pytest.raises(ConnectionRefusedError):
             sender.recv(200)
@@ -153,17 +180,18 @@ def test_a_udp_sender_that_was_refused_is_led_to_the_first_backend(town):
 
 def test_ping_of_a_vip_answers(town):
     with netns.inside(town.bed.path(town.names["caller"])):
-        ping = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        ping = socket.socket(town.family, socket.SOCK_RAW, town.icmp)
+    request, header, answer = (128, 0, 129) if town.table == "ip6" else (8, 20, 0)
     with ping:
         ping.settimeout(3)
-        ping.connect((str(VIP), 0))
-        ping.sendall(bytes.fromhex("0800f7fd00010001"))
-        header = 20
-        assert ping.recv(200)[header] == 0
+        ping.connect((str(town.vip), 0))
+        ping.sendall(bytes([request]) + bytes.fromhex("00f7fd00010001"))
+        while (heard := ping.recv(200)[header]) != answer:  # a raw socket hears of neighbours, too
+            assert heard
 
 
 def test_a_connection_outlives_its_backends_withdrawal_and_a_new_one_goes_elsewhere(town):
-    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+    with town.bed.socket(town.names["caller"], str(town.vip), 9000) as held:
         held.sendall(b"?")
         own = held.recv(200).decode().split()[0]
         changes = town.apply(town.without(own))
@@ -174,7 +202,7 @@ def test_a_connection_outlives_its_backends_withdrawal_and_a_new_one_goes_elsewh
 
 
 def test_a_udp_flow_leaves_a_withdrawn_backend(town):
-    with town.bed.socket(town.names["caller"], str(VIP), 9000, udp=True) as held:
+    with town.bed.socket(town.names["caller"], str(town.vip), 9000, udp=True) as held:
         held.sendall(b"?")
         own = held.recv(200).decode().split()[0]
         held.sendall(b"?")
@@ -185,7 +213,7 @@ def test_a_udp_flow_leaves_a_withdrawn_backend(town):
 
 
 def test_who_only_waits_on_a_connection_to_a_backend_that_is_gone_hears_of_it(town):
-    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+    with town.bed.socket(town.names["caller"], str(town.vip), 9000) as held:
         held.sendall(b"?")
         own = held.recv(200).decode().split()[0]
         town.bed.run(f"ip -n {town.names[own]} link set eth0 down")  # its host is off
@@ -196,7 +224,7 @@ def test_who_only_waits_on_a_connection_to_a_backend_that_is_gone_hears_of_it(to
 
 
 def test_who_only_waits_hears_of_the_last_backends_end_too(town):
-    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+    with town.bed.socket(town.names["caller"], str(town.vip), 9000) as held:
         held.sendall(b"?")
         held.recv(200)
         town.apply(replace(town.snapshot, endpoints={}))
@@ -207,7 +235,7 @@ def test_who_only_waits_hears_of_the_last_backends_end_too(town):
 def test_a_udp_sender_that_is_older_than_the_service_is_led_to_it(town):
     later = replace(town.snapshot, services={})
     town.apply(later)
-    with town.bed.socket(town.names["caller"], str(VIP), 9000, udp=True) as held:
+    with town.bed.socket(town.names["caller"], str(town.vip), 9000, udp=True) as held:
         for _ in range(3):
             with suppress(OSError):  # nobody there
                 held.sendall(b"?")
@@ -219,7 +247,7 @@ def test_a_udp_sender_that_is_older_than_the_service_is_led_to_it(town):
 
 
 def test_a_connection_to_a_backend_that_is_gone_is_reset_and_one_that_drains_stays(town):
-    with town.bed.socket(town.names["caller"], str(VIP), 9000) as held:
+    with town.bed.socket(town.names["caller"], str(town.vip), 9000) as held:
         held.sendall(b"?")
         own = held.recv(200).decode().split()[0]
         town.apply(town.without(own))
@@ -244,7 +272,7 @@ def test_turns_are_strict_whoever_went_and_came_and_a_new_process_finds_nothing_
     caller = town.bed.path(town.names["caller"])
     for snapshot, left in ((town.without("b2"), {"b1", "b3", "b4"}), (town.snapshot, {*BACKENDS})):
         (change,) = (each for each in town.apply(snapshot) if each.netns == caller)
-        assert len(change.tables[0].text) < 400, "who stayed is not written again"
+        assert all(len(each.text) < 400 for each in change.tables), "who stayed is written again"
         answers = [town.ask()[0] for _ in range(2 * len(left))]
         assert set(answers[: len(left)]) == left
         assert answers[: len(left)] == answers[len(left) :]
@@ -252,11 +280,40 @@ def test_turns_are_strict_whoever_went_and_came_and_a_new_process_finds_nothing_
     try:
         assert town.apply(operations=other) == []
         chain = chain_name(WEB, NET)
-        town.bed.run(f"nsenter --net={caller} nft delete element ip meshnet {chain} {{ 1 }}")
+        town.bed.run(
+            f"nsenter --net={caller} nft delete element {town.table} meshnet {chain} {{ 1 }}"
+        )
         assert [each.netns for each in town.apply(operations=other)] == [caller]
     finally:
         other.close()
     assert {town.ask()[0] for _ in BACKENDS} == {*BACKENDS}
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+@pytest.mark.parametrize("kind", ["random", "source-hash", "sticky", "nearest", "weighted"])
+def test_every_policy_leads_by_either_family(town, kind, udp):
+    policy = Policy(kind, sticky_s=600 if kind == "sticky" else 0, weights=(("n", 2),))
+    services = {WEB: replace(town.snapshot.services[WEB], policy=policy)}
+    town.snapshot = replace(town.snapshot, services=services)
+    town.apply()
+    again = town.open()
+    try:
+        assert town.apply(operations=again) == []
+    finally:
+        again.close()
+    asked = Counter(town.ask(udp=udp)[0] for _ in range(16))
+    if kind == "random":
+        assert len(asked) > 1
+    elif kind in {"nearest", "weighted"}:
+        assert asked == dict.fromkeys(BACKENDS, 4)
+    else:
+        [own] = asked
+        town.apply(town.without(own))
+        [other] = {town.ask(udp=udp)[0] for _ in range(4)}
+        assert other != own
+        town.apply()
+        [now] = {town.ask(udp=udp)[0] for _ in range(4)}
+        assert now == (other if kind == "sticky" else own), "who is remembered stays"
 
 
 def test_another_services_change_keeps_the_turn(town):
@@ -287,7 +344,7 @@ def test_questions_to_port_53_reach_the_resolvers_port(town, udp):
 @pytest.mark.parametrize("known", [set(), {"b1"}, {"b2", "b4"}], ids=len)
 def test_a_restarted_daemon_that_knows_little_yet_loses_and_moves_nothing(town, known):
     caller = town.names["caller"]
-    flows = [town.bed.socket(caller, str(VIP), 9000, udp=True) for _ in range(4)]
+    flows = [town.bed.socket(caller, str(town.vip), 9000, udp=True) for _ in range(4)]
     began = []
     for flow in flows:
         flow.sendall(b"?")
@@ -310,15 +367,16 @@ def test_a_restarted_daemon_that_knows_little_yet_loses_and_moves_nothing(town, 
 
 def test_a_connection_that_a_dead_backend_never_answered_is_led_to_another(town):
     town.bed.run(
-        f"ip netns exec {town.names['b1']} nft 'add table ip t;"
-        " add chain ip t i { type filter hook input priority 0; policy drop; }'"
+        f"ip netns exec {town.names['b1']} nft 'add table inet t;"
+        " add chain inet t i { type filter hook input priority 0; };"
+        " add rule inet t i meta l4proto tcp drop'"
     )
     town.apply(town.without("b2", "b3", "b4"))
     with netns.inside(town.bed.path(town.names["caller"])):
-        asking = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        asking = socket.socket(town.family, socket.SOCK_STREAM)
     with asking:
         asking.settimeout(0)
-        assert asking.connect_ex((str(VIP), 9000)) != 0
+        assert asking.connect_ex((str(town.vip), 9000)) != 0
         town.apply(town.without("b1", "b3", "b4"))
         assert select.select([], [asking], [], 5)[1], "at the next packet, after a second"
         asking.settimeout(5)
@@ -329,7 +387,7 @@ def test_a_connection_that_a_dead_backend_never_answered_is_led_to_another(town)
 def connecting(town, address, port):
     """A connection that was begun and not waited for."""
     with netns.inside(town.bed.path(town.names["caller"])):
-        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        made = socket.socket(town.family, socket.SOCK_STREAM)
     made.settimeout(0)
     made.connect_ex((str(address), port))
     return made
@@ -345,7 +403,7 @@ def outcome(asking, within_s):
 def grow_up(town):
     """Let the first seconds of every sandbox be over."""
     for name in town.names.values():
-        town.bed.run(f"ip netns exec {name} nft flush set ip meshnet young")
+        town.bed.run(f"ip netns exec {name} nft flush set {town.table} meshnet young")
 
 
 def test_a_call_to_a_program_that_just_died_is_led_to_another(town):
@@ -353,7 +411,7 @@ def test_a_call_to_a_program_that_just_died_is_led_to_another(town):
     town.apply(town.without("b2", "b3", "b4"))
     assert town.ask()[0] == "b1"
     town.servers["b1"].close()
-    with connecting(town, VIP, 9000) as asking:
+    with connecting(town, town.vip, 9000) as asking:
         assert outcome(asking, 0.5) is None, "refused before anybody knew"
         town.apply(town.without("b1", "b3", "b4"))
         assert outcome(asking, 3) == 0
@@ -367,14 +425,14 @@ def test_a_call_to_the_last_program_that_just_died_is_refused_when_that_is_known
     town.apply(town.without("b2", "b3", "b4"))
     town.ask()
     town.servers["b1"].close()
-    with connecting(town, VIP, 9000) as asking:
+    with connecting(town, town.vip, 9000) as asking:
         town.apply(town.without(*BACKENDS))
         assert outcome(asking, 3) == errno.ECONNREFUSED
 
 
 def test_a_program_that_stays_away_is_refused_after_some_seconds(town):
     grow_up(town)
-    backend = BACKENDS["b1"]
+    backend = town.backends["b1"]
     town.bed.ask(town.names["caller"], str(backend), 9000)
     town.servers["b1"].close()
     began = time.monotonic()
@@ -387,17 +445,17 @@ def test_a_program_that_stays_away_is_refused_after_some_seconds(town):
 
 def test_a_port_that_never_served_is_refused_at_once_and_another_one_served_on(town):
     grow_up(town)
-    with connecting(town, BACKENDS["b1"], 9001) as asking:
+    with connecting(town, town.backends["b1"], 9001) as asking:
         assert outcome(asking, 0.5) == errno.ECONNREFUSED
     town.ask()
-    with connecting(town, BACKENDS["b1"], 9001) as asking:
+    with connecting(town, town.backends["b1"], 9001) as asking:
         assert outcome(asking, 0.5) == errno.ECONNREFUSED
 
 
 def test_in_its_first_seconds_a_sandbox_waits_for_its_program(town):
-    with connecting(town, BACKENDS["b1"], 9001) as asking:
+    with connecting(town, town.backends["b1"], 9001) as asking:
         assert outcome(asking, 0.5) is None, "refused before the program could listen"
-        town.bed.server(town.names["b1"], 9001, "late")
+        town.bed.server(town.names["b1"], 9001, "late", address=town.anywhere)
         assert outcome(asking, 3) == 0
 
 
@@ -406,7 +464,7 @@ def test_a_restart_does_not_begin_the_first_seconds_again(town):
     again = town.open()
     try:
         assert town.apply(operations=again) == []
-        with connecting(town, BACKENDS["b1"], 9001) as asking:
+        with connecting(town, town.backends["b1"], 9001) as asking:
             assert outcome(asking, 0.5) == errno.ECONNREFUSED
     finally:
         again.close()
@@ -414,7 +472,7 @@ def test_a_restart_does_not_begin_the_first_seconds_again(town):
 
 def test_a_health_check_inside_is_refused_at_once(town):
     backend = town.names["b1"]
-    town.bed.ask(backend, "127.0.0.1", 9000)
+    town.bed.ask(backend, town.loopback, 9000)
     town.servers["b1"].close()
     with pytest.raises(ConnectionRefusedError):
-        town.bed.ask(backend, "127.0.0.1", 9000)
+        town.bed.ask(backend, town.loopback, 9000)

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import Any
 
 from hypothesis import strategies as st
@@ -29,10 +36,24 @@ from meshnet.model.snapshot import (
 SELF = NodeId("n0")
 NODES = [NodeId(f"n{i}") for i in range(3)]
 NETS = [NetworkId(f"net{i}".ljust(25, "0")) for i in range(3)]
-"""The first is the ingress network."""
+"""The first is the ingress network, the last is dual stack."""
+DUAL = NETS[2]
 SERVICES = [ServiceId(f"svc{i}".ljust(25, "0")) for i in range(3)]
 TASKS = [TaskId(f"t{i}".ljust(25, "0")) for i in range(6)]
 _BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
+
+
+def second(address: IPv4Address) -> IPv6Address:
+    """The address of IPv6 beside one of IPv4: ``10.0.2.7`` and ``fd00:0:0:2::7``."""
+    _, _, network, host = str(address).split(".")
+    return IPv6Address(f"fd00:0:0:{network}::{host}")
+
+
+def _seconds(draw: Any, addresses: Mapping[NetworkId, IPv4Address]) -> dict[NetworkId, IPv6Address]:
+    """Those on the dual stack network; a node of before tells of none."""
+    if DUAL not in addresses or not draw(st.sampled_from([True, True, False])):
+        return {}
+    return {DUAL: second(addresses[DUAL])}
 
 
 @st.composite
@@ -66,6 +87,7 @@ def _network(draw: Any, network: NetworkId) -> Network:
         ingress=at == 0,
         mtu=draw(st.sampled_from([None, None, 1300, 9000])),
         more=draw(st.sampled_from([(), (IPv4Network(f"10.1.{at}.0/24"),)])) if at else (),
+        subnet6=IPv6Network(f"fd00:0:0:{at}::/64") if network == DUAL else None,
     )
 
 
@@ -77,13 +99,15 @@ def _service(draw: Any, service: ServiceId) -> Service:
     one, shared = PublishedPort("tcp", 80, 8080 + at), PublishedPort("udp", 53, 9000)
     two = replace(one, target=81, name="http")
     ports = draw(st.sampled_from([(), (one,), (one, shared), (two, replace(shared, target=54))]))
+    vips = {net: IPv4Address(f"10.0.{NETS.index(net)}.{at + 2}") for net in nets}
     return Service(
         service,
         draw(st.sampled_from([f"s{at}", "same"])),
         draw(st.sampled_from(["vip", "vip", "dnsrr"])),
-        {net: IPv4Address(f"10.0.{NETS.index(net)}.{at + 2}") for net in nets},
+        vips,
         dict.fromkeys(draw(st.frozensets(st.sampled_from(NETS))), aliases),
         ports,
+        vips6=_seconds(draw, vips),
     )
 
 
@@ -91,16 +115,18 @@ def _service(draw: Any, service: ServiceId) -> Service:
 def _endpoint(draw: Any, task: TaskId) -> Endpoint:
     at = TASKS.index(task)
     nets = draw(st.frozensets(st.sampled_from(NETS)))
+    addresses = {net: IPv4Address(f"10.0.{NETS.index(net)}.{at + 10}") for net in nets}
     return Endpoint(
         task,
         draw(st.sampled_from([f"c{at}", "same"])),
         draw(st.sampled_from(NODES)),
         draw(st.sampled_from([None, *SERVICES])),
-        {net: IPv4Address(f"10.0.{NETS.index(net)}.{at + 10}") for net in nets},
+        addresses,
         container=draw(st.sampled_from(["", f"{at}" * 64])),
         hostname=draw(st.sampled_from(["", "host", "s0"])),
         aliases=dict.fromkeys(nets, draw(st.sampled_from([(), ("web",)]))),
         ready=draw(st.booleans()),
+        addresses6=_seconds(draw, addresses),
     )
 
 
@@ -116,6 +142,9 @@ def _sandbox(draw: Any, task: TaskId) -> Sandbox:
         tuple((n, IPv4Interface(f"10.0.{NETS.index(n)}.{at + 10}/24")) for n in nets),
         own,
         ports,
+        networks6=tuple(
+            (n, IPv6Interface(f"fd00:0:0:{NETS.index(n)}::{at + 10}/64")) for n in nets if n == DUAL
+        ),
     )
 
 

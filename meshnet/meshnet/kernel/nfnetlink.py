@@ -25,6 +25,7 @@ import socket
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from meshnet.errors import KernelError
 from meshnet.kernel import nlmsg
@@ -42,7 +43,7 @@ CTA_COUNTERS = (9, 10)
 """Of the original direction and of the replies."""
 CTA_COUNTERS_PACKETS, CTA_COUNTERS_BYTES = 1, 2
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
-CTA_IP_V4_SRC, CTA_IP_V4_DST = 1, 2
+CTA_IP_V4_SRC, CTA_IP_V4_DST, CTA_IP_V6_SRC, CTA_IP_V6_DST = 1, 2, 3, 4
 CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT = 1, 2, 3
 CTA_STATS_GLOBAL_ENTRIES = 1
 CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE = 1, 1
@@ -111,21 +112,21 @@ class NfnetlinkSocket:
         """
         if not self._any():
             return Forgotten()
-        dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_INET)
-        unanswered: set[bytes] = set()
+        dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_UNSPEC)
+        unanswered: dict[bytes, dict[int, bytes]] = {}
         broken: list[Flow] = []
         for entry in map(attributes, dumped):
             flow = _flow(entry)
             fate = stale.fate(flow) if flow is not None else Fate.STAYS
             if fate is Fate.DOUBTED:
-                unanswered.add(_name_of(entry))
+                unanswered[_name_of(entry)] = entry
             elif flow is not None and fate is Fate.FORGOTTEN:
-                self._delete(_name_of(entry))
+                self._delete(entry)
                 if flow.protocol == "tcp" and not (flow.unanswered or flow.ended):
                     broken.append(flow)
-        for name in unanswered.intersection(waited):
-            self._delete(name)
-        return Forgotten(frozenset(unanswered.difference(waited)), tuple(broken))
+        for name in unanswered.keys() & set(waited):
+            self._delete(unanswered[name])
+        return Forgotten(frozenset(unanswered.keys() - set(waited)), tuple(broken))
 
     def flows(self) -> list[Flow]:
         """Every entry of this namespace that has ports, with what it counts.
@@ -135,7 +136,7 @@ class NfnetlinkSocket:
         """
         if not self._any():
             return []
-        dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_INET)
+        dumped = self._checked("list", "conntrack", CT_GET, NlmF.DUMP, socket.AF_UNSPEC)
         found = (_flow(attributes(entry)) for entry in dumped)
         return [flow for flow in found if flow is not None]
 
@@ -144,9 +145,9 @@ class NfnetlinkSocket:
         (stats,) = self._checked("count", "conntrack", CT_GET_STATS, 0, socket.AF_UNSPEC)
         return any(attributes(stats).get(CTA_STATS_GLOBAL_ENTRIES, b"?"))
 
-    def _delete(self, name: bytes) -> None:
+    def _delete(self, entry: dict[int, bytes]) -> None:
         try:
-            self._ask(CT_DELETE, NlmF.ACK, name, socket.AF_INET)
+            self._ask(CT_DELETE, NlmF.ACK, _name_of(entry), _family_of(entry))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -196,6 +197,11 @@ def _name_of(entry: dict[int, bytes]) -> bytes:
     )
 
 
+def _family_of(entry: dict[int, bytes]) -> int:
+    addresses = attributes(attributes(entry[CTA_TUPLE_ORIG])[CTA_TUPLE_IP])
+    return socket.AF_INET6 if CTA_IP_V6_SRC in addresses else socket.AF_INET
+
+
 def _flow(entry: dict[int, bytes]) -> Flow | None:
     """An entry as a value; None: it has no ports."""
     original, reply = (attributes(entry[kind]) for kind in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY))
@@ -208,11 +214,11 @@ def _flow(entry: dict[int, bytes]) -> Flow | None:
     counted = [attributes(entry.get(kind, b"")) for kind in CTA_COUNTERS]
     return Flow(
         protocol=_PROTOCOLS.get(protocol[CTA_PROTO_NUM][0], "other"),
-        source=_text(there[CTA_IP_V4_SRC]),
-        asked=_text(there[CTA_IP_V4_DST]),
+        source=_text(there, CTA_IP_V4_SRC, CTA_IP_V6_SRC),
+        asked=_text(there, CTA_IP_V4_DST, CTA_IP_V6_DST),
         port=int.from_bytes(port, "big"),
-        backend=_text(back[CTA_IP_V4_SRC]),
-        answers_to=_text(back[CTA_IP_V4_DST]),
+        backend=_text(back, CTA_IP_V4_SRC, CTA_IP_V6_SRC),
+        answers_to=_text(back, CTA_IP_V4_DST, CTA_IP_V6_DST),
         unanswered=state == SYN_SENT,
         ended=state in ENDED,
         packets=sum(_number(each, CTA_COUNTERS_PACKETS) for each in counted),
@@ -221,8 +227,11 @@ def _flow(entry: dict[int, bytes]) -> Flow | None:
     )
 
 
-def _text(address: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET, address)
+def _text(addresses: dict[int, bytes], v4: int, v6: int) -> str:
+    """As nft and ``ipaddress`` write it."""
+    if v4 in addresses:
+        return socket.inet_ntop(socket.AF_INET, addresses[v4])
+    return str(IPv6Address(addresses[v6]))
 
 
 def _tcp_state(entry: dict[int, bytes]) -> int:

@@ -19,17 +19,20 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable
-from contextlib import suppress
-from ipaddress import IPv4Address
+from contextlib import ExitStack, suppress
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from meshnet.kernel import netns
 from meshnet.kernel.netns import Identity
+from meshnet.model.families import Address
 from meshnet.nft.flows import Flow
 
 _IP: Final = struct.Struct("!BBHHHBBH4s4s")
+_IP6: Final = struct.Struct("!IHBB16s16s")
 _TCP: Final = struct.Struct("!HHIIBBHHH")
 _VERSION_AND_WORDS: Final = 0x45
+_VERSION6: Final = 6 << 28
 _TTL: Final = 64
 _WORDS: Final = 5 << 4
 _FIN_AND_SYN: Final = 0x03
@@ -47,27 +50,41 @@ def wake(path: str, identity: Identity, flows: Iterable[Flow]) -> None:
         NotFoundError: the namespace is not there (any more).
         KernelError: it cannot be entered.
     """
-    with netns.inside(path) as entered:
-        if entered != identity:
-            return
-        try:
-            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        except OSError:  # no right to, or no descriptor: they wait until they speak
-            return
-    with raw:
-        for flow in flows:
-            with suppress(OSError):  # no way to that client
-                raw.sendto(segment(flow), (flow.source, 0))
+    every = list(flows)
+    with ExitStack() as stack:
+        with netns.inside(path) as entered:
+            if entered != identity:
+                return
+            raw: dict[int, socket.socket] = {}
+            for family in {_family(flow) for flow in every}:
+                with suppress(OSError):  # no right to, or no descriptor: they wait till they speak
+                    made = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+                    raw[family] = stack.enter_context(made)
+        for flow in every:
+            if _family(flow) in raw:
+                with suppress(OSError):  # no way to that client
+                    raw[_family(flow)].sendto(segment(flow), (flow.source, 0))
 
 
 def segment(flow: Flow) -> bytes:
     """What the client of a flow gets, as from whom it asked; the kernel fills in the rest of IP."""
-    asked, client = IPv4Address(flow.asked).packed, IPv4Address(flow.source).packed
+    asked, client = ip_address(flow.asked), ip_address(flow.source)
     ports, rest = (flow.port, flow.source_port), (0, 0, _WORDS, _FIN_AND_SYN, 0)
-    pseudo = struct.pack("!4s4sHH", asked, client, socket.IPPROTO_TCP, _TCP.size)
+    # Of IPv6 the two numbers have four bytes each (RFC 8200 section 8.1), of which two are 0.
+    pseudo = asked.packed + client.packed + struct.pack("!HH", socket.IPPROTO_TCP, _TCP.size)
     checksum = _checksum(pseudo + _TCP.pack(*ports, *rest, 0, 0))
-    head = _IP.pack(_VERSION_AND_WORDS, 0, 0, 0, 0, _TTL, socket.IPPROTO_TCP, 0, asked, client)
-    return head + _TCP.pack(*ports, *rest, checksum, 0)
+    return _head(asked, client) + _TCP.pack(*ports, *rest, checksum, 0)
+
+
+def _family(flow: Flow) -> int:
+    return socket.AF_INET6 if ":" in flow.source else socket.AF_INET
+
+
+def _head(source: Address, destination: Address) -> bytes:
+    tcp, ends = socket.IPPROTO_TCP, (source.packed, destination.packed)
+    if isinstance(source, IPv6Address):
+        return _IP6.pack(_VERSION6, _TCP.size, tcp, _TTL, *ends)
+    return _IP.pack(_VERSION_AND_WORDS, 0, 0, 0, 0, _TTL, tcp, 0, *ends)
 
 
 def _checksum(data: bytes) -> int:

@@ -76,6 +76,8 @@ def _type(side: Json) -> str:
             return "integer"
         case {"typeof": {"payload": {"protocol": "ip", "field": "daddr"}}}:
             return "ipv4_addr"
+        case {"typeof": {"payload": {"protocol": "ip6", "field": "daddr"}}}:
+            return "ipv6_addr"
         case {"typeof": {"meta": {"key": "priority"}}}:
             return "classid"
         case _:

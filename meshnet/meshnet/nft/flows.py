@@ -17,7 +17,8 @@ backend that is gone is reset so by whoever it is led to, instead of waiting for
 that a client uses again does not meet the old address.
 
 Be aware: a port of the host is told by its number, also where a datagram passes through the host to
-somebody else's; forgetting such a flow costs nothing, as nothing was translated.
+somebody else's; forgetting such a flow costs nothing, as nothing was translated. What is published
+is so by IPv4 alone: flows of IPv6 go by no port.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class Stale:
         if flow.protocol != "udp":
             return Fate.STAYS
         leads = self.moved.get(flow.asked)
-        if leads is None and (translated or flow.answers_to == flow.source):
+        of_ports = ":" not in flow.asked and (translated or flow.answers_to == flow.source)
+        if leads is None and of_ports:
             leads = self.moved.get(f"udp . {flow.port}")
         return Fate.FORGOTTEN if leads is not None and flow.backend not in leads else Fate.STAYS
 

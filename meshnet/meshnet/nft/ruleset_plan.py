@@ -36,7 +36,12 @@ from meshnet.nft.objects import DYNAMIC, Chain, Family, Ruleset, Set
 N = TypeVar("N", Chain, Set)
 V = TypeVar("V")
 TableKey = tuple[Family, str]
-OURS: tuple[TableKey, ...] = (("ip", "meshnet"), ("netdev", "meshnet"), ("ip", "meshnet_dns"))
+OURS: tuple[TableKey, ...] = (
+    ("ip", "meshnet"),
+    ("ip6", "meshnet"),
+    ("netdev", "meshnet"),
+    ("ip", "meshnet_dns"),
+)
 """Every table that is ours, in whatever namespace; others are never read and never touched."""
 
 

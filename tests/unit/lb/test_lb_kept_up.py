@@ -36,6 +36,72 @@ def test_nothing_is_remembered_of_what_is_gone(history: list[Snapshot]):
 
 
 @given(world.histories())
+def test_tables_of_ipv6_are_those_of_ipv4_in_its_words(history: list[Snapshot]):
+    now = history[-1]
+    alone = {t: replace(e, addresses=_on_dual(e.addresses)) for t, e in now.endpoints.items()}
+    services = {s: replace(e, vips=_on_dual(e.vips)) for s, e in now.services.items()}
+    boxes = {
+        t: replace(box, networks=tuple(each for each in box.networks if each[0] == world.DUAL))
+        for t, box in now.sandboxes.items()
+        if box.networks6
+    }
+    one = replace(now, endpoints=alone, services=services, sandboxes=boxes)
+    both = replace(
+        one,
+        endpoints={t: replace(e, addresses6=_second(e.addresses)) for t, e in alone.items()},
+        services={s: replace(e, vips6=_second(e.vips)) for s, e in services.items()},
+    )
+    for path, tables in rulesets(both).items():
+        if path is None:
+            continue
+        first, other = sorted(tables, key=lambda table: table.family)
+        assert (first.family, other.family) == ("ip", "ip6")
+        assert _words(first) == _words(other)
+    only_ipv4 = {t: replace(box, networks6=()) for t, box in boxes.items()}
+    alike = rulesets(replace(one, sandboxes=only_ipv4))
+    for path, (table, *more) in alike.items():
+        assert path is None or (table == rulesets(both)[path][0] and not more)
+
+
+def _on_dual(addresses):
+    return {net: at for net, at in addresses.items() if net == world.DUAL}
+
+
+def _second(addresses):
+    return {net: world.second(at) for net, at in addresses.items()}
+
+
+def _words(table):
+    """What a table holds in words of both families, whatever its order."""
+
+    def text(said):
+        for of, both in (
+            ("fd00:0:0:2::", "10.0.2."), ("fd00:0:0:2:", "10.0.2."), ("ip6 ", "ip "),
+            ("ipv6_addr", "ipv4_addr"), ("icmpv6", "icmp"), ("[::1]", "127.0.0.1"),
+        ):  # fmt: skip
+            said = said.replace(of, both)
+        return said
+
+    def texts(said):
+        return frozenset(map(text, said))
+
+    def pairs(said):
+        return {text(key): texts([to] if isinstance(to, str) else to) for key, to in said.items()}
+
+    return (
+        {each.name: (tuple(map(text, each.rules)), each.hook) for each in table.chains},
+        {
+            each.name: (
+                text(each.type), text(each.typeof), each.flags, each.slots,
+                pairs(each.elements), pairs(each.leads),
+            )
+            for each in table.sets
+        },
+        texts(table.backends), texts(table.there), texts(table.avoided),
+    )  # fmt: skip
+
+
+@given(world.histories())
 def test_an_endpoint_leaves_the_tables_of_other_networks_as_they_are(history: list[Snapshot]):
     rules, now = Rules(), history[-1]
     before = rules.rulesets(now)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshnet.model.families import Address
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.policy import ROUND_ROBIN, Kind, Policy
 from meshnet.model.snapshot import Endpoint, Network, Node, PublishedPort, Service, Snapshot
@@ -227,7 +228,9 @@ def test_every_choice_leads_to_ready_backends_alone_and_uses_its_maps(
 ) -> None:
     now = snapshot(policy, hosts)
     ready = now.backends(WEB, NET)
-    of = {each.addresses[NET]: now.nodes[each.node] for each in now.endpoints.values()}
+    of: dict[Address, Node] = {
+        each.addresses[NET]: now.nodes[each.node] for each in now.endpoints.values()
+    }
     choice = choose(now.services[WEB], NET, ready, of.get, NODES[0])
     if policy.kind == "rr":
         assert choice is None

@@ -465,7 +465,7 @@ def test_a_node_in_no_cluster_has_no_table() -> None:
 def test_backends_of_a_table_are_the_addresses_in_its_rules(snapshot: Snapshot) -> None:
     for rulesets_there in rulesets(snapshot).values():
         for ruleset in rulesets_there:
-            led = [c for c in ruleset.chains if not c.hook and c is not service.REFUSE]
+            led = [c for c in ruleset.chains if not c.hook and c != service.REFUSE]
             text = " ".join(r for c in led for r in c.rules)
             found = re.findall(r"\d+\.\d+\.\d+\.\d+", text)
             slots = {to for each in ruleset.sets if each.slots for to in each.elements.values()}
@@ -514,7 +514,7 @@ def test_what_a_vip_or_port_leads_to_is_what_its_chain_chooses_from(snapshot: Sn
                 for key, to in each.leads.items()
             ):
                 name = verdict.removeprefix("goto ")
-                text = " ".join(chains[name].rules if chains[name] is not service.REFUSE else ())
+                text = " ".join(chains[name].rules if chains[name] != service.REFUSE else ())
                 assert to == slots.get(name, {*re.findall(r"\d+\.\d+\.\d+\.\d+", text)}), key
 
 

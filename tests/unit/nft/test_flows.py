@@ -56,6 +56,7 @@ MOVED = Stale(moved={VIP: frozenset({TWO}), "udp . 53": frozenset({TWO})})
         (MOVED, flow("udp", "192.0.2.1", "192.0.2.1"), Fate.FORGOTTEN),  # older than the port
         (MOVED, flow("udp", "192.0.2.1", TWO), Fate.STAYS),
         (MOVED, flow("udp", "192.0.2.1", "192.0.2.1", port=54), Fate.STAYS),
+        (MOVED, flow("udp", "2001:db8::1", "fd00::9"), Fate.STAYS),  # no port is published there
         # a datagram that this host forwards, and answers of which come to its own address
         (MOVED, flow("udp", "8.8.8.8", "8.8.8.8", answers_to="192.0.2.1"), Fate.STAYS),
     ],
