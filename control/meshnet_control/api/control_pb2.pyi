@@ -1677,14 +1677,16 @@ class ManagerStandingReply(_message.Message):
     def __init__(self, member: _Optional[bool] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class Attachment(_message.Message):
-    __slots__ = ("container_id", "network_id", "address")
+    __slots__ = ("container_id", "network_id", "address", "address6")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS6_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     network_id: str
     address: str
-    def __init__(self, container_id: _Optional[str] = ..., network_id: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+    address6: str
+    def __init__(self, container_id: _Optional[str] = ..., network_id: _Optional[str] = ..., address: _Optional[str] = ..., address6: _Optional[str] = ...) -> None: ...
 
 class AttachRequest(_message.Message):
     __slots__ = ("attachments",)

@@ -7,6 +7,10 @@ have such an address in a cache. Only when nothing else is free are they given a
 
     .1 gateway   .2 held (VIP)   .3 held   .4 dead   .5 held   .6 <- next
 
+A dual stack network has the second family's addresses by the same rules. Its subnet of IPv6 is, if
+nobody chose one, a /64 of the cluster's own /48 of unique local addresses (RFC 4193), which follows
+from the cluster's id and is written nowhere.
+
 Be aware: there is no stored cursor. What was released and forgotten, and was the highest, comes
 again; the data plane forgets connections to a withdrawn address, so this is harmless.
 Source: moby libnetwork/ipam (serial allocation), swarmkit manager/allocator/network.go.
@@ -14,12 +18,14 @@ Source: moby libnetwork/ipam (serial allocation), swarmkit manager/allocator/net
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import chain
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
+from meshnet.model.families import Address, Family, IpNetwork
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import vxlan_ids
 
@@ -31,6 +37,7 @@ NO_SUBNET = (
     "to assign to the network"
 )
 
+NO_SUBNET6 = "could not find an available, non-overlapping IPv6 address pool for the network"
 DEFAULT_POOL = "10.0.0.0/8"
 DEFAULT_SUBNET_SIZE = 24
 FIRST_VNI = 4096
@@ -40,6 +47,11 @@ LAST_VNI = vxlan_ids.LAST
 
 BLOCK: Final = 8
 """Bits of an address that are looked at together."""
+_SUBNET6: Final = 64
+_LOCAL: Final = b"\xfd"
+_GLOBAL_ID: Final = 5
+"""Bytes (RFC 4193 section 3.1)."""
+_N = TypeVar("_N", IPv4Network, IPv6Network)
 
 
 class Blocks(Protocol):
@@ -61,8 +73,8 @@ class Addresses:
     """
 
     def __init__(self, config: pb.IPAMConfig, blocks: Blocks) -> None:
-        self.subnet = IPv4Network(config.subnet, strict=False)
-        space = IPv4Network(config.ip_range, strict=False) if config.ip_range else self.subnet
+        self.subnet: IpNetwork = ip_network(config.subnet, strict=False)
+        space = ip_network(config.ip_range, strict=False) if config.ip_range else self.subnet
         first, last = int(space.network_address), int(space.broadcast_address)
         reserved = {int(self.subnet.network_address), int(self.subnet.broadcast_address)}
         gateway = config.gateway or str(self.subnet[1])
@@ -78,6 +90,8 @@ class Addresses:
         for block in reversed(blocks.numbers()):
             if block << BLOCK >= last:
                 continue
+            if (block + 1) << BLOCK <= first:
+                break
             inside = [number for number in self._of(block) if first <= number < last]
             self._next = max([self._next, *(number + 1 for number in inside)])
             if inside:
@@ -123,15 +137,19 @@ class Addresses:
             return None
         self._held.add(number)
         self._next = number + 1
-        return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
+        return self._text(number)
 
     def take_this(self, address: str) -> str | None:
         """A certain address, as ``10.0.1.2/24``; None when it is held, or not in the subnet."""
         number = number_of(address)
-        if self._meet(number) or IPv4Address(number) not in self.subnet:
+        if self._meet(number) or ip_address(address) not in self.subnet:
             return None
         self._held.add(number)
-        return f"{IPv4Address(number)}/{self.subnet.prefixlen}"
+        return self._text(number)
+
+    def _text(self, number: int) -> str:
+        at: Address = self.subnet[number - int(self.subnet.network_address)]
+        return f"{at}/{self.subnet.prefixlen}"
 
     def give_back(self, address: str) -> None:
         """Undo a ``take`` of the same step."""
@@ -171,16 +189,30 @@ class Subnets:
 
     def give_back(self, address: str) -> None:
         """Undo a ``take`` of the same step."""
-        number = IPv4Address(number_of(address))
+        at = ip_address(address.partition("/")[0])
         for each in self._each:
-            if number in each.subnet:
+            if at in each.subnet:
                 each.give_back(address)
 
 
 @lru_cache(maxsize=1 << 14)
 def number_of(address: str) -> int:
-    """An address, plain or with a prefix length, as a number."""
-    return int(IPv4Address(address.partition("/")[0]))
+    """An address, plain or with a prefix length, as a number.
+
+    No two of a network have one: what is below 2^32 in IPv6 is no host's address.
+    """
+    return int(ip_address(address.partition("/")[0]))
+
+
+def family_of(address: str) -> Family:
+    """Of an address or subnet."""
+    return 6 if ":" in address else 4
+
+
+def configs_of(network: pb.Network, family: Family) -> list[pb.IPAMConfig]:
+    """The allocated configuration of a family."""
+    every = network.ipam_options.configs
+    return [each for each in every if family_of(each.subnet) == family]
 
 
 def subnet_for(
@@ -200,42 +232,67 @@ def subnet_for(
     """
     pools = (cluster.default_addr_pool if cluster else ()) or (DEFAULT_POOL,)
     size = (cluster.subnet_size if cluster else 0) or DEFAULT_SUBNET_SIZE
-    taken: list[IPv4Network] = []
-    newest: tuple[int, IPv4Network] | None = None
+    spaces = [IPv4Network(pool, strict=False) for pool in pools]
+    return _next_subnet(spaces, size, networks, routes)
+
+
+def subnet6_for(cluster: pb.Cluster | None, networks: Iterable[pb.Network]) -> IPv6Network | None:
+    """The next /64 of the cluster's own addresses, by the same rules; None: none is left."""
+    return _next_subnet([own_space(cluster.id if cluster else "")], _SUBNET6, networks, ())
+
+
+def own_space(cluster_id: str) -> IPv6Network:
+    """The /48 of a cluster: ``fd`` and 40 bits that follow from its id (RFC 4193)."""
+    digest = hashlib.sha256(cluster_id.encode()).digest()[:_GLOBAL_ID]
+    return IPv6Network((_LOCAL + digest + bytes(10), 48))
+
+
+def _next_subnet(
+    spaces: list[_N], size: int, networks: Iterable[pb.Network], routes: Iterable[_N]
+) -> _N | None:
+    family, of = spaces[0].version, type(spaces[0])
+    taken: list[_N] = []
+    newest: tuple[int, _N] | None = None
     for network in networks:
         for config in network.ipam_options.configs or network.spec.ipam_options.configs:
-            if not config.subnet:
+            if not config.subnet or family_of(config.subnet) != family:
                 continue
-            subnet = IPv4Network(config.subnet, strict=False)
+            subnet = of(config.subnet, strict=False)
             taken.append(subnet)
-            ours = not any(asked.subnet for asked in network.spec.ipam_options.configs)
+            ours = not any(
+                asked.subnet and family_of(asked.subnet) == family
+                for asked in network.spec.ipam_options.configs
+            )
             if ours and (newest is None or network.vni > newest[0]):
                 newest = (network.vni, subnet)
-    spaces = [IPv4Network(pool, strict=False) for pool in pools]
     after = newest[1] if newest else None
     start = next((i for i, s in enumerate(spaces) if after and after.subnet_of(s)), None)
     behind: list[int] = []
-    later: list[IPv4Network] = []
+    later: list[_N] = []
     if start is not None and after is not None:
         behind = [int(after.broadcast_address) + 1] + [0] * (len(spaces) - start - 1)
         later = spaces[start:]
-    for avoided in ([*taken, *routes], taken):
-        found = _first_free(later, size, avoided, behind) or _first_free(spaces, size, avoided)
+    every = taken.copy()
+    every.extend(routes)
+    for avoided in (every, taken):
+        found: _N | None = _first_free(later, size, avoided, behind) or _first_free(
+            spaces, size, avoided
+        )
         if found is not None:
             return found
     return None
 
 
 def _first_free(
-    spaces: list[IPv4Network], size: int, taken: list[IPv4Network], behind: Iterable[int] = ()
-) -> IPv4Network | None:
+    spaces: list[_N], size: int, taken: list[_N], behind: Iterable[int] = ()
+) -> _N | None:
     """The first free subnet, looking only behind the given start in each space."""
     starts = chain(behind, iter(lambda: 0, 1))
-    step = 1 << (32 - size)
     for space, start in zip(spaces, starts, strict=False):
+        step = 1 << (space.max_prefixlen - size)
         at = max(int(space.network_address), -(-start // step) * step)
         while at + step - 1 <= int(space.broadcast_address):
-            subnet = IPv4Network((at, size))
+            subnet = type(space)((at, size))
             block = next((t for t in taken if t.overlaps(subnet)), None)
             if block is None:
                 return subnet

@@ -1,10 +1,13 @@
 """Gives networks, nodes, services and tasks their network resources. Pure.
 
-    Network   VNI, subnet, gateway            once; one that nodes make for themselves: nothing
+    Network   VNI, subnet, gateway            once; one that nodes make for themselves: nothing;
+                                              a dual stack network: a subnet of each family
     Node      its address on the ingress network, as soon as the node exists
     Service   virtual IPs (ingress first, then its networks in order), published ports
     Task      one address per network, in the same order; then it goes NEW -> PENDING,
               that of a container alone (``attachments``) NEW -> ASSIGNED
+
+On a dual stack network services and tasks have an address of IPv4 and, behind it, one of IPv6.
 
 What is given stays: an update of a service takes or returns only what the change needs, so a VIP
 is stable for the life of its service. A task's addresses are free again once its state is past
@@ -19,10 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Interface, IPv4Network
+from ipaddress import AddressValueError, IPv4Interface, IPv4Network, ip_network
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from meshnet.model.families import FAMILIES, Family
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import (
@@ -41,6 +45,9 @@ from meshnet_control.orchestrate.addresses import (
     NO_SUBNET,
     NO_VIP,
     Subnets,
+    configs_of,
+    family_of,
+    subnet6_for,
     subnet_for,
     vni_for,
 )
@@ -48,6 +55,8 @@ from meshnet_control.orchestrate.indexes import OF_NODES, Held, Hold, Waiting
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import holds_addresses
 
+_Vip = tuple[str, Family]
+"""A network, and of which family."""
 PENDING_MESSAGE = "pending task scheduling"
 ATTACHED_MESSAGE = "attached by its node"
 
@@ -149,15 +158,22 @@ def _give_subnet(
     networks: Iterable[pb.Network],
     routes: Iterable[IPv4Network],
 ) -> bool:
-    """Fill in IPAMOptions, in place; False when no subnet is left."""
-    asked = [config for config in network.spec.ipam_options.configs if config.subnet]
+    """Fill in IPAMOptions, in place, IPv4 first; False when no subnet is left."""
+    others = list(networks)
     options = network.ipam_options
     options.Clear()
     options.driver.name = network.spec.ipam_options.driver.name or "default"
-    if asked:
-        options.configs.extend(asked)
-    else:
-        subnet = subnet_for(cluster, networks, routes)
+    for family in families_of(network):
+        asked = [
+            config
+            for config in network.spec.ipam_options.configs
+            if config.subnet and family_of(config.subnet) == family
+        ]
+        if asked:
+            options.configs.extend(asked)
+            continue
+        of4 = family == FAMILIES[0]
+        subnet = subnet_for(cluster, others, routes) if of4 else subnet6_for(cluster, others)
         if subnet is None:
             return False
         options.configs.add(subnet=str(subnet))
@@ -166,8 +182,14 @@ def _give_subnet(
     return True
 
 
+def families_of(network: pb.Network | None) -> tuple[Family, ...]:
+    """Those that it has addresses of."""
+    dual = network is not None and network.spec.ipv6_enabled
+    return FAMILIES if dual else FAMILIES[:1]
+
+
 def _first_host(subnet: str) -> str:
-    return str(IPv4Network(subnet, strict=False)[1])
+    return str(ip_network(subnet, strict=False)[1])
 
 
 def _ingress_subnet(view: StoreView) -> IPv4Network | None:
@@ -194,6 +216,19 @@ def _vip_networks(view: StoreView, service: pb.Service) -> list[str]:
     return [key for key in wanted if key not in engine_networks.NAMES and not _is_local(view, key)]
 
 
+def _vips(view: StoreView, service: pb.Service) -> list[_Vip]:
+    """Which virtual IPs a service should have, in order."""
+    return [
+        (key, family)
+        for key in _vip_networks(view, service)
+        for family in families_of(view.networks.get(key))
+    ]
+
+
+def _which(vip: pb.VirtualIP) -> _Vip:
+    return vip.network_id, family_of(vip.addr)
+
+
 def _is_local(view: StoreView, network_id: str) -> bool:
     network = view.networks.get(network_id)
     return network is not None and node_local.is_node_local(network)
@@ -203,7 +238,7 @@ def _settled(view: StoreView, service: pb.Service) -> bool:
     spec, endpoint = service.spec, service.endpoint
     return (
         endpoint.spec == _endpoint_spec(view, service)
-        and [vip.network_id for vip in endpoint.virtual_ips] == _vip_networks(view, service)
+        and list(map(_which, endpoint.virtual_ips)) == _vips(view, service)
         and len(endpoint.ports) == len(spec.endpoint_spec.ports)
     )
 
@@ -266,7 +301,7 @@ class _Allocator:
     def __init__(self, view: StoreView) -> None:
         self._view = view
         self._ingress = ingress_of(view)
-        self._free: dict[str, Subnets | None] = {}
+        self._free: dict[_Vip, Subnets | None] = {}
         self._given: dict[str, pb.Service] = {}
         self._ports: dict[ports.PortKey, str] = {}
         """Given in this step, and to whom."""
@@ -275,18 +310,23 @@ class _Allocator:
         self.lacking: set[str] = set()
         """Services and nodes that did not get everything."""
 
-    def _free_of(self, network_id: str) -> Subnets | None:
+    def _free_of(self, network_id: str, family: Family = 4) -> Subnets | None:
         """What a network has left; None: there is no such network, or it has no subnet."""
-        if network_id not in self._free:
+        key = network_id, family
+        if key not in self._free:
             network = self._view.networks.get(network_id)
             known = network is not None and allocated(network)
-            self._free[network_id] = self._addresses(network) if known and network else None
-        return self._free[network_id]
+            configs = configs_of(network, family) if known and network else []
+            self._free[key] = self._addresses(network_id, configs) if configs else None
+        return self._free[key]
 
-    def _addresses(self, network: pb.Network) -> Subnets:
-        of_nodes = self._ingress is not None and network.id == self._ingress.id
-        names = [network.id, OF_NODES] if of_nodes else [network.id]
-        return Subnets(network.ipam_options.configs, _Holders(self._view, names))
+    def _addresses(self, network_id: str, configs: Sequence[pb.IPAMConfig]) -> Subnets:
+        of_nodes = self._ingress is not None and network_id == self._ingress.id
+        names = [network_id, OF_NODES] if of_nodes else [network_id]
+        return Subnets(configs, _Holders(self._view, names))
+
+    def _families(self, network_id: str) -> tuple[Family, ...]:
+        return families_of(self._view.networks.get(network_id))
 
     def services(self) -> list[Write]:
         """Endpoints of new and changed services."""
@@ -313,10 +353,10 @@ class _Allocator:
             self._ports_short.add(new.id)
         else:
             endpoint.ports.extend(given)
-        had = {vip.network_id: vip.addr for vip in old.endpoint.virtual_ips}
+        had = {_which(vip): vip.addr for vip in old.endpoint.virtual_ips}
         del endpoint.virtual_ips[:]
-        for network_id in _vip_networks(self._view, new):
-            address = had.get(network_id) or self._take(network_id)
+        for network_id, family in _vips(self._view, new):
+            address = had.get((network_id, family)) or self._take(network_id, family)
             if address is not None:
                 endpoint.virtual_ips.add(network_id=network_id, addr=address)
         return new
@@ -326,8 +366,8 @@ class _Allocator:
         others = self._view.indexes.ports.get(port, ())
         return any(name != but for name in others) or self._ports.get(port, but) != but
 
-    def _take(self, network_id: str) -> str | None:
-        free = self._free_of(network_id)
+    def _take(self, network_id: str, family: Family = 4) -> str | None:
+        free = self._free_of(network_id, family)
         return None if free is None else free.take()
 
     def nodes(self) -> list[Write]:
@@ -376,18 +416,32 @@ class _Allocator:
         return writes
 
     def _attach_alone(self, task: pb.Task) -> str | None:
-        """Give a container its address on the one network of its task, in place."""
+        """Give a container its addresses on the one network of its task, in place, all or none."""
         wanted = task.spec.networks[0]
-        free = self._free_of(wanted.target)
-        if free is None:
-            return NO_SUBNET if wanted.target in self._view.networks else not_found(wanted.target)
-        address = free.take_this(wanted.addresses[0]) if wanted.addresses else free.take()
-        if address is None:
-            return ADDRESS_TAKEN if wanted.addresses else NO_ADDRESS
+        asked = {family_of(address): address for address in wanted.addresses}
+        given: list[str] = []
+        for family in self._families(wanted.target):
+            free = self._free_of(wanted.target, family)
+            if free is None:
+                self._give_back(wanted.target, given)
+                there = wanted.target in self._view.networks
+                return NO_SUBNET if there else not_found(wanted.target)
+            address = free.take_this(asked[family]) if family in asked else free.take()
+            if address is None:
+                self._give_back(wanted.target, given)
+                return ADDRESS_TAKEN if family in asked else NO_ADDRESS
+            given.append(address)
         del task.networks_attachments[:]
-        attachment = task.networks_attachments.add(addresses=[address])
+        attachment = task.networks_attachments.add(addresses=given)
         attachment.network.CopyFrom(self._view.networks[wanted.target])
         return None
+
+    def _give_back(self, network_id: str, addresses: Iterable[str]) -> None:
+        """Undo what was taken of a network in this step."""
+        for address in addresses:
+            free = self._free_of(network_id, family_of(address))
+            if free is not None:
+                free.give_back(address)
 
     def _later_than_all(self, now: float) -> Timestamp:
         """A time for what is given now: the managers' word of whose an address is (claims.py).
@@ -413,14 +467,14 @@ class _Allocator:
             aliases={config.target: list(config.aliases) for config in task.spec.networks},
             missing=None,
         )
-        has_vip = {vip.network_id for vip in service.endpoint.virtual_ips}
-        needs_vip = set(_vip_networks(self._view, service))
+        has_vip = set(map(_which, service.endpoint.virtual_ips))
+        needs_vip = set(_vips(self._view, service))
         for network_id in found.networks:
             if network_id not in self._view.networks:
                 found.missing = f"network {network_id} not found"
             elif self._free_of(network_id) is None and not _is_local(self._view, network_id):
                 found.missing = NO_SUBNET
-            elif network_id in needs_vip and network_id not in has_vip:
+            elif any(name == network_id for name, _ in needs_vip - has_vip):
                 found.missing = NO_VIP
             if found.missing is not None:
                 break
@@ -436,25 +490,30 @@ class _Allocator:
         wants = self._wants(task, service)
         if wants.missing is not None:
             return wants.missing
-        free = (self._free_of(network_id) for network_id in wants.networks)
+        free = (
+            self._free_of(network_id, family)
+            for network_id in wants.networks
+            for family in self._families(network_id)
+        )
         return NO_ADDRESS if any(each is not None and each.exhausted for each in free) else None
 
     def _attach(self, task: pb.Task, service: pb.Service) -> str | None:
         """Give a task its addresses, in place and all or none; what is missing, in words."""
         wants = self._wants(task, service)
-        taken = [
-            (network_id, "" if _is_local(self._view, network_id) else self._take(network_id))
-            for network_id in wants.networks
-        ]
-        if any(address is None for _, address in taken):
-            for network_id, address in taken:
-                free = self._free_of(network_id)
-                if address and free is not None:
-                    free.give_back(address)
-            return NO_ADDRESS
+        taken: dict[str, list[str]] = {}
+        for network_id in wants.networks:
+            local = _is_local(self._view, network_id)
+            taken[network_id] = []
+            for family in () if local else self._families(network_id):
+                address = self._take(network_id, family)
+                if address is None:
+                    for name, addresses in taken.items():
+                        self._give_back(name, addresses)
+                    return NO_ADDRESS
+                taken[network_id].append(address)
         del task.networks_attachments[:]
-        for network_id, address in taken:
-            attachment = task.networks_attachments.add(addresses=[address] if address else [])
+        for network_id, addresses in taken.items():
+            attachment = task.networks_attachments.add(addresses=addresses)
             attachment.network.CopyFrom(self._view.networks[network_id])
             attachment.aliases.extend(wants.aliases.get(network_id, ()))
         return None

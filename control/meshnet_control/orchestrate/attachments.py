@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
+from meshnet.model.families import FAMILIES
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.attachments import (
@@ -27,6 +28,7 @@ from meshnet_control.cluster.attachments import (
     not_attachable,
     not_found,
 )
+from meshnet_control.orchestrate.addresses import configs_of, family_of
 from meshnet_control.orchestrate.store_view import Delete, Put, Step, StoreView, Write
 from meshnet_control.orchestrate.tasks import stamp
 
@@ -104,8 +106,9 @@ def refusal(wanted: pb.Attachment, networks: Mapping[str, pb.Network]) -> str:
         return not_found(wanted.network_id)
     if not network.spec.attachable:
         return not_attachable(network.spec.name)
-    if wanted.address and not _inside(wanted.address, network):
-        return f"requested address {wanted.address} is not in the network's subnet"
+    for address in _asked(wanted):
+        if not _inside(address, network):
+            return f"requested address {address} is not in the network's subnet"
     return ""
 
 
@@ -115,7 +118,7 @@ def share(network: pb.Network, *, alone: bool) -> int:
     Half of them, so that no node takes a network from the others and from services; the only node
     of a cluster may have them all. A network that nodes make for themselves has no addresses.
     """
-    configs = network.ipam_options.configs
+    configs = configs_of(network, FAMILIES[0])
     if not configs:
         return MOST
     spaces = [IPv4Network(each.ip_range or each.subnet, strict=False) for each in configs]
@@ -147,15 +150,16 @@ def step(view: StoreView, _now: float, _rng: Rng) -> Step:
 
 def _inside(address: str, network: pb.Network) -> bool:
     try:
-        asked = IPv4Address(address)
-    except AddressValueError:
+        asked = ip_address(address)
+    except ValueError:
         return False
     configs = network.ipam_options.configs
-    return not configs or any(asked in IPv4Network(each.subnet) for each in configs)
+    family = configs_of(network, family_of(address))
+    return not configs or any(asked in ip_network(each.subnet) for each in family)
 
 
 def _asked(wanted: pb.Attachment) -> list[str]:
-    return [wanted.address] if wanted.address else []
+    return list(filter(None, (wanted.address, wanted.address6)))
 
 
 def _task(task_id: str, node_id: str, wanted: pb.Attachment, now: float) -> pb.Task:
