@@ -6,8 +6,8 @@ before that: the first network that knows the name and the stack's service answe
 
 | question | answer |
 |---|---|
-| A or ANY of a name of ours | its addresses; no record when it has none (NOERROR, RFC 2308 2.2) |
-| AAAA, MX, TXT, ... of a name of ours | NOERROR, no record: the name exists, IPv4 only |
+| A, AAAA or ANY of a name of ours | those addresses; none: no record (NOERROR, RFC 2308 2.2) |
+| MX, TXT, ... of a name of ours | NOERROR, no record: the name exists |
 | SRV or ANY of ``_port._proto.<service>`` | a record for each ready task of that port |
 | other types of it; any type of ``_proto.<service>`` that has a port | NOERROR, no record |
 | the same of a port or protocol that the service does not publish | NXDOMAIN |
@@ -30,12 +30,13 @@ not publish are known to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from meshnet.model.families import Address
 from meshnet_dns.zone import NEAREST, ServedPort, Zone
 
 TTL_S: Final = 1
@@ -46,6 +47,7 @@ than any grace a withdrawn endpoint gets. Answers without records carry no SOA: 
 
 A: Final = 1
 PTR: Final = 12
+AAAA: Final = 28
 SRV: Final = 33
 ANY: Final = 255
 IN: Final = 1
@@ -60,7 +62,14 @@ REFUSED: Final = 5
 WEIGHT: Final = 1
 _PROTOCOLS: Final = frozenset({"_tcp", "_udp", "_sctp"})
 _REVERSE: Final = ".in-addr.arpa"
+_REVERSE6: Final = ".ip6.arpa"
+_NIBBLES: Final = 32
 _OCTET = 255
+_FAMILIES: Final[Mapping[int, tuple[type[Address], ...]]] = {
+    A: (IPv4Address,),
+    AAAA: (IPv6Address,),
+    ANY: (IPv4Address, IPv6Address),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class Answer:
     """What to say: a result code with addresses, a name, places where it is served, or nothing."""
 
     rcode: int = NOERROR
-    addresses: tuple[IPv4Address, ...] = ()
+    addresses: tuple[Address, ...] = ()
     pointer: str = ""
     served: tuple[Served, ...] = ()
     authoritative: bool = True
@@ -157,10 +166,9 @@ def decide(question: Question, zones: Sequence[Zone], stack: str = "") -> Decisi
     return _reverse(question, zones)
 
 
-def _named(
-    question: Question, addresses: tuple[IPv4Address, ...], why: Why, zone: Zone
-) -> Decision:
-    said = Answer(addresses=addresses if question.type in {A, ANY} else ())
+def _named(question: Question, addresses: tuple[Address, ...], why: Why, zone: Zone) -> Decision:
+    wanted = _FAMILIES.get(question.type, ())
+    said = Answer(addresses=tuple(each for each in addresses if isinstance(each, wanted)))
     return Decision(said, why, zone)
 
 
@@ -201,7 +209,7 @@ def _places(zone: Zone, service: str, ports: Sequence[ServedPort]) -> Iterator[S
     every = zone.tasks(service.removeprefix(NEAREST))
     for port in sorted({port.number for port in ports}):
         for address in (*first, *(each for each in every if each not in first)):
-            if address in zone.pointers:
+            if isinstance(address, IPv4Address) and address in zone.pointers:
                 priority = 0 if address in first else 1
                 yield Served(priority, port, zone.pointers[address], address)
 
@@ -221,8 +229,13 @@ def _reverse(question: Question, zones: Sequence[Zone]) -> Decision:
     return Decision(None, Why.FORWARDED)
 
 
-def reverse_address(name: str) -> IPv4Address | None:
-    """The address whose reverse name ``name`` is (RFC 1035 section 3.5), None when it is none."""
+def reverse_address(name: str) -> Address | None:
+    """The address whose reverse name ``name`` is, None when it is none.
+
+    Source: RFC 1035 section 3.5, RFC 3596 section 2.5.
+    """
+    if name.endswith(_REVERSE6):
+        return _reverse6(name[: -len(_REVERSE6)].split("."))
     if not name.endswith(_REVERSE):
         return None
     octets = name[: -len(_REVERSE)].split(".")
@@ -233,3 +246,10 @@ def reverse_address(name: str) -> IPv4Address | None:
     if any(len(octet) > len(str(_OCTET)) or int(octet) > _OCTET for octet in octets):
         return None
     return IPv4Address(bytes(int(octet) for octet in reversed(octets)))
+
+
+def _reverse6(nibbles: Sequence[str]) -> IPv6Address | None:
+    digits = frozenset("0123456789abcdef")
+    if len(nibbles) != _NIBBLES or not all(len(each) == 1 and each in digits for each in nibbles):
+        return None
+    return IPv6Address(int("".join(reversed(nibbles)), 16))

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
 from typing import NamedTuple, TypeVar
 
 from meshnet.model.differences import touched
+from meshnet.model.families import Address, order
 from meshnet.model.ids import NetworkId, ServiceId, TaskId
 from meshnet.model.shared_map import SharedMap, difference, shared
 from meshnet.model.snapshot import Endpoint, Service, Snapshot
@@ -28,10 +28,12 @@ from meshnet_dns.zone import (
     Claim,
     ServedPort,
     Zone,
+    addresses_of,
     endpoint_records,
     fits,
     served_ports,
     stored,
+    vips_of,
 )
 
 K = TypeVar("K")
@@ -42,7 +44,7 @@ class _Fact(NamedTuple):
     network: NetworkId
     name: str
     claim: Claim
-    address: IPv4Address | None
+    address: Address | None
     """None: the name is ours, and this alone gives it no address."""
     service: str = ""
     """Whose name it is; empty: an endpoint's own."""
@@ -52,19 +54,19 @@ class _Fact(NamedTuple):
 
 class _Pointer(NamedTuple):
     network: NetworkId
-    address: IPv4Address
+    address: Address
     name: str
 
 
 class _Near(NamedTuple):
     network: NetworkId
-    address: IPv4Address
+    address: Address
     """Of an endpoint on this node."""
 
 
 _Any = _Fact | _Pointer | _Near
 _Facts = Iterator[_Any]
-_Said = tuple[Claim, IPv4Address | None, str, tuple[ServedPort, ...], bool]
+_Said = tuple[Claim, Address | None, str, tuple[ServedPort, ...], bool]
 
 
 @dataclass
@@ -74,8 +76,8 @@ class _Kept:
     zone: Zone
     sum: int
     names: dict[str, dict[_Said, int]] = field(default_factory=dict)
-    pointers: dict[IPv4Address, dict[str, int]] = field(default_factory=dict)
-    near: dict[IPv4Address, dict[NetworkId, int]] = field(default_factory=dict)
+    pointers: dict[Address, dict[str, int]] = field(default_factory=dict)
+    near: dict[Address, dict[NetworkId, int]] = field(default_factory=dict)
     contested: SharedMap[str, tuple[str, ...]] = field(default_factory=SharedMap)
 
 
@@ -125,7 +127,7 @@ class KeptZones:
                     pointers=SharedMap(),
                     ports=SharedMap(),
                     near=SharedMap(),
-                    more=told.more,
+                    more=told.further,
                 )
                 self._kept[network] = _Kept(zone, zone_sum(zone))
             self._change(new, _facts(snapshot, snapshot.endpoints, snapshot.services, new), {})
@@ -148,8 +150,8 @@ class KeptZones:
         stale: Mapping[_Any, int],
     ) -> None:
         names: dict[NetworkId, set[str]] = {network: set() for network in networks}
-        pointers: dict[NetworkId, set[IPv4Address]] = {network: set() for network in networks}
-        near: dict[NetworkId, set[IPv4Address]] = {network: set() for network in networks}
+        pointers: dict[NetworkId, set[Address]] = {network: set() for network in networks}
+        near: dict[NetworkId, set[Address]] = {network: set() for network in networks}
         counts = [(fact, 1) for fact in fresh] + [(fact, -times) for fact, times in stale.items()]
         for fact, times in counts:
             kept = self._kept[fact.network]
@@ -171,8 +173,8 @@ class KeptZones:
         self,
         network: NetworkId,
         names: Set[str],
-        pointers: Set[IPv4Address],
-        near: Set[IPv4Address],
+        pointers: Set[Address],
+        near: Set[Address],
     ) -> None:
         """Make the zone anew, of the names and addresses whose facts changed."""
         kept = self._kept[network]
@@ -226,7 +228,8 @@ def _concerned(before: Snapshot, now: Snapshot) -> tuple[set[TaskId], set[Servic
 def _named(service: Service | None) -> object:
     if service is None:
         return None
-    return service.name, service.mode, service.vips, service.aliases, served_ports(service)
+    vips = service.vips, service.vips6
+    return service.name, service.mode, *vips, service.aliases, served_ports(service)
 
 
 def _facts(
@@ -250,35 +253,40 @@ def _facts(
 
 def _of_service(snapshot: Snapshot, service: Service, network: NetworkId) -> _Facts:
     """A service is known by its VIP, or by having aliases, with no task, too."""
-    vip = _vip(service, network)
+    vips = vips_of(service, network)
     aliases = service.aliases.get(network, ())
-    if vip is not None or aliases:
+    if not vips and aliases:
+        yield from _of_names(service, network, None, None)
+    for vip in vips:
         yield from _of_names(service, network, vip, None)
-    if vip is not None:
         yield _Pointer(network, vip, f"{service.name}.{snapshot.networks[network].name}")
 
 
 def _of_endpoint(snapshot: Snapshot, endpoint: Endpoint, network: NetworkId) -> _Facts:
     service = snapshot.services.get(endpoint.service) if endpoint.service is not None else None
     doubted = snapshot.doubts(endpoint)
+    addresses = addresses_of(endpoint, network)
     if service is not None:
-        ready = endpoint.addresses[network] if endpoint.ready else None
-        own = ready if _vip(service, network) is None else None
-        yield from _of_names(service, network, own, ready, doubted=doubted)
-    for given, claim, (address,) in endpoint_records(endpoint, network):
+        balanced = bool(vips_of(service, network))
+        for at in addresses:
+            ready = at if endpoint.ready else None
+            own = None if balanced else ready
+            yield from _of_names(service, network, own, ready, doubted=doubted)
+    for given, claim, of in endpoint_records(endpoint, network):
         if name := stored(given):
-            yield _Fact(network, name, claim, address, doubted=doubted)
-    at = endpoint.addresses[network]
-    yield _Pointer(network, at, f"{endpoint.name}.{snapshot.networks[network].name}")
-    if endpoint.node == snapshot.self_id:
-        yield _Near(network, at)
+            for at in of:
+                yield _Fact(network, name, claim, at, doubted=doubted)
+    for at in addresses:
+        yield _Pointer(network, at, f"{endpoint.name}.{snapshot.networks[network].name}")
+        if endpoint.node == snapshot.self_id:
+            yield _Near(network, at)
 
 
 def _of_names(
     service: Service,
     network: NetworkId,
-    own: IPv4Address | None,
-    ready: IPv4Address | None,
+    own: Address | None,
+    ready: Address | None,
     *,
     doubted: bool = False,
 ) -> _Facts:
@@ -291,10 +299,6 @@ def _of_names(
             yield _Fact(network, name, claim, own, service.name, ports, doubted)
         if name := stored(TASKS + given):
             yield _Fact(network, name, claim, ready, service.name, doubted=doubted)
-
-
-def _vip(service: Service, network: NetworkId) -> IPv4Address | None:
-    return service.vips.get(network) if service.mode == "vip" else None
 
 
 def _count(counts: dict[K, dict[V, int]], key: K, value: V, times: int) -> None:
@@ -312,7 +316,7 @@ def _with(of: Mapping[K, V], keys: Set[K], now: Mapping[K, V]) -> SharedMap[K, V
     return shared(of).changed(now, keys - now.keys())
 
 
-def _addresses(facts: Iterable[_Said]) -> tuple[IPv4Address, ...]:
+def _addresses(facts: Iterable[_Said]) -> tuple[Address, ...]:
     best = min(claim for claim, *_ in facts)
     found = {
         (address, doubted)
@@ -320,7 +324,7 @@ def _addresses(facts: Iterable[_Said]) -> tuple[IPv4Address, ...]:
         if claim == best and address is not None
     }
     sure = [address for address, doubted in found if not doubted]
-    return tuple(sorted(sure or (address for address, _ in found)))
+    return tuple(sorted(sure or (address for address, _ in found), key=order))
 
 
 def _ports(names: Mapping[str, Iterable[_Said]]) -> dict[str, tuple[ServedPort, ...]]:

@@ -9,16 +9,17 @@ docs/protocol.md, section Resolver, has the format.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv4Network, ip_address
-from typing import Any, Final, NamedTuple, TypeVar
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgpack
 
 from meshnet.errors import WireError
+from meshnet.model.families import Address, order
 from meshnet.model.ids import NetworkId, TaskId
 from meshnet.model.shared_map import SharedMap, shared
 from meshnet_dns.zone import ServedPort, Zone
@@ -27,6 +28,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 VERSION: Final = 1
 _IPV4: Final = 4
+_IPV6: Final = 16
 _DIGEST_BYTES: Final = 12
 
 Payload = Mapping[str, Any]
@@ -61,6 +63,10 @@ class Memory:
     sandboxes: Mapping[TaskId, SandboxDns] = field(default_factory=dict)
 
 
+Packed: TypeAlias = bytes | list[bytes]
+"""Addresses: of IPv4 alone, or those of IPv4 and those of IPv6."""
+
+
 def digest(payload: Payload) -> str:
     """24 hex digits that differ when the payload does."""
     return blake2b(msgpack.packb(payload), digest_size=_DIGEST_BYTES).hexdigest()
@@ -71,10 +77,10 @@ class ZoneChange:
     """What makes a zone of the one with the digest ``before``; None: it is there no more."""
 
     before: str
-    names: Mapping[str, tuple[IPv4Address, ...] | None]
-    pointers: Mapping[IPv4Address, str | None]
+    names: Mapping[str, tuple[Address, ...] | None]
+    pointers: Mapping[Address, str | None]
     ports: Mapping[str, tuple[ServedPort, ...] | None] = field(default_factory=dict)
-    near: Mapping[IPv4Address, bool] = field(default_factory=dict)
+    near: Mapping[Address, bool] = field(default_factory=dict)
     """True: it is on this node now."""
 
     @property
@@ -87,9 +93,9 @@ class ZoneKeys(NamedTuple):
     """Parts of a zone: of its names, pointers, ports and near addresses."""
 
     names: Iterable[str]
-    pointers: Iterable[IPv4Address]
+    pointers: Iterable[Address]
     ports: Iterable[str]
-    near: Iterable[IPv4Address]
+    near: Iterable[Address]
 
 
 def zone_sum(zone: Zone) -> int:
@@ -137,7 +143,7 @@ def change_payload(change: ZoneChange) -> Payload:
     """``change`` as a map."""
     return {
         "before": change.before,
-        "names": {n: None if at is None else _packed(at) for n, at in change.names.items()},
+        "names": {n: None if at is None else _told(at) for n, at in change.names.items()},
         "pointers": {address.packed: name for address, name in change.pointers.items()},
         "ports": {n: None if of is None else list(map(list, of)) for n, of in change.ports.items()},
         "near": {address.packed: there for address, there in change.near.items()},
@@ -158,7 +164,7 @@ def change_of(payload: Payload) -> ZoneChange:
                 for name, packed in payload["names"].items()
             },
             pointers={
-                IPv4Address(bytes(packed)): None if name is None else str(name)
+                ip_address(bytes(packed)): None if name is None else str(name)
                 for packed, name in payload["pointers"].items()
             },
             ports={
@@ -166,7 +172,7 @@ def change_of(payload: Payload) -> ZoneChange:
                 for name, of in payload.get("ports", {}).items()
             },
             near={
-                IPv4Address(bytes(packed)): bool(there)
+                ip_address(bytes(packed)): bool(there)
                 for packed, there in payload.get("near", {}).items()
             },
         )
@@ -179,20 +185,20 @@ def _hash(kind: bytes, key: bytes, value: bytes) -> int:
     return int.from_bytes(blake2b(said, digest_size=_DIGEST_BYTES).digest(), "big")
 
 
-def _packed(addresses: Iterable[IPv4Address]) -> bytes:
+def _packed(addresses: Iterable[Address]) -> bytes:
     return b"".join(address.packed for address in addresses)
 
 
 def zone_payload(zone: Zone) -> Payload:
-    """``zone`` as a map; addresses are 4 bytes each."""
+    """``zone`` as a map; addresses are 4 bytes each, those of IPv6 behind them 16."""
     return {
         "network": zone.network,
         "subnet": str(zone.subnet),
         "more": [str(subnet) for subnet in zone.more],
-        "names": {name: _packed(addresses) for name, addresses in zone.names.items()},
+        "names": {name: _told(addresses) for name, addresses in zone.names.items()},
         "pointers": {address.packed: name for address, name in zone.pointers.items()},
         "ports": {name: list(map(list, ports)) for name, ports in zone.ports.items()},
-        "near": _packed(sorted(zone.near)),
+        "near": _told(sorted(zone.near, key=order)),
     }
 
 
@@ -211,13 +217,13 @@ def zone_of(payload: Payload) -> Zone:
             ),
             pointers=SharedMap(
                 {
-                    IPv4Address(bytes(packed)): str(name)
+                    ip_address(bytes(packed)): str(name)
                     for packed, name in payload["pointers"].items()
                 }
             ),
             ports=SharedMap({str(n): _ports(of) for n, of in payload.get("ports", {}).items()}),
             near=SharedMap(dict.fromkeys(_addresses(payload.get("near", b"")), True)),
-            more=tuple(IPv4Network(each) for each in payload.get("more", ())),
+            more=tuple(ip_network(each) for each in payload.get("more", ())),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise WireError("meshnetd", f"not a zone: {error!r}") from error
@@ -231,8 +237,20 @@ def _ports_text(ports: Iterable[ServedPort]) -> bytes:
     return " ".join(f"{each.protocol}/{each.number}/{each.name}" for each in ports).encode()
 
 
-def _addresses(packed: bytes) -> tuple[IPv4Address, ...]:
-    return tuple(IPv4Address(packed[i : i + _IPV4]) for i in range(0, len(packed), _IPV4))
+def _told(addresses: Sequence[Address]) -> Packed:
+    """Addresses as they are told, IPv4 first: of IPv4 alone as one text of bytes, else as two."""
+    second = [at for at in addresses if isinstance(at, IPv6Address)]
+    first = _packed(at for at in addresses if isinstance(at, IPv4Address))
+    return [first, _packed(second)] if second else first
+
+
+def _addresses(told: Packed) -> tuple[Address, ...]:
+    """Raises ValueError: they are none."""
+    first, second = (told, b"") if isinstance(told, bytes) else told
+    return (
+        *(IPv4Address(first[i : i + _IPV4]) for i in range(0, len(first), _IPV4)),
+        *(IPv6Address(second[i : i + _IPV6]) for i in range(0, len(second), _IPV6)),
+    )
 
 
 def sandbox_payload(sandbox: SandboxDns) -> Payload:

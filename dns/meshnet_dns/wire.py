@@ -21,10 +21,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 from itertools import repeat
 from typing import Any, Final
 
 from dnslib import (
+    AAAA,
     EDNS0,
     PTR,
     QTYPE,
@@ -58,6 +60,7 @@ TCP: Final = 65535
 BADVERS: Final = 16
 _A_RECORD: Final = 16
 """Bytes of an A record whose name is a pointer: 2 + 2 + 2 + 4 + 2 + 4."""
+_AAAA_RECORD: Final = 28
 _OPT: Final = 41
 _RESPONSE: Final = 0x8000
 _OPCODE: Final = 0x7800
@@ -118,10 +121,16 @@ class Reply:
     tail: bytes = b""
     shown: int = 0
     """Bytes of ``records`` in one packet; fewer than all when truncated."""
-    rotates: bool = False
+    step: int = 0
+    """Bytes of each record, where they are of one size and take turns; 0: they do not."""
+
+    @property
+    def rotates(self) -> bool:
+        """Each packet begins with another record."""
+        return self.step > 0
 
     def packets(self, first: int = 0) -> Iterator[bytes]:
-        """The reply again and again, the A records rotated by one each time. Never ends.
+        """The reply again and again, the addresses rotated by one each time. Never ends.
 
         Args:
             first: the record that the first packet begins with, modulo their number.
@@ -132,10 +141,10 @@ class Reply:
 
     def _rotations(self, first: int) -> Iterator[bytes]:
         twice = self.records * 2
-        start = first * _A_RECORD % len(self.records)
+        start = first * self.step % len(self.records)
         while True:
             yield self.head + twice[start : start + self.shown] + self.tail
-            start = (start + _A_RECORD) % len(self.records)
+            start = (start + self.step) % len(self.records)
 
 
 def parse(packet: bytes) -> Query:
@@ -261,16 +270,23 @@ def reply(query: Query, answer: Answer, limit: int) -> Reply:
         message.add_ar(record)
     additional, more = message.pack()[len(packed) :], header.ar
     room = limit - head_size - len(tail)
-    rotates = bool(answer.addresses)
+    size = _record_size(answer)
     if len(records) > room:
-        count = room // _A_RECORD if rotates else 0
+        count = room // size if size else 0
         header.tc = 1
-    shown = len(records) if not header.tc else count * _A_RECORD
+    shown = len(records) if not header.tc else count * size
     if header.tc or shown + len(additional) > room:  # no TC for these (RFC 2181 section 9)
         additional, more = b"", 0
     counts = _COUNTS.pack(0, header.bitmap, 1, count, 0, more + bool(tail))
     head = counts + packed[HEADER:head_size]
-    return Reply(head, records, additional + tail, shown, rotates=len(answer.addresses) > 1)
+    step = size if len(answer.addresses) > 1 else 0
+    return Reply(head, records, additional + tail, shown, step)
+
+
+def _record_size(answer: Answer) -> int:
+    """Bytes of each record of addresses; 0: it has none, or of both families."""
+    sizes = {_AAAA_RECORD if isinstance(at, IPv6Address) else _A_RECORD for at in answer.addresses}
+    return sizes.pop() if len(sizes) == 1 else 0
 
 
 def failure(packet: bytes, rcode: int) -> bytes:
@@ -408,7 +424,10 @@ def _question(query: Query) -> Any:  # noqa: ANN401 - dnslib has no types
 
 def _records(query: Query, answer: Answer) -> Iterator[Any]:
     for address in answer.addresses:
-        yield RR(query.label, QTYPE.A, ttl=TTL_S, rdata=A(str(address)))
+        if isinstance(address, IPv6Address):
+            yield RR(query.label, QTYPE.AAAA, ttl=TTL_S, rdata=AAAA(str(address)))
+        else:
+            yield RR(query.label, QTYPE.A, ttl=TTL_S, rdata=A(str(address)))
     if answer.pointer:
         yield RR(query.label, QTYPE.PTR, ttl=TTL_S, rdata=PTR(answer.pointer))
     for place in answer.served:

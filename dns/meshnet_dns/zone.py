@@ -20,7 +20,8 @@ container name or ID, endpoint alias, hostname. Equal claims share it: two stack
 alias give the addresses of both, as in Swarm. But who asks for ``db`` from a container of the stack
 ``shop`` means ``shop_db``, where both names are known (``Zone.of_stack``).
 
-A name with several addresses leaves out those on doubted nodes while it has others.
+A name with several addresses leaves out those on doubted nodes while it has others. On a dual stack
+network each of them has addresses of both families.
 
 Be aware: an endpoint's own names stay while it drains or fails its health check, a container must
 be able to find itself; only the names of its *service* follow readiness. A dnsrr service is known
@@ -36,9 +37,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import NamedTuple
 
+from meshnet.model.families import Address, IpNetwork, order
 from meshnet.model.ids import NetworkId, ServiceId
 from meshnet.model.snapshot import Endpoint, Network, Service, Snapshot
 
@@ -65,26 +67,27 @@ class Zone:
     Attributes:
         network: the network's name, lower case.
         subnet: the network's addresses; their reverse names are ours alone.
-        names: lower-case name -> addresses, ascending. Empty: the name is ours, it has no address.
+        names: lower-case name -> addresses, ascending, IPv4 first. Empty: the name is ours, it has
+            no address.
         pointers: address -> name with its case kept.
         ports: name of a service, or an alias -> ports that it says it serves (it publishes them).
         near: addresses of endpoints on this node; the values are True.
-        more: the network's further subnets, as the first.
+        more: the network's further subnets, of either family, as the first.
     """
 
     network: str
     subnet: IPv4Network
-    names: Mapping[str, tuple[IPv4Address, ...]] = field(default_factory=dict)
-    pointers: Mapping[IPv4Address, str] = field(default_factory=dict)
+    names: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
+    pointers: Mapping[Address, str] = field(default_factory=dict)
     ports: Mapping[str, tuple[ServedPort, ...]] = field(default_factory=dict)
-    near: Mapping[IPv4Address, bool] = field(default_factory=dict)
-    more: tuple[IPv4Network, ...] = ()
+    near: Mapping[Address, bool] = field(default_factory=dict)
+    more: tuple[IpNetwork, ...] = ()
 
-    def has(self, address: IPv4Address) -> bool:
+    def has(self, address: Address) -> bool:
         """Whether an address is the network's to give."""
         return address in self.subnet or any(address in subnet for subnet in self.more)
 
-    def find(self, name: str) -> tuple[IPv4Address, ...] | None:
+    def find(self, name: str) -> tuple[Address, ...] | None:
         """Addresses of ``name`` (lower case, no final dot), or of ``name`` less ``.<network>``.
 
         None: not a name of this network.
@@ -94,7 +97,7 @@ class Zone:
             return self._own(name[: -len(self.network) - 1])
         return found
 
-    def of_stack(self, name: str, stack: str) -> tuple[IPv4Address, ...] | None:
+    def of_stack(self, name: str, stack: str) -> tuple[Address, ...] | None:
         """What a container of ``stack`` (lower case) means by a short name of its stack.
 
         None: a name of no service of that stack, or not one that this network knows.
@@ -120,13 +123,13 @@ class Zone:
                 return self.ports.get(bare, ())
         return None
 
-    def tasks(self, service: str) -> tuple[IPv4Address, ...]:
+    def tasks(self, service: str) -> tuple[Address, ...]:
         """Addresses of the tasks of a service by one of its names; of ``nearest.`` only those."""
         if service.startswith(NEAREST):
             return self.find(service) or ()
         return self.find(TASKS + service.removeprefix(TASKS)) or ()
 
-    def _own(self, name: str) -> tuple[IPv4Address, ...] | None:
+    def _own(self, name: str) -> tuple[Address, ...] | None:
         found = self.names.get(name)
         if found is not None or not name.startswith(NEAREST):
             return found
@@ -146,7 +149,7 @@ class Claim(IntEnum):
     HOSTNAME = 4
 
 
-_Record = tuple[str, Claim, tuple[IPv4Address, ...]]
+_Record = tuple[str, Claim, tuple[Address, ...]]
 
 
 def zones(snapshot: Snapshot) -> dict[NetworkId, Zone]:
@@ -173,33 +176,42 @@ def _zone(network: Network, snapshot: Snapshot, members: list[Endpoint]) -> Zone
         if endpoint.service is not None:
             tasks.setdefault(endpoint.service, []).append(endpoint)
     records: list[_Record] = []
-    pointers: dict[IPv4Address, str] = {}
+    pointers: dict[Address, str] = {}
     ports: list[tuple[str, Claim, tuple[ServedPort, ...]]] = []
     for service in snapshot.services.values():
         found = list(_service_records(service, network.id, tasks.get(service.id, [])))
         records += found
         ports += [(name, claim, served_ports(service)) for name, claim, _ in found]
-        if service.mode == "vip" and network.id in service.vips:
-            pointers[service.vips[network.id]] = f"{service.name}.{network.name}"
+        for vip in vips_of(service, network.id):
+            pointers[vip] = f"{service.name}.{network.name}"
     for endpoint in members:
         records += endpoint_records(endpoint, network.id)
-        pointers[endpoint.addresses[network.id]] = f"{endpoint.name}.{network.name}"
-    doubted = {each.addresses[network.id] for each in members if snapshot.doubts(each)}
+        for address in addresses_of(endpoint, network.id):
+            pointers[address] = f"{endpoint.name}.{network.name}"
+    doubted = {
+        address
+        for each in members
+        if snapshot.doubts(each)
+        for address in addresses_of(each, network.id)
+    }
     names, best = _settled(records, doubted)
     return Zone(
         network=network.name.lower(),
         subnet=network.subnet,
         names=names,
         pointers={
-            address: pointers[address] for address in sorted(pointers) if fits(pointers[address])
+            address: pointers[address]
+            for address in sorted(pointers, key=order)
+            if fits(pointers[address])
         },
         ports=_settled_ports(ports, best),
         near={
-            endpoint.addresses[network.id]: True
+            address: True
             for endpoint in members
             if endpoint.node == snapshot.self_id
+            for address in addresses_of(endpoint, network.id)
         },
-        more=network.more,
+        more=network.further,
     )
 
 
@@ -207,11 +219,11 @@ def _service_records(
     service: Service, network: NetworkId, tasks: list[Endpoint]
 ) -> Iterator[_Record]:
     aliases = service.aliases.get(network, ())
-    vip = service.vips.get(network) if service.mode == "vip" else None
-    if vip is None and not tasks and not aliases:
+    vips = vips_of(service, network)
+    if not vips and not tasks and not aliases:
         return
-    ready = tuple(task.addresses[network] for task in tasks if task.ready)
-    own = ready if vip is None else (vip,)
+    ready = tuple(at for task in tasks if task.ready for at in addresses_of(task, network))
+    own = vips or ready
     yield service.name, Claim.SERVICE, own
     yield TASKS + service.name, Claim.SERVICE, ready
     for alias in aliases:
@@ -219,9 +231,24 @@ def _service_records(
         yield TASKS + alias, Claim.SERVICE_ALIAS, ready
 
 
+def addresses_of(endpoint: Endpoint, network: NetworkId) -> tuple[Address, ...]:
+    """Of an endpoint on a network that it is on, IPv4 first."""
+    second = endpoint.addresses6.get(network)
+    first = endpoint.addresses[network]
+    return (first,) if second is None else (first, second)
+
+
+def vips_of(service: Service, network: NetworkId) -> tuple[Address, ...]:
+    """Of a service, IPv4 first; none: it has none there."""
+    first, second = service.vips.get(network), service.vips6.get(network)
+    if service.mode != "vip" or first is None:
+        return ()
+    return (first,) if second is None else (first, second)
+
+
 def endpoint_records(endpoint: Endpoint, network: NetworkId) -> Iterator[_Record]:
     """The names of an endpoint itself, whether it is ready or not."""
-    address = (endpoint.addresses[network],)
+    address = addresses_of(endpoint, network)
     yield endpoint.name, Claim.CONTAINER, address
     yield endpoint.container[:SHORT_ID], Claim.CONTAINER, address
     for alias in endpoint.aliases.get(network, ()):
@@ -250,10 +277,10 @@ def _settled_ports(
 
 
 def _settled(
-    records: list[_Record], doubted: Set[IPv4Address]
-) -> tuple[dict[str, tuple[IPv4Address, ...]], dict[str, Claim]]:
+    records: list[_Record], doubted: Set[Address]
+) -> tuple[dict[str, tuple[Address, ...]], dict[str, Claim]]:
     """One set of addresses per name, of those with the best claim; and that claim."""
-    best: dict[str, tuple[Claim, set[IPv4Address]]] = {}
+    best: dict[str, tuple[Claim, set[Address]]] = {}
     for given, claim, addresses in records:
         name = stored(given)
         if not name:
@@ -263,7 +290,10 @@ def _settled(
             best[name] = (claim, set(addresses))
         elif claim == holder[0]:
             holder[1].update(addresses)
-    names = {name: tuple(sorted(best[name][1] - doubted or best[name][1])) for name in sorted(best)}
+    names = {
+        name: tuple(sorted(best[name][1] - doubted or best[name][1], key=order))
+        for name in sorted(best)
+    }
     return names, {name: claim for name, (claim, _) in best.items()}
 
 
@@ -275,7 +305,7 @@ class Claimed:
     claim: Claim
     owner: str
     """Name of the service or of the endpoint."""
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[Address, ...]
 
 
 def claims(snapshot: Snapshot, network: NetworkId) -> list[Claimed]:

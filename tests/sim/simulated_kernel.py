@@ -123,7 +123,7 @@ class HostKernel:
             zone = self.zone(network)
             found = zone.find(name) if zone is not None else None
             if found is not None:
-                return found
+                return tuple(at for at in found if isinstance(at, IPv4Address))
         return None
 
     def zone(self, network: NetworkId) -> Zone | None:

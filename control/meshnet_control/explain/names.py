@@ -12,10 +12,11 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import Final
 
+from meshnet.model.families import order
 from meshnet.model.ids import NetworkId
 from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
 from meshnet_control.api import explain_pb2 as xpb
-from meshnet_dns.answer import A, Decision, Question, Why, decide
+from meshnet_dns.answer import AAAA, A, Decision, Question, Why, decide
 from meshnet_dns.explained import Explained, Heard
 from meshnet_dns.zone import Claim, Claimed, Zone, claims, zones
 
@@ -147,7 +148,7 @@ def dump(
                 name=name,
                 kind=_KINDS[best.claim] if best is not None else "",
                 owner=best.owner if best is not None else "",
-                addresses=map(str, sorted(held_)),
+                addresses=map(str, sorted(held_, key=order)),
             )
     return found
 
@@ -168,7 +169,11 @@ def _differs(should: Decision, explained: Explained, heard: Heard, asked: Questi
         found.append(BEHIND)
     if not heard.result:
         found.append(NOT_HEARD)
-    elif explained.why in {Why.NAME, Why.STACK} and asked.type == A and not _fits(heard, explained):
+    elif (
+        explained.why in {Why.NAME, Why.STACK}
+        and asked.type in {A, AAAA}
+        and not _fits(heard, explained)
+    ):
         found.append(OTHERWISE)
     return found
 
@@ -192,7 +197,9 @@ def _reason(
         best = claims_[0]
         others = len({each.owner for each in claims_[1:]} - {best.owner})
         beside = f", before {others} more that claim it" if others else ""
-        none = "" if explained.addresses or asked.type != A else "; it has no address now"
+        none = (
+            "" if explained.addresses or asked.type not in {A, AAAA} else "; it has no address now"
+        )
         return f"the {best.kind} {best.owner} on {explained.network} has that name{beside}{none}"
     if explained.why is Why.FORWARDED:
         whose = "the container's own servers are" if explained.own else "the host's servers are"
@@ -216,5 +223,5 @@ def _record(claimed: Claimed) -> xpb.NameRecord:
         name=claimed.name,
         kind=_KINDS[claimed.claim],
         owner=claimed.owner,
-        addresses=map(str, sorted(claimed.addresses)),
+        addresses=map(str, sorted(claimed.addresses, key=order)),
     )

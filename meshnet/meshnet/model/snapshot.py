@@ -25,6 +25,7 @@ from ipaddress import (
 )
 from typing import Literal, TypeAlias
 
+from meshnet.model.families import IpNetwork
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.policy import ROUND_ROBIN, Policy
 from meshnet.model.wellknown import VXLAN_PORT
@@ -85,6 +86,11 @@ class Network:
     def subnets(self) -> tuple[IPv4Network, ...]:
         """All of them, in the order in which addresses are given."""
         return (self.subnet, *self.more)
+
+    @property
+    def further(self) -> tuple[IpNetwork, ...]:
+        """All but the first, of both families."""
+        return self.more if self.subnet6 is None else (*self.more, self.subnet6)
 
     def has(self, address: IPv4Address) -> bool:
         """Whether an address is in one of its subnets."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from dnslib import DNSRecord
@@ -104,6 +104,64 @@ def said(name: str, kind: str = "A") -> object:
 )
 def test_policy(name, kind, wanted):
     assert said(name, kind) == wanted
+
+
+SIX = [IPv6Address(f"fd00:1::{host}") for host in (2, 3, 4)]
+DUAL = Zone(
+    "dual",
+    IPv4Network("10.0.1.0/24"),
+    {"web": (VIP, SIX[0]), "tasks.web": (ONE, TWO, SIX[1], SIX[2]), "old": (ONE,)},
+    {VIP: "web.dual", SIX[0]: "web.dual", ONE: "web.1.dual", SIX[1]: "web.1.dual"},
+    {"web": (ServedPort("tcp", 80),)},
+    {ONE: True, SIX[1]: True},
+    (IPv6Network("fd00:1::/64"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "wanted"),
+    [
+        ("web", "A", {"10.0.1.2"}),
+        ("web", "AAAA", {"fd00:1::2"}),
+        ("web", "ANY", {"10.0.1.2", "fd00:1::2"}),
+        ("web.dual", "AAAA", {"fd00:1::2"}),
+        ("tasks.web", "AAAA", {"fd00:1::3", "fd00:1::4"}),
+        ("nearest.web", "AAAA", {"fd00:1::3"}),
+        ("old", "AAAA", set()),
+        ("web", "MX", set()),
+        ("_80._tcp.web", "SRV", {"0 1 80 web.1.dual."}),
+        (SIX[0].reverse_pointer, "PTR", {"web.dual."}),
+        (SIX[1].reverse_pointer.upper(), "PTR", {"web.1.dual."}),
+        (SIX[1].reverse_pointer, "A", set()),
+        (IPv6Address("fd00:1::99").reverse_pointer, "PTR", NXDOMAIN),
+        (IPv6Address("fd00:2::1").reverse_pointer, "PTR", None),
+        ("1.0.0.0.ip6.arpa", "PTR", None),
+    ],
+)
+def test_a_dual_stack_network_answers_for_both_families(name, kind, wanted):
+    made = View((FRONT,))
+    made.refresh({FRONT: DUAL})
+    reply = ask(name, kind, made)
+    if wanted is None or isinstance(wanted, int):
+        assert (reply.header.rcode if reply is not None else None) == wanted
+        return
+    assert reply is not None
+    assert (reply.header.rcode, {str(each.rdata) for each in reply.rr}) == (NOERROR, wanted)
+
+
+def test_addresses_of_ipv6_take_turns_to_be_first():
+    made = View((FRONT,))
+    made.refresh({FRONT: DUAL})
+    replies = [ask("tasks.web", "AAAA", made) for _ in range(4)]
+    firsts = [str(reply.rr[0].rdata) for reply in replies if reply is not None]
+    assert sorted(firsts[:2]) == ["fd00:1::3", "fd00:1::4"]
+    assert firsts[:2] == firsts[2:]
+
+
+@given(st.integers(0, 2**128 - 1).map(IPv6Address))
+def test_reverse_names_of_ipv6(address):
+    assert reverse_address(address.reverse_pointer) == address
+    assert reverse_address(address.reverse_pointer.replace(".ip6", ".g.ip6")) is None
 
 
 def test_another_class_is_not_implemented():
