@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_interface
 from pathlib import Path
 from typing import Final
 
@@ -298,7 +298,8 @@ class Attached:
 
     def _write_files(self, look: Look) -> None:
         """Its /etc/hosts and /etc/resolv.conf, in place: they are mounted."""
-        addresses = [str(IPv4Interface(p.given).ip) for p in self.record.places if p.given]
+        given = [each for p in self.record.places for each in (p.given, p.given6) if each]
+        addresses = [str(ip_interface(each).ip) for each in given]
         if look.hosts_path:
             _rewrite(
                 Path(look.hosts_path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import Any, Final
 
 from meshnet.model.ids import NetworkId, NodeId, TaskId
@@ -97,6 +97,7 @@ def sandbox_of(record: Record, look: Look) -> Sandbox | None:
         ports=record.published,
         upstreams=tuple(ip_address(server) for server in servers),
         numbers=(*(place.number for place in there), record.gateway_number),
+        networks6=tuple((NetworkId(p.network), IPv6Interface(p.given6)) for p in there if p.given6),
     )
 
 
@@ -119,4 +120,7 @@ def endpoint_of(record: Record, node_id: str, look: Look) -> Endpoint | None:
         hostname=look.hostname,
         aliases={net: place.aliases for net, place in there.items() if place.aliases},
         made=max(place.made for place in there.values()),
+        addresses6={
+            net: IPv6Interface(place.given6).ip for net, place in there.items() if place.given6
+        },
     )

@@ -18,7 +18,7 @@ import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass, fields, replace
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
@@ -50,6 +50,9 @@ class Place:
     made: int = 0
     """When it was given, nanoseconds since 1970."""
     internal: bool = False
+    asked6: str = ""
+    given6: str = ""
+    """The same of IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,9 @@ class Record:
 
     def without_addresses(self) -> Self:
         """The same without what the managers gave."""
-        return replace(self, places=tuple(replace(p, given="", made=0) for p in self.places))
+        return replace(
+            self, places=tuple(replace(p, given="", given6="", made=0) for p in self.places)
+        )
 
     def without(self, network: str) -> Self:
         """The same without its place on a network."""
@@ -173,6 +178,9 @@ def _record(said: dict[str, Any]) -> Record:
     for given in (*(place.given for place in record.places), record.gateway):
         if given:
             IPv4Interface(given)
+    for second in (place.given6 for place in record.places):
+        if second:
+            IPv6Interface(second)
     return record
 
 

@@ -306,7 +306,12 @@ class Attachments:
                     attached.give_back()
                 continue
             said += [
-                pb.Attachment(container_id=container, network_id=p.network, address=p.asked)
+                pb.Attachment(
+                    container_id=container,
+                    network_id=p.network,
+                    address=p.asked,
+                    address6=p.asked6,
+                )
                 for p in attached.record.places
             ]
         return said
@@ -380,6 +385,7 @@ class Attachments:
             fresh = replace(
                 place,
                 given=given.addresses[0],
+                given6=next((each for each in given.addresses if ":" in each), ""),
                 made=made,
                 internal=given.network.spec.internal,
             )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    ip_address,
+)
 from typing import Final
 
 from meshnet.errors import ControlError
@@ -53,9 +60,8 @@ def sandbox_of(task: pb.Task, netns: str, gateway: IPv4Interface | None) -> Sand
         gateway: its address on docker_gwbridge.
     """
     dns = task.spec.container_spec.dns_config
-    networks = tuple(
-        (NetworkId(net.network.id), _interface(net)) for net in overlays_of(task) if net.addresses
-    )
+    wired = [net for net in overlays_of(task) if net.addresses]
+    networks = tuple((NetworkId(net.network.id), _interface(net)) for net in wired)
     servers = tuple(_name_server(server) for server in dns.nameservers)
     beside = bool(node_local.of_task(task))  # where the engine answers for names, too
     return Sandbox(
@@ -71,6 +77,11 @@ def sandbox_of(task: pb.Task, netns: str, gateway: IPv4Interface | None) -> Sand
         ),
         numbers=tuple(BEHIND_ENGINES + at for at in range(len(networks) + 1)) if beside else (),
         stack=task.spec.container_spec.labels.get(_STACK, ""),
+        networks6=tuple(
+            (NetworkId(net.network.id), second)
+            for net in wired
+            if (second := _second(net)) is not None
+        ),
     )
 
 
@@ -91,6 +102,11 @@ def endpoint_of(
         aliases={NetworkId(n.network.id): tuple(n.aliases) for n in nets if n.aliases},
         ready=ready,
         made=max(0, given_at.ToNanoseconds()),
+        addresses6={
+            NetworkId(net.network.id): second.ip
+            for net in nets
+            if (second := _second(net)) is not None
+        },
     )
 
 
@@ -107,7 +123,9 @@ def hosts_file(task: pb.Task, hostname: str, host: IPv4Address) -> str:
         "\t".join([str(host) if address == host_entries.HOST_GATEWAY else address, *names])
         for address, names in host_entries.entries(task.spec.container_spec.hosts)
     ]
-    lines += [f"{_interface(n).ip}\t{hostname}" for n in overlays_of(task) if n.addresses]
+    wired = [net for net in overlays_of(task) if net.addresses]
+    own = [each for net in wired for each in (_interface(net), _second(net)) if each is not None]
+    lines += [f"{each.ip}\t{hostname}" for each in own]
     return "\n".join(lines) + "\n"
 
 
@@ -125,6 +143,14 @@ def _interface(net: pb.NetworkAttachment) -> IPv4Interface:
         if "/" in net.addresses[0] or not configs:
             return address
         return IPv4Interface(f"{address.ip}/{IPv4Network(configs[0].subnet).prefixlen}")
+    except ValueError as error:
+        raise ControlError(f"network {net.network.spec.name}: {error}") from error
+
+
+def _second(net: pb.NetworkAttachment) -> IPv6Interface | None:
+    """On a dual stack network."""
+    try:
+        return next((IPv6Interface(each) for each in net.addresses if ":" in each), None)
     except ValueError as error:
         raise ControlError(f"network {net.network.spec.name}: {error}") from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any, Final
 
 import msgpack
@@ -31,6 +31,7 @@ _LARGEST_MTU: Final = 65535
 _USUAL_MTU: Final = 1500
 NARROW_MOST: Final = 32
 """Narrow ways that one node tells of one by one."""
+_ADDRESS6_BYTES: Final = 16
 _NUMBER_MAX: Final = (1 << 62) - 1
 _ALIAS_BYTES: Final = VALUE_BYTES // 2
 """Most that the aliases of one endpoint take in its record."""
@@ -149,12 +150,14 @@ def encode_endpoint(endpoint: Endpoint) -> bytes:
             left -= len(name.encode()) + _TEXT_HEAD_BYTES
             if left >= 0:
                 aliases[net].append(name)
+    second = {net: address.packed for net, address in endpoint.addresses6.items()}
     return bytes(
         msgpack.packb(
             {
                 "name": endpoint.name,
                 "svc": endpoint.service,
                 "addr": {net: int(address) for net, address in endpoint.addresses.items()},
+                **({"addr6": second} if second else {}),
                 "ctr": endpoint.container,
                 "host": endpoint.hostname if _is_name(endpoint.hostname) else "",
                 "alias": aliases,
@@ -224,6 +227,7 @@ def whole(said: Mapping[str, Endpoint]) -> Endpoint:
     return replace(
         last,
         addresses={net: address for each in shown for net, address in each.addresses.items()},
+        addresses6={net: address for each in shown for net, address in each.addresses6.items()},
         aliases={net: names for each in shown for net, names in each.aliases.items()},
         ready=all(each.ready for each in shown),
     )
@@ -234,6 +238,7 @@ def _on(endpoint: Endpoint, networks: Set[NetworkId]) -> Endpoint:
     return replace(
         endpoint,
         addresses={net: at for net, at in endpoint.addresses.items() if net in networks},
+        addresses6={net: at for net, at in endpoint.addresses6.items() if net in networks},
         aliases={net: names for net, names in endpoint.aliases.items() if net in networks},
     )
 
@@ -267,6 +272,11 @@ def _endpoint(owner: NodeId, task: TaskId, told: object) -> Endpoint:
         aliases={NetworkId(n): _names(a) for n, a in _map(fields.get("alias", {})).items()},
         ready=ready,
         made=_number(fields.get("made", 0)),
+        addresses6={
+            NetworkId(n): _address6(a)
+            for n, a in _map(fields.get("addr6", {})).items()
+            if n in _map(fields.get("addr"))
+        },
     )
 
 
@@ -304,6 +314,16 @@ def _address(told: object) -> IPv4Address:
     except AddressValueError as error:
         raise _MalformedError from error
     if address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved:
+        raise _MalformedError
+    return address
+
+
+def _address6(told: object) -> IPv6Address:
+    if not isinstance(told, bytes) or len(told) != _ADDRESS6_BYTES:
+        raise _MalformedError
+    address = IPv6Address(told)
+    strange = address.is_unspecified or address.is_loopback or address.is_multicast
+    if strange or address.is_link_local or address.ipv4_mapped is not None:
         raise _MalformedError
     return address
 

@@ -7,6 +7,8 @@ managers' latest word does: what they say themselves (virtual IPs, ingress addre
 before any record, and among records the task that they gave its addresses last. (Not the task that
 they made last: one that waited for an address may be older than who had it before.)
 
+An address of IPv6 has the MAC of the one of IPv4 beside it: who loses that one has neither.
+
 Law: whoever holds the same word of the managers and the same records finds the same owners, in
 whatever order they came.
 """
@@ -14,14 +16,14 @@ whatever order they came.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address
 
+from meshnet.model.families import Address
 from meshnet.model.ids import NetworkId, NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Network, Node, Service
 
-Place = tuple[NetworkId, IPv4Address]
+Place = tuple[NetworkId, Address]
 
 
 def settled(endpoints: Mapping[TaskId, Endpoint], taken: Iterable[Place]) -> dict[TaskId, Endpoint]:
@@ -33,19 +35,28 @@ def settled(endpoints: Mapping[TaskId, Endpoint], taken: Iterable[Place]) -> dic
     """
     owners: dict[Place, TaskId | None] = {}
     for task, endpoint in sorted(endpoints.items(), key=lambda item: word(item[1])):
-        owners |= dict.fromkeys(endpoint.addresses.items(), task)
+        owners |= dict.fromkeys(places(endpoint), task)
     owners |= dict.fromkeys(taken)
     return {
-        task: with_addresses(
-            endpoint, {n: a for n, a in endpoint.addresses.items() if owners[n, a] == task}
-        )
+        task: with_own(endpoint, lambda place, task=task: owners[place] == task)  # type: ignore[misc]
         for task, endpoint in endpoints.items()
     }
 
 
-def with_addresses(endpoint: Endpoint, own: Mapping[NetworkId, IPv4Address]) -> Endpoint:
-    """The endpoint with these of its addresses alone; itself when those are all."""
-    return endpoint if len(own) == len(endpoint.addresses) else replace(endpoint, addresses=own)
+def places(endpoint: Endpoint) -> set[Place]:
+    """Its addresses of both families."""
+    return {*endpoint.addresses.items(), *endpoint.addresses6.items()}
+
+
+def with_own(endpoint: Endpoint, owns: Callable[[Place], bool]) -> Endpoint:
+    """The endpoint with those of its addresses alone that it owns; itself when those are all."""
+    first = {net: at for net, at in endpoint.addresses.items() if owns((net, at))}
+    second = {
+        net: at for net, at in endpoint.addresses6.items() if net in first and owns((net, at))
+    }
+    if len(first) == len(endpoint.addresses) and len(second) == len(endpoint.addresses6):
+        return endpoint
+    return replace(endpoint, addresses=first, addresses6=second)
 
 
 def taken(
@@ -53,7 +64,9 @@ def taken(
 ) -> list[Place]:
     """Addresses that the managers gave to services and to nodes."""
     ingress = [network.id for network in networks.values() if network.ingress]
-    vips = [vip for service in services for vip in service.vips.items()]
+    vips: list[Place] = []
+    for service in services:
+        vips += [*service.vips.items(), *service.vips6.items()]
     addresses = [node.ingress_address for node in nodes if node.ingress_address is not None]
     return [*vips, *((network, address) for network in ingress for address in addresses)]
 
@@ -93,7 +106,7 @@ def lost(
 ) -> dict[TaskId, frozenset[Place]]:
     """What of our own tasks is somebody else's: task -> (network, address)."""
     found = {
-        task: frozenset(endpoint.addresses.items() - settled[task].addresses.items())
+        task: frozenset(places(endpoint) - places(settled[task]))
         for task, endpoint in said.items()
         if task in settled
     }

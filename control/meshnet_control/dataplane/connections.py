@@ -21,6 +21,7 @@ def open_to(sandbox: Sandbox, flows: Iterable[Flow]) -> int:
         flows: what conntrack knows in its namespace.
     """
     own = {str(interface.ip) for _, interface in sandbox.networks}
+    own |= {str(interface.ip) for _, interface in sandbox.networks6}
     if sandbox.gateway_address is not None:
         own.add(str(sandbox.gateway_address.ip))
     return sum(

@@ -79,8 +79,8 @@ class Endpoints:
         """Take the endpoint of those that are said; the addresses that it had and has."""
         said = map(gossip_records.whole, self._said.get(task, {}).values())
         had, has = self._chosen.pop(task, None), gossip_records.of_several(said)
-        before = set(had.addresses.items()) if had is not None else set()
-        now = set(has.addresses.items()) if has is not None else set()
+        before = claims.places(had) if had is not None else set()
+        now = claims.places(has) if has is not None else set()
         if has is not None:
             self._chosen[task] = has
         for place in before - now:
@@ -94,12 +94,7 @@ class Endpoints:
         return before | now
 
     def _settled(self, endpoint: Endpoint) -> Endpoint:
-        own = {
-            network: address
-            for network, address in endpoint.addresses.items()
-            if self._owner((network, address)) == endpoint.task
-        }
-        return claims.with_addresses(endpoint, own)
+        return claims.with_own(endpoint, lambda place: self._owner(place) == endpoint.task)
 
     def _owner(self, place: Place) -> TaskId | None:
         if place in self._taken:

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
 from meshnet.model.snapshot import Endpoint, PublishedPort, Sandbox, Snapshot
@@ -33,6 +33,8 @@ class LocalEndpoint:
     aliases: tuple[str, ...] = ()
     """Further names on this network, of the container alone."""
     hostname: str = ""
+    address6: IPv6Interface | None = None
+    """On a dual stack network."""
 
     @property
     def id(self) -> str:
@@ -58,6 +60,7 @@ def endpoint_id(network: NetworkId, holder: str) -> str:
 def local_endpoints(snapshot: Snapshot) -> Iterator[LocalEndpoint]:
     """Endpoints of this node's containers, each container's in the order of its interfaces."""
     for endpoint, sandbox in _containers(snapshot):
+        second = dict(sandbox.networks6)
         for network, address in sandbox.networks:
             yield LocalEndpoint(
                 endpoint.container,
@@ -66,6 +69,7 @@ def local_endpoints(snapshot: Snapshot) -> Iterator[LocalEndpoint]:
                 address,
                 endpoint.aliases.get(network, ()),
                 endpoint.hostname,
+                second.get(network),
             )
 
 

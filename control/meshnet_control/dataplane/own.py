@@ -15,7 +15,7 @@ from meshnet.model.snapshot import Endpoint, Sandbox
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import Epoch
-from meshnet_control.dataplane import taking_part
+from meshnet_control.dataplane import claims, taking_part
 from meshnet_control.dataplane.sayings import Sayings
 from meshnet_control.dataplane.sources import Gossip
 from meshnet_control.dataplane.taking_part import Following
@@ -93,7 +93,7 @@ class Own:
         self._sayings.say(self._gossip, task, endpoint, self.everywhere)
         if endpoint is None:
             self._placed.pop(task, None)
-        elif before is None or before.addresses != endpoint.addresses:
+        elif before is None or claims.places(before) != claims.places(endpoint):
             epochs = self._sayings.epochs(task)
             self._placed[task] = {net: epoch for net, epoch in epochs.items() if net != TO_ALL}
         self._changed()

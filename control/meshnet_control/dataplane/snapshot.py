@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+)
 from typing import cast
 
 from meshnet.errors import ControlError
 from meshnet.model.differences import touched
+from meshnet.model.families import Address
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.policy import ROUND_ROBIN, Policy
 from meshnet.model.snapshot import (
@@ -27,6 +35,7 @@ from meshnet.model.snapshot import (
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records, service_labels
 from meshnet_control.cluster.published_ports import ports_of
+from meshnet_control.dataplane import claims
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 
@@ -39,6 +48,8 @@ def network_of(network: pb.Network) -> Network | None:
     options = network.driver_state.options
     mtu = options.get(MTU_OPTION) or network.spec.driver_configuration.options.get(MTU_OPTION)
     subnet = IPv4Network(config.subnet)
+    subnets = [each.subnet for each in network.ipam_options.configs]
+    second = next((each for each in subnets if ":" in each), None)
     return Network(
         id=NetworkId(network.id),
         name=network.spec.name,
@@ -48,21 +59,24 @@ def network_of(network: pb.Network) -> Network | None:
         ingress=network.spec.ingress,
         internal=network.spec.internal,
         mtu=int(mtu) if mtu and mtu.isascii() and mtu.isdecimal() else None,
-        more=tuple(IPv4Network(other.subnet) for other in network.ipam_options.configs[1:]),
+        more=tuple(IPv4Network(each) for each in subnets[1:] if ":" not in each),
+        subnet6=IPv6Network(second) if second is not None else None,
     )
 
 
 def service_of(service: pb.ServiceView) -> Service:
     """The data plane's view of a service."""
+    vips = [
+        (NetworkId(vip.network_id), ip_interface(vip.addr))
+        for vip in service.virtual_ips
+        if vip.addr
+    ]
     return Service(
         id=ServiceId(service.id),
         name=service.name,
         mode=cast("EndpointMode", service.endpoint_mode or "vip"),
-        vips={
-            NetworkId(vip.network_id): IPv4Interface(vip.addr).ip
-            for vip in service.virtual_ips
-            if vip.addr
-        },
+        vips={network: vip.ip for network, vip in vips if isinstance(vip, IPv4Interface)},
+        vips6={network: vip.ip for network, vip in vips if isinstance(vip, IPv6Interface)},
         aliases={NetworkId(net.target): tuple(net.aliases) for net in service.networks},
         ports=ports_of(service.ports),
         policy=_policy(service),
@@ -153,7 +167,7 @@ def only_withdraws(before: Snapshot, now: Snapshot) -> bool:
 
 def _chosen(
     snapshot: Snapshot, tasks: Iterable[TaskId]
-) -> set[tuple[ServiceId, NetworkId, IPv4Address, bool]]:
+) -> set[tuple[ServiceId, NetworkId, Address, bool]]:
     """What may be chosen of these tasks; no two have one address (``claims``).
 
     Who is not doubted stands there a second time, so that a doubt alone withdraws.
@@ -163,6 +177,6 @@ def _chosen(
         (endpoint.service, network, address, sure)
         for endpoint in found
         if endpoint is not None and snapshot.chooses(endpoint) and endpoint.service is not None
-        for network, address in endpoint.addresses.items()
+        for network, address in claims.places(endpoint)
         for sure in ([False] if snapshot.doubts(endpoint) else [False, True])
     }

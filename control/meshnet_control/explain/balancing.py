@@ -51,7 +51,7 @@ def answer(snapshot: Snapshot, flows: Flows, unread: Iterable[str] = ()) -> xpb.
         said = found.services.add(
             id=service.id, name=service.name, mode=service.mode, policy=str(service.policy)
         )
-        said.vips.extend(_addresses(snapshot, service.vips))
+        said.vips.extend(_addresses(snapshot, service.vips, service.vips6))
         for port in service.ports:
             said.ports.add(
                 protocol=port.protocol,
@@ -113,7 +113,7 @@ def _backend(
         task=endpoint.task,
         name=endpoint.name,
         node=node.hostname if node is not None else endpoint.node,
-        addresses=_addresses(snapshot, endpoint.addresses),
+        addresses=_addresses(snapshot, endpoint.addresses, endpoint.addresses6),
         state=_left(state, counters),
         counters=counters,
     )
@@ -125,12 +125,14 @@ def _left(state: str, counters: xpb.Counters) -> str:
 
 
 def _addresses(
-    snapshot: Snapshot, addresses: Mapping[NetworkId, object]
+    snapshot: Snapshot, addresses: Mapping[NetworkId, object], second: Mapping[NetworkId, object]
 ) -> Iterator[xpb.NetworkAddress]:
     for network, address in sorted(addresses.items()):
         known = snapshot.networks.get(network)
         name = known.name if known is not None else network
-        yield xpb.NetworkAddress(network=name, address=str(address))
+        for each in (address, second.get(network)):
+            if each is not None:
+                yield xpb.NetworkAddress(network=name, address=str(each))
 
 
 def _counted(snapshot: Snapshot, flows: Flows) -> Mapping[TaskId, xpb.Counters]:
@@ -138,7 +140,7 @@ def _counted(snapshot: Snapshot, flows: Flows) -> Mapping[TaskId, xpb.Counters]:
         (endpoint.service, str(address)): endpoint.task
         for endpoint in snapshot.endpoints.values()
         if endpoint.service is not None
-        for address in endpoint.addresses.values()
+        for address in (*endpoint.addresses.values(), *endpoint.addresses6.values())
     }
     local = {
         str(sandbox.gateway_address.ip): sandbox.task
@@ -167,7 +169,7 @@ def _vips(services: Iterable[Service]) -> Mapping[str, ServiceId]:
         str(vip): service.id
         for service in services
         if service.mode == "vip"
-        for vip in service.vips.values()
+        for vip in (*service.vips.values(), *service.vips6.values())
     }
 
 

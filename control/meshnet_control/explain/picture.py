@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from meshnet.model.families import order
 from meshnet.model.ids import MacAddress
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate.changes import Netns
@@ -159,12 +160,15 @@ class Picture:
                 )
 
     def _sets(self, netns: Netns) -> list[Set]:
-        return [each for ruleset in self.rulesets.get(netns, ()) for each in ruleset.sets]
+        """Of IPv4, which is what is explained."""
+        tables = (each for each in self.rulesets.get(netns, ()) if each.family != "ip6")
+        return [each for table in tables for each in table.sets]
 
 
 def interface(rows: NetnsSpec | NetnsState, name: str) -> str:
     """Its addresses; of what is there also whether it is up."""
-    addresses = " ".join(str(address) for on, address in sorted(rows.addresses) if on == name)
+    own = sorted((address for on, address in rows.addresses if on == name), key=order)
+    addresses = " ".join(map(str, own))
     if isinstance(rows, NetnsState):
         link = rows.links.get(name)
         if link is None:

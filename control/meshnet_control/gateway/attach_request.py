@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from ipaddress import AddressValueError, IPv4Address, ip_address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,8 +84,14 @@ def place(network: Network, settings: Mapping[str, Any], number: int) -> Place:
             IPv4Address(address)
         except AddressValueError:
             raise ControlError(f"invalid IPv4 address: {address}") from None
-    if ipam.get("IPv6Address") or ipam.get("LinkLocalIPs"):
-        raise _cannot("an IPv6 or link-local address")
+    second = str(ipam.get("IPv6Address") or "")
+    if second:
+        try:
+            second = str(IPv6Address(second))
+        except AddressValueError:
+            raise ControlError(f"invalid IPv6 address: {second}") from None
+    if ipam.get("LinkLocalIPs"):
+        raise _cannot("a link-local address")
     if settings.get("Links"):
         raise _cannot("a link between containers")
     mac = str(settings.get("MacAddress") or "")
@@ -98,6 +104,7 @@ def place(network: Network, settings: Mapping[str, Any], number: int) -> Place:
         aliases=tuple(dict.fromkeys(str(name) for name in settings.get("Aliases") or ())),
         asked=address,
         internal=network.spec.internal,
+        asked6=second,
     )
 
 

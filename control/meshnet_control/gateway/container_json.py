@@ -215,12 +215,17 @@ def _networks(
 
 def _endpoint(endpoint: LocalEndpoint, *, named: bool, dns: bool) -> Json:
     short = endpoint.container[:12]
-    shown = _settings(endpoint.network, str(endpoint.address.ip)) | {
+    second = endpoint.address6
+    asked = str(endpoint.address.ip), str(second.ip) if second is not None else ""
+    shown = _settings(endpoint.network, *asked) | {
         "EndpointID": endpoint.id,
         "IPAddress": str(endpoint.address.ip),
         "IPPrefixLen": endpoint.address.network.prefixlen,
         "MacAddress": endpoint.mac,
     }
+    if second is not None:
+        shown["GlobalIPv6Address"] = str(second.ip)
+        shown["GlobalIPv6PrefixLen"] = second.network.prefixlen
     if named:
         shown["Aliases"] = [*endpoint.aliases, short]
     if dns:
@@ -233,7 +238,7 @@ def _reserved(task: pb.Task) -> dict[str, Json]:
     """Networks of a task whose container does not run, or is not wired yet."""
     return {
         str(net.network.spec.name): _settings(
-            NetworkId(net.network.id), net.addresses[0].partition("/")[0]
+            NetworkId(net.network.id), *(each.partition("/")[0] for each in net.addresses[:2])
         )
         for net in task.networks_attachments
         if net.addresses
@@ -243,16 +248,17 @@ def _reserved(task: pb.Task) -> dict[str, Json]:
 def _remembered(record: Record | None, *, named: bool) -> dict[str, Json]:
     """Networks that an attached container is to be on; it does not run, or is not wired yet."""
     return {
-        place.name: _settings(NetworkId(place.network), place.asked)
+        place.name: _settings(NetworkId(place.network), place.asked, place.asked6)
         | {"Aliases": [*place.aliases] if named and place.aliases else None}
         for place in (record.places if record is not None else ())
     }
 
 
-def _settings(network: NetworkId, address: str) -> Json:
+def _settings(network: NetworkId, address: str, second: str = "") -> Json:
     """An ``EndpointSettings`` without an endpoint."""
+    asked = {"IPv4Address": address, "IPv6Address": second}
     return {
-        "IPAMConfig": {"IPv4Address": address} if address else {},
+        "IPAMConfig": {family: said for family, said in asked.items() if said},
         "Links": None,
         "Aliases": None,
         "NetworkID": network,

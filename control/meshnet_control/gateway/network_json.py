@@ -119,7 +119,11 @@ def made_here(shown: Mapping[str, Any], network: pb.Network | None) -> Json:
 
 def containers(endpoints: Iterable[LocalEndpoint]) -> dict[str, Json]:
     """``Containers`` of a network: container ID -> its endpoint."""
-    return {each.container: _endpoint(each.name, each.id, each.address) for each in endpoints}
+    return {
+        each.container: _endpoint(each.name, each.id, each.address)
+        | ({"IPv6Address": str(each.address6)} if each.address6 is not None else {})
+        for each in endpoints
+    }
 
 
 # ---- inside ----

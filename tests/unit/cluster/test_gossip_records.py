@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 import msgpack
 import pytest
@@ -27,7 +28,17 @@ FIELDS = ["mtu", *GOOD, "ctr", "host", "alias", "net"]
 
 Names = st.text(st.characters(categories=("L", "N"), include_characters="-._"), min_size=1)
 Addresses = st.integers(0x0A000000, 0x0AFFFFFF).map(IPv4Address)
-Endpoints = st.builds(
+Sixes = st.integers(0xFD << 120, (0xFE << 120) - 1).map(IPv6Address)
+
+
+@st.composite
+def _dual(draw: st.DrawFn, firsts: st.SearchStrategy[Endpoint]) -> Endpoint:
+    said = draw(firsts)
+    return replace(said, addresses6={net: draw(Sixes) for net in said.addresses if draw(Booleans)})
+
+
+Booleans = st.booleans()
+Firsts = st.builds(
     Endpoint,
     task=st.just(TASK),
     name=Names,
@@ -41,6 +52,7 @@ Endpoints = st.builds(
     ),
     ready=st.booleans(),
 )
+Endpoints = Firsts | _dual(Firsts)
 
 
 @given(Endpoints)
@@ -117,6 +129,13 @@ def test_a_name_that_no_resolver_could_serve_is_not_said_and_costs_nothing_else(
         {"alias": {"net": [7]}},
         {"alias": {"net": ["a\x00b"]}},
         {"alias": [1]},
+        {"addr6": {"net": 7}},
+        {"addr6": {"net": b"\0" * 16}},
+        {"addr6": {"net": IPv6Address("fe80::1").packed}},
+        {"addr6": {"net": IPv6Address("ff02::1").packed}},
+        {"addr6": {"net": IPv6Address("::ffff:10.0.0.1").packed}},
+        {"addr6": {"net": b"\xfd"}},
+        {"addr6": [1]},
         {"ready": 1},
         {"ready": None},
     ],
@@ -129,6 +148,16 @@ def test_an_endpoint_that_is_wrong_in_one_field_is_none(change):
     assert not is_well_formed(key, value)
     assert gossip_records.decode_endpoint(OWNER, TASK, value) is None
     assert gossip_records.decode_endpoints({(OWNER, key): value}) == {}
+
+
+def test_an_address_of_ipv6_stands_beside_one_of_ipv4():
+    six = {"addr6": {"net": IPv6Address("fd00::2").packed, "other": IPv6Address("fd00::3").packed}}
+    read = gossip_records.decode_endpoint(OWNER, TASK, msgpack.packb(GOOD | six))
+    assert read is not None
+    assert read.addresses6 == {"net": IPv6Address("fd00::2")}
+    before = gossip_records.decode_endpoint(OWNER, TASK, msgpack.packb(GOOD))
+    assert before is not None
+    assert (before.addresses, before.addresses6) == (read.addresses, {})
 
 
 def test_more_fields_and_other_keys_are_a_newer_versions_business():

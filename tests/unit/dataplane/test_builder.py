@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 
 import from_scratch
 from hypothesis import given
@@ -54,7 +54,12 @@ def assignments(draw) -> pb.Assignments:
         service = made.services.add(id=f"s{number}", name=f"web{number}", endpoint_mode="vip")
         address = f"10.0.1.{draw(st.integers(1, 5))}/24"
         service.virtual_ips.add(network_id=NETS[1], addr=address)
+        if draw(st.booleans()):
+            service.virtual_ips.add(network_id=NETS[1], addr=f"{draw(SIXES)}/64")
     return made
+
+
+SIXES = st.integers(1, 5).map(lambda number: IPv6Address(f"fd00::{number}"))
 
 
 @st.composite
@@ -79,6 +84,7 @@ def record(draw) -> tuple[tuple[NodeId, str], bytes | None]:
                 },
                 ready=draw(st.booleans()),
                 made=draw(st.integers(0, 2)),
+                addresses6=draw(st.dictionaries(st.just(NETS[1]), SIXES, max_size=1)),
             )
         ),
     }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Interface, IPv6Interface
+
 import pytest
 from plane_bed import OTHER, Host, cluster, drain, serving, turn
 
 from meshnet.errors import KernelError
-from meshnet.model.ids import TaskId
+from meshnet.model.ids import NetworkId, TaskId
+from meshnet.model.snapshot import Sandbox
 from meshnet.nft.flows import Flow
+from meshnet_control.dataplane.connections import open_to
 from meshnet_control.dataplane.fake import GossipRoom
 
 OWN, CLIENT, ELSEWHERE = "10.0.1.10", "192.0.2.99", "10.0.1.30"
@@ -15,6 +19,14 @@ OWN, CLIENT, ELSEWHERE = "10.0.1.10", "192.0.2.99", "10.0.1.30"
 
 def flow(protocol="tcp", source=CLIENT, backend=OWN, **more):
     return Flow(protocol, source, backend, 80, backend, source, **more)
+
+
+def test_those_by_ipv6_count_too():
+    net = NetworkId("net")
+    first, second = IPv4Interface("10.0.1.10/24"), IPv6Interface("fd00::10/64")
+    box = Sandbox(TaskId("t"), "/n", ((net, first),), None, networks6=((net, second),))
+    there = [flow(source="fd00::9", backend="fd00::10"), flow(source="fd00::10", backend=OWN)]
+    assert open_to(box, [*there, flow()]) == 2
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,8 @@ def test_what_cannot_be_had_is_refused(body, why):
     ("settings", "why"),
     [
         ({"IPAMConfig": {"IPv4Address": "10.0.0"}}, "invalid IPv4 address: 10.0.0"),
-        ({"IPAMConfig": {"IPv6Address": "fd00::1"}}, "IPv6"),
+        ({"IPAMConfig": {"IPv6Address": "fd00::zz"}}, "invalid IPv6 address: fd00::zz"),
+        ({"IPAMConfig": {"LinkLocalIPs": ["fe80::1"]}}, "a link-local address"),
         ({"Links": ["a:b"]}, "link"),
         ({"MacAddress": "02:42:00:00:00:01"}, "MAC address"),
     ],
@@ -173,6 +174,12 @@ def test_what_cannot_be_had_is_refused(body, why):
 def test_what_a_place_cannot_have_is_refused(settings, why):
     with pytest.raises(ControlError, match=why):
         attach_request.place(OURS["net"], settings, 0)
+
+
+def test_an_address_of_ipv6_is_asked_for_beside_one_of_ipv4():
+    settings = {"IPAMConfig": {"IPv6Address": "FD00:7:0::9"}}
+    place = attach_request.place(OURS["net"], settings, 0)
+    assert (place.asked, place.asked6) == ("", "fd00:7::9")
 
 
 def test_the_mac_address_that_it_gets_anyway_may_be_asked_for():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from ipaddress import IPv6Interface
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from known_overlays import CONTAINERS, HERE, INGRESS, NET, known
 
 from meshnet.kernel.net_dev import Counters, Traffic, traffic
+from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import PublishedPort
 from meshnet_control.agent.attached_record import LABEL, Place, Record
 from meshnet_control.dataplane.overlays import endpoint_id
@@ -69,6 +71,25 @@ async def test_a_list_shows_the_networks_of_tasks(worker: TestClient):
     assert task["HostConfig"]["NetworkMode"] == "default"
     left = idle["NetworkSettings"]["Networks"]["discovery"]
     assert (left["NetworkID"], left["EndpointID"], left["IPAddress"]) == (NET, "", "")
+
+
+def test_a_container_on_a_dual_stack_network_shows_both_addresses():
+    found = known()
+    both = ((NET, IPv6Interface("fd00:7::3/64")),)
+    boxes = {t: replace(box, networks6=both) for t, box in found.snapshot.sandboxes.items()}
+    for net in found.tasks[TaskId("t1")].networks_attachments:
+        if net.network.id == NET:
+            net.addresses.append("fd00:7::3/64")
+    found = replace(found, snapshot=replace(found.snapshot, sandboxes=boxes))
+    entries = container_json.listed(CONTAINERS, found, container_json.Asked({}))
+    shown = entries[1]["NetworkSettings"]["Networks"]
+    six = {"GlobalIPv6Address": "fd00:7::3", "GlobalIPv6PrefixLen": 64}
+    asked = {"IPAMConfig": {"IPv4Address": "10.0.1.3", "IPv6Address": "fd00:7::3"}}
+    assert shown["discovery"] == ON_NET | six | asked
+    assert shown["ingress"]["GlobalIPv6Address"] == ""
+    assert (
+        entries[2]["NetworkSettings"]["Networks"]["discovery"]["IPAMConfig"] == asked["IPAMConfig"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from ipaddress import IPv6Interface
 from typing import Any
 
 import pytest
@@ -64,6 +65,17 @@ async def test_a_worker_inspects_a_network_with_its_containers_and_peers(
         {"Name": "h2", "IP": "192.168.0.2"},
     ]
     assert "Services" not in seen
+
+
+def test_a_dual_stack_network_says_both_addresses_of_each():
+    found = known()
+    both = ((NET, IPv6Interface("fd00:7::3/64")),)
+    boxes = {t: replace(box, networks6=both) for t, box in found.snapshot.sandboxes.items()}
+    found = replace(found, snapshot=replace(found.snapshot, sandboxes=boxes))
+    [shown] = network_json.containers(found.on(NET)).values()
+    assert (shown["IPv4Address"], shown["IPv6Address"]) == ("10.0.1.3/24", "fd00:7::3/64")
+    [shown] = network_json.containers(found.on(INGRESS)).values()
+    assert shown["IPv6Address"] == ""
 
 
 async def test_verbose_lists_services_with_the_tasks_of_all_nodes(worker: TestClient):
