@@ -17,7 +17,8 @@ docs/decisions and ``meshnet_lb``; here are the rule, the route and the sysctls 
 
 An address of IPv6 has the MAC of the IPv4 address beside it. The engine switches IPv6 off in the
 namespaces that it makes; it is on for the interfaces that have an address of it, and for loopback,
-through which a namespace reaches its own addresses. Nothing is taken from router advertisements.
+through which a namespace reaches its own addresses. Nothing is taken from router advertisements. An
+overlay whose packets are smaller than IPv6 needs has none of it: the kernel takes no address there.
 
 Be aware: the device indexes, the netns and every name are derived from ids, so that a restarted
 process finds what it made.
@@ -69,6 +70,8 @@ _DEFAULT: Final = IPv4Network("0.0.0.0/0")
 _LOOPBACK: Final = "lo"
 _LOOPBACK_ADDRESS: Final = IPv4Interface("127.0.0.1/8")
 """The resolver is at 127.0.0.11; the engine gave both to the container."""
+_SMALLEST_MTU6: Final = 1280
+"""RFC 8200 section 5."""
 _LOOPBACK6: Final = IPv6Interface("::1/128")
 _NO_ADVERTISEMENTS: Final = {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0"}
 
@@ -115,6 +118,8 @@ class Overlays:
         self._ways = Ways({}, ())
         self._members: dict[NetworkId, tuple[frozenset[FdbRow], Members]] = {}
         self._veths_of: object = None
+        self._thin: frozenset[NetworkId] = frozenset()
+        """Networks that are too narrow for IPv6."""
 
     def of(self, snapshot: Snapshot) -> Desired:
         """What should be in each namespace, and the veth pairs between them."""
@@ -127,16 +132,18 @@ class Overlays:
             network.id: self._ways.mtu(network, partial(self._on, snapshot, network.id))
             for network in networks
         }
+        thin = frozenset(network for network, mtu in mtus.items() if mtu < _SMALLEST_MTU6)
+        was_thin, self._thin = self._thin, thin
         specs: dict[Netns, NetnsSpec] = {None: _host(snapshot)}
         for network in networks:
             path = str(self._netns_dir / netns_name(network.id))
             specs[path] = self._overlay(path, snapshot, network, mtus[network.id])
-        same_ingress = before is not None and before.ingress == snapshot.ingress
+        alike = before is not None and before.ingress == snapshot.ingress and thin == was_thin
         for task, sandbox in snapshot.sandboxes.items():
-            same = same_ingress and before is not None and before.sandboxes.get(task) is sandbox
+            same = alike and before is not None and before.sandboxes.get(task) is sandbox
             same = same and before is not None and _same_networks(sandbox, before, snapshot)
             spec = self._made.specs.get(sandbox.netns) if same else None
-            specs[sandbox.netns] = spec if spec is not None else _sandbox(snapshot, sandbox)
+            specs[sandbox.netns] = spec if spec is not None else _sandbox(snapshot, sandbox, thin)
         veths = self._made.veths
         of = (networks, mtus, _gateway(snapshot))
         if before is None or before.sandboxes is not snapshot.sandboxes or self._veths_of != of:
@@ -158,16 +165,19 @@ class Overlays:
         made = self._made.specs.get(path)
         vxlan = Vxlan(network.vni, snapshot.nodes[snapshot.self_id].vtep, snapshot.vxlan_port)
         wanted = VxlanSpec(vxlan, mtu, BRIDGE)
-        dual = network.subnet6 is not None
+        dual = network.subnet6 is not None and network.id not in self._thin
+        neighbours = rows.neighbours
+        if network.subnet6 is not None and not dual:
+            neighbours = frozenset(row for row in neighbours if isinstance(row[1], IPv4Address))
         if made is not None and made.vxlans.get(VXLAN) == wanted and made.dual is dual:
-            if made.neighbours is rows.neighbours and made.fdb is rows.fdb:
+            if made.neighbours is neighbours and made.fdb is rows.fdb:
                 return made
-            return replace(made, neighbours=rows.neighbours, fdb=rows.fdb)
+            return replace(made, neighbours=neighbours, fdb=rows.fdb)
         return NetnsSpec(
             made=True,
             bridges={BRIDGE: mtu},
             vxlans={VXLAN: wanted},
-            neighbours=rows.neighbours,
+            neighbours=neighbours,
             fdb=rows.fdb,
             # A new namespace starts with 1, and every frame would walk the IP hooks for nothing.
             sysctls={
@@ -263,13 +273,13 @@ def _same_networks(sandbox: Sandbox, before: Snapshot, now: Snapshot) -> bool:
     return all(before.networks.get(on) == now.networks.get(on) for on, _ in sandbox.networks)
 
 
-def _sandbox(snapshot: Snapshot, sandbox: Sandbox) -> NetnsSpec:
+def _sandbox(snapshot: Snapshot, sandbox: Sandbox, thin: Set[NetworkId]) -> NetnsSpec:
     addresses: set[AddressOn] = set()
     routes: set[RouteSpec] = set()
     rules = set(STANDARD_RULES)
     neighbours: set[NeighbourOn] = set()
     sysctls = {_COUNTS: "1"}
-    second = dict(sandbox.networks6)
+    second = {network: address for network, address in sandbox.networks6 if network not in thin}
     for number, (network, address) in enumerate(sandbox.networks):
         name = sandbox.interface(number)
         addresses.add((name, address))

@@ -12,9 +12,11 @@ from hypothesis import given
 from meshnet.model.ids import TaskId, mac_of
 from meshnet.model.paths import mtu_of
 from meshnet.model.snapshot import Snapshot
+from meshnet.netstate.values import NeighbourOn
 from meshnet.overlay.desired import BRIDGE, VXLAN, Overlays, netns_name
 
 DIR = Path("/run/netns")
+NOBODYS = IPv4Address("192.0.2.99")
 
 
 @given(world.histories())
@@ -29,7 +31,16 @@ def test_what_is_kept_up_is_what_is_made_from_scratch(history: list[Snapshot]):
             if spec is None:
                 continue
             remote = snapshot.remote_macs(network.id)
-            assert spec.neighbours == {(VXLAN, at, mac) for mac, (at, _) in remote.items()}
+            expected: set[NeighbourOn] = {(VXLAN, at, mac) for mac, (at, _) in remote.items()}
+            assert spec.dual is (network.subnet6 is not None and mtu_of(snapshot, network) >= 1280)
+            if spec.dual:
+                expected |= {
+                    (VXLAN, second, mac_of(each.addresses[network.id]))
+                    for each in snapshot.endpoints.values()
+                    if mac_of(each.addresses.get(network.id, NOBODYS)) in remote
+                    and (second := each.addresses6.get(network.id)) is not None
+                }
+            assert spec.neighbours == expected
             rows = {(VXLAN, mac, to) for mac, (_, vtep) in remote.items() for to in (vtep, None)}
             assert spec.fdb == rows
             assert spec.bridges == {BRIDGE: mtu_of(snapshot, network)}
