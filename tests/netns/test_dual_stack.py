@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
-from overlay_bed import NET, PREFIX, OverlayBed, settle, sh, snapshot, two_hosts
+from overlay_bed import NET, NODES, PREFIX, OverlayBed, settle, sh, snapshot, two_hosts
 
+from meshnet.kernel.nft import NftOperations
+from meshnet.model.ids import ServiceId
+from meshnet.model.snapshot import Service
 from meshnet.overlay.desired import netns_name
 from meshnet.overlay.operations import OverlayOperations
+from meshnet_lb.rules import rulesets
 
 pytestmark = pytest.mark.netns
 TASKS = {11: 1, 12: 1, 21: 2}
@@ -75,6 +81,33 @@ def test_what_is_damaged_is_repaired(bed, overlays, damage):
     sh(f"ip -n {PREFIX}-c11 -6 neigh flush dev eth1")
     assert bed.pings("c11", "fd00:1::21")
     assert bed.pings("c11", "fd00:1::11"), "itself"
+
+
+def test_a_virtual_ip_leads_to_the_other_host_and_back_after_its_table_was_flushed(bed, overlays):
+    wanted = snapshot(bed, 1, TASKS, dual=True)
+    vips = {NET: IPv4Address("10.0.1.200")}, {NET: IPv6Address("fd00:1::200")}
+    service = Service(ServiceId("svc"), "web", vips=vips[0], vips6=vips[1])
+    endpoints = {
+        name: replace(each, ready=each.node == NODES[2]) for name, each in wanted.endpoints.items()
+    }
+    wanted = replace(wanted, services={service.id: service}, endpoints=endpoints)
+    tables = NftOperations([rulesets], host_netns=bed.host(1))
+    try:
+        assert not bed.pings("c11", "fd00:1::200")
+        settle(tables, wanted)
+        assert bed.pings("c11", "fd00:1::200")
+        assert bed.pings("c11", "10.0.1.200")
+        sh(f"ip netns exec {PREFIX}-c11 nft delete table ip6 meshnet")
+        assert not bed.pings("c11", "fd00:1::200")
+        assert settle(tables, wanted) == 1
+        assert bed.pings("c11", "fd00:1::200")
+        plain = replace(
+            wanted, sandboxes={n: replace(b, networks6=()) for n, b in wanted.sandboxes.items()}
+        )
+        settle(tables, plain)
+        assert "ip6" not in sh(f"ip netns exec {PREFIX}-c11 nft list tables")
+    finally:
+        tables.close()
 
 
 def test_an_endpoint_that_left_has_no_row_of_either_family(bed, overlays):

@@ -73,6 +73,7 @@ def to_spec(request: NetworkCreateRequest) -> Network:
     spec.name = request.name
     spec.labels.update(request.labels)
     spec.internal, spec.attachable = request.internal, request.attachable
+    spec.ipv6_enabled = request.enable_ipv6
     spec.ingress, spec.scope = request.ingress, "swarm"
     spec.config_from = request.config_from.network
     spec.driver_configuration.name = request.driver or "overlay"

@@ -11,10 +11,13 @@ Source: moby api/types/network SubnetStatus, integration/network/network_test.go
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Interface, IPv4Network
-from typing import Any
+from ipaddress import ip_interface, ip_network
+from typing import Any, Final
 
 from meshnet_control.api import control_pb2 as pb
+
+_MOST: Final = (1 << 64) - 1
+"""That the engine's clients can read; it says so of whatever is more."""
 
 
 def status(
@@ -41,19 +44,21 @@ def status(
 
 
 def _subnet(config: pb.IPAMConfig, held: set[int]) -> dict[str, int]:
-    subnet = IPv4Network(config.subnet, strict=False)
-    given = IPv4Network(config.ip_range, strict=False) if config.ip_range else subnet
+    subnet = ip_network(config.subnet, strict=False)
+    given = ip_network(config.ip_range, strict=False) if config.ip_range else subnet
     gateway = config.gateway or str(subnet[1])
     taken = held | {int(subnet.network_address), int(subnet.broadcast_address)}
     taken |= set(_numbers((gateway, *config.auxiliary_addresses.values())))
     return {
-        "IPsInUse": _within(taken, subnet),
-        "DynamicIPsAvailable": given.num_addresses - _within(taken, given),
+        "IPsInUse": _within(taken, given=(int(subnet[0]), int(subnet[-1]))),
+        "DynamicIPsAvailable": min(
+            _MOST, given.num_addresses - _within(taken, given=(int(given[0]), int(given[-1])))
+        ),
     }
 
 
-def _within(numbers: Iterable[int], subnet: IPv4Network) -> int:
-    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+def _within(numbers: Iterable[int], given: tuple[int, int]) -> int:
+    first, last = given
     return sum(first <= number <= last for number in numbers)
 
 
@@ -85,6 +90,6 @@ def _holds(task: pb.Task, nodes: dict[str, pb.Node]) -> bool:
 def _numbers(addresses: Iterable[str]) -> Iterator[int]:
     for address in addresses:
         try:
-            yield int(IPv4Interface(address))
+            yield int(ip_interface(address).ip)
         except ValueError:
             continue  # none yet

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 from itertools import combinations
 from typing import Any
 
 from meshnet.errors import ControlError
+from meshnet.model.families import IpNetwork
 from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
     IPAMConfig,
@@ -38,12 +39,13 @@ from meshnet_control.store.index import name_of
 from meshnet_control.store.store import Where
 
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
-_LONGEST_PREFIX = 30
+_ROOM_BITS = 2
+"""Least that a subnet leaves to its hosts: itself, a gateway, a task and, of IPv4, broadcast."""
 _MOST_SUBNETS = 64
 MTU_OPTION = "com.docker.network.driver.mtu"
 _MTU = Pattern("[0-9]{2,5}", longest=5)
-_SMALLEST_MTU, _LARGEST_MTU = 576, 65535
-"""RFC 791's smallest, and IPv4's largest packet."""
+_SMALLEST_MTU, _SMALLEST_MTU6, _LARGEST_MTU = 576, 1280, 65535
+"""RFC 791's and RFC 8200's smallest, and IPv4's largest packet."""
 PRUNE_FILTERS = ("label", "label!", "until")
 
 
@@ -193,10 +195,15 @@ class Networks:
                 "encrypted overlay networks are not supported by this version of meshnet: "
                 "leave out --opt encrypted only where the underlay may read the traffic"
             )
-        if request.enable_ipv6:
+        if request.enable_ipv6 and request.ingress:
             raise unimplemented(
-                "IPv6 on overlay networks is not supported by this version of meshnet: "
+                "IPv6 on the ingress network is not supported by this version of meshnet: "
                 "leave out --ipv6"
+            )
+        if request.HasField("enable_ipv4") and not request.enable_ipv4:
+            raise unimplemented(
+                "overlay networks without IPv4 are not supported by this version of meshnet: "
+                "leave out --ipv4=false"
             )
         if request.ipam.driver not in {"", "default"}:
             raise unimplemented(
@@ -204,28 +211,29 @@ class Networks:
                 "leave out --ipam-driver"
             )
         mtu = request.options.get(MTU_OPTION)
-        if mtu is not None and not (_MTU.fits(mtu) and _SMALLEST_MTU <= int(mtu) <= _LARGEST_MTU):
-            raise invalid(
-                f"invalid {MTU_OPTION} {mtu!r}: must be {_SMALLEST_MTU} to {_LARGEST_MTU}"
-            )
+        least = _SMALLEST_MTU6 if request.enable_ipv6 else _SMALLEST_MTU
+        if mtu is not None and not (_MTU.fits(mtu) and least <= int(mtu) <= _LARGEST_MTU):
+            raise invalid(f"invalid {MTU_OPTION} {mtu!r}: must be {least} to {_LARGEST_MTU}")
         if len(request.ipam.config) > _MOST_SUBNETS:
             raise invalid(f"ipam configuration: at most {_MOST_SUBNETS} subnets")
         for config in request.ipam.config:
-            _check_config(config)
+            _check_config(config, dual=request.enable_ipv6)
         _check_apart(request.ipam.config)
 
     def _check_subnet(
-        self, subnet: IPv4Network | None, others: list[Network], routes: Iterable[NodeRoute]
+        self, subnet: IpNetwork | None, others: list[Network], routes: Iterable[NodeRoute]
     ) -> None:
         if subnet is None:
             return
         for other in others:
             for config in other.ipam_options.configs or other.spec.ipam_options.configs:
                 taken = _subnet(config.subnet)
-                if taken is not None and taken.overlaps(subnet):
+                if taken is not None and _overlap(taken, subnet):
                     raise invalid(
                         f"subnet {subnet} overlaps with {taken} of network {other.spec.name}"
                     )
+        if not isinstance(subnet, IPv4Network):
+            return  # nodes tell of routes of IPv4 alone
         route = self._access.conflicting_route(str(subnet))
         if route is not None:
             raise invalid(f"subnet {subnet} overlaps with the route {route} of this host")
@@ -294,12 +302,16 @@ def _check_configuration(request: NetworkCreateRequest) -> None:
         )
 
 
-def _subnet(said: str) -> IPv4Network | None:
-    return IPv4Network(said, strict=False) if said else None
+def _subnet(said: str) -> IpNetwork | None:
+    return ip_network(said, strict=False) if said else None
 
 
-def _check_config(config: IPAMConfig) -> None:
-    """Refuse an address range that is none (of IPv4), or lies outside its subnet.
+def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _check_config(config: IPAMConfig, *, dual: bool) -> None:
+    """Refuse an address range that is none, or lies outside its subnet.
 
     Only the form the allocator keeps is let in: what one leader cannot read, none can.
 
@@ -309,22 +321,28 @@ def _check_config(config: IPAMConfig) -> None:
     subnet = _exact("subnet", config.subnet)
     if subnet is not None and not for_networks(subnet):
         raise invalid(f"ipam configuration: no host can have the addresses of subnet {subnet}")
-    if subnet is not None and subnet.prefixlen > _LONGEST_PREFIX:
+    if subnet is not None and not isinstance(subnet, IPv4Network) and not dual:
+        raise invalid(f"ipam configuration: subnet {subnet} is of IPv6: --ipv6 must be given, too")
+    if subnet is not None and subnet.max_prefixlen - subnet.prefixlen < _ROOM_BITS:
         raise invalid(f"ipam configuration: subnet {subnet} has no room for a gateway and a task")
     inside = _exact("ip-range", config.ip_range)
-    if inside is not None and (subnet is None or not inside.subnet_of(subnet)):
+    if inside is not None and (subnet is None or not _within(inside, subnet)):
         raise invalid(f"ipam configuration: range {config.ip_range} is not in the subnet")
     named = [("gateway", config.gateway)] if config.gateway else []
     named += [("auxiliary address", address) for address in config.auxiliary_addresses.values()]
     for what, said in named:
         try:
-            address = IPv4Address(said)
+            address = ip_address(said.replace("%", "/"))  # a zone is of one host
         except ValueError:
             raise invalid(f"ipam configuration: invalid {what} {_on_a_line(said)}") from None
         if subnet is None or address not in subnet:
             raise invalid(f"ipam configuration: {what} {said} is not in the subnet")
         if address in {subnet.network_address, subnet.broadcast_address}:
             raise invalid(f"ipam configuration: {what} {said} names the subnet, not a host in it")
+
+
+def _within(inside: IpNetwork, subnet: IpNetwork) -> bool:
+    return _overlap(inside, subnet) and inside.prefixlen >= subnet.prefixlen
 
 
 def _check_local(config: IPAMConfig) -> None:
@@ -348,10 +366,10 @@ def _parsed(what: str, said: str, parse: Callable[[str], object]) -> None:
         raise invalid(f"ipam configuration: invalid {what} {_on_a_line(said)}") from None
 
 
-def _exact(what: str, said: str) -> IPv4Network | None:
+def _exact(what: str, said: str) -> IpNetwork | None:
     """A range written with its network address and its length, in Docker 28's words."""
     try:
-        found = _subnet(said)
+        found = _subnet(said.replace("%", "/"))  # a zone is of one host
     except ValueError:
         raise invalid(f"ipam configuration: invalid {what} {_on_a_line(said)}") from None
     if found is not None and said != str(found):
@@ -366,5 +384,5 @@ def _on_a_line(said: str) -> str:
 def _check_apart(configs: Sequence[IPAMConfig]) -> None:
     subnets = [found for config in configs if (found := _subnet(config.subnet)) is not None]
     for one, other in combinations(subnets, 2):
-        if one.overlaps(other):
+        if _overlap(one, other):
             raise invalid(f"ipam configuration: subnets {one} and {other} overlap")

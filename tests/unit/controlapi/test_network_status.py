@@ -45,6 +45,21 @@ def test_an_empty_network_has_its_ends_and_its_gateway_in_use():
     assert status(pb.Network(id=NET), [], [], []) == {"IPAM": {}}
 
 
+def test_each_family_is_counted_and_what_no_number_of_64_bits_holds_is_the_most():
+    of = network()
+    of.ipam_options.configs.add(subnet="fd00:7::/64", gateway="fd00:7::1", ip_range="fd00:7::/120")
+    of.ipam_options.configs.add(subnet="fd01::/48", gateway="fd01::1")
+    both = task(pb.TASK_STATE_RUNNING, "10.7.0.3/24")
+    both.networks_attachments[0].addresses.append("fd00:7::3/64")
+    service = pb.Service()
+    service.endpoint.virtual_ips.add(network_id=NET, addr="fd00:7::2/64")
+    assert status(of, [service], [both], [])["IPAM"]["Subnets"] == {
+        SUBNET: {"IPsInUse": 4, "DynamicIPsAvailable": 252},
+        "fd00:7::/64": {"IPsInUse": 5, "DynamicIPsAvailable": 252},
+        "fd01::/48": {"IPsInUse": 3, "DynamicIPsAvailable": (1 << 64) - 1},
+    }
+
+
 def test_virtual_ips_and_addresses_of_tasks_are_in_use_and_those_of_ended_tasks_are_not():
     service = pb.Service()
     service.endpoint.virtual_ips.add(network_id=NET, addr="10.7.0.2/24")

@@ -7,10 +7,11 @@ daemon/cluster/swarm.go, listen_addr.go and libnetwork overlayutils (data path p
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Network
 from typing import Final
 
 from meshnet.errors import ControlError
+from meshnet.model.families import IpNetwork
 from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet_control.api.control_pb2 import ClusterSpec, SwarmInitRequest, SwarmJoinRequest
 from meshnet_control.controlapi.refusals import invalid, unimplemented
@@ -25,6 +26,8 @@ _NOT_FOR_NETWORKS: Final = tuple(
     IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")
 )
 """This network, loopback, multicast, reserved (RFC 6890): no host answers there."""
+_NOT_FOR_NETWORKS6: Final = tuple(IPv6Network(net) for net in ("::/8", "fe80::/10", "ff00::/8"))
+"""Loopback and IPv4 in other clothes, link-local, multicast (RFC 4291 section 2.4)."""
 
 
 def check(new: ClusterSpec) -> None:
@@ -114,8 +117,10 @@ def check_availability(said: str) -> None:
         raise ControlError(f'invalid Availability: "{said}"')
 
 
-def for_networks(subnet: IPv4Network) -> bool:
+def for_networks(subnet: IpNetwork) -> bool:
     """True when hosts can have addresses of this subnet."""
+    if isinstance(subnet, IPv6Network):
+        return not any(subnet.overlaps(other) for other in _NOT_FOR_NETWORKS6)
     return not any(subnet.overlaps(other) for other in _NOT_FOR_NETWORKS)
 
 

@@ -1,0 +1,123 @@
+"""A dual stack overlay on two hosts, as typed: names, virtual IPs and containers by IPv6."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import IPv6Address, IPv6Network, ip_interface
+from typing import Any
+
+import pytest
+from docker_hosts import WEB, Hosts
+
+from meshnet_control.lab.lab import Lab
+from meshnet_control.lab.layout import Layout
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+NAME = "mndual"
+REPLICAS = 4
+ON_BOTH = "busybox httpd -f -p [::]:80 -h /www"
+"""A server that answers clients of both families; that of the image does those of IPv4 alone."""
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    """
+    Name: hosts; Scope: module; Depends: nothing.
+
+    A manager and a worker with tasks of a service on a dual stack network on both, gone afterwards.
+    """
+    lab = Lab(Layout(NAME, 2))
+    lab.down(lambda *_: None)
+    try:
+        lab.up(lambda *_: None)
+        made = Hosts(lab)
+        made.sh("h1", "docker swarm init >/dev/null")
+        token = made.sh("h1", "docker swarm join-token -q worker")
+        made.sh("h2", f"docker swarm join --token {token} h1:2377")
+        made.docker("h1", "network create -d overlay --attachable --ipv6 dual")
+        made.docker("h1", "network create -d overlay --attachable plain")
+        made.sh(
+            "h1",
+            f"docker service create -q --no-resolve-image --name web --replicas {REPLICAS}"
+            f" --network dual --placement-pref spread=node.hostname {WEB} {ON_BOTH}",
+        )
+        made.docker("h1", "run -d --name one --network dual meshnet/tools:1")
+        yield made
+    finally:
+        lab.down(lambda *_: None)
+
+
+def inspected(hosts: Hosts, words: str) -> Any:
+    return json.loads(hosts.docker("h1", words))[0]
+
+
+def subnet(hosts: Hosts) -> IPv6Network:
+    network = inspected(hosts, "network inspect dual")
+    assert network["EnableIPv6"] is True
+    four, six = network["IPAM"]["Config"]
+    assert ":" not in four["Subnet"]
+    return IPv6Network(six["Subnet"])
+
+
+def test_networks_services_tasks_and_containers_show_both_addresses(hosts: Hosts) -> None:
+    space = subnet(hosts)
+    assert space.prefixlen == 64
+    assert space.subnet_of(IPv6Network("fd00::/8"))
+    vips = [
+        vip["Addr"] for vip in inspected(hosts, "service inspect web")["Endpoint"]["VirtualIPs"]
+    ]
+    assert len(vips) == 2
+    assert ip_interface(vips[1]).ip in space
+    tasks = hosts.docker("h1", "service ps -q web").split()
+    own = [inspected(hosts, f"inspect {task}")["NetworksAttachments"][0] for task in tasks]
+    assert all(len(each["Addresses"]) == 2 for each in own)
+    assert len({each["Addresses"][1] for each in own}) == REPLICAS
+    here = inspected(hosts, "inspect one")["NetworkSettings"]["Networks"]["dual"]
+    assert IPv6Address(here["GlobalIPv6Address"]) in space
+    assert here["GlobalIPv6PrefixLen"] == 64
+    shown = inspected(hosts, "network inspect dual")["Containers"].values()
+    assert f"{here['GlobalIPv6Address']}/64" in {each["IPv6Address"] for each in shown}
+    assert inspected(hosts, "network inspect plain")["EnableIPv6"] is False
+
+
+def test_names_lead_by_ipv6_through_the_virtual_ip_to_the_tasks_of_both_hosts(hosts: Hosts) -> None:
+    space = subnet(hosts)
+    (vip,) = hosts.docker("h1", "exec one dig +short web AAAA").split()
+    tasks = hosts.docker("h1", "exec one dig +short tasks.web AAAA").split()
+    assert IPv6Address(vip) in space
+    assert len(set(tasks)) == REPLICAS
+    assert hosts.docker("h1", f"exec one dig +short -x {vip}").strip() == "web.dual."
+    curl = "for n in $(seq 12); do curl -6 -sS -m 5 http://web/cgi-bin/index.cgi || exit; done"
+    said = hosts.sh("h1", f"docker exec one sh -c '{curl}'").splitlines()
+    own = inspected(hosts, "inspect one")["NetworkSettings"]["Networks"]["dual"]
+    assert all(f"sees [{own['GlobalIPv6Address']}]" in line for line in said), said
+    answered = Counter(line.split()[1] for line in said)
+    assert answered == dict.fromkeys(answered, 12 // REPLICAS), "strictly in turn"
+    assert len(answered) == REPLICAS
+    on = {host: hosts.docker(host, "ps -q --filter name=web").split() for host in ("h1", "h2")}
+    assert all(len(containers) == REPLICAS // 2 for containers in on.values())
+    curl = "curl -4 -sS -m 5 http://web/cgi-bin/index.cgi"
+    assert hosts.docker("h1", f"exec one {curl}").split()[1] in answered, "by IPv4 as ever"
+
+
+def test_a_container_has_the_address_that_it_asks_for_and_is_reached_from_the_other_host(
+    hosts: Hosts,
+) -> None:
+    at = subnet(hosts)[0xBEEF]
+    hosts.docker("h2", f"run -d --name two --network dual --ip6 {at} {WEB} {ON_BOTH}")
+    assert f"inet6 {at}/64" in hosts.docker("h2", "exec two ip -6 addr show eth0")
+    assert hosts.docker("h1", "exec one dig +short two AAAA") == str(at)
+    said = hosts.docker("h1", "exec one curl -6 -sS -m 5 http://two/cgi-bin/index.cgi")
+    assert "sees [fd" in said
+    outside = "run -d --network dual --ip6 fd00:dead::1 meshnet/tools:1"
+    assert "is not in the network's subnet" in hosts.refused("h1", outside)
+    on_plain = f"run -d --network plain --ip6 {at} meshnet/tools:1"
+    assert "is not in the network's subnet" in hosts.refused("h1", on_plain)
+
+
+def test_containers_without_it_have_no_ipv6_and_no_such_names(hosts: Hosts) -> None:
+    hosts.docker("h1", "run -d --name three --network plain meshnet/tools:1")
+    assert hosts.docker("h1", "exec three ip -6 addr show") == ""
+    assert hosts.docker("h1", "exec three dig +short three AAAA") == ""
