@@ -117,6 +117,28 @@ def test_a_container_has_the_address_that_it_asks_for_and_is_reached_from_the_ot
     assert "is not in the network's subnet" in hosts.refused("h1", on_plain)
 
 
+def test_subnets_of_both_families_are_had_as_they_were_asked_for(hosts: Hosts) -> None:
+    hosts.docker(
+        "h1",
+        "network create -d overlay --attachable --ipv6 --subnet fd00:7::/64 --subnet 10.7.0.0/24"
+        " --gateway fd00:7::fe --ip-range fd00:7::100/120 --aux-address router=fd00:7::101 asked",
+    )
+    hosts.docker("h1", "run -d --name four --network asked --ip 10.7.0.44 meshnet/tools:1")
+    network = inspected(hosts, "network inspect asked")
+    four, six = network["IPAM"]["Config"]
+    assert (four["Subnet"], four["Gateway"]) == ("10.7.0.0/24", "10.7.0.1")
+    assert (six["Subnet"], six["Gateway"]) == ("fd00:7::/64", "fd00:7::fe")
+    assert (six["IPRange"], six["AuxiliaryAddresses"]) == (
+        "fd00:7::100/120", {"router": "fd00:7::101"},
+    )  # fmt: skip
+    (own,) = network["Containers"].values()
+    assert (own["IPv4Address"], own["IPv6Address"]) == ("10.7.0.44/24", "fd00:7::102/64")
+    said = hosts.refused("h1", "network create -d overlay --ipv6 --subnet fd00:7::/80 more")
+    assert "subnet fd00:7::/80 overlaps with fd00:7::/64 of network asked" in said
+    said = hosts.refused("h1", "network create -d overlay --subnet fd00:8::/64 more")
+    assert "--ipv6 must be given, too" in said
+
+
 def test_containers_without_it_have_no_ipv6_and_no_such_names(hosts: Hosts) -> None:
     hosts.docker("h1", "run -d --name three --network plain meshnet/tools:1")
     assert hosts.docker("h1", "exec three ip -6 addr show") == ""
