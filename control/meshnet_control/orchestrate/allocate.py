@@ -22,36 +22,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Interface, IPv4Network, ip_network
+from ipaddress import AddressValueError, IPv4Interface, IPv4Network
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from meshnet.model.families import FAMILIES, Family
+from meshnet.model.families import Family
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import (
-    engine_networks,
-    host_routes,
-    node_local,
-    service_networks,
-    vxlan_ids,
-)
+from meshnet_control.cluster import engine_networks, node_local, service_networks
 from meshnet_control.cluster.attachments import is_attachment, not_found
 from meshnet_control.orchestrate import ports
 from meshnet_control.orchestrate.addresses import (
     ADDRESS_TAKEN,
-    FIRST_VNI,
     NO_ADDRESS,
     NO_SUBNET,
     NO_VIP,
     Subnets,
     configs_of,
     family_of,
-    subnet6_for,
-    subnet_for,
-    vni_for,
 )
 from meshnet_control.orchestrate.indexes import OF_NODES, Held, Hold, Waiting
+from meshnet_control.orchestrate.network_shares import age as _age
+from meshnet_control.orchestrate.network_shares import allocated, families_of, networks
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import holds_addresses
 
@@ -63,12 +55,12 @@ ATTACHED_MESSAGE = "attached by its node"
 
 def step(view: StoreView, now: float, rng: Rng) -> Step:
     """Allocate whatever lacks something."""
-    networks = _networks(view) if view.scope.networks else []
-    if networks:
-        view = view.apply(networks)
+    given = networks(view) if view.scope.networks else []
+    if given:
+        view = view.apply(given)
     allocator = _Allocator(view)
     rest = [*allocator.services(), *allocator.nodes(), *allocator.tasks(now)]
-    return Step((*networks, *rest), lacking=frozenset(allocator.lacking))
+    return Step((*given, *rest), lacking=frozenset(allocator.lacking))
 
 
 def ingress_network(rng: Rng) -> pb.Network:
@@ -95,101 +87,6 @@ def wanted_networks(view: StoreView, spec: pb.TaskSpec, endpoint: pb.EndpointSpe
 def ingress_of(view: StoreView) -> pb.Network | None:
     """The ingress network; None when it was removed."""
     return min(view.indexes.ingress.values(), key=lambda n: n.id, default=None)
-
-
-def allocated(network: pb.Network | None) -> bool:
-    """True when a network has its VNI and subnet."""
-    return network is not None and bool(network.vni and network.ipam_options.configs)
-
-
-def _to_allocate(network: pb.Network) -> bool:
-    """It lacks what the cluster gives to networks."""
-    if node_local.is_node_local(network):
-        return not network.driver_state.name
-    return not allocated(network)
-
-
-def _networks(view: StoreView) -> list[Write]:
-    """Subnets and VNIs for the networks that have none, the ingress network first."""
-    new = [n for n in view.networks.values() if _to_allocate(n)]
-    if not new:
-        return []
-    known = dict(view.networks)
-    last = view.cluster.last_vni if view.cluster else 0
-    routes = [route.destination for route in host_routes.of(view.nodes.values())]
-    writes: list[Write] = []
-    for old in sorted(new, key=lambda n: (not n.spec.ingress, *_age(n))):
-        network = changed(old)
-        if node_local.is_node_local(network):
-            network.driver_state.name = network.spec.driver_configuration.name
-            writes.append(Put(network))
-            continue
-        if not _give_subnet(network, view.cluster, known.values(), routes):
-            continue
-        asked = vxlan_ids.wanted(network)
-        if asked in {n.vni for n in known.values()}:
-            asked = None
-        vni = asked or _vni(network, last, known)
-        if vni is None:
-            continue
-        last = last if asked else max(last, vni)
-        network.vni = vni
-        network.driver_state.name = "overlay"
-        network.driver_state.options.update(network.spec.driver_configuration.options)
-        network.driver_state.options[vxlan_ids.OPTION] = str(vni)
-        known[network.id] = network
-        writes.append(Put(network))
-    if view.cluster is not None and last > view.cluster.last_vni:
-        cluster = changed(view.cluster)
-        cluster.last_vni = last
-        writes.append(Put(cluster))
-    return writes
-
-
-def _vni(network: pb.Network, last: int, known: Mapping[str, pb.Network]) -> int | None:
-    """The ingress network's own, if nobody has or wants it, or the next one."""
-    taken = {vni for n in known.values() for vni in (n.vni, vxlan_ids.wanted(n))}
-    return FIRST_VNI if network.spec.ingress and FIRST_VNI not in taken else vni_for(last, known)
-
-
-def _give_subnet(
-    network: pb.Network,
-    cluster: pb.Cluster | None,
-    networks: Iterable[pb.Network],
-    routes: Iterable[IPv4Network],
-) -> bool:
-    """Fill in IPAMOptions, in place, IPv4 first; False when no subnet is left."""
-    others = list(networks)
-    options = network.ipam_options
-    options.Clear()
-    options.driver.name = network.spec.ipam_options.driver.name or "default"
-    for family in families_of(network):
-        asked = [
-            config
-            for config in network.spec.ipam_options.configs
-            if config.subnet and family_of(config.subnet) == family
-        ]
-        if asked:
-            options.configs.extend(asked)
-            continue
-        of4 = family == FAMILIES[0]
-        subnet = subnet_for(cluster, others, routes) if of4 else subnet6_for(cluster, others)
-        if subnet is None:
-            return False
-        options.configs.add(subnet=str(subnet))
-    for config in options.configs:
-        config.gateway = config.gateway or _first_host(config.subnet)
-    return True
-
-
-def families_of(network: pb.Network | None) -> tuple[Family, ...]:
-    """Those that it has addresses of."""
-    dual = network is not None and network.spec.ipv6_enabled
-    return FAMILIES if dual else FAMILIES[:1]
-
-
-def _first_host(subnet: str) -> str:
-    return str(ip_network(subnet, strict=False)[1])
 
 
 def _ingress_subnet(view: StoreView) -> IPv4Network | None:
@@ -247,13 +144,6 @@ def _endpoint_spec(view: StoreView, service: pb.Service) -> pb.EndpointSpec:
     """What a service's endpoint was made from; empty for one that needs none, as Docker has it."""
     asked = service.spec.endpoint_spec
     return asked if asked.ports or _vip_networks(view, service) else pb.EndpointSpec()
-
-
-def _age(message: pb.Network | pb.Service | pb.Node | pb.Task) -> tuple[int, int, str]:
-    """Sort key: oldest first; what the store has not stamped yet comes last."""
-    if not message.HasField("created_at"):
-        return (1 << 62, 0, message.id)
-    return (message.created_at.seconds, message.created_at.nanos, message.id)
 
 
 @dataclass
