@@ -25,7 +25,10 @@ def test_those_by_ipv6_count_too():
     net = NetworkId("net")
     first, second = IPv4Interface("10.0.1.10/24"), IPv6Interface("fd00::10/64")
     box = Sandbox(TaskId("t"), "/n", ((net, first),), None, networks6=((net, second),))
-    there = [flow(source="fd00::9", backend="fd00::10"), flow(source="fd00::10", backend=OWN)]
+    there = [
+        flow(source="fd00::9", backend="fd00::10"),
+        flow(source="fd00::10", backend="fd00::10"),
+    ]
     assert open_to(box, [*there, flow()]) == 2
 
 

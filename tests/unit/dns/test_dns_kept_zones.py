@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -216,6 +216,19 @@ def test_a_port_that_is_published_no_more_is_served_no_more():
     served = replace(web, ports=(PublishedPort("tcp", 80, 8080),))
     seen = [dict(kept.of(one_network(each), {net})[net].zone.ports) for each in (web, served, web)]
     assert seen == [{}, {"web": (ServedPort("tcp", 80),)}, {}]
+
+
+def test_a_second_virtual_ip_that_comes_later_is_found_by_name_and_address():
+    net, kept = world.NETS[1], KeptZones()
+    web = Service(ServiceId("web"), "web", vips={net: IPv4Address("10.0.1.2")})
+    both = replace(web, vips6={net: IPv6Address("fd00::2")})
+    seen = [kept.of(one_network(each), {net})[net].zone for each in (web, both, web)]
+    assert [zone.names["web"] for zone in seen] == [
+        (IPv4Address("10.0.1.2"),),
+        (IPv4Address("10.0.1.2"), IPv6Address("fd00::2")),
+        (IPv4Address("10.0.1.2"),),
+    ]
+    assert [IPv6Address("fd00::2") in zone.pointers for zone in seen] == [False, True, False]
 
 
 def test_a_name_that_two_services_have_is_logged_once(tmp_path, caplog):

@@ -57,6 +57,8 @@ def test_tables_of_ipv6_are_those_of_ipv4_in_its_words(history: list[Snapshot]):
         first, other = sorted(tables, key=lambda table: table.family)
         assert (first.family, other.family) == ("ip", "ip6")
         assert _words(first) == _words(other)
+        assert "10.0." not in str(other)
+        assert "fd00:" not in str(first)
     only_ipv4 = {t: replace(box, networks6=()) for t, box in boxes.items()}
     alike = rulesets(replace(one, sandboxes=only_ipv4))
     for path, (table, *more) in alike.items():

@@ -121,15 +121,26 @@ def test_subnets_that_were_chosen_are_kept_with_ipv4_first() -> None:
 
 
 def test_who_gets_no_address_of_one_family_takes_none_of_the_other() -> None:
-    web = service("web", "small", "net")
-    web.spec.endpoint_spec.mode = "dnsrr"
-    objects = (dual("small", "10.7.0.0/24", "fd00:7::/126"), dual("net", "10.8.0.0/24", born=2))
-    view = settle(CLUSTER, *objects, web, *(task(web, slot) for slot in (1, 2)))
-    assert addresses(view.tasks["web-1"])[0] == ["10.7.0.2/24", "fd00:7::2/126"]
-    assert view.tasks["web-2"].status.err == NO_ADDRESS
-    other = service("other", "net")
-    view = settle(view, other, task(other, 1))
-    assert addresses(view.tasks["other-1"])[0][0] == "10.8.0.4/24", ".2 a task, .3 a VIP"
+    web, other = service("web", "room", "small"), service("zz", "room")
+    web.spec.endpoint_spec.mode = other.spec.endpoint_spec.mode = "dnsrr"
+    first = service("first", "small")
+    first.spec.endpoint_spec.mode = "dnsrr"
+    small = dual("small", "10.7.0.0/24", "fd00:7::/126")
+    view = settle(CLUSTER, small, dual("room", "10.8.0.0/30", born=2), first, task(first, 1))
+    assert addresses(view.tasks["first-1"]) == [["10.7.0.2/24", "fd00:7::2/126"]]
+    view = settle(view, web, task(web, 1), other, task(other, 1))
+    assert view.tasks["web-1"].status.err == NO_ADDRESS
+    assert addresses(view.tasks["web-1"]) == []
+    assert addresses(view.tasks["zz-1"])[0][0] == "10.8.0.2/30", "the only one that there is"
+
+
+def test_a_service_that_lacks_its_second_virtual_ip_gets_it_and_keeps_the_first() -> None:
+    view = settle(CLUSTER, dual("net", "10.7.0.0/24", "fd00:7::/64"), service("web", "net"))
+    short = pb.Service()
+    short.CopyFrom(view.services["web"])
+    del short.endpoint.virtual_ips[1]
+    view = settle(view, short)
+    assert vips(view.services["web"]) == ["10.7.0.2/24", "fd00:7::2/64"]
 
 
 def test_addresses_of_both_families_are_held_and_not_used_again_at_once() -> None:
