@@ -43,8 +43,8 @@ def overlays(bed: OverlayBed) -> Iterator[dict[int, OverlayOperations]]:
 
 def test_containers_reach_each_other_by_ipv6(bed, overlays):
     assert bed.pings("c11", "fd00:1::12"), "same host"
-    assert bed.pings("c11", "fd00:1::21"), "across VXLAN"
-    assert bed.pings("c21", "fd00:1::21"), "itself"
+    assert bed.pings("c11", "fd00:2::21"), "across VXLAN"
+    assert bed.pings("c21", "fd00:2::21"), "itself"
     assert bed.pings("c21", "::1")
     assert bed.pings("c11", "10.0.1.21"), "by IPv4 as ever"
     assert not bed.pings("c11", "fd00:1::99"), "an address that nobody has"
@@ -61,13 +61,14 @@ def test_containers_reach_each_other_by_ipv6(bed, overlays):
         "ip -n {c11} addr add fd00:1::77/64 dev eth1",
         "ip -n {c11} -6 route del fd00:1::/64 dev eth1",
         "ip -n {c11} -6 route del local fd00:1::11 dev eth1 table local",
+        "ip -n {c11} -6 route del fd00:2::/64 dev eth1",
         "ip -n {c11} link set eth1 down",
         "ip -n {c11} link del eth1",
         "ip netns exec {c11} sysctl -qw net.ipv6.conf.eth1.disable_ipv6=1",
         "ip netns exec {c11} sysctl -qw net.ipv6.conf.lo.disable_ipv6=1",
         "ip netns exec {c11} sysctl -qw net.ipv6.conf.eth1.accept_ra=2",
-        "nsenter --net={net} ip -6 neigh del fd00:1::21 dev vx0",
-        "nsenter --net={net} ip -6 neigh replace fd00:1::21 lladdr 02:00:00:00:00:09 dev vx0",
+        "nsenter --net={net} ip -6 neigh del fd00:2::21 dev vx0",
+        "nsenter --net={net} ip -6 neigh replace fd00:2::21 lladdr 02:00:00:00:00:09 dev vx0",
         "nsenter --net={net} ip -6 neigh add fd00:1::66 lladdr 02:00:00:00:00:09 dev vx0",
         "nsenter --net={net} ip link del vx0",
         "nsenter --net={net} sysctl -qw net.ipv6.conf.vx0.disable_ipv6=1",
@@ -79,7 +80,7 @@ def test_what_is_damaged_is_repaired(bed, overlays, damage):
     sh(damage.format(c11=f"{PREFIX}-c11", net=bed.netns_dir(1) / netns_name(NET)))
     assert settle(overlays[1], wanted) > 0
     sh(f"ip -n {PREFIX}-c11 -6 neigh flush dev eth1")
-    assert bed.pings("c11", "fd00:1::21")
+    assert bed.pings("c11", "fd00:2::21")
     assert bed.pings("c11", "fd00:1::11"), "itself"
 
 

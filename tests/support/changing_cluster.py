@@ -40,6 +40,7 @@ NETS = [NetworkId(f"net{i}".ljust(25, "0")) for i in range(3)]
 DUAL = NETS[2]
 SERVICES = [ServiceId(f"svc{i}".ljust(25, "0")) for i in range(3)]
 TASKS = [TaskId(f"t{i}".ljust(25, "0")) for i in range(6)]
+_OTHER = (IPv6Network("fd00:0:0:99::/64"),)
 _BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
 
 
@@ -87,7 +88,9 @@ def _network(draw: Any, network: NetworkId) -> Network:
         ingress=at == 0,
         mtu=draw(st.sampled_from([None, None, 1300, 9000])),
         more=draw(st.sampled_from([(), (IPv4Network(f"10.1.{at}.0/24"),)])) if at else (),
-        subnet6=IPv6Network(f"fd00:0:0:{at}::/64") if network == DUAL else None,
+        subnets6=(IPv6Network(f"fd00:0:0:{at}::/64"), *draw(st.sampled_from([(), _OTHER])))
+        if network == DUAL
+        else (),
     )
 
 

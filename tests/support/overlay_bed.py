@@ -153,12 +153,12 @@ def snapshot(
 ) -> Snapshot:
     """``tasks``: task number -> node number; task n has 10.0.1.n and, on ingress, 10.0.0.n.
 
-    ``dual``: and fd00:1::n.
+    ``dual``: and fd00:1::n, those above 20 fd00:2::n.
     """
     networks = {
         NET: Network(
             NET, "net", VNI[NET], IPv4Network("10.0.1.0/24"), IPv4Address("10.0.1.1"),
-            subnet6=IPv6Network("fd00:1::/64") if dual else None,
+            subnets6=(IPv6Network("fd00:1::/64"), IPv6Network("fd00:2::/64")) if dual else (),
         ),
         INGRESS: Network(
             INGRESS, "ingress", VNI[INGRESS], IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"),
@@ -179,7 +179,7 @@ def snapshot(
     for task, node in tasks.items():
         name = TaskId(f"task{task:021d}"[::-1])
         net, mesh = IPv4Address(f"10.0.1.{task}"), IPv4Address(f"10.0.0.{task}")
-        second = IPv6Address(f"fd00:1::{task}")
+        second = IPv6Address(f"fd00:{2 if task > 20 else 1}::{task}")
         endpoints[name] = Endpoint(
             name, f"web.{task}", NODES[node], ServiceId("svc"), {INGRESS: mesh, NET: net},
             addresses6={NET: second} if dual else {},

@@ -49,7 +49,6 @@ def network_of(network: pb.Network) -> Network | None:
     mtu = options.get(MTU_OPTION) or network.spec.driver_configuration.options.get(MTU_OPTION)
     subnet = IPv4Network(config.subnet)
     subnets = [each.subnet for each in network.ipam_options.configs]
-    second = next((each for each in subnets if ":" in each), None)
     return Network(
         id=NetworkId(network.id),
         name=network.spec.name,
@@ -60,7 +59,7 @@ def network_of(network: pb.Network) -> Network | None:
         internal=network.spec.internal,
         mtu=int(mtu) if mtu and mtu.isascii() and mtu.isdecimal() else None,
         more=tuple(IPv4Network(each) for each in subnets[1:] if ":" not in each),
-        subnet6=IPv6Network(second) if second is not None else None,
+        subnets6=tuple(IPv6Network(each) for each in subnets if ":" in each),
     )
 
 

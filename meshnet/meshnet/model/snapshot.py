@@ -79,8 +79,8 @@ class Network:
     """Set by ``com.docker.network.driver.mtu``: the most that it has (``meshnet.model.paths``)."""
     more: tuple[IPv4Network, ...] = ()
     """Its further subnets, on the same link as the first."""
-    subnet6: IPv6Network | None = None
-    """Of a dual stack network."""
+    subnets6: tuple[IPv6Network, ...] = ()
+    """Of a dual stack network, likewise."""
 
     @property
     def subnets(self) -> tuple[IPv4Network, ...]:
@@ -90,7 +90,7 @@ class Network:
     @property
     def further(self) -> tuple[IpNetwork, ...]:
         """All but the first, of both families."""
-        return self.more if self.subnet6 is None else (*self.more, self.subnet6)
+        return *self.more, *self.subnets6
 
     def has(self, address: IPv4Address) -> bool:
         """Whether an address is in one of its subnets."""

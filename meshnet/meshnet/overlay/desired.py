@@ -165,9 +165,9 @@ class Overlays:
         made = self._made.specs.get(path)
         vxlan = Vxlan(network.vni, snapshot.nodes[snapshot.self_id].vtep, snapshot.vxlan_port)
         wanted = VxlanSpec(vxlan, mtu, BRIDGE)
-        dual = network.subnet6 is not None and network.id not in self._thin
+        dual = bool(network.subnets6) and network.id not in self._thin
         neighbours = rows.neighbours
-        if network.subnet6 is not None and not dual:
+        if network.subnets6 and not dual:
             neighbours = frozenset(row for row in neighbours if isinstance(row[1], IPv4Address))
         if made is not None and made.vxlans.get(VXLAN) == wanted and made.dual is dual:
             if made.neighbours is neighbours and made.fdb is rows.fdb:
@@ -283,10 +283,16 @@ def _sandbox(snapshot: Snapshot, sandbox: Sandbox, thin: Set[NetworkId]) -> Netn
     for number, (network, address) in enumerate(sandbox.networks):
         name = sandbox.interface(number)
         addresses.add((name, address))
+        known = snapshot.networks.get(network)
         if network in second:
             addresses |= {(name, second[network]), (_LOOPBACK, _LOOPBACK6)}
             sysctls |= {**_ipv6_on(name), f"ipv6/conf/{_LOOPBACK}/disable_ipv6": "0"}
-        known = snapshot.networks.get(network)
+            others = known.subnets6 if known is not None else ()
+            routes |= {
+                RouteSpec(name, MAIN_TABLE, subnet, None)
+                for subnet in others
+                if second[network].ip not in subnet
+            }
         for subnet in known.subnets if known is not None else ():
             if address.ip not in subnet:
                 routes.add(RouteSpec(name, MAIN_TABLE, subnet, None))

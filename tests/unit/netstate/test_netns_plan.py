@@ -52,7 +52,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             IPv4Network(f"10.0.{n}.0/24"),
             _address(n, 1),
             ingress=n == 0,
-            subnet6=IPv6Network(f"fd00:0:0:{n}::/64") if n == 2 else None,
+            subnets6=(IPv6Network(f"fd00:0:0:{n}::/64"),) if n == 2 else (),
         )
         for n in range(draw(st.integers(0, 3)))
     }
@@ -78,9 +78,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         numbers = (*(names.index(n) for n in on), 9) if changes else ()
         task = TaskId((f"{t}y" if changes else f"{t}x{kept}x{way_out:d}").ljust(25, "0"))
         addresses = {network: _address(names.index(network), t) for network in on}
-        addresses6 = {
-            network: _address6(2, t) for network in on if networks[network].subnet6 is not None
-        }
+        addresses6 = {network: _address6(2, t) for network in on if networks[network].subnets6}
         endpoints[task] = Endpoint(
             task, f"web.{t}", where, ServiceId("web"), addresses, addresses6=addresses6
         )
@@ -297,7 +295,7 @@ def test_an_overlay_that_is_too_narrow_has_no_ipv6_and_goes_on_without(mtu: int,
     net, here, task = NetworkId("n" * 25), NodeId("node1"), TaskId("t" * 25)
     space = IPv6Network("fd00:0:0:2::/64")
     network = Network(
-        net, "n", Vni(4097), IPv4Network("10.0.2.0/24"), _address(2, 1), mtu=mtu, subnet6=space
+        net, "n", Vni(4097), IPv4Network("10.0.2.0/24"), _address(2, 1), mtu=mtu, subnets6=(space,)
     )
     box = Sandbox(
         task, "/containers/t", ((net, IPv4Interface("10.0.2.9/24")),), None,

@@ -32,7 +32,7 @@ def test_what_is_kept_up_is_what_is_made_from_scratch(history: list[Snapshot]):
                 continue
             remote = snapshot.remote_macs(network.id)
             expected: set[NeighbourOn] = {(VXLAN, at, mac) for mac, (at, _) in remote.items()}
-            assert spec.dual is (network.subnet6 is not None and mtu_of(snapshot, network) >= 1280)
+            assert spec.dual is (bool(network.subnets6) and mtu_of(snapshot, network) >= 1280)
             if spec.dual:
                 expected |= {
                     (VXLAN, second, mac_of(each.addresses[network.id]))
