@@ -41,7 +41,7 @@ from meshnet_control.orchestrate.addresses import (
     configs_of,
     family_of,
 )
-from meshnet_control.orchestrate.indexes import OF_NODES, Held, Hold, Waiting
+from meshnet_control.orchestrate.folds import OF_NODES, Held, Hold, Waiting
 from meshnet_control.orchestrate.network_shares import age as _age
 from meshnet_control.orchestrate.network_shares import allocated, families_of, networks
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed

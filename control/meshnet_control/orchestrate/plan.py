@@ -85,6 +85,7 @@ def decide(plan: Plan, now: float, rng: Rng) -> Decision:
     scope = plan.view.scope | scope_of(due for due, at in plan.wakes.items() if at <= now)
     if not scope:
         return Decision((), plan)
+    plan.view.indexes.settle()
     part, rest = scope.cut(PART)
     if not rest:
         part |= scope_of(plan.lacking)

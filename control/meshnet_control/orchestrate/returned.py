@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.orchestrate.indexes import Waiting
+from meshnet_control.orchestrate.folds import Waiting
 from meshnet_control.orchestrate.slots import live, succeeded, terminal
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 from meshnet_control.orchestrate.tasks import (

@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import node_local, privileges
 from meshnet_control.orchestrate import constraints
+from meshnet_control.orchestrate.folds import Usage
 from meshnet_control.orchestrate.generic import Name, amounts, names
-from meshnet_control.orchestrate.indexes import Usage
 from meshnet_control.orchestrate.store_view import StoreView
 
 MANY_FAILURES = 5
@@ -161,6 +162,29 @@ class Room:
     def by_id(self) -> dict[str, Load]:
         """The same by id."""
         return {load.id: load for load in self.loads}
+
+    @cached_property
+    def unready(self) -> int:
+        """Nodes that take no tasks."""
+        return sum(not load.ready for load in self.loads)
+
+    @cached_property
+    def _least(self) -> list[tuple[int, str]]:
+        """A heap of the nodes that take tasks, by how many they have."""
+        found = [(load.tasks, load.id) for load in self.loads if load.ready]
+        heapify(found)
+        return found
+
+    def least(self) -> Load | None:
+        """The node with fewest tasks, and the lowest id, which is taken out; None: all are out.
+
+        Be aware: while a node is in, no task may be added to it.
+        """
+        return self.by_id[heappop(self._least)[1]] if self._least else None
+
+    def give_back(self, node_id: str) -> None:
+        """Put a node back that was taken out, with the tasks that it has now."""
+        heappush(self._least, (self.by_id[node_id].tasks, node_id))
 
     def of_service(self, service_id: str) -> Counter[str]:
         """Tasks of a service by node; to be kept up to date while they are assigned."""

@@ -4,8 +4,10 @@ Of the nodes that fit (``room``) the task goes to the one with, in this order: t
 branch for every spread preference; fewest recent failures of the service (counted from five in five
 minutes on); fewest tasks of the service; fewest tasks; lowest id.
 
-Tasks of one specification are placed one after the other, each time on the best node of a heap: a
-node is looked at once for all of them, and again when it got one.
+Tasks of one specification are placed one after the other, each time on the best node of a heap. All
+that ask for no spread share one, of nodes by their tasks: those that nothing of the service is on
+come first, so as many are looked at as get a task. With preferences each node is looked at once for
+a specification, and again when it got a task:
 
     zone x (3)     zone y (5)     one heap of branches for each preference, by their tasks,
      a  b  c        d  e          one heap of nodes in each branch at the end
@@ -18,7 +20,7 @@ Source: swarmkit manager/scheduler (pipeline.go, scheduler.go nodeLess, nodeset.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
@@ -27,8 +29,8 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import privileges
 from meshnet_control.orchestrate import constraints
 from meshnet_control.orchestrate.allocate import timestamp
+from meshnet_control.orchestrate.folds import Waiting
 from meshnet_control.orchestrate.generic import claimed
-from meshnet_control.orchestrate.indexes import Waiting
 from meshnet_control.orchestrate.room import MANY_FAILURES, Demand, Load, Room, filled, refusal
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, changed
 
@@ -100,7 +102,7 @@ def _groups(tasks: Iterable[pb.Task]) -> Iterator[tuple[Demand, list[pb.Task]]]:
 def _placed(demand: Demand, tasks: Iterable[pb.Task], room: Room, now: float) -> Iterator[pb.Task]:
     """The tasks that got a node, whose load grows, or another reason why they got none."""
     of_service = room.of_service(demand.service)
-    anywhere: _Candidates | None = None
+    anywhere: _Nodes | _Branches | None = None
     for task in tasks:
         if task.node_id:
             load = room.by_id.get(task.node_id)
@@ -108,7 +110,7 @@ def _placed(demand: Demand, tasks: Iterable[pb.Task], room: Room, now: float) ->
             text = explain({why: 1}, task) if why else ""
             load = load if why is None else None
         else:
-            anywhere = anywhere or _Candidates(demand, room)
+            anywhere = anywhere or (_Branches if demand.spread else _Nodes)(demand, room)
             load = anywhere.best()
             text = "" if load is not None else anywhere.reasons()
         if load is None:
@@ -120,14 +122,77 @@ def _placed(demand: Demand, tasks: Iterable[pb.Task], room: Room, now: float) ->
         load.add(demand, new)
         of_service[load.id] += 1
         yield new
+    if isinstance(anywhere, _Nodes):
+        anywhere.give_back()
 
 
 _Rank: TypeAlias = tuple[int, int, int, str]
 """Failures when they are many, tasks of the service, tasks, id."""
 
 
-class _Candidates:
-    """The nodes that fit tasks of one specification.
+class _Nodes:
+    """The nodes that fit tasks of one specification, looked at as they are needed.
+
+    Args:
+        demand: of each of the tasks.
+        room: all nodes.
+    """
+
+    def __init__(self, demand: Demand, room: Room) -> None:
+        self._demand, self._room = demand, room
+        self._of_service = room.of_service(demand.service)
+        self._refusals = Counter({"ready": room.unready})
+        self._known: list[_Rank] = []
+        """Those that something of the service is on, or fails on."""
+        self._taken: list[str] = []
+        """Of the heap that all share."""
+        failures = room.failing(demand)
+        many = {name: failed for name, failed in failures.items() if failed >= MANY_FAILURES}
+        self._apart = many.keys() | {name for name, tasks in self._of_service.items() if tasks}
+        for load in filter(None, map(room.by_id.get, self._apart)):
+            if load.ready and self._fits(load, refusal):
+                tasks = self._of_service[load.id]
+                self._known.append((many.get(load.id, 0), tasks, load.tasks, load.id))
+        heapify(self._known)
+
+    def best(self) -> Load | None:
+        """The best node for one more task, which it gets; None: none fits any more."""
+        while (load := self._room.least()) is not None:
+            self._taken.append(load.id)
+            if load.id not in self._apart and self._fits(load, refusal):
+                heappush(self._known, (0, 1, load.tasks + 1, load.id))
+                return load
+        while self._known:
+            many, tasks, every, name = heappop(self._known)
+            load = self._room.by_id[name]
+            if self._fits(load, filled):
+                heappush(self._known, (many, tasks + 1, every + 1, name))
+                return load
+        return None
+
+    def _fits(self, load: Load, filters: Callable[[Demand, Load, int], str | None]) -> bool:
+        why = filters(self._demand, load, self._of_service[load.id])
+        if why is not None:
+            self._refusals[why] += 1
+        return why is None
+
+    def give_back(self) -> None:
+        """Let others have the nodes that were looked at, with what they got."""
+        for name in self._taken:
+            self._room.give_back(name)
+
+    def reasons(self) -> str:
+        """Why there is no node, in Swarm's words."""
+        return _no_node(self._refusals, self._demand)
+
+
+def _no_node(refusals: Mapping[str, int], demand: Demand) -> str:
+    text = explain(refusals, demand.task)
+    return f"no suitable node ({text})" if text else "no suitable node"
+
+
+class _Branches:
+    """The nodes that fit tasks of one specification, by its spread preferences.
 
     Args:
         demand: of each of the tasks.
@@ -159,8 +224,7 @@ class _Candidates:
 
     def reasons(self) -> str:
         """Why there is no node, in Swarm's words."""
-        text = explain(self._refusals, self._demand.task)
-        return f"no suitable node ({text})" if text else "no suitable node"
+        return _no_node(self._refusals, self._demand)
 
     def _best(self, branch: _Branch) -> Load | None:
         while branch.branches:

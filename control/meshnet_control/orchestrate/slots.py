@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from immutables import Map
 
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate.kept import Pairs
 
 SECOND: Final = 1_000_000_000
 """Nanoseconds; durations in specifications are whole nanoseconds."""
@@ -39,50 +40,48 @@ class Tally(NamedTuple):
     versions: Mapping[int, int] = Map()
 
 
-class SlotsEdit:
-    """Tasks by slot and tallies by service, on their way to others."""
+Slots: TypeAlias = tuple[Map[Slot, tuple[pb.Task, ...]], Map[str, Tally]]
+"""Tasks by slot, the oldest first, and tallies by service."""
 
-    def __init__(self, slots: Map[Slot, tuple[pb.Task, ...]], tallies: Map[str, Tally]) -> None:
-        self._slots, self._tallies = slots, tallies
-        self._open: dict[Slot, dict[str, pb.Task]] = {}
 
-    def task(self, task: pb.Task, *, put: bool) -> None:
-        """Enter a task, or strike it out."""
-        if not task.slot or not task.service_id:
-            return
-        slot = task.service_id, task.slot
-        there = self._open.get(slot)
-        if there is None:
-            there = self._open[slot] = {each.id: each for each in self._slots.get(slot, ())}
-        if put:
-            there[task.id] = task
-        else:
-            there.pop(task.id, None)
+def after(before: Slots, changes: Pairs[pb.Task]) -> Slots:
+    """What tasks that were made, changed or removed make of them."""
+    opened: dict[Slot, dict[str, pb.Task]] = {}
+    for name, (old, new) in changes.items():
+        for task, put in ((old, False), (new, True)):
+            if task is None or not task.slot or not task.service_id:
+                continue
+            slot = task.service_id, task.slot
+            there = opened.get(slot)
+            if there is None:
+                there = opened[slot] = {each.id: each for each in before[0].get(slot, ())}
+            if put:
+                there[name] = task
+            else:
+                there.pop(name, None)
+    return _closed(before, opened) if opened else before
 
-    def finish(self) -> tuple[Map[Slot, tuple[pb.Task, ...]], Map[str, Tally]]:
-        """What it has come to."""
-        if not self._open:
-            return self._slots, self._tallies
-        slots = self._slots.mutate()
-        more: dict[str, tuple[list[int], Counter[int]]] = {}
-        for slot, tasks in self._open.items():
-            before = slots.pop(slot, ())
-            now = tuple(sorted(tasks.values(), key=age_key))
-            if now:
-                slots[slot] = now
-            counts, versions = more.setdefault(slot[0], ([0, 0], Counter()))
-            for sign, each in ((-1, before), (1, now)):
-                there, loose, of = _of_slot(each)
-                counts[0] += sign * there
-                counts[1] += sign * loose
-                for version in of:
-                    versions[version] += sign
-        tallies = self._tallies.mutate()
-        for service, (counts, versions) in more.items():
-            tally = _added(tallies.pop(service, Tally()), counts, versions)
-            if tally.slots:
-                tallies[service] = tally
-        return slots.finish(), tallies.finish()
+
+def _closed(before: Slots, opened: Mapping[Slot, Mapping[str, pb.Task]]) -> Slots:
+    slots, tallies = before[0].mutate(), before[1].mutate()
+    more: dict[str, tuple[list[int], Counter[int]]] = {}
+    for slot, tasks in opened.items():
+        had = slots.pop(slot, ())
+        has = tuple(sorted(tasks.values(), key=age_key))
+        if has:
+            slots[slot] = has
+        counts, versions = more.setdefault(slot[0], ([0, 0], Counter()))
+        for sign, each in ((-1, had), (1, has)):
+            there, loose, of = _of_slot(each)
+            counts[0] += sign * there
+            counts[1] += sign * loose
+            for version in of:
+                versions[version] += sign
+    for service, (counts, versions) in more.items():
+        tally = _added(tallies.pop(service, Tally()), counts, versions)
+        if tally.slots:
+            tallies[service] = tally
+    return slots.finish(), tallies.finish()
 
 
 def _added(had: Tally, counts: Sequence[int], versions: Counter[int]) -> Tally:

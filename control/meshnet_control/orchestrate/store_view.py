@@ -27,8 +27,8 @@ from immutables import Map, MapMutation
 
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster.buckets import Buckets
-from meshnet_control.orchestrate.indexes import Indexes, IndexesEdit, Waiting
+from meshnet_control.orchestrate.folds import Waiting
+from meshnet_control.orchestrate.indexes import OF_NOTHING, Changes, Indexes
 from meshnet_control.orchestrate.scope import Due, Scope
 from meshnet_control.orchestrate.slots import Slot, Tally
 from meshnet_control.store.store import Delete, Object, Put
@@ -88,7 +88,7 @@ class StoreView:
 
     def __init__(self, objects: Iterable[Object] = ()) -> None:
         self._objects = _Objects()
-        self.indexes = Indexes()
+        self.indexes = OF_NOTHING
         self.scope = Scope()
         """What is to be looked at."""
         self.most_new: int | None = None
@@ -242,6 +242,8 @@ class StoreView:
         for name in self.scope.nodes:
             found.update(self.indexes.by_node.get(name, {}))
         for slot in self.scope.slots:
+            if slot[0] in self.scope.services:
+                continue
             found.update((task.id, task) for task in self.indexes.slots.get(slot, ()))
         there = self._objects.tasks
         found.update((name, there[name]) for name in self.scope.tasks if name in there)
@@ -260,7 +262,7 @@ class StoreView:
         for write in writes:
             edit.write(write)
         new._objects, new.indexes = edit.finish()
-        touched = edit.touched(self.indexes.by_node, new.indexes)
+        touched = edit.touched(self.indexes, new.indexes)
         new.scope = new.everything() if touched is None else self.scope | touched
         return new
 
@@ -272,7 +274,7 @@ class _Edit:
         self._cluster = start.cluster
         self._nodes, self._services = start.nodes.mutate(), start.services.mutate()
         self._networks, self._tasks = start.networks.mutate(), start.tasks.mutate()
-        self._indexes = IndexesEdit(indexes)
+        self._indexes, self._changes = indexes, Changes()
         self._all = False
         self._due = Scope()
         self._moved: set[str] = set()
@@ -288,7 +290,7 @@ class _Edit:
         services, nodes, tasks = self._touched
         if kind is pb.Task:
             old_task, new_task = _exchange(self._tasks, name, cast("pb.Task | None", message))
-            self._indexes.task(old_task, new_task)
+            self._changes.tasks.append((name, old_task, new_task))
             for task in (old_task, new_task):
                 if task is None:
                     continue
@@ -302,17 +304,17 @@ class _Edit:
             self._set_cluster(cast("pb.Cluster | None", message))
         elif kind is pb.Node:
             old_node, new_node = _exchange(self._nodes, name, cast("pb.Node | None", message))
-            self._indexes.node(old_node, new_node)
+            self._changes.nodes.append((name, old_node, new_node))
             nodes.add(name)
             if not _same_place(old_node, new_node):
                 self._moved.add(name)
         elif kind is pb.Service:
             old, new = _exchange(self._services, name, cast("pb.Service | None", message))
-            self._indexes.service(old, new)
+            self._changes.services.append((name, old, new))
             services.add(name)
         elif kind is pb.Network:
             before, after = _exchange(self._networks, name, cast("pb.Network | None", message))
-            self._indexes.network(before, after)
+            self._changes.networks.append((name, before, after))
             self._due |= Scope(networks=True)
             self._all |= any(each is not None and each.spec.ingress for each in (before, after))
 
@@ -330,15 +332,15 @@ class _Edit:
             self._networks.finish(),
             self._tasks.finish(),
         )
-        return objects, self._indexes.finish()
+        return objects, self._indexes.after(self._changes)
 
-    def touched(self, before: Buckets[str, str, pb.Task], now: Indexes) -> Scope | None:
+    def touched(self, before: Indexes, now: Indexes) -> Scope | None:
         """What is to be looked at for it; None: everything."""
         if self._all:
             return None
         services, nodes, tasks = self._touched
         for name in self._moved:
-            for tasks_on in (before.get(name), now.by_node.get(name)):
+            for tasks_on in (before.by_node.get(name), now.by_node.get(name)):
                 services.update(t.service_id for t in (tasks_on or {}).values() if t.service_id)
         if self._moved:
             services.update(now.everywhere)

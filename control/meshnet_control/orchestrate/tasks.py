@@ -169,6 +169,7 @@ def new_task(
         now: Unix seconds.
         rng: for the task's id.
     """
+    at = stamp(now)
     task = pb.Task(
         id=new_id(rng),
         service_id=service.id,
@@ -177,9 +178,9 @@ def new_task(
         spec=service_networks.template(service.spec),
         spec_version=service.spec_version,
         desired_state=pb.TASK_STATE_RUNNING,
-        status=pb.TaskStatus(state=pb.TASK_STATE_NEW, timestamp=stamp(now), message="created"),
-        created_at=stamp(now),
-        updated_at=stamp(now),
+        status=pb.TaskStatus(state=pb.TASK_STATE_NEW, timestamp=at, message="created"),
+        created_at=at,
+        updated_at=at,
     )
     if isinstance(slot, int):
         task.slot = slot

@@ -199,9 +199,17 @@ def _takes_tasks(node_id: str, view: StoreView) -> bool:
     return node is not None and takes_tasks(node)
 
 
+def _is_settled(service: pb.Service, view: StoreView) -> bool:
+    """No update goes on, and every task is of the specification that there is."""
+    tasks = view.indexes.by_service.get(service.id, {}).values()
+    return service.update_status.state not in UPDATING and all(
+        task.spec_version == service.spec_version for task in tasks
+    )
+
+
 def _advance(service: pb.Service, view: StoreView, now: float, rng: Rng) -> Step:
     before = service
-    if service.update_status.state in _PAUSED:
+    if service.update_status.state in _PAUSED or _is_settled(service, view):
         return Step()
     progress = _progress(service, view)
     if service.update_status.state not in UPDATING:

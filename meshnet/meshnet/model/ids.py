@@ -16,6 +16,7 @@ MacAddress = NewType("MacAddress", str)
 
 ID_LENGTH = 25
 _DIGITS = string.digits + string.ascii_lowercase
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
 
 
 class Rng(Protocol):
@@ -28,11 +29,11 @@ class Rng(Protocol):
 
 def base36(number: int, width: int) -> str:
     """``number`` in base 36, padded on the left with zeros to ``width`` characters."""
-    digits: list[str] = []
+    pairs: list[str] = []
     while number:
-        number, digit = divmod(number, 36)
-        digits.append(_DIGITS[digit])
-    return "".join(reversed(digits)).rjust(width, "0")
+        number, pair = divmod(number, 36 * 36)
+        pairs.append(_PAIRS[pair])
+    return "".join(reversed(pairs)).lstrip("0").rjust(width, "0")
 
 
 def new_id(rng: Rng) -> str:

@@ -24,7 +24,7 @@ from meshnet_control.orchestrate.addresses import (
     number_of,
     subnet_for,
 )
-from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
+from meshnet_control.orchestrate.store_view import Delete, Put, StoreView, changed
 
 NOW = 1_700_000_000.0
 RNG = random.Random(1)
@@ -375,7 +375,7 @@ def full_network(state: pb.TaskState, node_state: str | None) -> tuple[str, str]
     first = task(web, 1)
     first.node_id = "n1"
     view = settle(network("net", "10.9.0.0/30"), web, first)  # .1 is the gateway's, .2 a task's
-    first = view.tasks[first.id]
+    first = changed(view.tasks[first.id])
     [(_, held)] = addresses(first)
     first.status.state = state
     nodes = [] if node_state is None else [pb.Node(id="n1", status={"state": node_state})]

@@ -183,6 +183,8 @@ def test_own_service_is_spread_before_the_total_counts() -> None:
     own = task("own", on="b", state=pb.TASK_STATE_RUNNING)
     assert placed(node("a"), node("b"), *busy, own, task("t")).tasks["t"].node_id == "a"
     assert placed(node("a"), node("b"), *busy, task("t")).tasks["t"].node_id == "b"
+    more = [task(f"m{i}", on="a", state=pb.TASK_STATE_RUNNING) for i in range(2)]
+    assert placed(node("a"), node("b"), *more, own, task("t")).tasks["t"].node_id == "b"
 
 
 def test_a_node_where_the_service_keeps_failing_comes_last() -> None:
@@ -202,6 +204,16 @@ def test_spread_preference_levels_the_branches() -> None:
         each.spec.placement.preferences.add().spread.spread_descriptor = "node.labels.zone"
     view = placed(*nodes, *tasks)
     assert Counter(t.node_id for t in view.tasks.values()) == {"a": 1, "b": 1, "c": 1, "d": 3}
+
+
+def test_a_branch_that_is_full_gives_way() -> None:
+    tasks = [task(f"t{i}") for i in range(4)]
+    for each in tasks:
+        each.spec.placement.preferences.add().spread.spread_descriptor = "node.labels.zone"
+        each.spec.placement.max_replicas = 1
+    view = placed(node("a", zone="x"), node("b", zone="y"), node("c", zone="y"), *tasks)
+    assert Counter(t.node_id for t in view.tasks.values()) == {"a": 1, "b": 1, "c": 1, "": 1}
+    assert error(view, "t3") == "no suitable node (max replicas per node limit exceed)"
 
 
 def test_a_second_preference_levels_the_branches_within_each_of_the_first() -> None:
