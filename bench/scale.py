@@ -38,6 +38,7 @@ from meshnet.overlay.desired import Overlays
 from meshnet.process.notify import Notifier
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import snapshot
 from meshnet_control.dataplane.fake import FakeFlows, FakeProbe, FakeSockets, GossipRoom
 from meshnet_control.dataplane.feed import DataPlane
@@ -196,7 +197,7 @@ class Node:
             "docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1")
         )
         self.plane.attach(gossip, bridge, 1500)
-        self.plane.assignments(cluster.assignments)
+        self.plane.assignments(NodeState.of(cluster.assignments))
         for box in cluster.sandboxes.values():
             self.plane.sandbox_added(box)
         self.plane.adopted()

@@ -31,6 +31,7 @@ from meshnet import ends
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc, manager_pb2_grpc
 from meshnet_control.api import manager_pb2 as mpb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.identity import ca, rotation
 from meshnet_control.identity.channel import call_ends, channel
 from meshnet_control.identity.identity import Identity
@@ -154,7 +155,7 @@ class Agent:
     """A node's session."""
 
     def __init__(self, who: Identity) -> None:
-        self._told: list[pb.Assignments] = []
+        self._told: list[NodeState] = []
         description = pb.NodeDescription(hostname="w")
         self.client = DispatcherClient(who, description, self._told.append, alongside=self._talks)
 
@@ -177,7 +178,7 @@ class Agent:
             await said.done_writing()
 
     def managers(self) -> list[str]:
-        return [each.addr for each in self._told[-1].managers] if self._told else []
+        return [each.addr for each in self._told[-1].settings.managers] if self._told else []
 
 
 async def test_all_managers_begin_again_after_a_power_cut(cluster: Cluster):

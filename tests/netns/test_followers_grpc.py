@@ -21,6 +21,7 @@ from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc, manager_pb2_grpc
 from meshnet_control.api import manager_pb2 as mpb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import channel
 from meshnet_control.identity.identity import Certificates, Identity
@@ -216,7 +217,7 @@ class Node:
 
     def __init__(self, bed: Bed, *managers: str) -> None:
         who = Identity("w1", CLUSTER, "worker", bed.certs("w1", "worker"), managers=managers)
-        self.states: list[pb.Assignments] = []
+        self.states: list[NodeState] = []
         self.client = DispatcherClient(
             who, pb.NodeDescription(hostname="w1"), self.states.append, addr="127.0.0.9"
         )

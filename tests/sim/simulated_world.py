@@ -35,6 +35,7 @@ from meshnet.overlay.desired import netns_name
 from meshnet_control.agent import task_networks
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import assignments, gossip_records
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.etcd.fake import FakeEtcd
 from meshnet_control.identity import ca
 from meshnet_control.identity.identity import Certificates, Identity
@@ -385,7 +386,7 @@ class Cluster:
         built = from_scratch.build(
             revision=1,
             self_id=host.id,
-            assignments=told,
+            assignments=NodeState.of(told),
             gone=silent,
             records=records,
             sandboxes=sandboxes,

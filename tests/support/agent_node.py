@@ -17,6 +17,7 @@ from meshnet_control.agent.process_watch import PROC
 from meshnet_control.agent.task_dir import TASKS, TaskDir
 from meshnet_control.agent.task_memory import TaskMemory
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.engine.fake import FakeEngine, Kept
 
 NODE = "n" * 25
@@ -87,7 +88,7 @@ class NodeUnderTest:
 
     def assign(self, *tasks: pb.Task, **more: Any) -> None:
         """The managers' word."""
-        self.agent.assign(pb.Assignments(full=True, tasks=tasks, **more))
+        self.agent.assign(NodeState.of(pb.Assignments(full=True, tasks=tasks, **more)))
 
     def note(self, task: str, status: pb.TaskStatus) -> None:
         """What the agent reports."""

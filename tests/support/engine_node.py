@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from meshnet_control.agent.agent import Agent
 from meshnet_control.agent.fake import FakeDataPlane
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.engine.client import EngineClient
 
 NODE = "n" * 25
@@ -112,6 +113,6 @@ def task(number: int = 1, args: Sequence[str] = ("sleep", "1000"), **spec: Any) 
     return made
 
 
-def assigned(*tasks: pb.Task, **more: Any) -> pb.Assignments:
+def assigned(*tasks: pb.Task, **more: Any) -> NodeState:
     """All that the managers assign."""
-    return pb.Assignments(full=True, tasks=tasks, **more)
+    return NodeState.of(pb.Assignments(full=True, tasks=tasks, **more))

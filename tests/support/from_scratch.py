@@ -9,9 +9,9 @@ from meshnet.gossip.shares import Share, placed, share_of
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Network, Sandbox, Snapshot
 from meshnet.model.wellknown import VXLAN_PORT
-from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY, Epoch, Records
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import claims, known_records, snapshot
 
 
@@ -19,7 +19,7 @@ def build(
     *,
     revision: int,
     self_id: NodeId,
-    assignments: pb.Assignments,
+    assignments: NodeState,
     gone: Set[NodeId] = frozenset(),
     doubted: Set[NodeId] = frozenset(),
     records: Mapping[tuple[NodeId, str], bytes],
@@ -67,7 +67,7 @@ def build(
         gwbridge=gwbridge,
         complete=complete,
         epochs=epochs(records),
-        vxlan_port=assignments.data_path_port or VXLAN_PORT,
+        vxlan_port=assignments.settings.data_path_port or VXLAN_PORT,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Node, Sandbox, Snapshot
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane.overlays import Overlays, overlays
 from meshnet_control.dataplane.snapshot import network_of
 
@@ -95,7 +96,9 @@ def known(*, other_lives: bool = True) -> Overlays:
         if sandbox.gateway_address is not None
         else None,
     )
-    return overlays(snapshot, pb.Assignments(networks=networks, services=[web], tasks=[task]))
+    return overlays(
+        snapshot, NodeState.of(pb.Assignments(networks=networks, services=[web], tasks=[task]))
+    )
 
 
 def _network(identity: str, name: str, vni: int, subnet: str) -> pb.Network:

@@ -16,6 +16,7 @@ from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox
 from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane.fake import (
     FakeFlows,
     FakeGossip,
@@ -98,7 +99,7 @@ class Host:
         self.gossip: FakeGossip = self._room.enter(node(self.number), self.plane.gossip_changed)
         self.plane.attach(self.gossip, BRIDGE, 1500)
         if assigned:
-            self.plane.assignments(self.told())
+            self.plane.assignments(NodeState.of(self.told()))
         if adopted:
             self.plane.adopted()
 

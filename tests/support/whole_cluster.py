@@ -29,6 +29,7 @@ from meshnet.overlay.desired import desired as overlay_state
 from meshnet_control.agent import container, mounts, task_networks
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import assignments, gossip_records
+from meshnet_control.cluster.node_state import NodeState, merge
 from meshnet_control.gateway.app import application
 from meshnet_control.gateway.engine_http import EngineVersion
 from meshnet_control.gateway.routes import swarm_events
@@ -269,8 +270,8 @@ class WholeCluster:
         old = self._before.get(name)
         message = new if old is None else assignments.difference(old, new)
         wired = pb.Assignments.FromString((message or pb.Assignments()).SerializeToString())
-        merged = new if message is None else assignments.merge(old, wired)
-        assert merged == new
+        if old is not None and message is not None:
+            assert merge(NodeState.of(old), wired) == NodeState.of(new)
         self._before[name] = new
         return new
 
@@ -318,7 +319,7 @@ def _realised(
     built = from_scratch.build(
         revision=1,
         self_id=NodeId(name),
-        assignments=told,
+        assignments=NodeState.of(told),
         records=records,
         sandboxes={task: box for task, box in sandboxes.items() if box.networks},
         gwbridge=BRIDGE,

@@ -46,6 +46,7 @@ from meshnet_control.agent.task_memory import TaskMemory
 from meshnet_control.agent.worker import Worker
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.attachments import is_attachment
+from meshnet_control.cluster.node_state import ById, NodeState
 from meshnet_control.engine.client import (
     NODE_LABEL,
     RESYNC,
@@ -99,6 +100,7 @@ class Agent:
         self._gateways = GatewayAddresses(gwbridge)
         self._files: dict[tuple[str, str], Assigned] = {}
         self._published: set[host_ports.PortKey] = set()
+        self._publishing: ById[pb.ServiceView] | None = None
         self._assigned: dict[str, pb.Task] | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
         self._refused: set[str] = set()
@@ -141,11 +143,13 @@ class Agent:
 
     # ---- messages in ----
 
-    def assign(self, assignments: pb.Assignments) -> None:
+    def assign(self, assignments: NodeState) -> None:
         """All tasks of this node, with their secrets and configs."""
         self._files = {("secret", s.id): s for s in assignments.secrets}
         self._files |= {("config", c.id): c for c in assignments.configs}
-        self._published = host_ports.of(p for s in assignments.services for p in s.ports)
+        if assignments.published is not self._publishing:
+            self._publishing = assignments.published
+            self._published = host_ports.of(p for s in self._publishing for p in s.ports)
         self._assigned = {
             task.id: task
             for task in assignments.tasks

@@ -3,30 +3,27 @@
 ```
  store objects ──Objects──> node_assignments(node) ──> state n ─┐
                                                       state n+1 ┴─ difference() ──> message
- agent:  state n ── merge(message) ──> state n+1
 ```
 
-A state is an ``Assignments`` with ``full`` set, every list sorted by id. Law: merging
-``difference(old, new)`` into ``old`` gives ``new``.
+A state is an ``Assignments`` with ``full`` set, every list sorted by id; on its node it is a
+``node_state.NodeState``. Law: merging ``difference(old, new)`` into ``old`` gives ``new``.
 Source: swarmkit manager/dispatcher/assignments.go.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from immutables import Map
 
-from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_ring
 from meshnet_control.cluster.buckets import Buckets, BucketsEdit
+from meshnet_control.cluster.node_state import settings
 from meshnet_control.cluster.views import (
     concerns,
     is_final,
@@ -272,53 +269,11 @@ def difference(old: pb.Assignments, new: pb.Assignments) -> pb.Assignments | Non
         removed_secrets=_gone(old.secrets, new.secrets),
         removed_configs=_gone(old.configs, new.configs),
     )
-    settled = pb.Assignments(version=new.version) == message and _settings(old) == _settings(new)
+    settled = pb.Assignments(version=new.version) == message and settings(old) == settings(new)
     if settled:
         return None
-    message.MergeFrom(_settings(new))
+    message.MergeFrom(settings(new))
     return message
-
-
-def merge(state: pb.Assignments | None, message: pb.Assignments) -> pb.Assignments:
-    """The state after a message; neither argument is changed.
-
-    Args:
-        state: the state before; None: nothing was received yet.
-        message: full, or a difference to exactly this state.
-
-    Raises:
-        WireError: a difference without a state it could apply to.
-    """
-    if message.full:
-        fresh = pb.Assignments()
-        fresh.CopyFrom(message)
-        for kind in _FIELDS.values():
-            getattr(fresh, kind).sort(key=_id_of)
-        return fresh
-    if state is None:
-        raise WireError(peer="manager", why="incremental assignments before the first full ones")
-    merged = _settings(message)
-    merged.version, merged.full = message.version, True
-    for kind in _FIELDS.values():
-        _apply(
-            getattr(merged, kind),
-            getattr(state, kind),
-            getattr(message, kind),
-            getattr(message, f"removed_{kind}"),
-        )
-    return merged
-
-
-def _settings(state: pb.Assignments) -> pb.Assignments:
-    return pb.Assignments(
-        gossip_keys=state.gossip_keys,
-        cluster_id=state.cluster_id,
-        heartbeat_period=state.heartbeat_period,
-        managers=state.managers,
-        trust_root=state.trust_root,
-        issuer_key=state.issuer_key,
-        data_path_port=state.data_path_port,
-    )
 
 
 # ---- sets of messages by id ----
@@ -354,26 +309,3 @@ def _changed(old: Iterable[M], new: Iterable[M]) -> list[M]:
 def _gone(old: Iterable[_Named], new: Iterable[_Named]) -> list[str]:
     after = {message.id for message in new}
     return [message.id for message in old if message.id not in after]
-
-
-def _apply(
-    into: RepeatedCompositeFieldContainer[Any],
-    old: Iterable[M],
-    upserts: Iterable[M],
-    removed: Iterable[str],
-) -> None:
-    """Fill an empty list with the old messages as they are after a change; they are copied once."""
-    into.MergeFrom(old)
-    for message in upserts:
-        at = bisect_left(into, message.id, key=_id_of)
-        if at < len(into) and into[at].id == message.id:
-            del into[at]
-        into.insert(at, message)
-    for name in removed:
-        at = bisect_left(into, name, key=_id_of)
-        if at < len(into) and into[at].id == name:
-            del into[at]
-
-
-def _id_of(message: _Named) -> str:
-    return message.id

@@ -5,9 +5,7 @@ Law: what no message since named is in the state as it was.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
-from operator import attrgetter
 
 from meshnet_control.api import control_pb2 as pb
 
@@ -38,10 +36,3 @@ def named(message: pb.Assignments) -> Named | None:
         frozenset(message.removed_networks).union(each.id for each in message.networks),
         frozenset(message.removed_services).union(each.id for each in message.services),
     )
-
-
-def service(state: pb.Assignments, id_: str) -> pb.ServiceView | None:
-    """A service of a state; None: it is not in it."""
-    at = bisect_left(state.services, id_, key=attrgetter("id"))
-    there = at < len(state.services) and state.services[at].id == id_
-    return state.services[at] if there else None

@@ -21,7 +21,8 @@ from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY, Epoch
-from meshnet_control.cluster.named import Named, service
+from meshnet_control.cluster.named import Named
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import claims, snapshot
 from meshnet_control.dataplane.claims import Place, Taken
 from meshnet_control.dataplane.endpoints import Endpoints
@@ -43,7 +44,7 @@ class Builder:
     """Of the nodes that know their endpoints: of what they say to all, and on each network."""
     _mtus: SharedMap[NodeId, bytes] = field(default_factory=SharedMap)
     _endpoints: Endpoints = field(default_factory=Endpoints)
-    _assignments: pb.Assignments | None = None
+    _assignments: NodeState | None = None
     _services: SharedMap[ServiceId, Service] = field(default_factory=SharedMap)
     _taken: Taken = field(default_factory=Taken)
     _changed: set[Place] = field(default_factory=set)
@@ -85,7 +86,7 @@ class Builder:
         self,
         before: Snapshot,
         *,
-        assignments: pb.Assignments,
+        assignments: NodeState,
         named: Named | None = None,
         gone: Set[NodeId],
         doubted: Set[NodeId] = frozenset(),
@@ -134,7 +135,7 @@ class Builder:
             gwbridge=gwbridge,
             complete=complete,
             epochs=self.epochs,
-            vxlan_port=assignments.data_path_port or VXLAN_PORT,
+            vxlan_port=assignments.settings.data_path_port or VXLAN_PORT,
             taken=before.taken,
         )
         return before if _same(before, fresh) else replace(fresh, revision=before.revision + 1)
@@ -142,7 +143,7 @@ class Builder:
     def _nodes(
         self,
         before: Mapping[NodeId, Node],
-        assignments: pb.Assignments,
+        assignments: NodeState,
         gone: Set[NodeId],
         doubted: Set[NodeId],
     ) -> Mapping[NodeId, Node]:
@@ -153,7 +154,7 @@ class Builder:
         made = snapshot.nodes_of(assignments, self.self_id, self._mtus, gone, doubted)
         return shared(before).changed(made, before.keys() - made.keys())
 
-    def _take_services(self, assignments: pb.Assignments, named: Named | None) -> None:
+    def _take_services(self, assignments: NodeState, named: Named | None) -> None:
         """Services that mean what they meant stay the same objects."""
         views = self._services_of(assignments, named)
         put = {
@@ -167,11 +168,11 @@ class Builder:
         self._changed |= self._taken.change(_vips(had), _vips(put.values()))
 
     def _services_of(
-        self, assignments: pb.Assignments, named: Named | None
+        self, assignments: NodeState, named: Named | None
     ) -> dict[str, pb.ServiceView | None]:
         """Services whose message may be other than before, by id; None: it is gone."""
         if named is not None:
-            return {id_: service(assignments, id_) for id_ in named.services}
+            return {id_: assignments.services.get(id_) for id_ in named.services}
         last = self._assignments.services if self._assignments is not None else ()
         before = {each.id: each for each in last}
         now = {each.id: each for each in assignments.services}

@@ -30,8 +30,8 @@ from meshnet.kernel.netns import NETNS_DIR
 from meshnet.model.ids import NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Gwbridge, Sandbox, Snapshot
 from meshnet.reconcile import Reconciler
-from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.named import Named
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import aware, claims, concerns, connections, liveness, snapshot
 from meshnet_control.dataplane.applied import Applied
 from meshnet_control.dataplane.awaited import Awaited
@@ -90,7 +90,7 @@ class DataPlane:
         self._netns_dir = netns_dir
         self._pause_s = pause_s
         self._gossip: Gossip | None = None
-        self._assignments: pb.Assignments | None = None
+        self._assignments: NodeState | None = None
         self._named: Named | None = None
         self._builder = Builder(self_id)
         self._heard: dict[tuple[NodeId, str], bytes | None] | None = None
@@ -117,7 +117,7 @@ class DataPlane:
         self.own.attach(gossip, underlay_mtu)
         self._awaited.attach(gossip)
 
-    def assignments(self, assignments: pb.Assignments, named: Named | None = None) -> None:
+    def assignments(self, assignments: NodeState, named: Named | None = None) -> None:
         """The managers said something.
 
         Args:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 
 from meshnet.gossip.members import Member
 from meshnet.model.ids import NodeId
-from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import liveness, snapshot
 from meshnet_control.dataplane.sources import Probe
 
@@ -39,7 +39,7 @@ class Judge:
         self.not_chosen: frozenset[NodeId] = frozenset()
         self.doubted: frozenset[NodeId] = frozenset()
 
-    def assigned(self, assignments: pb.Assignments) -> None:
+    def assigned(self, assignments: NodeState) -> None:
         """What the managers say of nodes."""
         self._addresses = {
             NodeId(node.id): snapshot.address_of(node.addr)

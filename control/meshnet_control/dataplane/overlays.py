@@ -18,6 +18,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
 from meshnet.model.snapshot import Endpoint, PublishedPort, Sandbox, Snapshot
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,9 @@ class Known:
     """The newest ``Overlays``, made when they are asked for and what they are made of is new."""
 
     def __init__(self) -> None:
-        self._made: tuple[Snapshot, pb.Assignments, Overlays] | None = None
+        self._made: tuple[Snapshot, NodeState, Overlays] | None = None
 
-    def of(self, snapshot: Snapshot, assignments: pb.Assignments) -> Overlays:
+    def of(self, snapshot: Snapshot, assignments: NodeState) -> Overlays:
         """What a node knows by these two; neither is changed once it is made."""
         made = self._made
         if made is None or made[0] is not snapshot or made[1] is not assignments:
@@ -154,7 +155,7 @@ class Known:
         return made[2]
 
 
-def overlays(snapshot: Snapshot, assignments: pb.Assignments) -> Overlays:
+def overlays(snapshot: Snapshot, assignments: NodeState) -> Overlays:
     """What a node knows by its Snapshot and what its managers told it."""
     networks = (each for each in assignments.networks if each.ipam_options.configs)
     return Overlays(

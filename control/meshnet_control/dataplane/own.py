@@ -12,9 +12,9 @@ from dataclasses import replace
 from meshnet.gossip.shares import TO_ALL
 from meshnet.model.ids import NetworkId, NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox
-from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import Epoch
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import claims, taking_part
 from meshnet_control.dataplane.sayings import Sayings
 from meshnet_control.dataplane.sources import Gossip
@@ -41,7 +41,7 @@ class Own:
         self._changed = changed
         self._sayings = Sayings(generation)
         self._gossip: Gossip | None = None
-        self._assignments: pb.Assignments | None = None
+        self._assignments: NodeState | None = None
         self._placed: dict[TaskId, Mapping[str, Epoch]] = {}
         self._withdrawn = False
         self.sandboxes: Mapping[TaskId, Sandbox] = {}
@@ -61,7 +61,7 @@ class Own:
         """Nothing more is said."""
         self._gossip = None
 
-    def assigned(self, assignments: pb.Assignments) -> None:
+    def assigned(self, assignments: NodeState) -> None:
         """What the managers say."""
         self._assignments = assignments
         self.everywhere |= taking_part.everywhere(assignments)

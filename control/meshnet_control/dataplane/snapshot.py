@@ -34,6 +34,7 @@ from meshnet.model.snapshot import (
 )
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records, service_labels
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.cluster.published_ports import ports_of
 from meshnet_control.dataplane import claims
 
@@ -97,7 +98,7 @@ def address_of(said: str) -> IPv4Address:
 
 
 def nodes_of(
-    assignments: pb.Assignments,
+    assignments: NodeState,
     self_id: NodeId,
     records: Mapping[NodeId, bytes],
     gone: Set[NodeId],
@@ -135,7 +136,7 @@ def nodes_of(
 
 
 def networks_of(
-    assignments: pb.Assignments,
+    assignments: NodeState,
     sandboxes: Iterable[Sandbox],
     before: Mapping[NetworkId, Network],
 ) -> dict[NetworkId, Network]:

@@ -15,21 +15,21 @@ from meshnet.gossip.audiences import EVERY, Audiences
 from meshnet.gossip.shares import Share, share_of
 from meshnet.model.ids import NetworkId, NodeId
 from meshnet.model.snapshot import Sandbox
-from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.gossip_records import Epoch
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.cluster.roles import MANAGER
 
 PATIENCE_S: Final = 5.0
 """How long a task waits for what was said on its network; by then who is there has been asked."""
 
 
-def everywhere(assignments: pb.Assignments) -> frozenset[NetworkId]:
+def everywhere(assignments: NodeState) -> frozenset[NetworkId]:
     """Networks that every node is on: what is said there goes to all."""
     return frozenset(NetworkId(each.id) for each in assignments.networks if each.spec.ingress)
 
 
 def networks_of(
-    assignments: pb.Assignments | None,
+    assignments: NodeState | None,
     self_id: NodeId,
     sandboxes: Iterable[Sandbox],
     everywhere: Set[NetworkId],

@@ -29,8 +29,8 @@ from meshnet import ends
 from meshnet.errors import ControlError, WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
-from meshnet_control.cluster import assignments
 from meshnet_control.cluster.named import Named, named
+from meshnet_control.cluster.node_state import NodeState, merge
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import CallEndedError, call_ends, channel
 from meshnet_control.identity.identity import Certificates, Identity, remotes
@@ -81,7 +81,7 @@ class DispatcherClient:
         self,
         identity: Identity,
         description: pb.NodeDescription,
-        on_assignments: Callable[[pb.Assignments], None],
+        on_assignments: Callable[[NodeState], None],
         *,
         on_removed: Callable[[], None] = lambda: None,
         on_identity: Callable[[Identity], None] = lambda _: None,
@@ -102,7 +102,7 @@ class DispatcherClient:
         self._on_identity = on_identity
         self._addr, self._lasting, self._alongside = addr, lasting, alongside
         self.dial = dial
-        self._state: pb.Assignments | None = None
+        self._state: NodeState | None = None
         self.named: Named | None = None
         self._statuses: dict[str, pb.TaskStatus] = {}
         self._unsent: set[str] = set()
@@ -230,18 +230,18 @@ class DispatcherClient:
             self.connected, self.error = True, ""
             self._heard.set()
             if reply.HasField("assignments"):
-                state = assignments.merge(state, reply.assignments)
+                state = merge(state, reply.assignments)
                 self.named = named(reply.assignments)
                 self._accept(state)
             limit = max(self._period * SILENT_PERIODS, ANSWER_S)
 
-    def _accept(self, state: pb.Assignments) -> None:
+    def _accept(self, state: NodeState) -> None:
         self._state, self._told = state, True
         ours = {task.id for task in state.tasks}
         for task_id in self._statuses.keys() - ours:
             del self._statuses[task_id]
             self._unsent.discard(task_id)
-        managers = remotes(state.managers)
+        managers = remotes(state.settings.managers)
         if managers and managers != self.identity.managers:
             self._change(replace(self.identity, managers=managers))
         self._on_assignments(state)
@@ -279,12 +279,12 @@ class DispatcherClient:
     def _renewal_due(self) -> float:
         """When this node needs another certificate, Unix seconds."""
         if self._state is not None and self._told:  # what was said before may be old
-            own = [node.role for node in self._state.nodes if node.id == self.identity.node_id]
+            own = self._state.nodes.get(self.identity.node_id)
             certs = self.identity.certs
             issuer = ca.tls_info_of(certs.certificate, certs.root).cert_issuer_public_key
-            if own and own[0] not in {"", self.identity.role}:
+            if own is not None and own.role not in {"", self.identity.role}:
                 return 0.0
-            if self._state.issuer_key not in {b"", issuer}:
+            if self._state.settings.issuer_key not in {b"", issuer}:
                 return 0.0
         return ca.renew_at(self.identity.certs.certificate, self.identity.node_id)
 
@@ -342,14 +342,14 @@ async def renew(identity: Identity, link: grpc.aio.Channel) -> Identity:
     return replace(identity, certs=certs, role=who.role)
 
 
-def trusting(identity: Identity, state: pb.Assignments | None) -> Identity | None:
+def trusting(identity: Identity, state: NodeState | None) -> Identity | None:
     """The same node with the root that managers tell it to trust; PURE.
 
     Returns:
         None when nothing changes: it is trusted already, or has not signed this node's own
         certificate, without which no manager would know it under that root.
     """
-    root = state.trust_root if state is not None else b""
+    root = state.settings.trust_root if state is not None else b""
     if root in {b"", identity.certs.root}:
         return None
     try:

@@ -45,6 +45,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.cluster import gossip_records, host_routes, privileges
 from meshnet_control.cluster.hosts import manager_missed
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.cluster.roles import MANAGER
 from meshnet_control.dataplane.overlays import Known, Overlays
 from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
@@ -129,7 +130,7 @@ class ClusterMember:
         self._seeds: frozenset[str] = frozenset()
         self._leaving = False
         self._manager_away = False
-        self.assignments = pb.Assignments()
+        self.assignments = NodeState.of(pb.Assignments())
         self._overlays = Known()
         self._description = pb.NodeDescription()
         self.hostnames: dict[str, str] = {}
@@ -369,7 +370,7 @@ class ClusterMember:
         self.session_task = self._spawn(self.session.run(), "session")
         stack.push_async_callback(ends.ended, self.session_task)
 
-    def _assigned(self, assignments: pb.Assignments) -> None:
+    def _assigned(self, assignments: NodeState) -> None:
         if self._leaving:
             return
         self.assignments = assignments
@@ -379,7 +380,7 @@ class ClusterMember:
             **{node.id: node.hostname for node in assignments.nodes},
         }
         self.gossip.expect({NodeId(node.id): node.gossip_key for node in assignments.nodes})
-        self.gossip.set_keys(list(assignments.gossip_keys))
+        self.gossip.set_keys(list(assignments.settings.gossip_keys))
         seeds = frozenset(
             node.addr
             for node in assignments.nodes
@@ -411,7 +412,7 @@ class ClusterMember:
 
     def _doubt_manager(self) -> None:
         """Ask the manager for a word when gossip misses its host: it may be off."""
-        managers = self.assignments.managers
+        managers = self.assignments.settings.managers
         if not managers:
             return
         away = manager_missed(self.session.remote, managers, self._states())

@@ -37,8 +37,8 @@ def swarm_info(who: Identity | None, membership: ClusterMember | None, error: st
         local_node_state="locked" if locked else "error" if not_ready else "active",
         control_available=who.role == MANAGER and not not_ready,
         error=error,
-        remote_managers=list(assigned.managers)
+        remote_managers=list(assigned.settings.managers)
         or [pb.RemoteManager(addr=addr) for addr in who.managers],
         nodes=len(assigned.nodes) if who.role == MANAGER else 0,
-        managers=len(assigned.managers) if who.role == MANAGER else 0,
+        managers=len(assigned.settings.managers) if who.role == MANAGER else 0,
     )

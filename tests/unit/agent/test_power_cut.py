@@ -12,6 +12,7 @@ import pytest
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.assignments import Objects, node_assignments
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.manager.status_writer import advanced
 from meshnet_control.orchestrate import pipeline
 from meshnet_control.orchestrate.store_view import Put, StoreView
@@ -65,11 +66,11 @@ class Managers:
             )
         assert len(self.view.tasks) == 1, "nothing takes its place"
 
-    def say(self) -> pb.Assignments:
+    def say(self) -> NodeState:
         """What they tell the node."""
         view = self.view
         objects = Objects(pb.Cluster(), view.nodes, view.services, view.tasks)
-        return node_assignments(objects, self.task.node_id)
+        return NodeState.of(node_assignments(objects, self.task.node_id))
 
 
 @pytest.mark.parametrize(("told", "container", "memory", "heard"), ORDERS)

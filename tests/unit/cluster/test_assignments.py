@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from meshnet.errors import WireError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import assignments, news
+from meshnet_control.cluster.node_state import NodeState, merge
 
 DERIVED = (
     "tasks_of", "network_views", "node_views", "network_ids", "service_views", "managers",
@@ -95,9 +96,9 @@ def test_law_a_merged_difference_is_the_new_state(before, after):
     else:
         assert not message.full
         kept = old.SerializeToString(deterministic=True)
-        assert assignments.merge(old, message) == new
+        assert merge(NodeState.of(old), message) == NodeState.of(new)
         assert old.SerializeToString(deterministic=True) == kept
-    assert assignments.merge(old, new) == new
+    assert merge(NodeState.of(old), new) == NodeState.of(new)
     assert assignments.difference(new, new) is None
 
 
@@ -136,7 +137,7 @@ def test_law_news_of_what_changed_are_the_difference_of_everything(before, after
     assert needs == assignments.needs_of(after, "n1")
     assert message == assignments.difference(old, new)
     if message is not None:
-        assert assignments.merge(old, message) == new
+        assert merge(NodeState.of(old), message) == NodeState.of(new)
 
 
 @settings(max_examples=100, deadline=None)
@@ -216,12 +217,12 @@ def test_every_node_is_told_vxlan_s_port():
     new = assignments.node_assignments(assignments.Objects(pb.Cluster(data_path_port=7777)), "n1")
     told = assignments.difference(old, new)
     assert told is not None
-    assert assignments.merge(old, told).data_path_port == 7777
+    assert merge(NodeState.of(old), told).settings.data_path_port == 7777
 
 
 def test_a_difference_needs_a_state():
     with pytest.raises(WireError, match="incremental"):
-        assignments.merge(None, pb.Assignments(version=2))
+        merge(None, pb.Assignments(version=2))
 
 
 def test_a_node_hears_of_a_task_when_it_was_given_to_it_and_not_while_it_is_planned():
@@ -286,10 +287,41 @@ def test_nodes_are_told_of_a_node_s_underlay_address_whatever_users_are_shown():
 
 def test_what_changed_takes_the_place_of_what_was_there():
     state = pb.Assignments(full=True, services=[pb.ServiceView(id=name) for name in "dbf"])
-    merged = assignments.merge(None, state)
+    merged = merge(None, state)
     for name in "abcdg":
         change = pb.Assignments(services=[pb.ServiceView(id=name, name="new")])
-        merged = assignments.merge(merged, change)
-    merged = assignments.merge(merged, pb.Assignments(removed_services=["f", "a", "e"]))
+        merged = merge(merged, change)
+    merged = merge(merged, pb.Assignments(removed_services=["f", "a", "e"]))
     assert [(each.id, each.name) for each in merged.services] == [(name, "new") for name in "bcdg"]
     assert [each.id for each in state.services] == ["d", "b", "f"]
+
+
+def test_what_a_message_is_not_of_is_the_same_object_after_it():
+    services = [pb.ServiceView(id=f"s{at:03}", name="old") for at in range(300)]
+    services[7].ports.add(target_port=80, published_port=8080)
+    nodes = [pb.NodeView(id=f"n{at:03}") for at in range(100)]
+    before = NodeState.of(pb.Assignments(full=True, version=1, services=services, nodes=nodes))
+    kept = list(before.services)
+    one = pb.ServiceView(id="s100", name="new")
+    message = pb.Assignments(version=2, services=[one], removed_tasks=["none"])
+    after = merge(before, message)
+    assert [a is b for a, b in zip(kept, after.services, strict=True)].count(False) == 1
+    assert after.services.get("s100") == one
+    assert before.services.get("s100") == services[100]
+    for kind in ("nodes", "networks", "tasks", "secrets", "configs", "published"):
+        assert getattr(after, kind) is getattr(before, kind), kind
+    message.services[0].name = "later"
+    assert after.services.get("s100") == one  # a part of a message would keep all of it in memory
+
+
+def test_services_with_ports_are_those_that_have_some_now():
+    with_port = pb.ServiceView(id="a")
+    with_port.ports.add(target_port=80, published_port=8080)
+    state = NodeState.of(pb.Assignments(services=[with_port, pb.ServiceView(id="b")]))
+    assert [each.id for each in state.published] == ["a"]
+    state = merge(state, pb.Assignments(services=[pb.ServiceView(id="a")]))
+    assert [each.id for each in state.published] == []
+    state = merge(state, pb.Assignments(services=[with_port]))
+    assert [each.id for each in state.published] == ["a"]
+    state = merge(state, pb.Assignments(removed_services=["a"]))
+    assert (len(state.published), len(state.services)) == (0, 1)

@@ -15,9 +15,10 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
-from meshnet_control.cluster.assignments import difference, merge
+from meshnet_control.cluster.assignments import difference
 from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY
 from meshnet_control.cluster.named import named
+from meshnet_control.cluster.node_state import NodeState, merge
 from meshnet_control.dataplane import snapshot
 from meshnet_control.dataplane.builder import Builder
 from meshnet_control.dataplane.claims import Taken
@@ -117,9 +118,11 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
     builder, before = Builder(SELF), Snapshot(0, SELF, complete=False)
     records: dict[tuple[NodeId, str], bytes] = {}
     kept: gossip_records.Records = {}
+    state = NodeState.of(told)
     for news, fresh, gone, doubted, networks, on, whole, in_full in steps:
         message = fresh if fresh is None or in_full else difference(told, fresh)
-        told = told if message is None else merge(told, message)
+        if fresh is not None and message is not None:
+            told, state = fresh, merge(state, message)
         nodes = frozenset(NodeId(node.id) for node in told.nodes)
         for place, value in news:
             records = {at: v for at, v in records.items() if at != place}
@@ -132,7 +135,7 @@ def test_what_is_made_of_changes_is_what_is_made_from_scratch(told, steps):
         kept = from_scratch.remembered(kept, records, nodes, networks)
         builder.follow(nodes, networks)
         inputs = {
-            "assignments": told,
+            "assignments": state,
             "gone": gone,
             "doubted": doubted,
             "sandboxes": HERE if on else NOBODY,
@@ -191,7 +194,12 @@ def test_an_address_that_a_service_gets_is_no_task_s_any_more():
         for vip in vips:
             service.virtual_ips.add(network_id=NETS[1], addr=vip)
         before = builder.build(
-            before, assignments=told, gone=frozenset(), sandboxes={}, gwbridge=None, complete=True
+            before,
+            assignments=NodeState.of(told),
+            gone=frozenset(),
+            sandboxes={},
+            gwbridge=None,
+            complete=True,
         )
         given_to.append(before.endpoints[said.task].addresses)
     assert given_to == [{NETS[1]: address}, {}, {NETS[1]: address}]
@@ -240,7 +248,7 @@ def test_only_withdraws_is_told_by_what_changed(ready, gone, doubted):
         ]
         return replace(
             Snapshot(1, SELF, endpoints={each.task: each for each in both}),
-            nodes=snapshot.nodes_of(told, SELF, {}, gone[at], doubted[at]),
+            nodes=snapshot.nodes_of(NodeState.of(told), SELF, {}, gone[at], doubted[at]),
         )
 
     before, now = made(0), made(1)

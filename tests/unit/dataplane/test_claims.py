@@ -14,6 +14,7 @@ from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Endpoint, Network, Node, Service
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import claims
 
 NETS = [NetworkId("net1"), NetworkId("net2")]
@@ -72,7 +73,7 @@ def test_all_nodes_choose_the_same_owner_whatever_came_first(said, rng: random.R
         from_scratch.build(
             revision=1,
             self_id=node,
-            assignments=_assignments(),
+            assignments=NodeState.of(_assignments()),
             gone=believed,
             records=held,
             sandboxes={},

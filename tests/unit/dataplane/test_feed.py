@@ -26,8 +26,8 @@ from meshnet.model.snapshot import Sandbox
 from meshnet.overlay.desired import netns_name, veth_name
 from meshnet.reconcile import Reconciler
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster.assignments import merge
 from meshnet_control.cluster.named import named
+from meshnet_control.cluster.node_state import NodeState, merge
 from meshnet_control.dataplane.fake import FakeKernel, GossipRoom, Led
 from meshnet_control.dataplane.liveness import PATIENCE_S
 
@@ -217,7 +217,7 @@ def test_what_several_messages_were_of_before_a_snapshot_is_made_is_looked_at_on
     async def scene(_: GossipRoom, a: Host) -> None:
         a.start()
         await turn()
-        revision, state = a.plane.snapshot.revision, merge(pb.Assignments(), a.told())
+        revision, state = a.plane.snapshot.revision, merge(NodeState.of(pb.Assignments()), a.told())
         for message in (
             pb.Assignments(services=[pb.ServiceView(id="new", name="api")]),
             pb.Assignments(removed_services=[SERVICE]),
@@ -232,7 +232,7 @@ def test_what_several_messages_were_of_before_a_snapshot_is_made_is_looked_at_on
         a.plane.assignments(merge(state, a.told()))
         await turn()
         assert {each.name for each in a.plane.snapshot.services.values()} == {"api", "web"}
-        a.plane.assignments(merge(pb.Assignments(), a.told()))
+        a.plane.assignments(merge(NodeState.of(pb.Assignments()), a.told()))
         await turn()
         assert {each.name for each in a.plane.snapshot.services.values()} == {"web"}
 
@@ -247,7 +247,7 @@ def test_empty_removes_everything_and_nothing_comes_after():
         await turn()
         assert a.kernel.world
         revision = a.plane.snapshot.revision
-        a.plane.assignments(assignments(2))  # a rebuild is on its way
+        a.plane.assignments(NodeState.of(assignments(2)))  # a rebuild is on its way
         emptied = asyncio.ensure_future(a.plane.empty())
         await turn()
         b.task("a")
@@ -291,7 +291,7 @@ def test_no_snapshot_after_close():
         a.task("a")
         await turn()
         world, snapshots = dict(a.kernel.world), list(a.snapshots)
-        a.plane.assignments(assignments(1))
+        a.plane.assignments(NodeState.of(assignments(1)))
         await a.plane.close()
         a.task("b")
         a.plane.gossip_changed()

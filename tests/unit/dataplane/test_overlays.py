@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from meshnet.model.ids import NetworkId, NodeId, TaskId
 from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import overlays
 
 SELF, OTHER = NodeId("n1"), NodeId("n2")
@@ -70,7 +71,7 @@ def test_networks_are_named_as_the_managers_name_them():
     network.spec.name = "discovery"
     bare = pb.Network(id="new")
     network.ipam_options.configs.add(subnet="10.0.1.0/24")
-    known = overlays.overlays(SNAPSHOT, pb.Assignments(networks=[network, bare]))
+    known = overlays.overlays(SNAPSHOT, NodeState.of(pb.Assignments(networks=[network, bare])))
     assert [*known.networks] == [NET]  # the other one has no subnet yet
     assert known.name_of(NET) == "discovery"
     assert known.name_of(INGRESS) == INGRESS
@@ -78,12 +79,12 @@ def test_networks_are_named_as_the_managers_name_them():
 
 
 def test_what_is_known_is_made_anew_when_snapshot_or_assignments_are_new():
-    latest, assignments = overlays.Known(), pb.Assignments()
+    latest, assignments = overlays.Known(), NodeState.of(pb.Assignments())
     first = latest.of(SNAPSHOT, assignments)
     assert latest.of(SNAPSHOT, assignments) is first
     assert first.endpoints
     gone = latest.of(replace(SNAPSHOT, sandboxes={}), assignments)
     assert not gone.endpoints
-    told = latest.of(SNAPSHOT, pb.Assignments(tasks=[pb.Task(id="t1")]))
+    told = latest.of(SNAPSHOT, NodeState.of(pb.Assignments(tasks=[pb.Task(id="t1")])))
     assert (gone.unused, told.unused) == (True, False)
     assert [*told.tasks] == ["t1"]

@@ -22,6 +22,7 @@ from meshnet.errors import KernelError
 from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.members import State
 from meshnet.kernel import host_probe
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane.fake import GossipRoom
 from meshnet_control.dataplane.liveness import PATIENCE_S
 
@@ -229,7 +230,7 @@ def test_a_node_that_the_managers_remove_takes_its_rows_with_it():
         room.judge(node(1), State.DEAD)
         await turn()
         assert a.plane.snapshot.remote_macs(NET)
-        a.plane.assignments(assignments(1))
+        a.plane.assignments(NodeState.of(assignments(1)))
         await turn()
         assert not a.plane.snapshot.remote_macs(NET)
         assert a.probe.asked == set()
@@ -245,7 +246,7 @@ def test_a_node_that_the_managers_call_down_stays_reachable_and_is_not_chosen_or
         said.nodes[1].down = True
         await b.end()
         room.judge(node(1), State.DEAD)
-        a.plane.assignments(said)
+        a.plane.assignments(NodeState.of(said))
         await turn()
         assert len(a.leads_to("a")) == 1
         assert a.plane.snapshot.remote_macs(NET) == rows

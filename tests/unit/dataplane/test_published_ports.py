@@ -10,6 +10,7 @@ from plane_bed import Host, cluster, turn
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
 from meshnet.model.snapshot import Network, PublishedPort, Sandbox, Service, Snapshot
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane.fake import FakeSockets, GossipRoom
 from meshnet_control.dataplane.host_ports import PublishedPorts
 
@@ -79,7 +80,7 @@ def test_a_data_plane_holds_what_is_published_and_looks_again_for_what_was_taken
     async def scene(_: GossipRoom, a: Host) -> None:
         a.sockets.processes = {("tcp", 8080): "nginx"}
         a.start()
-        a.plane.assignments(published(a.told()))
+        a.plane.assignments(NodeState.of(published(a.told())))
         await turn()
         assert a.plane.snapshot.taken == {("tcp", 8080)}
         assert len(a.plane.port_troubles) == 1

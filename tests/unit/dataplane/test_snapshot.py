@@ -14,6 +14,7 @@ from meshnet.model.paths import mtu_of
 from meshnet.model.snapshot import Endpoint, Network, Sandbox
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import snapshot
 from meshnet_dns.zone import zones
 from meshnet_lb.chosen import Chosen
@@ -67,7 +68,7 @@ def _build(nodes: int, endpoints: list[Endpoint], **more):
     return from_scratch.build(
         revision=1,
         self_id=SELF,
-        assignments=_assignments(nodes),
+        assignments=NodeState.of(_assignments(nodes)),
         gone=more.get("gone", frozenset()),
         records=_records(endpoints) | more.get("records", {}),
         sandboxes=more.get("sandboxes", {}),

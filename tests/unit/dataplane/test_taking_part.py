@@ -28,6 +28,7 @@ from meshnet.model.snapshot import Endpoint, Sandbox
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
 from meshnet_control.cluster.gossip_records import epoch_key
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import taking_part
 from meshnet_control.dataplane.fake import GossipRoom
 from meshnet_control.dataplane.taking_part import heard_all, networks_of
@@ -51,15 +52,15 @@ def test_a_node_is_on_the_networks_of_what_runs_and_stops_here_and_a_manager_hea
     told = assignments(2)
     mesh = told.networks.add(id="mesh")
     mesh.spec.ingress = True
-    all_are = taking_part.everywhere(told)
+    all_are = taking_part.everywhere(NodeState.of(told))
     assert all_are == {"mesh"}
-    assert networks_of(told, node(0), (), all_are) == {NET, OTHER}
+    assert networks_of(NodeState.of(told), node(0), (), all_are) == {NET, OTHER}
     stops = Sandbox(TASK, "/run/a", ((NetworkId("old"), IPv4Interface("10.9.0.2/24")),), None)
-    assert networks_of(told, node(0), [stops], all_are) == {NET, OTHER, "old"}
+    assert networks_of(NodeState.of(told), node(0), [stops], all_are) == {NET, OTHER, "old"}
     assert networks_of(None, node(0), [stops], all_are) == {"old"}
     told.nodes[0].role = "manager"
-    assert networks_of(told, node(0), (), all_are) == {NET, OTHER, EVERY}
-    assert networks_of(told, node(1), (), all_are) == {NET, OTHER}
+    assert networks_of(NodeState.of(told), node(0), (), all_are) == {NET, OTHER, EVERY}
+    assert networks_of(NodeState.of(told), node(1), (), all_are) == {NET, OTHER}
 
 
 def test_who_has_not_found_its_tasks_or_is_gone_is_not_waited_for():
@@ -167,7 +168,7 @@ def test_a_withdrawal_is_asked_of_those_alone_who_hear_of_it():
     async def scene(_: GossipRoom, a: Host, b: Host, c: Host) -> None:
         tasks = await serving(a, b, c)
         c.plane.sandbox_removed(tasks[2])
-        c.plane.assignments(only(OTHER, 3))
+        c.plane.assignments(NodeState.of(only(OTHER, 3)))
         await turn()
         for host in (b, c):
             host.kernel.unreadable = KernelError("dump", "host", 16)
@@ -189,7 +190,7 @@ def test_what_a_node_last_said_on_a_network_goes_with_the_network():
         task = next(iter(a.plane.snapshot.sandboxes))
         a.plane.endpoint(task, None)
         a.plane.sandbox_removed(task)
-        a.plane.assignments(only(OTHER, 2))
+        a.plane.assignments(NodeState.of(only(OTHER, 2)))
         told = [place for place in room.records if place[1].startswith(f"{NET} ")]
         for place in told:  # as a node that does not hear of it sees them
             del room.records[place]
