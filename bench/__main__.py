@@ -30,6 +30,7 @@ BENCHMARKS = {
     "gossip": "a thousand nodes on a virtual clock: traffic, deaths, changes, loss, partition",
     "world": "whole clusters on a virtual clock: what a change, a loss, a join and rest cost",
     "scale": "a node of 1 000 to 10 000 services: what a change costs it",
+    "told": "a node of 1 000 to 10 000 services: what it costs to hear of one",
     "serf": "twenty processes of our gossip, and twenty of serf",
     "vm": "us and real Docker Swarm on virtual machines (hours without KVM; only when named)",
     "managers": "three managers: the leader lost, memory, migration, against one",
