@@ -528,9 +528,14 @@ def test_every_key_of_a_stack_file(cli: Cli, tmp_path: Path) -> None:
             f"stack services {name}",
             rf"{name}_full +replicated +2/2 \(max 1 per node\)[\s\S]*{name}_one +global +2/2",
         )
-        inside = f"{cli.docker} exec $({cli.docker} ps -q --filter name={name}_full.) sh -c"
+        of_h2 = f"$({cli.docker} ps -q --filter name={name}_full.)"
+        inside = f"{cli.docker} exec {of_h2} sh -c"
         said = cli.play.on("h2", f"{inside} {shlex.quote(every_key.INSIDE)}").splitlines()
         assert sorted(said) == sorted(line.replace("NAME", name) for line in every_key.SEEN)
+        # Asked of the engine: now and then its runtime gives a process the hard limit.
+        ulimits = f"{cli.docker} inspect {of_h2} --format '{{{{json .HostConfig.Ulimits}}}}'"
+        limit = {"Name": "nofile", "Hard": 2000, "Soft": 1000}
+        assert json.loads(cli.play.on("h2", ulimits)) == [limit]
         spec = json.loads(cli(f"service inspect {name}_full --format '{{{{json .Spec}}}}'"))
         assert spec["UpdateConfig"]["Order"] == spec["RollbackConfig"]["Order"] == "start-first"
         assert spec["TaskTemplate"]["Placement"]["MaxReplicas"] == 1

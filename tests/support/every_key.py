@@ -123,14 +123,14 @@ def stack(first_port: int, name: str) -> dict[str, Any]:
 INSIDE = """
 ls -ln /run/secrets /c1 /srv/2 | awk 'NF > 5 { print $1, $3, $4, $NF }'
 cat /run/secrets/2; cat /srv/2; echo; sed 's/slot [12]/slot/' /c3
-echo $A $B $FROMFILE; hostname; pwd; ulimit -n; cat /proc/sys/net/core/somaxconn
+echo $A $B $FROMFILE; hostname; pwd; ulimit -Hn; cat /proc/sys/net/core/somaxconn
 grep -c peer /etc/hosts; grep search /etc/resolv.conf; mount | grep -c ' on /t type tmpfs'
 touch /x 2>&1 | grep -c Read-only; touch /data/x /n/x /anonymous/x /t/x && echo writable
 """
 """What is asked in a container of ``full``."""
 SEEN = [
     "-r-------- 7 8 2", "-r--r--r-- 0 0 s1", "-r--r--r-- 0 0 /c1", "-r--r----- 7 8 /srv/2",
-    "hushpage", "slot of NAME_full: hush", "1 two 1", "NAME_full", "/srv", "1000", "300", "1",
+    "hushpage", "slot of NAME_full: hush", "1 two 1", "NAME_full", "/srv", "2000", "300", "1",
     "search example.org", "1", "1", "writable",
 ]  # fmt: skip
 """What is said there, in any order of the files."""
