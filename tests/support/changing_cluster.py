@@ -36,11 +36,11 @@ from meshnet.model.snapshot import (
 SELF = NodeId("n0")
 NODES = [NodeId(f"n{i}") for i in range(3)]
 NETS = [NetworkId(f"net{i}".ljust(25, "0")) for i in range(3)]
-"""The first is the ingress network, the last is dual stack."""
+"""The first is the ingress network, the last is dual stack, or said to be by nodes alone."""
 DUAL = NETS[2]
 SERVICES = [ServiceId(f"svc{i}".ljust(25, "0")) for i in range(3)]
 TASKS = [TaskId(f"t{i}".ljust(25, "0")) for i in range(6)]
-_OTHER = (IPv6Network("fd00:0:0:99::/64"),)
+_OWN6, _OTHER6 = IPv6Network("fd00:0:0:2::/64"), IPv6Network("fd00:0:0:99::/64")
 _BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
 
 
@@ -88,9 +88,7 @@ def _network(draw: Any, network: NetworkId) -> Network:
         ingress=at == 0,
         mtu=draw(st.sampled_from([None, None, 1300, 9000])),
         more=draw(st.sampled_from([(), (IPv4Network(f"10.1.{at}.0/24"),)])) if at else (),
-        subnets6=(IPv6Network(f"fd00:0:0:{at}::/64"), *draw(st.sampled_from([(), _OTHER])))
-        if network == DUAL
-        else (),
+        subnets6=draw(st.sampled_from([(_OWN6,), (_OWN6, _OTHER6), ()])) if network == DUAL else (),
     )
 
 

@@ -192,8 +192,9 @@ class Overlays:
     def _follow(self, snapshot: Snapshot, networks: frozenset[NetworkId]) -> None:
         """Bring the rows of ``networks`` up to date; those of others are forgotten."""
         before = self._before or replace(snapshot, endpoints={}, nodes={}, networks={})
-        new = networks - self._rows.keys()
-        self._rows = {network: self._rows.get(network, _Rows()) for network in networks}
+        same = {n for n in networks & self._rows.keys() if _dual(before, n) == _dual(snapshot, n)}
+        new = networks - same
+        self._rows = {n: self._rows[n] if n in same else _Rows() for n in networks}
         self._members = {n: known for n, known in self._members.items() if n in networks}
         if new:  # all that is on them has just come
             every = _remotes(snapshot, snapshot.endpoints, new) | _gateways(snapshot)
@@ -228,8 +229,15 @@ def _remotes(snapshot: Snapshot, tasks: Iterable[TaskId], networks: Set[NetworkI
         if endpoint is not None and node is not None and node.id != snapshot.self_id:
             for network, address in endpoint.addresses.items():
                 if network in networks:
-                    found.add((network, address, endpoint.addresses6.get(network), node.vtep))
+                    # What a peer says of a network without IPv6 is never read back there.
+                    second = endpoint.addresses6.get(network) if _dual(snapshot, network) else None
+                    found.add((network, address, second, node.vtep))
     return found
+
+
+def _dual(snapshot: Snapshot, network: NetworkId) -> bool:
+    known = snapshot.networks.get(network)
+    return known is not None and bool(known.subnets6)
 
 
 def _gateways(snapshot: Snapshot) -> set[_Remote]:
