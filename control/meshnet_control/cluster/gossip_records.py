@@ -261,22 +261,20 @@ def _endpoint(owner: NodeId, task: TaskId, told: object) -> Endpoint:
     ready = fields.get("ready")
     if not isinstance(ready, bool):
         raise _MalformedError
+    addresses = {NetworkId(n): _address(a) for n, a in _map(fields.get("addr")).items()}
+    seconds = {NetworkId(n): _address6(a) for n, a in _map(fields.get("addr6", {})).items()}
     return Endpoint(
         task=task,
         name=_name(fields.get("name")),
         node=owner,
         service=ServiceId(_name(service)) if service is not None else None,
-        addresses={NetworkId(n): _address(a) for n, a in _map(fields.get("addr")).items()},
+        addresses=addresses,
         container=_text(fields.get("ctr", ""), _CONTAINER_LENGTH),
         hostname=_text(fields.get("host", ""), _NAME_LENGTH),
         aliases={NetworkId(n): _names(a) for n, a in _map(fields.get("alias", {})).items()},
         ready=ready,
         made=_number(fields.get("made", 0)),
-        addresses6={
-            NetworkId(n): _address6(a)
-            for n, a in _map(fields.get("addr6", {})).items()
-            if n in _map(fields.get("addr"))
-        },
+        addresses6={network: at for network, at in seconds.items() if network in addresses},
     )
 
 
