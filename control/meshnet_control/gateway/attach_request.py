@@ -87,9 +87,12 @@ def place(network: Network, settings: Mapping[str, Any], number: int) -> Place:
     second = str(ipam.get("IPv6Address") or "")
     if second:
         try:
-            second = str(IPv6Address(second))
+            found = IPv6Address(second)
         except AddressValueError:
-            raise ControlError(f"invalid IPv6 address: {second}") from None
+            found = None
+        if found is None or found.scope_id is not None:
+            raise ControlError(f"invalid IPv6 address: {second}")
+        second = str(found)
     if ipam.get("LinkLocalIPs"):
         raise _cannot("a link-local address")
     if settings.get("Links"):

@@ -8,7 +8,7 @@ Each function raises ``InvalidError`` with a sentence that fits a log beside the
 
 from __future__ import annotations
 
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 from typing import Final
 
 from google.protobuf.message import Message
@@ -24,6 +24,8 @@ from meshnet_control.cluster.attachments import MOST
 HOSTNAME: Final = 255
 """Characters (getconf HOST_NAME_MAX is less everywhere)."""
 ADDRESS: Final = 15
+_ADDRESS6: Final = 45
+"""Characters of its longest way to write one (INET6_ADDRSTRLEN - 1)."""
 LONGEST_NETWORK: Final = ADDRESS + 3
 LINK: Final = 15
 """Characters of a link's name (IFNAMSIZ - 1)."""
@@ -74,6 +76,21 @@ def address(text: str) -> str:
     if found.is_multicast or found.is_unspecified or found.is_reserved:
         raise InvalidError(f"{found} is not the address of a host")
     return str(found)
+
+
+def address6(text: str) -> IPv6Address:
+    """A container's address: IPv6, in whatever way it is written, without a zone.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    try:
+        found = IPv6Address(text) if len(text) <= _ADDRESS6 else None
+    except AddressValueError:
+        found = None
+    if found is None or found.scope_id is not None:
+        raise InvalidError(f"{text[:_ADDRESS6]!r} is not an IPv6 address")
+    return found
 
 
 def peer(text: str) -> None:
@@ -170,6 +187,8 @@ def attachments(said: pb.AttachRequest) -> None:
             raise InvalidError(f"{each.network_id[:64]!r} is not the id of a network")
         if each.address:
             address(each.address)
+        if each.address6:
+            address6(each.address6)
         places.add((each.container_id, each.network_id))
     if len(places) < len(said.attachments):
         raise InvalidError("a container twice on one network")

@@ -166,6 +166,7 @@ def test_what_cannot_be_had_is_refused(body, why):
     [
         ({"IPAMConfig": {"IPv4Address": "10.0.0"}}, "invalid IPv4 address: 10.0.0"),
         ({"IPAMConfig": {"IPv6Address": "fd00::zz"}}, "invalid IPv6 address: fd00::zz"),
+        ({"IPAMConfig": {"IPv6Address": "fd00::5%eth0"}}, "invalid IPv6 address: fd00::5%eth0"),
         ({"IPAMConfig": {"LinkLocalIPs": ["fe80::1"]}}, "a link-local address"),
         ({"Links": ["a:b"]}, "link"),
         ({"MacAddress": "02:42:00:00:00:01"}, "MAC address"),

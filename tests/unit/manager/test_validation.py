@@ -29,6 +29,25 @@ def test_what_is_no_address_of_a_host(text: str) -> None:
         validation.address(text)
 
 
+def on_network(address6: str) -> pb.AttachRequest:
+    asked = pb.Attachment(container_id="c" * 64, network_id="n" * 25, address6=address6)
+    return pb.AttachRequest(attachments=[asked])
+
+
+@pytest.mark.parametrize("text", ["fd00::5", "FD00:0:0::5", "fd00:7:0:0:0:0:0:1"])
+def test_an_address_of_ipv6_is_taken_however_it_is_written(text: str) -> None:
+    validation.attachments(on_network(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1", "fd00::zz", "fd00::5%eth0", "fd00::5%" + "x" * 1_000_000, "y" * 1_000_000]
+)
+def test_what_is_no_address_of_ipv6_is_refused_in_few_words(text: str) -> None:
+    with pytest.raises(InvalidError) as refused:
+        validation.attachments(on_network(text))
+    assert len(str(refused.value)) < 100
+
+
 @given(st.text(max_size=30) | st.ip_addresses(v=4).map(str))
 def test_an_address_that_is_taken_can_be_read_by_every_node(text: str) -> None:
     try:
