@@ -24,13 +24,14 @@ from meshnet.kernel.rtnetlink import IFADDRMSG, NDMSG, RTMSG, Af, Ifa, Nda, Nud,
 
 _log = logging.getLogger(__name__)
 
-_ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
-"""RTMGRP_LINK, _NEIGH, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
+_ROUTE_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 1 << (24 - 1)
+"""RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE; RTNLGRP_IPV4_NETCONF
 (linux/rtnetlink.h)."""
-_ROUTE_GROUPS6: Final = 0x100 | 0x400
-"""RTMGRP_IPV6_IFADDR, _IPV6_ROUTE; the host's own IPv6 is none of ours."""
-_KERNELS6: Final = frozenset({b"\xfe", b"\xff"})
-"""First bytes of link-local addresses and of multicast ones (RFC 4291 section 2.4)."""
+_INNER_GROUPS: Final = 0x8 | 0x100 | 0x400
+"""RTMGRP_TC, _IPV6_IFADDR, _IPV6_ROUTE; the host's own qdiscs and IPv6 are none of ours."""
+_LINK_LOCAL6: Final = 0xFE80 >> 6
+_MULTICAST6: Final = 0xFF
+"""First bits of link-local addresses, ten, and of multicast ones, eight (RFC 4291 section 2.4)."""
 _HEADERS: Final[dict[int, tuple[int, int]]] = {
     Rtm.NEWADDR: (IFADDRMSG.size, Ifa.ADDRESS),
     Rtm.DELADDR: (IFADDRMSG.size, Ifa.ADDRESS),
@@ -71,7 +72,7 @@ class Watcher:
         self._disturbs = disturbs
         self._path = path
         self._loop = asyncio.get_running_loop()
-        groups = _ROUTE_GROUPS if path is None else _ROUTE_GROUPS | _ROUTE_GROUPS6
+        groups = _ROUTE_GROUPS if path is None else _ROUTE_GROUPS | _INNER_GROUPS
         with netns.inside(path), ExitStack() as stack:
             self._sockets = (
                 stack.enter_context(_listen(_NETLINK_ROUTE, groups)),
@@ -128,7 +129,9 @@ class Watcher:
 
 def _is_the_kernels(kind: int, body: bytes) -> bool:
     size, of = _HEADERS.get(kind, (0, 0))
-    return bool(size) and nlmsg.attributes(body, size).get(of, b"")[:1] in _KERNELS6
+    address = nlmsg.attributes(body, size).get(of, b"") if size else b""
+    first = int.from_bytes(address[:2]) if len(address) > 1 else 0
+    return first >> 6 == _LINK_LOCAL6 or first >> 8 == _MULTICAST6
 
 
 class Watchers:
