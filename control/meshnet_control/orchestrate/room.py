@@ -178,9 +178,16 @@ class Room:
     def least(self) -> Load | None:
         """The node with fewest tasks, and the lowest id, which is taken out; None: all are out.
 
-        Be aware: while a node is in, no task may be added to it.
+        A node that got tasks while it was in is put where it belongs as it is met: it has only
+        more of them than the heap says.
         """
-        return self.by_id[heappop(self._least)[1]] if self._least else None
+        while self._least:
+            tasks, name = heappop(self._least)
+            load = self.by_id[name]
+            if tasks == load.tasks:
+                return load
+            self.give_back(name)
+        return None
 
     def give_back(self, node_id: str) -> None:
         """Put a node back that was taken out, with the tasks that it has now."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from bench.scale_cluster import NOW, service, settled
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from visits import visits
 
@@ -23,8 +23,12 @@ from meshnet_control.store.store import Object
 NEW, TASKS = 5, 10
 
 
-def _node(name: str, *, ready: bool, cpus: int) -> pb.Node:
+ZONE = "node.labels.zone"
+
+
+def _node(name: str, *, ready: bool, cpus: int, zone: str) -> pb.Node:
     made = pb.Node(id=name)
+    made.spec.labels["zone"] = zone
     made.spec.availability = "active" if ready else "drain"
     made.description.resources.nano_cpus = cpus
     made.status.state = "ready"
@@ -38,20 +42,40 @@ def _task(name: str, of: str, state: pb.TaskState, cpus: int, on: str = "") -> p
     return made
 
 
-NODES = st.lists(st.tuples(st.sampled_from([True, True, False]), st.integers(1, 6)), max_size=6)
+NODES = st.lists(
+    st.tuples(st.sampled_from([True, True, False]), st.integers(1, 6), st.sampled_from("ab")),
+    max_size=6,
+)
 STATES = st.sampled_from([pb.TASK_STATE_RUNNING, pb.TASK_STATE_FAILED])
 RUNNING = st.lists(st.tuples(st.sampled_from("xyz"), STATES, st.integers(0, 5)), max_size=40)
 PENDING = st.lists(st.tuples(st.sampled_from("xyz"), st.none() | st.integers(0, 5)), max_size=12)
 
 
-@given(NODES, RUNNING, PENDING, st.fixed_dictionaries(dict.fromkeys("xyz", st.integers(0, 2))))
+@given(
+    NODES,
+    RUNNING,
+    PENDING,
+    st.fixed_dictionaries(dict.fromkeys("xyz", st.integers(0, 2))),
+    st.frozensets(st.sampled_from("xyz")),
+)
+@example(
+    has=[(True, 6, "a")] * 3,
+    there=[],
+    new=[("x", None), ("y", None), ("z", None)],
+    asks=dict.fromkeys("xyz", 0),
+    spread=frozenset("y"),
+).via("one with preferences between two without, which share a heap")
 def test_each_task_goes_to_the_node_that_is_best_of_all(
-    has: list[tuple[bool, int]],
+    has: list[tuple[bool, int, str]],
     there: list[tuple[str, pb.TaskState, int]],
     new: list[tuple[str, int | None]],
     asks: dict[str, int],
+    spread: frozenset[str],
 ) -> None:
-    nodes = [_node(f"n{at}", ready=ready, cpus=cpus) for at, (ready, cpus) in enumerate(has)]
+    nodes = [
+        _node(f"n{at}", ready=ready, cpus=cpus, zone=zone)
+        for at, (ready, cpus, zone) in enumerate(has)
+    ]
     tasks = [
         _task(f"r{at}", of, state, 1, f"n{on}")
         for at, (of, state, on) in enumerate(there)
@@ -61,6 +85,9 @@ def test_each_task_goes_to_the_node_that_is_best_of_all(
         _task(f"p{at:02}", of, pb.TASK_STATE_PENDING, asks[of], "" if on is None else f"n{on}")
         for at, (of, on) in enumerate(new)
     ]
+    for each in pending:
+        if each.service_id in spread:
+            each.spec.placement.preferences.add().spread.spread_descriptor = ZONE
     view = StoreView.of([*nodes, *tasks, *pending])
     writes = schedule.step(view, NOW, random.Random(1)).writes
     written = [write.message for write in writes if isinstance(write, Put)]
@@ -71,9 +98,14 @@ def test_each_task_goes_to_the_node_that_is_best_of_all(
         failed = left.failing(demand)
         why = {load.id: refusal(demand, load, of_service[load.id]) for load in left.loads}
         fits = [name for name in why if why[name] is None and task.node_id in {"", name}]
+        zones = {load.id: load.node.spec.labels["zone"] for load in left.loads}
+        in_zone: Counter[str] = Counter()
+        for name, zone in zones.items():
+            in_zone[zone] += of_service[name]
         best = min(
             fits,
             key=lambda name: (
+                (in_zone[zones[name]], zones[name]) if demand.spread else (),
                 failed[name] if failed[name] >= MANY_FAILURES else 0,
                 of_service[name],
                 left.by_id[name].tasks,
