@@ -212,8 +212,10 @@ class _Allocator:
 
     def _addresses(self, network_id: str, configs: Sequence[pb.IPAMConfig]) -> Subnets:
         of_nodes = self._ingress is not None and network_id == self._ingress.id
-        names = [network_id, OF_NODES] if of_nodes else [network_id]
-        return Subnets(configs, _Holders(self._view, names))
+        if not of_nodes:
+            return Subnets(configs, _Holders(self._view, [network_id]))
+        # A version before let the ingress network have several; nodes are in the first alone.
+        return Subnets(configs[:1], _Holders(self._view, [network_id, OF_NODES]))
 
     def _families(self, network_id: str) -> tuple[Family, ...]:
         return families_of(self._view.networks.get(network_id))

@@ -42,7 +42,7 @@ def service(replicas: int, *on: str) -> list[pb.Service | pb.Task]:
     return [made, *tasks]
 
 
-def settle(view: StoreView, *objects: pb.Network | pb.Service | pb.Task) -> StoreView:
+def settle(view: StoreView, *objects: pb.Network | pb.Node | pb.Service | pb.Task) -> StoreView:
     view = view.apply(map(Put, objects))
     view = view.apply(allocate.step(view, 1.7e9, RNG).writes)
     assert allocate.step(view, 1.7e9, RNG).writes == ()
@@ -69,6 +69,14 @@ def test_a_network_is_full_when_its_last_subnet_is() -> None:
     assert [vip.addr, *given_to] == [*first, "10.8.0.2/30", NO_ADDRESS]
     gateways = [config.gateway for config in view.networks["net"].ipam_options.configs]
     assert gateways == ["10.9.0.1", "10.8.0.1"]
+
+
+def test_nodes_are_in_the_first_subnet_of_an_ingress_network_that_has_several() -> None:
+    ingress = network("i", *subnets("10.9.0.0/29", "10.8.0.0/24"))
+    ingress.spec.ingress = True
+    view = settle(StoreView(), ingress, *(pb.Node(id=f"n{number}") for number in range(6)))
+    given_to = [node.ingress_address for _, node in sorted(view.nodes.items())]
+    assert given_to == [*(f"10.9.0.{number}/29" for number in range(2, 7)), ""]
 
 
 Configs = st.sampled_from([
