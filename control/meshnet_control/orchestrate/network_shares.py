@@ -1,7 +1,8 @@
 """What the cluster gives to networks: a VNI, and a subnet and gateway of each family. Pure.
 
-What cannot be given is left out and tried again at every step. A network that nodes make for
-themselves gets nothing.
+What cannot be given is left out and tried again at every step; what a network has stays, so one
+that a leader of a version before gave no subnet of IPv6 gets that alone. A network that nodes make
+for themselves gets nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import host_routes, node_local, vxlan_ids
 from meshnet_control.orchestrate.addresses import (
     FIRST_VNI,
+    configs_of,
     family_of,
     subnet6_for,
     subnet_for,
@@ -23,7 +25,7 @@ from meshnet_control.orchestrate.store_view import Put, StoreView, Write, change
 
 
 def allocated(network: pb.Network | None) -> bool:
-    """True when a network has its VNI and subnet."""
+    """True when a network has its VNI and a subnet."""
     return network is not None and bool(network.vni and network.ipam_options.configs)
 
 
@@ -31,11 +33,13 @@ def _to_allocate(network: pb.Network) -> bool:
     """It lacks what the cluster gives to networks."""
     if node_local.is_node_local(network):
         return not network.driver_state.name
-    return not allocated(network)
+    return not allocated(network) or not all(
+        configs_of(network, family) for family in families_of(network)
+    )
 
 
 def networks(view: StoreView) -> list[Write]:
-    """Subnets and VNIs for the networks that have none, the ingress network first."""
+    """Subnets and VNIs for the networks that lack any, the ingress network first."""
     new = [n for n in view.networks.values() if _to_allocate(n)]
     if not new:
         return []
@@ -51,14 +55,11 @@ def networks(view: StoreView) -> list[Write]:
             continue
         if not _give_subnet(network, view.cluster, known.values(), routes):
             continue
-        asked = vxlan_ids.wanted(network)
-        if asked in {n.vni for n in known.values()}:
-            asked = None
-        vni = asked or _vni(network, last, known)
+        vni = network.vni or _vni(network, last, known)
         if vni is None:
             continue
-        last = last if asked else max(last, vni)
         network.vni = vni
+        last = max(last, vni) if vxlan_ids.wanted(network) is None else last
         network.driver_state.name = "overlay"
         network.driver_state.options.update(network.spec.driver_configuration.options)
         network.driver_state.options[vxlan_ids.OPTION] = str(vni)
@@ -72,7 +73,10 @@ def networks(view: StoreView) -> list[Write]:
 
 
 def _vni(network: pb.Network, last: int, known: Mapping[str, pb.Network]) -> int | None:
-    """The ingress network's own, if nobody has or wants it, or the next one."""
+    """The one asked for, or the ingress network's own, if nobody has or wants it, or the next."""
+    asked = vxlan_ids.wanted(network)
+    if asked is not None and asked not in {n.vni for n in known.values()}:
+        return asked
     taken = {vni for n in known.values() for vni in (n.vni, vxlan_ids.wanted(n))}
     return FIRST_VNI if network.spec.ingress and FIRST_VNI not in taken else vni_for(last, known)
 
@@ -83,19 +87,18 @@ def _give_subnet(
     networks: Iterable[pb.Network],
     routes: Iterable[IPv4Network],
 ) -> bool:
-    """Fill in IPAMOptions, in place, IPv4 first; False when no subnet is left."""
+    """Fill in what IPAMOptions lacks, in place, IPv4 first; False when no subnet is left."""
     others = list(networks)
-    options = network.ipam_options
-    options.Clear()
+    options = pb.IPAMOptions()
     options.driver.name = network.spec.ipam_options.driver.name or "default"
     for family in families_of(network):
-        asked = [
+        there = configs_of(network, family) or [
             config
             for config in network.spec.ipam_options.configs
             if config.subnet and family_of(config.subnet) == family
         ]
-        if asked:
-            options.configs.extend(asked)
+        if there:
+            options.configs.extend(there)
             continue
         of4 = family == FAMILIES[0]
         subnet = subnet_for(cluster, others, routes) if of4 else subnet6_for(cluster, others)
@@ -104,6 +107,7 @@ def _give_subnet(
         options.configs.add(subnet=str(subnet))
     for config in options.configs:
         config.gateway = config.gateway or _first_host(config.subnet)
+    network.ipam_options.CopyFrom(options)
     return True
 
 

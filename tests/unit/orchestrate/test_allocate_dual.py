@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from known_addresses import Known
@@ -118,6 +119,30 @@ def test_subnets_that_were_chosen_are_kept_with_ipv4_first() -> None:
     assert [c.gateway for c in view.networks["both"].ipam_options.configs] == [
         "10.7.0.1", "fd00:7::1",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("chosen", [(), ("10.7.0.0/24", "fd00:7::/64")])
+def test_a_network_that_has_one_family_alone_gets_the_other_and_keeps_what_it_has(
+    lost: int, chosen: tuple[str, ...]
+) -> None:
+    view = settle(CLUSTER, dual("net", *chosen), dual("later", born=2))
+    whole = view.networks["net"]
+    short = pb.Network()
+    short.CopyFrom(whole)
+    del short.ipam_options.configs[lost]
+    web = service("web", "net")
+    view = settle(view, short, web, task(web, 1))
+    after = view.networks["net"]
+    assert (after.vni, after.driver_state) == (whole.vni, whole.driver_state)
+    kept, given_now = after.ipam_options.configs[1 - lost], after.ipam_options.configs[lost]
+    assert kept == whole.ipam_options.configs[1 - lost]
+    if chosen:
+        assert given_now == whole.ipam_options.configs[lost]
+    assert given_now.subnet not in subnets(view.networks["later"])
+    assert len(vips(view.services["web"])) == len(addresses(view.tasks["web-1"])[0]) == 2
+    assert view.cluster is not None
+    assert view.cluster.last_vni == view.networks["later"].vni
 
 
 def test_who_gets_no_address_of_one_family_takes_none_of_the_other() -> None:
