@@ -127,6 +127,8 @@ class Addresses:
 
     def take_any(self) -> str | None:
         """The lowest free address; None when every one is held."""
+        if self.exhausted:
+            return None
         every = range(self._first, self._last + 1)
         number = next((n for n in every if not self._meet(n)), None)
         self.exhausted = number is None

@@ -9,11 +9,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 from known_addresses import Known
+from visits import visits
 
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import vxlan_ids
 from meshnet_control.orchestrate import allocate, attachments
-from meshnet_control.orchestrate.addresses import NO_ADDRESS, Subnets, number_of
+from meshnet_control.orchestrate.addresses import NO_ADDRESS, Addresses, Subnets, number_of
 from meshnet_control.orchestrate.store_view import Delete, Put, StoreView
 
 RNG = random.Random(1)
@@ -123,6 +124,14 @@ def test_what_is_given_is_free_where_it_may_be_and_of_the_dead_at_last(
         free.give_back(str(IPv4Address(number)))
     again = [address for _ in found if (address := free.take()) is not None]
     assert {int(IPv4Interface(address).ip) for address in again} == may_be
+
+
+def test_a_subnet_that_is_full_is_not_walked_through_for_each_address() -> None:
+    full, worn = (IPv4Network(subnet) for subnet in ("10.9.0.0/20", "10.8.0.0/28"))
+    free = Subnets(subnets(str(full), str(worn)), Known(set(map(int, full)), set(map(int, worn))))
+    counted = visits(lambda: [free.take() for _ in range(16)], Addresses._meet)
+    assert counted[0] < 3 * full.num_addresses
+    assert free.exhausted
 
 
 def test_a_container_may_ask_for_an_address_of_any_subnet() -> None:
