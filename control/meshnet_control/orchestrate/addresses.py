@@ -224,8 +224,8 @@ def subnet_for(
 ) -> IPv4Network | None:
     """The next subnet of the cluster's pools that overlaps no network's; None: none is left.
 
-    The search starts behind the newest subnet given by us (highest VNI) and goes round; a subnet
-    that was asked for is only stepped over.
+    The search starts behind the newest subnet given by us (highest VNI; one that was asked for
+    tells no age) and goes round; a subnet that was asked for is only stepped over.
 
     Args:
         cluster: its pools.
@@ -254,7 +254,7 @@ def _next_subnet(
 ) -> _N | None:
     family, of = spaces[0].version, type(spaces[0])
     taken: list[_N] = []
-    newest: tuple[int, _N] | None = None
+    newest: tuple[tuple[bool, int], _N] | None = None
     for network in networks:
         for config in network.ipam_options.configs or network.spec.ipam_options.configs:
             if not config.subnet or family_of(config.subnet) != family:
@@ -265,8 +265,9 @@ def _next_subnet(
                 asked.subnet and family_of(asked.subnet) == family
                 for asked in network.spec.ipam_options.configs
             )
-            if ours and (newest is None or network.vni > newest[0]):
-                newest = (network.vni, subnet)
+            age = vxlan_ids.wanted(network) is None, network.vni
+            if ours and (newest is None or age > newest[0]):
+                newest = age, subnet
     after = newest[1] if newest else None
     start = next((i for i, s in enumerate(spaces) if after and after.subnet_of(s)), None)
     behind: list[int] = []

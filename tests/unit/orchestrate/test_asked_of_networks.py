@@ -159,6 +159,21 @@ def test_a_vxlan_id_that_is_asked_for_is_had_and_not_counted_on_from() -> None:
     assert view.networks["again"].vni == 4100
 
 
+def test_a_vxlan_id_that_is_asked_for_makes_no_subnet_the_newest() -> None:
+    view = settle(
+        StoreView().apply([Put(pb.Cluster(id="c"))]),
+        network("asked", vxlan_id="9000", born=1),
+        network("gone", born=2),
+        network("newest", born=3),
+    )
+    view = settle(view.apply([Delete(pb.Network, "gone")]), network("next", born=4))
+    assert {name: each.ipam_options.configs[0].subnet for name, each in view.networks.items()} == {
+        "asked": "10.0.0.0/24",
+        "newest": "10.0.2.0/24",
+        "next": "10.0.3.0/24",
+    }
+
+
 def test_what_an_older_version_did_not_look_at_is_in_nobodys_way() -> None:
     old = network("old", vxlan_id="4098,4099", born=1)
     held = network("held", vxlan_id="5000", born=2)
