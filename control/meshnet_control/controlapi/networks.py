@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import combinations
 from typing import Any
 
@@ -41,6 +41,8 @@ from meshnet_control.store.store import Where
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
 _ROOM_BITS = 2
 """Least that a subnet leaves to its hosts: itself, a gateway, a task and, of IPv4, broadcast."""
+_WIDEST6 = 32
+"""Prefix length; a wider one may hold the cluster's own /48, whence others get theirs."""
 _MOST_SUBNETS = 64
 MTU_OPTION = "com.docker.network.driver.mtu"
 _MTU = Pattern("[0-9]{2,5}", longest=5)
@@ -323,6 +325,11 @@ def _check_config(config: IPAMConfig, *, dual: bool) -> None:
         raise invalid(f"ipam configuration: no host can have the addresses of subnet {subnet}")
     if subnet is not None and not isinstance(subnet, IPv4Network) and not dual:
         raise invalid(f"ipam configuration: subnet {subnet} is of IPv6: --ipv6 must be given, too")
+    if isinstance(subnet, IPv6Network) and subnet.prefixlen < _WIDEST6:
+        raise invalid(
+            f"ipam configuration: subnet {subnet} is too wide: of IPv6 it must be /{_WIDEST6} "
+            "or longer"
+        )
     if subnet is not None and subnet.max_prefixlen - subnet.prefixlen < _ROOM_BITS:
         raise invalid(f"ipam configuration: subnet {subnet} has no room for a gateway and a task")
     inside = _exact("ip-range", config.ip_range)

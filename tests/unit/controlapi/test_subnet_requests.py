@@ -106,6 +106,11 @@ async def test_what_is_refused(config, said):
         ({"subnet": "fd00:7::1/64"}, "invalid subnet fd00:7::1/64: it should be fd00:7::/64"),
         ({"subnet": "FD00:7::/64"}, "invalid subnet FD00:7::/64: it should be fd00:7::/64"),
         ({"subnet": "fd00:7::/127"}, "subnet fd00:7::/127 has no room for a gateway and a task"),
+        ({"subnet": "fc00::/7"}, "subnet fc00::/7 is too wide: of IPv6 it must be /32 or longer"),
+        (
+            {"subnet": "fd00::/31"},
+            "subnet fd00::/31 is too wide: of IPv6 it must be /32 or longer",
+        ),
         ({"subnet": "fe80::/64"}, "no host can have the addresses of subnet fe80::/64"),
         ({"subnet": "ff05::/64"}, "no host can have the addresses of subnet ff05::/64"),
         (
@@ -143,7 +148,8 @@ async def test_a_dual_stack_network_has_subnets_of_both_families_or_of_one_or_no
     four, six = pb.IPAMConfig(subnet="10.7.0.0/24"), pb.IPAMConfig(subnet="fd00:7::/64")
     six.gateway, six.ip_range = "fd00:7::9", "fd00:7::100/120"
     six.auxiliary_addresses["router"] = "fd00:7::a"
-    for configs in ((), (four,), (six,), (four, six), (six, four)):
+    wide = pb.IPAMConfig(subnet="fd00:7::/32")
+    for configs in ((), (four,), (six,), (four, six), (six, four), (wide,)):
         assert await create(*configs, dual=True) == list(configs)
 
 
