@@ -35,7 +35,6 @@ from meshnet_control.orchestrate import ports
 from meshnet_control.orchestrate.addresses import (
     ADDRESS_TAKEN,
     NO_ADDRESS,
-    NO_SUBNET,
     NO_VIP,
     Subnets,
     configs_of,
@@ -43,7 +42,7 @@ from meshnet_control.orchestrate.addresses import (
 )
 from meshnet_control.orchestrate.folds import OF_NODES, Held, Hold, Waiting
 from meshnet_control.orchestrate.network_shares import age as _age
-from meshnet_control.orchestrate.network_shares import allocated, families_of, networks
+from meshnet_control.orchestrate.network_shares import allocated, families_of, networks, no_subnet
 from meshnet_control.orchestrate.store_view import Put, Step, StoreView, Write, changed
 from meshnet_control.orchestrate.tasks import holds_addresses
 
@@ -316,8 +315,8 @@ class _Allocator:
             free = self._free_of(wanted.target, family)
             if free is None:
                 self._give_back(wanted.target, given)
-                there = wanted.target in self._view.networks
-                return NO_SUBNET if there else not_found(wanted.target)
+                there = self._view.networks.get(wanted.target)
+                return no_subnet(there, self._view) if there else not_found(wanted.target)
             address = free.take_this(asked[family]) if family in asked else free.take()
             if address is None:
                 self._give_back(wanted.target, given)
@@ -362,10 +361,13 @@ class _Allocator:
         has_vip = set(map(_which, service.endpoint.virtual_ips))
         needs_vip = set(_vips(self._view, service))
         for network_id in found.networks:
-            if network_id not in self._view.networks:
+            network = self._view.networks.get(network_id)
+            if network is None:
                 found.missing = f"network {network_id} not found"
-            elif self._free_of(network_id) is None and not _is_local(self._view, network_id):
-                found.missing = NO_SUBNET
+            elif not node_local.is_node_local(network) and any(
+                self._free_of(network_id, family) is None for family in families_of(network)
+            ):
+                found.missing = no_subnet(network, self._view)
             elif any(name == network_id for name, _ in needs_vip - has_vip):
                 found.missing = NO_VIP
             if found.missing is not None:

@@ -15,6 +15,8 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import host_routes, node_local, vxlan_ids
 from meshnet_control.orchestrate.addresses import (
     FIRST_VNI,
+    NO_SUBNET,
+    NO_SUBNET6,
     configs_of,
     family_of,
     subnet6_for,
@@ -115,6 +117,18 @@ def families_of(network: pb.Network | None) -> tuple[Family, ...]:
     """Those that it has addresses of."""
     dual = network is not None and network.spec.ipv6_enabled
     return FAMILIES if dual else FAMILIES[:1]
+
+
+def no_subnet(network: pb.Network, view: StoreView) -> str:
+    """Why a network has no subnet of some family, in words: IPv4's when it could not have that."""
+    if len(families_of(network)) == 1:
+        return NO_SUBNET
+    asked = network.spec.ipam_options.configs
+    has4 = configs_of(network, FAMILIES[0]) or any(
+        each.subnet and family_of(each.subnet) == FAMILIES[0] for each in asked
+    )
+    could = has4 or subnet_for(view.cluster, view.networks.values()) is not None
+    return NO_SUBNET6 if could else NO_SUBNET
 
 
 def _first_host(subnet: str) -> str:

@@ -15,6 +15,8 @@ from meshnet_control.orchestrate import allocate, attachments
 from meshnet_control.orchestrate.addresses import (
     ADDRESS_TAKEN,
     NO_ADDRESS,
+    NO_SUBNET,
+    NO_SUBNET6,
     Addresses,
     number_of,
     own_space,
@@ -143,6 +145,35 @@ def test_a_network_that_has_one_family_alone_gets_the_other_and_keeps_what_it_ha
     assert len(vips(view.services["web"])) == len(addresses(view.tasks["web-1"])[0]) == 2
     assert view.cluster is not None
     assert view.cluster.last_vni == view.networks["later"].vni
+
+
+@pytest.mark.parametrize("mode", ["vip", "dnsrr"])
+@pytest.mark.parametrize(
+    ("taken", "chosen", "said"),
+    [
+        (["10.7.0.0/24", "fd00::/8"], [], NO_SUBNET6),
+        (["10.0.0.0/8", "fd00::/8"], ["11.7.0.0/24"], NO_SUBNET6),
+        (["10.0.0.0/8", "fd00:7::/64"], [], NO_SUBNET),
+        (["10.0.0.0/8", "fd00::/8"], [], NO_SUBNET),
+        (["10.0.0.0/8", "fd00:7::/64"], ["fd00:8::/64"], NO_SUBNET),
+    ],
+)
+def test_of_which_family_there_is_no_subnet_is_said_to_who_waits_for_it(
+    taken: list[str], chosen: list[str], said: str, mode: str
+) -> None:
+    web = service("web", "net")
+    web.spec.endpoint_spec.mode = mode
+    view = settle(CLUSTER, dual("wide", *taken), dual("net", *chosen, born=2), web, task(web, 1))
+    assert subnets(view.networks["net"]) == []
+    assert view.tasks["web-1"].status.err == said
+    asking = [pb.Attachment(container_id="c" * 64, network_id="net")]
+    changes = attachments.changes("n2", asking, [], view.networks, NOW)
+    view = settle(view.apply(changes.writes))
+    [attached] = [each for name, each in view.tasks.items() if name != "web-1"]
+    assert attached.status.err == said
+    view = settle(view.apply([Delete(pb.Network, "wide")]))
+    assert all(each.status.err == "" for each in view.tasks.values())
+    assert len(addresses(view.tasks["web-1"])[0]) == 2
 
 
 def test_who_gets_no_address_of_one_family_takes_none_of_the_other() -> None:
