@@ -58,8 +58,10 @@ class Nodes:
             raise ControlError(f'invalid Role: "{spec.role}"')
         if spec.availability not in {"", "active", "pause", "drain"}:
             raise ControlError(f'invalid Availability: "{spec.availability}"')
-        service_labels.node_weight(spec.labels)
         node = await self._access.find(Node, reference)
+        weight = service_labels.NODE_WEIGHT
+        if spec.labels.get(weight) != node.spec.labels.get(weight):
+            service_labels.node_weight(spec.labels)  # one of before stays: the node can be drained
         check_version(node, version)
         role, managers = spec.role or node.spec.role, []
         if node.spec.role == MANAGER and role != MANAGER:
