@@ -1,7 +1,7 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshnet.errors import WireError
@@ -125,7 +125,30 @@ def test_law_objects_that_were_kept_are_those_made_anew(before, after):
         assert getattr(kept, name) == getattr(after, name), name
 
 
+def of_a_service_on(network, *tasks):
+    """A network, a service on it, and these tasks."""
+    there = pb.Network(id=network, vni=4096)
+    there.spec.name = network
+    service = pb.Service(id="s")
+    service.spec.task_template.networks.add(target=network)
+    return assignments.Objects(
+        cluster=pb.Cluster(id="c"),
+        services={"s": service},
+        tasks={task.id: task for task in tasks},
+        networks={network: there},
+    )
+
+
+def running_on(network, node_id):
+    task = pb.Task(id="t", node_id=node_id)
+    task.status.state = pb.TASK_STATE_RUNNING
+    task.networks_attachments.add().network.id = network
+    return task
+
+
 @settings(max_examples=150, deadline=None)
+@example(of_a_service_on("a"), of_a_service_on("a", running_on("a", "n1")))
+@example(of_a_service_on("a", running_on("a", "n1")), of_a_service_on("a"))
 @given(OBJECTS, OBJECTS)
 def test_law_news_of_what_changed_are_the_difference_of_everything(before, after):
     changes = between(before, after)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import changing_cluster as world
 from hypothesis import given
 
-from meshnet.model.ids import TaskId, mac_of
+from meshnet.model.ids import TaskId, Vni, mac_of
 from meshnet.model.paths import mtu_of
-from meshnet.model.snapshot import Snapshot
+from meshnet.model.snapshot import Network, Node, Sandbox, Snapshot
 from meshnet.netstate.values import NeighbourOn
 from meshnet.overlay.desired import BRIDGE, VXLAN, Overlays, netns_name
 
@@ -44,6 +44,25 @@ def test_what_is_kept_up_is_what_is_made_from_scratch(history: list[Snapshot]):
             rows = {(VXLAN, mac, to) for mac, (_, vtep) in remote.items() for to in (vtep, None)}
             assert spec.fdb == rows
             assert spec.bridges == {BRIDGE: mtu_of(snapshot, network)}
+
+
+def test_a_container_learns_of_subnets_that_its_network_has_now():
+    network = Network(
+        world.DUAL, "net", Vni(4096), IPv4Network("10.0.2.0/24"), IPv4Address("10.0.2.1")
+    )
+    task, at = TaskId("t".ljust(25, "0")), IPv4Interface("10.0.2.10/24")
+    before = Snapshot(
+        1,
+        world.SELF,
+        nodes={world.SELF: Node(world.SELF, "h", IPv4Address("192.168.50.11"))},
+        networks={network.id: network},
+        sandboxes={task: Sandbox(task, "/run/t", ((network.id, at),), None)},
+    )
+    second = IPv4Network("10.1.2.0/24")
+    after = replace(before, networks={network.id: replace(network, more=(second,))})
+    overlays = Overlays(DIR)
+    first, then = overlays.of(before).specs["/run/t"], overlays.of(after).specs["/run/t"]
+    assert second in {route.destination for route in then.routes - first.routes}
 
 
 @given(world.histories())
