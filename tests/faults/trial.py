@@ -35,6 +35,8 @@ LIBRARIES = (
     "xdist.scheduler",
 )  # fmt: skip
 """A missing one is no error: it is imported by each run that needs it."""
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Its niceness; in a group of its own that of a process counts for nothing."""
 FAILED = 1
 """Exit status of pytest when tests failed."""
 _MEMORY_MAX = 3 << 30
@@ -79,6 +81,10 @@ class _CheapFirst:
 def _pytest(tree: Path, tests: tuple[str, ...], said: Path, *, bounded: bool) -> None:
     """The forked process: pytest on ``tests``, everything it prints goes to ``said``."""
     os.setsid()
+    with contextlib.suppress(
+        OSError
+    ):  # a session is a group to the scheduler (sched(7), autogroup)
+        AUTOGROUP.write_text(str(os.nice(0)))
     output = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
     for number, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
         os.dup2(opened, number)
