@@ -83,7 +83,7 @@ def _pytest(tree: Path, tests: tuple[str, ...], said: Path, *, bounded: bool) ->
     os.setsid()
     with contextlib.suppress(
         OSError
-    ):  # a session is a group to the scheduler (sched(7), autogroup)
+    ):  # a session is one to the scheduler (sched(7))
         AUTOGROUP.write_text(str(os.nice(0)))
     output = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
     for number, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
