@@ -81,9 +81,7 @@ class _CheapFirst:
 def _pytest(tree: Path, tests: tuple[str, ...], said: Path, *, bounded: bool) -> None:
     """The forked process: pytest on ``tests``, everything it prints goes to ``said``."""
     os.setsid()
-    with contextlib.suppress(
-        OSError
-    ):  # a session is one to the scheduler (sched(7))
+    with contextlib.suppress(OSError):  # a session is one to the scheduler (sched(7))
         AUTOGROUP.write_text(str(os.nice(0)))
     output = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
     for number, opened in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):

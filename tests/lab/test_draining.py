@@ -83,7 +83,7 @@ def test_connections_through_another_node_outlive_the_tasks_grace_period(play):
         finally:
             holder.kill()
     play.until("h1", STATES, lambda said: words not in said and "Remove" not in said)
-    assert len(play.quietly("h2", "docker ps -q -f name=web").split()) == 1
+    play.until("h2", "docker ps -q -f name=web", lambda said: len(said.split()) == 1)
 
 
 def test_a_label_that_means_nothing_is_refused(play):

@@ -22,6 +22,7 @@ from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
 from meshnet_control.cluster import gossip_ring
 from meshnet_control.cluster.hosts import Hosts
+from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.identity import ca, tokens
 from meshnet_control.identity.channel import channel
 from meshnet_control.identity.identity import Certificates, Identity
@@ -103,7 +104,7 @@ class Agent:
     """A DispatcherClient and everything it was told."""
 
     def __init__(self, identity, **options):
-        self.states: list[pb.Assignments] = []
+        self.states: list[NodeState] = []
         self.identities: list[Identity] = []
         self.removed = False
         self.changed = asyncio.Event()
@@ -356,8 +357,8 @@ async def test_a_session_makes_the_node_ready_and_brings_assignments(cluster, ag
 
     await until(lambda: seen() == expected)
     state = agent.states[-1]
-    assert state.cluster_id == CLUSTER
-    assert list(state.gossip_keys) == [b"k" * 32]
+    assert state.settings.cluster_id == CLUSTER
+    assert list(state.settings.gossip_keys) == [b"k" * 32]
     node = await cluster.node(joined.node_id)
     assert node.description.tls_info.trust_root.encode() == joined.certs.root
 
@@ -588,11 +589,11 @@ async def test_a_new_key_of_gossip_seals_when_all_that_are_connected_have_it(clu
     await cluster.store.commit([Put(stored)])
 
     def keys():
-        return list(here.states[-1].gossip_keys)
+        return list(here.states[-1].settings.gossip_keys)
 
     await until(lambda: len(keys()) == 2 and keys()[1:] == old)
-    told = [list(state.gossip_keys) for state in here.states]
+    told = [list(state.settings.gossip_keys) for state in here.states]
     assert [*old, keys()[0]] in told, "it could open before anybody sealed"
     late = agents(away)
     await until(lambda: late.states)
-    assert list(late.states[0].gossip_keys) == keys()
+    assert list(late.states[0].settings.gossip_keys) == keys()

@@ -356,7 +356,7 @@ async def test_another_node_cannot_publish_what_it_was_not_asked_for(cluster):
     reader = LogReader(cluster.broker, Selector(service="s1"), options(follow=True))
     try:
         await until(lambda: asked)
-        cluster.broker._listeners["w2"].put_nowait(asked[0])
+        cluster.broker._listeners.tell("w2", asked[0])
         await until(lambda: second.engine.queries)
         assert await reader.read(0.3) == []
     finally:
