@@ -22,6 +22,8 @@ NOT_SENT: Final = (
 TOO_LARGE: Final = ("too many operations", "request is too large", "message larger than max")
 """The last is its gRPC server's word, for what is half a MiB larger still."""
 
+NO_LEASE: Final = "etcdserver: requested lease not found"
+
 
 class EtcdError(MeshnetError):
     """etcd refused a request; ``code`` is gRPC's name for why, ``details`` etcd's sentence."""
@@ -54,6 +56,10 @@ class EtcdTooLargeError(EtcdError):
     """One request has more operations or bytes than etcd takes."""
 
 
+class EtcdNoLeaseError(EtcdError):
+    """The lease is over, or never was."""
+
+
 class EtcdCompactedError(EtcdError):
     """The revision that was asked for is not kept any more.
 
@@ -66,6 +72,14 @@ class EtcdCompactedError(EtcdError):
         self.revision = revision
 
 
+_KINDS: Final[tuple[tuple[str, type[EtcdError]], ...]] = (
+    ("database space exceeded", EtcdFullError),
+    ("too many requests", EtcdUnavailableError),
+    (NO_LEASE, EtcdNoLeaseError),
+    *((text, EtcdTooLargeError) for text in TOO_LARGE),
+)
+
+
 def typed(call: str, code: str, details: str) -> EtcdError:
     """The error for a gRPC status.
 
@@ -76,12 +90,7 @@ def typed(call: str, code: str, details: str) -> EtcdError:
     """
     if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL"}:
         return EtcdUnavailableError(call, code, details)
-    if "database space exceeded" in details:
-        return EtcdFullError(call, code, details)
-    if "too many requests" in details:
-        return EtcdUnavailableError(call, code, details)
-    if any(text in details for text in TOO_LARGE):
-        return EtcdTooLargeError(call, code, details)
     if "has been compacted" in details:
         return EtcdCompactedError(call, details)
-    return EtcdError(call, code, details)
+    kind = next((kind for text, kind in _KINDS if text in details), EtcdError)
+    return kind(call, code, details)

@@ -17,7 +17,13 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from meshnet_control.api import etcd_pb2 as pb
-from meshnet_control.etcd.errors import EtcdCompactedError, EtcdError, EtcdUnavailableError
+from meshnet_control.etcd.errors import (
+    NO_LEASE,
+    EtcdCompactedError,
+    EtcdError,
+    EtcdNoLeaseError,
+    EtcdUnavailableError,
+)
 
 SHORTEST_TTL_S = 2
 _CALL_S = 3.0
@@ -133,8 +139,7 @@ class FakeEtcd:
                 if put.ignore_value and put.key not in self._keys:
                     raise EtcdError("KV/Txn", "INVALID_ARGUMENT", "etcdserver: key not found")
                 if put.lease and put.lease not in self._leases:
-                    details = "etcdserver: requested lease not found"
-                    raise EtcdError("KV/Txn", "NOT_FOUND", details)
+                    raise EtcdNoLeaseError("KV/Txn", "NOT_FOUND", NO_LEASE)
         events: list[pb.Event] = []
         responses = [self._do(operation, events, member) for operation in operations]
         self._commit(events)
@@ -163,8 +168,7 @@ class FakeEtcd:
         """End it, and its keys."""
         found = self._leases.pop(lease, None)
         if found is None:
-            details = "etcdserver: requested lease not found"
-            raise EtcdError("Lease/LeaseRevoke", "NOT_FOUND", details)
+            raise EtcdNoLeaseError("Lease/LeaseRevoke", "NOT_FOUND", NO_LEASE)
         events: list[pb.Event] = []
         for key in sorted(found.keys):
             self._delete(key, events)

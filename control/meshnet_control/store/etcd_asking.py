@@ -16,6 +16,7 @@ from meshnet_control.etcd.arguments import QUOTA_BYTES
 from meshnet_control.etcd.errors import (
     EtcdError,
     EtcdFullError,
+    EtcdNoLeaseError,
     EtcdTooLargeError,
     EtcdUnavailableError,
 )
@@ -90,6 +91,7 @@ class Asking:
 
         Raises:
             StoreError: there is none, see ``bounded``, or etcd refuses.
+            EtcdNoLeaseError: the lease that it is about is over.
         """
         while True:
             try:
@@ -97,6 +99,8 @@ class Asking:
             except EtcdUnavailableError as error:
                 await self.unanswered(error, until)
                 continue
+            except EtcdNoLeaseError:
+                raise
             except EtcdError as error:
                 raise self.typed(error) from None
             self.quorum.answered()

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from meshnet_control.api import etcd_pb2 as pb
 from meshnet_control.etcd import client as calls
-from meshnet_control.etcd.errors import EtcdError, EtcdUnavailableError
+from meshnet_control.etcd.errors import EtcdError, EtcdNoLeaseError, EtcdUnavailableError
 from meshnet_control.store import etcd_layout as layout
 from meshnet_control.store.etcd_asking import PAUSE_S, TRY_S, Asking
 from meshnet_control.store.etcd_following import Follower
@@ -115,12 +115,18 @@ class Committer:
     async def _take_turn(self, stack: AsyncExitStack, until: float) -> None:
         """Have others wait until this commit is through; ``stack`` gives the turn back."""
         tried = self._asking.tried
-        lease, _ = await tried(partial(self._etcd.lease_grant, TURN_S, TRY_S), until)
-        stack.push_async_callback(self._give_back, lease)
-        nobody, mine = [calls.is_at(TURN, 0)], [calls.put(TURN, b"", lease)]
+        lease = 0
         while not self._turn:
+            if not lease:
+                lease, _ = await tried(partial(self._etcd.lease_grant, TURN_S, TRY_S), until)
+                stack.push_async_callback(self._give_back, lease)
+            nobody, mine = [calls.is_at(TURN, 0)], [calls.put(TURN, b"", lease)]
             ask = partial(self._etcd.txn, nobody, mine, [calls.get(TURN)], TRY_S)
-            reply = await tried(ask, until)
+            try:
+                reply = await tried(ask, until)
+            except EtcdNoLeaseError:  # the wait for the turn was longer than its life
+                lease = 0
+                continue
             if reply.succeeded:
                 self._turn = reply.header.revision
                 return
@@ -213,12 +219,15 @@ class Committer:
     # ---- large commits ----
 
     async def _stage(self, mine: Head, groups: Groups, head: Head, until: float) -> bool:
-        """Put the parts of a large commit beside the store; False: the head moved meanwhile."""
+        """Put the parts of a large commit beside the store; False: decide again, it took long."""
         tried = self._asking.tried
         lease, _ = await tried(partial(self._etcd.lease_grant, STAGED_S, TRY_S), until)
         for key, group in zip(mine.part_keys(), groups, strict=True):
             part = calls.put(key, layout.packed(group), lease)
-            await tried(partial(self._etcd.txn, (), [part], timeout_s=TRY_S), until)
+            try:
+                await tried(partial(self._etcd.txn, (), [part], timeout_s=TRY_S), until)
+            except EtcdNoLeaseError:  # they were put there too slowly: anew
+                return False
             if self._follower.head != head:
                 with contextlib.suppress(EtcdError):
                     await self._etcd.lease_revoke(lease, TRY_S)

@@ -234,6 +234,19 @@ def test_a_manager_that_dies_while_it_has_the_turn_holds_nobody_up_for_long():
     play(scene)
 
 
+def test_who_waits_for_the_turn_longer_than_it_lasts_gets_it():
+    async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
+        other = etcd.member(2)
+        lease, _ = await other.lease_grant(60)
+        await other.txn((), [calls.put(layout.TURN, b"", lease)])
+        writing = asyncio.ensure_future(store.commit([Put(Task(id="a"))]))
+        await asyncio.sleep(TURN_S + 2)
+        await other.lease_revoke(lease)
+        assert await writing == 1
+
+    play(scene)
+
+
 def test_a_turn_that_ran_out_is_no_turn():
     async def scene(store: EtcdStore, member: FakeMember, etcd: FakeEtcd) -> None:
         store._committer._turn = 99
