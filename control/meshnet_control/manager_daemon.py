@@ -77,12 +77,12 @@ class ManagerDaemon:
         """
         program = self._program
         self._run_dir.mkdir(parents=True, exist_ok=True)
-        archive.sweep(self._state_dir)
         async with AsyncExitStack() as stack:
             program.begin(stack)
             who = _manager(self._state_dir) or await self._standing_by()
             if who is None:
                 return
+            archive.sweep(self._state_dir)  # not before: meshnetd writes the keys of an init
             lead = Lead(who, self._run_dir, self._state_dir, program.spawn)
             stack.push_async_callback(ends.closed, lead.stop)
             program.starting("opening the store and port 2377")

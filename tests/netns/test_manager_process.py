@@ -161,13 +161,17 @@ async def test_it_stands_by_where_there_is_no_cluster_and_is_woken_to_manage(
     await link.started()
     await manager.end()
     identity.wipe(state)
+    draft = state / ".store.key.ab"  # as meshnetd writes one for an init
+    draft.touch()
     await manager.start()
     await until("it stands by", lambda: standby.waits(run))
+    assert draft.exists()
     manager_process.start(run, state)  # too early: there is still nothing to manage
     identity.save(state, manager.identity)
     manager_process.start(run, state)
     await until("it manages", lambda: listens(run / MANAGER_SOCKET))
     await link.started()
+    assert not draft.exists()
     assert not standby.waits(run)
     await manager.end()
     identity.wipe(state)
