@@ -17,33 +17,33 @@ from typing import Generic, TypeAlias, TypeVar
 from immutables import Map, MapMutation
 
 K = TypeVar("K", bound=Hashable)
-I = TypeVar("I", bound=Hashable)  # noqa: E741 - of an item
+Id = TypeVar("Id", bound=Hashable)
 V = TypeVar("V")
 
-Buckets: TypeAlias = Map[K, Map[I, V]]
+Buckets: TypeAlias = Map[K, Map[Id, V]]
 """Items by key, and by their ids within one; a key without items is not there."""
 
 
-class BucketsEdit(Generic[K, I, V]):
+class BucketsEdit(Generic[K, Id, V]):
     """Buckets on their way to others.
 
     Args:
         start: what there is.
     """
 
-    def __init__(self, start: Buckets[K, I, V]) -> None:
+    def __init__(self, start: Buckets[K, Id, V]) -> None:
         self._start = start
-        self._open: dict[K, MapMutation[I, V]] = {}
+        self._open: dict[K, MapMutation[Id, V]] = {}
 
-    def put(self, key: K, item: I, value: V) -> None:
+    def put(self, key: K, item: Id, value: V) -> None:
         """Enter an item, or replace it."""
         self._of(key)[item] = value
 
-    def drop(self, key: K, item: I) -> None:
+    def drop(self, key: K, item: Id) -> None:
         """Strike out an item; one that is not there is no change."""
         self._of(key).pop(item, None)
 
-    def finish(self) -> Buckets[K, I, V]:
+    def finish(self) -> Buckets[K, Id, V]:
         """What it has come to; not to be edited further."""
         if not self._open:
             return self._start
@@ -56,9 +56,9 @@ class BucketsEdit(Generic[K, I, V]):
                 outer.pop(key, None)
         return outer.finish()
 
-    def _of(self, key: K) -> MapMutation[I, V]:
+    def _of(self, key: K) -> MapMutation[Id, V]:
         found = self._open.get(key)
         if found is None:
             there = self._start.get(key)
-            found = self._open[key] = (Map[I, V]() if there is None else there).mutate()
+            found = self._open[key] = (Map[Id, V]() if there is None else there).mutate()
         return found

@@ -20,7 +20,7 @@ from meshnet_control.orchestrate.addresses import BLOCK, number_of
 from meshnet_control.orchestrate.kept import Pairs
 
 K = TypeVar("K", bound=Hashable)
-I = TypeVar("I", bound=Hashable)  # noqa: E741 - of an item
+Id = TypeVar("Id", bound=Hashable)
 V = TypeVar("V")
 Held: TypeAlias = tuple[int, str]
 """An address as a number, and the id of who holds it."""
@@ -288,7 +288,7 @@ def _everywhere(service: pb.Service) -> bool:
     return bool(mode.HasField("global") or mode.HasField("global_job"))
 
 
-def _enter(edit: BucketsEdit[K, I, V], key: K, item: I, value: V, *, put: bool) -> None:
+def _enter(edit: BucketsEdit[K, Id, V], key: K, item: Id, value: V, *, put: bool) -> None:
     if put:
         edit.put(key, item, value)
     else:
