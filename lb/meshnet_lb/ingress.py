@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from meshnet.model.esp import port_of
 from meshnet.model.ids import ServiceId
 from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import Gwbridge, Port, Service, Snapshot
@@ -160,15 +161,38 @@ def _vxlan(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if itself is None:
         return (), ()
     received = f"ip daddr {itself.vtep} udp dport {snapshot.vxlan_port}"
-    vnis = ", ".join(map(str, sorted(network.vni for network in snapshot.networks.values())))
-    strangers = f"{received} {_VNI} {{ {vnis} }} counter drop"
+    clear = sorted(each.vni for each in snapshot.networks.values() if not each.encrypted)
+    strangers = f"{received} {_VNI} {{ {', '.join(map(str, clear))} }} counter drop"
+    esp_in, esp_out = _encrypted(snapshot, str(itself.vtep))
     return (
         (
+            *esp_in,
             f"{received} ip saddr @{VTEPS} notrack accept",
-            *((strangers,) if vnis and snapshot.complete else ()),
+            *((strangers,) if clear and snapshot.complete else ()),
             f"{received} notrack accept",
         ),
-        (f"ip saddr {itself.vtep} udp dport {snapshot.vxlan_port} notrack accept",),
+        (*esp_out, f"ip saddr {itself.vtep} udp dport {snapshot.vxlan_port} notrack accept"),
+    )
+
+
+def _encrypted(snapshot: Snapshot, vtep: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The same for encrypted overlays, while there are any.
+
+    What makes the kernel encrypt are policies of XFRM (``meshnet.overlay.esp``); what did not come
+    out of ESP, or is not to leave in it, is dropped here though somebody took them away.
+    """
+    if not any(network.encrypted for network in snapshot.networks.values()):
+        return (), ()
+    port = f"udp dport {port_of(snapshot.vxlan_port)}"
+    return (
+        (
+            f"ip daddr {vtep} {port} meta ipsec missing counter drop",
+            f"ip daddr {vtep} {port} notrack accept",
+        ),
+        (
+            f"ip saddr {vtep} {port} rt ipsec missing counter drop",
+            f"ip saddr {vtep} {port} notrack accept",
+        ),
     )
 
 

@@ -33,7 +33,7 @@ _NO_BACKENDS: Final[Mapping[ServiceId, tuple[Address, ...]]] = {}
 _NO_SERVICES: Final[Mapping[ServiceId, Service]] = {}
 _NO_CHOICES: Final[Mapping[ServiceId, Choice]] = {}
 _NOBODY: Final = frozenset[str]()
-_FOLLOWED: Final = frozenset({"revision", "services", "endpoints", "epochs"})
+_FOLLOWED: Final = frozenset({"revision", "services", "endpoints", "epochs", "esp_keys"})
 """Parts of a Snapshot that ``Chosen`` tells the changes of, or that no table shows."""
 _HOST_PARTS: Final = [each.name for each in fields(Snapshot) if each.name not in _FOLLOWED]
 

@@ -65,7 +65,7 @@ REFUSED = [
     ("service create --network none meshnet/web:1", "The network none cannot be used with serv"),
     ("network create -d overlay --scope local n", "cannot downgrade network scope for overlay"),
     ("service inspect nosuch", "no such service: nosuch"),
-    ("network create -d overlay --opt encrypted n", "encrypted overlay networks"),
+    ("network create -d overlay --opt encrypted=so n", "invalid value 'so' of option encrypted"),
     ("network inspect nosuch", "nosuch"),
     ("node rm h2", "is not down and can't be removed"),
     ("node inspect nosuch", "nosuch"),

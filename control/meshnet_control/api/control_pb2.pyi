@@ -134,7 +134,7 @@ class TLSInfo(_message.Message):
     def __init__(self, trust_root: _Optional[str] = ..., cert_issuer_subject: _Optional[bytes] = ..., cert_issuer_public_key: _Optional[bytes] = ...) -> None: ...
 
 class NodeDescription(_message.Message):
-    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "underlay_mtu", "routes", "gossip_key")
+    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "underlay_mtu", "routes", "gossip_key", "esp")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +143,7 @@ class NodeDescription(_message.Message):
     UNDERLAY_MTU_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     GOSSIP_KEY_FIELD_NUMBER: _ClassVar[int]
+    ESP_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     platform: Platform
     resources: NodeResources
@@ -151,7 +152,8 @@ class NodeDescription(_message.Message):
     underlay_mtu: int
     routes: _containers.RepeatedCompositeFieldContainer[HostRoute]
     gossip_key: bytes
-    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., resources: _Optional[_Union[NodeResources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., underlay_mtu: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[HostRoute, _Mapping]]] = ..., gossip_key: _Optional[bytes] = ...) -> None: ...
+    esp: bool
+    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., resources: _Optional[_Union[NodeResources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., underlay_mtu: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[HostRoute, _Mapping]]] = ..., gossip_key: _Optional[bytes] = ..., esp: _Optional[bool] = ...) -> None: ...
 
 class HostRoute(_message.Message):
     __slots__ = ("destination", "link")
@@ -1328,7 +1330,7 @@ class GossipRotation(_message.Message):
     def __init__(self, next_key: _Optional[bytes] = ..., begun: _Optional[int] = ..., moved: _Optional[int] = ..., wanted: _Optional[int] = ..., made: _Optional[int] = ..., in_haste: _Optional[bool] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni", "unlock_key", "root_rotation", "ca_cross_signed", "gossip_rotation")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "tls_info", "root_rotation_in_progress", "default_addr_pool", "subnet_size", "data_path_port", "join_tokens", "ca_certificate", "ca_key", "gossip_keys", "last_vni", "unlock_key", "root_rotation", "ca_cross_signed", "gossip_rotation", "esp_keys", "esp_rotation")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -1348,6 +1350,8 @@ class Cluster(_message.Message):
     ROOT_ROTATION_FIELD_NUMBER: _ClassVar[int]
     CA_CROSS_SIGNED_FIELD_NUMBER: _ClassVar[int]
     GOSSIP_ROTATION_FIELD_NUMBER: _ClassVar[int]
+    ESP_KEYS_FIELD_NUMBER: _ClassVar[int]
+    ESP_ROTATION_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
@@ -1367,7 +1371,9 @@ class Cluster(_message.Message):
     root_rotation: RootRotation
     ca_cross_signed: bytes
     gossip_rotation: GossipRotation
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., root_rotation: _Optional[_Union[RootRotation, _Mapping]] = ..., ca_cross_signed: _Optional[bytes] = ..., gossip_rotation: _Optional[_Union[GossipRotation, _Mapping]] = ...) -> None: ...
+    esp_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    esp_rotation: GossipRotation
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[ClusterSpec, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., root_rotation_in_progress: _Optional[bool] = ..., default_addr_pool: _Optional[_Iterable[str]] = ..., subnet_size: _Optional[int] = ..., data_path_port: _Optional[int] = ..., join_tokens: _Optional[_Union[JoinTokens, _Mapping]] = ..., ca_certificate: _Optional[bytes] = ..., ca_key: _Optional[bytes] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., last_vni: _Optional[int] = ..., unlock_key: _Optional[bytes] = ..., root_rotation: _Optional[_Union[RootRotation, _Mapping]] = ..., ca_cross_signed: _Optional[bytes] = ..., gossip_rotation: _Optional[_Union[GossipRotation, _Mapping]] = ..., esp_keys: _Optional[_Iterable[bytes]] = ..., esp_rotation: _Optional[_Union[GossipRotation, _Mapping]] = ...) -> None: ...
 
 class SwarmInitRequest(_message.Message):
     __slots__ = ("listen_addr", "advertise_addr", "data_path_addr", "data_path_port", "force_new_cluster", "spec", "auto_lock_managers", "availability", "default_addr_pool", "subnet_size")
@@ -1522,7 +1528,7 @@ class ConfigAssignment(_message.Message):
     def __init__(self, id: _Optional[str] = ..., data: _Optional[bytes] = ..., templated: _Optional[bool] = ..., hot: _Optional[bool] = ..., signal: _Optional[str] = ...) -> None: ...
 
 class Assignments(_message.Message):
-    __slots__ = ("version", "full", "tasks", "networks", "services", "nodes", "secrets", "configs", "gossip_keys", "removed_tasks", "removed_networks", "removed_services", "removed_nodes", "removed_secrets", "removed_configs", "cluster_id", "heartbeat_period", "managers", "trust_root", "issuer_key", "data_path_port")
+    __slots__ = ("version", "full", "tasks", "networks", "services", "nodes", "secrets", "configs", "gossip_keys", "removed_tasks", "removed_networks", "removed_services", "removed_nodes", "removed_secrets", "removed_configs", "cluster_id", "heartbeat_period", "managers", "trust_root", "issuer_key", "data_path_port", "esp_keys")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FULL_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -1544,6 +1550,7 @@ class Assignments(_message.Message):
     TRUST_ROOT_FIELD_NUMBER: _ClassVar[int]
     ISSUER_KEY_FIELD_NUMBER: _ClassVar[int]
     DATA_PATH_PORT_FIELD_NUMBER: _ClassVar[int]
+    ESP_KEYS_FIELD_NUMBER: _ClassVar[int]
     version: int
     full: bool
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
@@ -1565,7 +1572,8 @@ class Assignments(_message.Message):
     trust_root: bytes
     issuer_key: bytes
     data_path_port: int
-    def __init__(self, version: _Optional[int] = ..., full: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[Network, _Mapping]]] = ..., services: _Optional[_Iterable[_Union[ServiceView, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeView, _Mapping]]] = ..., secrets: _Optional[_Iterable[_Union[SecretAssignment, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigAssignment, _Mapping]]] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., removed_tasks: _Optional[_Iterable[str]] = ..., removed_networks: _Optional[_Iterable[str]] = ..., removed_services: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., removed_secrets: _Optional[_Iterable[str]] = ..., removed_configs: _Optional[_Iterable[str]] = ..., cluster_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., trust_root: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ..., data_path_port: _Optional[int] = ...) -> None: ...
+    esp_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, version: _Optional[int] = ..., full: _Optional[bool] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., networks: _Optional[_Iterable[_Union[Network, _Mapping]]] = ..., services: _Optional[_Iterable[_Union[ServiceView, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[NodeView, _Mapping]]] = ..., secrets: _Optional[_Iterable[_Union[SecretAssignment, _Mapping]]] = ..., configs: _Optional[_Iterable[_Union[ConfigAssignment, _Mapping]]] = ..., gossip_keys: _Optional[_Iterable[bytes]] = ..., removed_tasks: _Optional[_Iterable[str]] = ..., removed_networks: _Optional[_Iterable[str]] = ..., removed_services: _Optional[_Iterable[str]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., removed_secrets: _Optional[_Iterable[str]] = ..., removed_configs: _Optional[_Iterable[str]] = ..., cluster_id: _Optional[str] = ..., heartbeat_period: _Optional[int] = ..., managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., trust_root: _Optional[bytes] = ..., issuer_key: _Optional[bytes] = ..., data_path_port: _Optional[int] = ..., esp_keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class TaskStatusUpdate(_message.Message):
     __slots__ = ("task_id", "status")

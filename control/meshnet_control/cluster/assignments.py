@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from immutables import Map
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import gossip_ring
+from meshnet_control.cluster import encryption, gossip_ring
 from meshnet_control.cluster.buckets import Buckets, BucketsEdit
 from meshnet_control.cluster.node_state import settings
 from meshnet_control.cluster.views import (
@@ -202,7 +202,7 @@ def node_assignments(objects: Objects, node_id: str) -> pb.Assignments:
         secrets=[told_secret(s) for s in _sorted(_present(objects.secrets, needs.secrets))],
         configs=[told_config(c) for c in _sorted(_present(objects.configs, needs.configs))],
     )
-    state.MergeFrom(settings_of(objects))
+    state.MergeFrom(settings_of(objects, needs))
     return state
 
 
@@ -214,6 +214,8 @@ class Needs:
     """With the ingress network, which every node is on."""
     secrets: frozenset[str]
     configs: frozenset[str]
+    encrypts: bool = False
+    """One of its networks is encrypted."""
 
 
 def needs_of(objects: Objects, node_id: str) -> Needs:
@@ -222,15 +224,17 @@ def needs_of(objects: Objects, node_id: str) -> Needs:
     attached = {a.network.id for task in live for a in task.networks_attachments}
     everywhere = {network.id for network in objects.networks.values() if network.spec.ingress}
     containers = [task.spec.container_spec for task in live]
+    networks = frozenset(attached | everywhere)
     return Needs(
-        frozenset(attached | everywhere),
+        networks,
         frozenset(ref.secret_id for container in containers for ref in container.secrets),
         frozenset(ref.config_id for container in containers for ref in container.configs),
+        any(encryption.is_encrypted(each) for each in _present(objects.networks, networks)),
     )
 
 
-def settings_of(objects: Objects) -> pb.Assignments:
-    """What is the same for every node, and whole in each message."""
+def settings_of(objects: Objects, needs: Needs) -> pb.Assignments:
+    """What is whole in each message; only who encrypts is told keys to do it with."""
     cluster = objects.cluster
     return pb.Assignments(
         gossip_keys=gossip_ring.ring(cluster),
@@ -240,6 +244,7 @@ def settings_of(objects: Objects) -> pb.Assignments:
         trust_root=cluster.ca_certificate,
         issuer_key=cluster.tls_info.cert_issuer_public_key,
         data_path_port=cluster.data_path_port,
+        esp_keys=gossip_ring.ring(cluster, gossip_ring.OVERLAYS) if needs.encrypts else (),
     )
 
 

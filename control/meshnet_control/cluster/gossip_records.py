@@ -18,11 +18,13 @@ import msgpack
 from meshnet.gossip.engine import UNREACHED_KEY
 from meshnet.gossip.shares import TO_ALL, key_of, placed
 from meshnet.gossip.table import VALUE_BYTES
+from meshnet.model.esp import SALT_BYTES
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId
 from meshnet.model.snapshot import Endpoint
 
 NODE_KEY: Final = "node"
 EPOCH_KEY: Final = "epoch"
+ESP_KEY: Final = "esp"
 _ENDPOINT_PREFIX: Final = "ep/"
 _NAME_LENGTH: Final = 255
 _CONTAINER_LENGTH: Final = 64
@@ -56,6 +58,8 @@ def is_well_formed(key: str, value: bytes) -> bool:
         told = _unpacked(value)
         if key == NODE_KEY:
             _node(told)
+        elif key == ESP_KEY:
+            _salt(told)
         elif key == EPOCH_KEY:
             _epoch(told)
         elif key == UNREACHED_KEY:
@@ -99,6 +103,20 @@ def decode_node(value: bytes) -> tuple[int, Narrow]:
         return _node(_unpacked(value))
     except _MalformedError:
         return _USUAL_MTU, ()
+
+
+def encode_salt(salt: bytes) -> bytes:
+    """The ``esp`` record: what this node's keys of encrypted overlays are fresh by."""
+    return bytes(msgpack.packb(salt))
+
+
+@lru_cache(maxsize=1024)
+def decode_salt(value: bytes) -> bytes:
+    """The salt of an ``esp`` record; empty when there is none, or it is malformed."""
+    try:
+        return _salt(_unpacked(value)) if value else b""
+    except _MalformedError:
+        return b""
 
 
 def encode_epoch(epoch: Epoch) -> bytes:
@@ -345,6 +363,12 @@ def _mtu(told: object) -> int:
     if not _SMALLEST_MTU <= mtu <= _LARGEST_MTU:
         raise _MalformedError
     return mtu
+
+
+def _salt(told: object) -> bytes:
+    if not isinstance(told, bytes) or len(told) != SALT_BYTES:
+        raise _MalformedError
+    return told
 
 
 def _epoch(told: object) -> Epoch:

@@ -1,4 +1,6 @@
-"""The key ring of gossip, and how one key takes the place of another without a packet lost. Pure.
+"""Key rings, and how one key takes the place of another without a packet lost. Pure.
+
+There are two: that of gossip, and that of encrypted overlays, which nodes on one of these have.
 
 ```
         due, or asked for        all have it         all seal with it
@@ -19,7 +21,7 @@ it, not when two newer ones exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -42,6 +44,34 @@ Ring: TypeAlias = tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A ring of the cluster, by the names of its fields.
+
+    Attributes:
+        keys, rotation: fields of the cluster.
+        of: what its keys are for.
+    """
+
+    keys: str
+    rotation: str
+    of: str
+
+    def of_cluster(self, cluster: pb.Cluster) -> MutableSequence[bytes]:
+        """The keys that seal, or did."""
+        found: MutableSequence[bytes] = getattr(cluster, self.keys)
+        return found
+
+    def rotation_of(self, cluster: pb.Cluster) -> pb.GossipRotation:
+        """How far a rotation is."""
+        found: pb.GossipRotation = getattr(cluster, self.rotation)
+        return found
+
+
+GOSSIP: Final = Kind("gossip_keys", "gossip_rotation", "gossip")
+OVERLAYS: Final = Kind("esp_keys", "esp_rotation", "encrypted overlays")
+
+
+@dataclass(frozen=True)
 class Turn:
     """What follows."""
 
@@ -58,20 +88,36 @@ def new_key(rng: Rng) -> bytes:
     return rng.getrandbits(_KEY_BITS).to_bytes(_KEY_BITS // 8, "big")
 
 
-def ring(cluster: pb.Cluster) -> Ring:
+def ring(cluster: pb.Cluster, kind: Kind = GOSSIP) -> Ring:
     """The ring as nodes are told it."""
-    coming = cluster.gossip_rotation.next_key
-    return (*cluster.gossip_keys, *([coming] if coming else ()))
+    coming = kind.rotation_of(cluster).next_key
+    return (*kind.of_cluster(cluster), *([coming] if coming else ()))
+
+
+def begin(cluster: pb.Cluster, kind: Kind, now: float, rng: Rng) -> None:
+    """Make its first key; in place.
+
+    Args:
+        cluster: without one.
+        kind: of ring.
+        now: Unix seconds.
+        rng: a cryptographic source of randomness.
+    """
+    kind.of_cluster(cluster)[:] = [new_key(rng)]
+    rotation = kind.rotation_of(cluster)
+    rotation.begun = rotation.moved = int(now * 1e9)
 
 
 def want(cluster: pb.Cluster) -> None:
-    """Ask for a key that nobody has yet; in place."""
-    cluster.gossip_rotation.wanted += 1
+    """Ask for keys that nobody has yet, of each ring that there is; in place."""
+    for kind in (GOSSIP, OVERLAYS):
+        if kind.of_cluster(cluster):
+            kind.rotation_of(cluster).wanted += 1
 
 
-def is_rotating(cluster: pb.Cluster) -> bool:
+def is_rotating(cluster: pb.Cluster, kind: Kind = GOSSIP) -> bool:
     """Whether a key that was asked for is not the only one yet."""
-    return len(ring(cluster)) > 1 or _is_asked(cluster)
+    return len(ring(cluster, kind)) > 1 or _is_asked(cluster, kind)
 
 
 def turn(
@@ -80,57 +126,62 @@ def turn(
     acknowledged: Mapping[str, Ring],
     now: float,
     rng: Rng,
+    kind: Kind = GOSSIP,
 ) -> Turn:
     """The next step of a rotation.
 
     Args:
         cluster: as it is in the store.
-        nodes: of the cluster.
+        nodes: of the cluster, that are told the ring.
         acknowledged: node -> the ring that it works with, of the nodes that can be talked to.
         now: Unix seconds.
         rng: a cryptographic source of randomness.
+        kind: of ring; there is one.
     """
-    rotation = cluster.gossip_rotation
+    rotation, present = kind.rotation_of(cluster), ring(cluster, kind)
     begun = (rotation.begun or cluster.created_at.ToNanoseconds()) / 1e9
     moved = rotation.moved / 1e9
-    if len(ring(cluster)) == 1:
-        if _is_asked(cluster) or not 0 <= now - begun < PERIOD_S:  # or the clock went back
-            return Turn(_begun(cluster, now, rng))
+    if len(present) == 1:
+        if _is_asked(cluster, kind) or not 0 <= now - begun < PERIOD_S:  # or the clock went back
+            return Turn(_begun(cluster, kind, now, rng))
         return Turn(None, begun + PERIOD_S)
-    limit = moved + (HASTE_S if rotation.in_haste or _is_asked(cluster) else PATIENCE_S)
-    waits_for = _waited_for(nodes, ring(cluster), acknowledged, patient=moved <= now < limit)
+    hasty = rotation.in_haste or _is_asked(cluster, kind)
+    limit = moved + (HASTE_S if hasty else PATIENCE_S)
+    waits_for = _waited_for(nodes, present, acknowledged, patient=moved <= now < limit)
     if waits_for:
         return Turn(None, limit if now < limit else None, waits_for)
-    after = _changed(cluster, now)
+    after = _changed(cluster, kind, now)
+    keys, changing = kind.of_cluster(after), kind.rotation_of(after)
     if rotation.next_key:
-        after.gossip_keys[:] = (rotation.next_key, *cluster.gossip_keys)
-        after.gossip_rotation.next_key = b""
+        keys[:] = (rotation.next_key, *keys)
+        changing.next_key = b""
         return Turn(after)
     if 0 <= now - moved < HOLD_S:
         return Turn(None, moved + HOLD_S)
-    after.gossip_keys[:] = cluster.gossip_keys[:1]
-    after.gossip_rotation.in_haste = False
+    keys[:] = keys[:1]
+    changing.in_haste = False
     return Turn(after)
 
 
-def _is_asked(cluster: pb.Cluster) -> bool:
-    return cluster.gossip_rotation.wanted != cluster.gossip_rotation.made
+def _is_asked(cluster: pb.Cluster, kind: Kind) -> bool:
+    rotation = kind.rotation_of(cluster)
+    return rotation.wanted != rotation.made
 
 
-def _begun(cluster: pb.Cluster, now: float, rng: Rng) -> pb.Cluster:
-    after = _changed(cluster, now)
-    rotation = after.gossip_rotation
+def _begun(cluster: pb.Cluster, kind: Kind, now: float, rng: Rng) -> pb.Cluster:
+    after = _changed(cluster, kind, now)
+    rotation = kind.rotation_of(after)
     rotation.begun = rotation.moved
-    rotation.in_haste = _is_asked(cluster)
+    rotation.in_haste = _is_asked(cluster, kind)
     rotation.made = rotation.wanted
     rotation.next_key = new_key(rng)
     return after
 
 
-def _changed(cluster: pb.Cluster, now: float) -> pb.Cluster:
+def _changed(cluster: pb.Cluster, kind: Kind, now: float) -> pb.Cluster:
     after = pb.Cluster()
     after.CopyFrom(cluster)
-    after.gossip_rotation.moved = int(now * 1e9)
+    kind.rotation_of(after).moved = int(now * 1e9)
     return after
 
 

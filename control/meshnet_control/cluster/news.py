@@ -133,8 +133,8 @@ def news(
         _of(new.configs, needs.configs, told_config),
     )
     kept = old.cluster is new.cluster and old.managers is new.managers
-    settings = settings_of(new) if message.ByteSize() or not kept else None
-    if settings is None or (not message.ByteSize() and settings == settings_of(old)):
+    settings = settings_of(new, needs) if message.ByteSize() or not kept else None
+    if settings is None or (not message.ByteSize() and settings == settings_of(old, needed)):
         return None, needs
     message.MergeFrom(settings)
     return message, needs

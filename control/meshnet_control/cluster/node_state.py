@@ -165,6 +165,7 @@ def settings(message: pb.Assignments) -> pb.Assignments:
         trust_root=message.trust_root,
         issuer_key=message.issuer_key,
         data_path_port=message.data_path_port,
+        esp_keys=message.esp_keys,
     )
 
 

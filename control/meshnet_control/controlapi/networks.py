@@ -19,6 +19,7 @@ from meshnet.errors import ControlError
 from meshnet.model.families import IpNetwork
 from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
+    Cluster,
     IPAMConfig,
     Network,
     NetworkCreateRequest,
@@ -27,7 +28,7 @@ from meshnet_control.api.control_pb2 import (
     ServiceView,
     Task,
 )
-from meshnet_control.cluster import host_routes, node_local
+from meshnet_control.cluster import encryption, gossip_ring, host_routes, node_local
 from meshnet_control.cluster.host_routes import NodeRoute
 from meshnet_control.controlapi import filters, lookup, network_resource, network_status
 from meshnet_control.controlapi.access import Access, written
@@ -36,7 +37,7 @@ from meshnet_control.controlapi.specs import network_checks
 from meshnet_control.controlapi.specs.cluster_checks import for_networks
 from meshnet_control.controlapi.specs.names import check_dns_name
 from meshnet_control.store.index import name_of
-from meshnet_control.store.store import Where
+from meshnet_control.store.store import Key, Put, Where
 
 _PREDEFINED = frozenset({"bridge", "host", "none", "default"})
 _ROOM_BITS = 2
@@ -121,8 +122,23 @@ class Networks:
                 self._check_subnet(_subnet(config.subnet), others, routes)
         network = network_resource.to_spec(request)
         network.id = self._access.new_id()
-        await self._access.put(network)
+        await self._put(network)
         return str(network.id)
+
+    async def _put(self, network: Network) -> None:
+        """With the first encrypted network the cluster gets keys for it."""
+        (cluster,) = await self._access.all(Cluster)
+        if not encryption.is_encrypted(network) or cluster.esp_keys:
+            await self._access.put(network)
+            return
+        keyed = Cluster()
+        keyed.CopyFrom(cluster)
+        gossip_ring.begin(keyed, gossip_ring.OVERLAYS, self._access.wall(), self._access.rng)
+        expect: dict[Key, int] = {
+            (Cluster, cluster.id): cluster.version.index,
+            (Network, network.id): 0,
+        }
+        await self._access.store.commit([Put(network), Put(keyed)], expect=expect)
 
     @written
     async def remove(self, network: Network) -> None:
@@ -192,11 +208,6 @@ class Networks:
                 "by this version of meshnet: leave out --scope swarm, or use -d overlay"
             )
         network_checks.check(request)
-        if "encrypted" in request.options and request.options["encrypted"] != "false":
-            raise unimplemented(
-                "encrypted overlay networks are not supported by this version of meshnet: "
-                "leave out --opt encrypted only where the underlay may read the traffic"
-            )
         if request.enable_ipv6 and request.ingress:
             raise unimplemented(
                 "IPv6 on the ingress network is not supported by this version of meshnet: "

@@ -20,7 +20,7 @@ from meshnet.model.snapshot import Gwbridge, Network, Node, Sandbox, Service, Sn
 from meshnet.model.wellknown import VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_records
-from meshnet_control.cluster.gossip_records import EPOCH_KEY, NODE_KEY, Epoch
+from meshnet_control.cluster.gossip_records import EPOCH_KEY, ESP_KEY, NODE_KEY, Epoch
 from meshnet_control.cluster.named import Named
 from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.dataplane import claims, snapshot
@@ -43,6 +43,7 @@ class Builder:
     epochs: SharedMap[Share, Epoch] = field(default_factory=SharedMap)
     """Of the nodes that know their endpoints: of what they say to all, and on each network."""
     _mtus: SharedMap[NodeId, bytes] = field(default_factory=SharedMap)
+    _salts: SharedMap[NodeId, bytes] = field(default_factory=SharedMap)
     _endpoints: Endpoints = field(default_factory=Endpoints)
     _assignments: NodeState | None = None
     _services: SharedMap[ServiceId, Service] = field(default_factory=SharedMap)
@@ -64,6 +65,7 @@ class Builder:
         """
         news = self.records.settle(nodes, networks)
         self._mtus = _with(self._mtus, {n: v for (n, key), v in news.items() if key == NODE_KEY})
+        self._salts = _with(self._salts, {n: v for (n, key), v in news.items() if key == ESP_KEY})
         self.epochs = _with(
             self.epochs,
             {
@@ -137,6 +139,7 @@ class Builder:
             epochs=self.epochs,
             vxlan_port=assignments.settings.data_path_port or VXLAN_PORT,
             taken=before.taken,
+            esp_keys=tuple(assignments.settings.esp_keys),
         )
         return before if _same(before, fresh) else replace(fresh, revision=before.revision + 1)
 
@@ -147,11 +150,11 @@ class Builder:
         gone: Set[NodeId],
         doubted: Set[NodeId],
     ) -> Mapping[NodeId, Node]:
-        made_of = (self._nodes_told, gone, doubted, self._mtus)
+        made_of = (self._nodes_told, gone, doubted, self._mtus, self._salts)
         if self._nodes_of is not None and all(map(is_, made_of, self._nodes_of)):
             return before
         self._nodes_of = made_of
-        made = snapshot.nodes_of(assignments, self.self_id, self._mtus, gone, doubted)
+        made = snapshot.nodes_of(assignments, self.self_id, self._mtus, gone, doubted, self._salts)
         return shared(before).changed(made, before.keys() - made.keys())
 
     def _take_services(self, assignments: NodeState, named: Named | None) -> None:
@@ -201,4 +204,5 @@ def _same(before: Snapshot, now: Snapshot) -> bool:
         and before.gwbridge == now.gwbridge
         and before.complete == now.complete
         and before.vxlan_port == now.vxlan_port
+        and before.esp_keys == now.esp_keys
     )

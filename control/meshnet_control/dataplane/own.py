@@ -57,6 +57,12 @@ class Own:
         gossip.set_record(gossip_records.NODE_KEY, gossip_records.encode_node(underlay_mtu))
         self._take_part()
 
+    def life(self, salt: bytes) -> None:
+        """What this node's keys of encrypted overlays are fresh by; empty: it has none."""
+        if self._gossip is not None:
+            said = gossip_records.encode_salt(salt) if salt else None
+            self._gossip.set_record(gossip_records.ESP_KEY, said)
+
     def close(self) -> None:
         """Nothing more is said."""
         self._gossip = None

@@ -53,10 +53,14 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 def kernel_operations(
     give_way: Callable[[], None] = lambda: None,
     watch: Watch = watch_nothing,
+    on_life: Callable[[bytes], None] = lambda _: None,
 ) -> tuple[Operations[Any, Any, Any], ...]:
-    """Every kind of state that is in the kernel; the arguments are those of ``RtnlClient``."""
+    """Every kind of state that is in the kernel; the arguments are those of ``OverlayOperations``.
+
+    ``on_life`` is called in the kernel thread.
+    """
     return (
-        OverlayOperations(give_way=give_way, watch=watch),
+        OverlayOperations(give_way=give_way, watch=watch, on_life=on_life),
         GwbridgeOperations(give_way=give_way, watch=watch),
         NftOperations([Rules().rulesets, redirect.rulesets]),
     )
@@ -78,6 +82,7 @@ class NodeReconcilers:
         spawn: Spawn,
         operations: Sequence[Operations[Any, Any, Any]] | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._kernel = KernelThread()
         self._dns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="resolver")
         self._counting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="connections")
@@ -88,7 +93,7 @@ class NodeReconcilers:
         self._names = FileEvents(REMOVED, lambda _: self._watchers.look())
         every = operations
         if every is None:
-            every = kernel_operations(self._kernel.give_way, self._written.watch)
+            every = kernel_operations(self._kernel.give_way, self._written.watch, self._lived)
         self._in_kernel = [
             Reconciler(each, self._kernel, first=self._kernel.first if each.chooses else None)
             for each in every
@@ -148,6 +153,11 @@ class NodeReconcilers:
     def _let_go(self) -> None:
         for reconciler in self._in_kernel:
             reconciler.operations.close()
+
+    def _lived(self, salt: bytes) -> None:
+        """The kernel's associations of encrypted overlays are another life's."""
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self.dataplane.own.life, salt)
 
     def _snapped(self, snapshot: Snapshot) -> None:
         self._watching.set()

@@ -17,6 +17,7 @@ from ipaddress import (
     IPv6Network,
     ip_interface,
 )
+from types import MappingProxyType
 from typing import cast
 
 from meshnet.errors import ControlError
@@ -33,7 +34,7 @@ from meshnet.model.snapshot import (
     Snapshot,
 )
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import gossip_records, service_labels
+from meshnet_control.cluster import encryption, gossip_records, service_labels
 from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.cluster.published_ports import ports_of
 from meshnet_control.dataplane import claims
@@ -61,6 +62,7 @@ def network_of(network: pb.Network) -> Network | None:
         mtu=int(mtu) if mtu and mtu.isascii() and mtu.isdecimal() else None,
         more=tuple(IPv4Network(each) for each in subnets[1:] if ":" not in each),
         subnets6=tuple(IPv6Network(each) for each in subnets if ":" in each),
+        encrypted=encryption.is_encrypted(network),
     )
 
 
@@ -103,6 +105,7 @@ def nodes_of(
     records: Mapping[NodeId, bytes],
     gone: Set[NodeId],
     doubted: Set[NodeId],
+    salts: Mapping[NodeId, bytes] = MappingProxyType({}),
 ) -> dict[NodeId, Node]:
     """The nodes that have an address.
 
@@ -112,6 +115,7 @@ def nodes_of(
         records: the record ``node`` of each node that has one.
         gone: nodes that nothing is chosen of.
         doubted: nodes that are chosen only where nobody else is there.
+        salts: the record ``esp`` of each node that has one.
     """
     said = {
         node: gossip_records.decode_node(records.get(node, b""))
@@ -129,6 +133,7 @@ def nodes_of(
             doubted=node.id != self_id and node.id in doubted,
             down=node.down and node.id != self_id,
             weight=node.weight if node.HasField("weight") else None,
+            salt=gossip_records.decode_salt(salts.get(NodeId(node.id), b"")),
         )
         for node in assignments.nodes
         if node.addr

@@ -16,6 +16,34 @@ Since: TypeAlias = Callable[[assignments.Objects], Touched | None]
 """What changed after some objects; None: too long ago."""
 
 
+class ToldRing:
+    """Which ring a node works with, as it acknowledged what it was told."""
+
+    def __init__(self) -> None:
+        self.ring: Ring = ()
+        """The one that it acknowledged."""
+        self.since = 0.0
+        """When it did so, seconds on the clock of who hears it."""
+        self._told: Ring | None = None
+        """The last one that was sent."""
+        self._sent: deque[tuple[int, Ring]] = deque()
+
+    def sent(self, version: int, ring: Ring) -> None:
+        """Each message has the whole ring; one that is new is waited for."""
+        if ring != self._told:
+            self._told = ring
+            self._sent.append((version, ring))
+
+    def acknowledged(self, version: int, now: float) -> bool:
+        """The node has taken what it was told up to this version; whether its ring is new."""
+        before = self.ring
+        while self._sent and self._sent[0][0] <= version:
+            _, self.ring = self._sent.popleft()
+        if self.ring != before:
+            self.since = now
+        return self.ring != before
+
+
 class AgentStream:
     """A stream that is open."""
 
@@ -33,23 +61,17 @@ class AgentStream:
         """Of the last assignments that were sent."""
         self.needs: assignments.Needs | None = None
         """What the node needs of what was seen; None: nothing was sent yet."""
-        self.ring: Ring = ()
-        """The ring of gossip that the node works with, as it acknowledged."""
-        self._told: Ring | None = None
-        """The last one that was sent."""
-        self._rings: deque[tuple[int, Ring]] = deque()
+        self.gossip, self.overlays = ToldRing(), ToldRing()
+        """Of keys that the node has."""
 
-    def acknowledged(self, version: int) -> bool:
-        """The node has taken what it was told up to this version; whether its ring is new.
+    def acknowledged(self, version: int, now: float) -> bool:
+        """The node has taken what it was told up to this version; whether it has other keys.
 
         A version that was not sent on this stream is of another one, and says nothing.
         """
         if version > self.version:
             return False
-        before = self.ring
-        while self._rings and self._rings[0][0] <= version:
-            _, self.ring = self._rings.popleft()
-        return self.ring != before
+        return any([ring.acknowledged(version, now) for ring in (self.gossip, self.overlays)])  # noqa: C419 - both
 
     @property
     def over(self) -> bool:
@@ -71,7 +93,8 @@ class AgentStream:
             if message is not None:
                 self.version += 1
                 message.version = self.version
-                self._send_ring(tuple(message.gossip_keys))
+                self.gossip.sent(self.version, tuple(message.gossip_keys))
+                self.overlays.sent(self.version, tuple(message.esp_keys))
                 return pb.SessionReply(assignments=message)
         return pb.SessionReply() if beat else None
 
@@ -84,9 +107,3 @@ class AgentStream:
             return assignments.node_assignments(objects, node_id)
         message, self.needs = news(self.seen, objects, node_id, self.needs, touched)
         return message
-
-    def _send_ring(self, ring: Ring) -> None:
-        """Each message has the whole ring; one that is new is waited for."""
-        if ring != self._told:
-            self._told = ring
-            self._rings.append((self.version, ring))

@@ -51,6 +51,8 @@ FAILED: Final = "heartbeat failure"
 AWAY: Final = "heartbeat failure: the host answers, its meshnetd does not"
 NO_WAY: Final = "no packet passes between this node and"
 LEFT: Final = "node left the swarm"
+IN_KERNEL_S: Final = 5.0
+"""Between a node's word that it has other keys and the moment when its kernel surely has them."""
 WRITTEN_S: Final = 2.0
 """Wait for the store before a node that leaves is let go."""
 
@@ -107,7 +109,16 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
 
     def rings(self) -> dict[str, Ring]:
         """Node -> the ring of gossip that it works with, of the nodes that are connected."""
-        return {node_id: session.ring for node_id, session in self._sessions.items()}
+        return {node_id: session.gossip.ring for node_id, session in self._sessions.items()}
+
+    def overlay_rings(self) -> dict[str, Ring]:
+        """The same of the ring of encrypted overlays, once a node's kernel has it, too."""
+        settled = self._clock() - IN_KERNEL_S
+        return {
+            node_id: session.overlays.ring
+            for node_id, session in self._sessions.items()
+            if session.overlays.since <= settled
+        }
 
     async def lead(self, store: st.Store) -> None:
         """Have streams, judge nodes and write, until cancelled.
@@ -294,7 +305,7 @@ class Dispatcher(control_pb2_grpc.DispatcherServicer, control_pb2_grpc.Membershi
             if request is None or session.over:
                 return
             self._liveness.heard(node_id, self._clock())
-            if session.acknowledged(request.acked):
+            if session.acknowledged(request.acked, self._clock()):
                 self._on_ring()
             if request.HasField("description"):
                 self._described(node_id, request, context)

@@ -30,6 +30,7 @@ from meshnet import ends
 from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc, explain_pb2_grpc, manager_pb2_grpc
+from meshnet_control.cluster.gossip_ring import OVERLAYS
 from meshnet_control.cluster.hosts import Hosts
 from meshnet_control.identity import ca
 from meshnet_control.identity.channel import SERVER_OPTIONS
@@ -111,6 +112,13 @@ class ControlServer:
         )
         self._rings = RingKeeper(
             lambda: self._mirror.objects, self._dispatcher.rings, wall, secrets.SystemRandom()
+        )
+        self._overlay_rings = RingKeeper(
+            lambda: self._mirror.objects,
+            self._dispatcher.overlay_rings,
+            wall,
+            secrets.SystemRandom(),
+            OVERLAYS,
         )
         self._keeper = Keeper(
             identity.node_id,
@@ -231,6 +239,7 @@ class ControlServer:
                 asyncio.create_task(self._dispatcher.lead(term.store), name="dispatcher"),
                 asyncio.create_task(self._keeper.run(term.store), name="keeper"),
                 asyncio.create_task(self._rings.run(term.store), name="rings"),
+                asyncio.create_task(self._overlay_rings.run(term.store), name="overlay rings"),
             }
             try:
                 waited = {over, *jobs}
@@ -251,12 +260,13 @@ class ControlServer:
 
     def _ring_taken(self) -> None:
         self._rings.look()
+        self._overlay_rings.look()
 
     def _changed(self, concerned: AbstractSet[str] | None) -> None:
         self._authority.follow(self._mirror.objects)
         self._dispatcher.follow(concerned)
         if concerned is None:
-            self._rings.look()
+            self._ring_taken()
         self.logs.follow()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from meshnet.errors import MeshnetError
+from meshnet.kernel.xfrm import can_encrypt
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import host_routes, privileges
 from meshnet_control.engine.errors import EngineError
@@ -40,6 +41,7 @@ async def described(
     engine.underlay_mtu = mtu
     engine.gossip_key = gossip_key
     engine.routes.extend(host_routes.told(await asyncio.to_thread(underlay.routes)))
+    engine.esp = await asyncio.to_thread(can_encrypt)
     engine.engine.labels.pop(privileges.NODE_LABEL, "")  # it is not the engine's to say
     if (state_dir / PRIVILEGED_MARK).exists():
         engine.engine.labels[privileges.NODE_LABEL] = "true"
@@ -105,5 +107,8 @@ async def follow_engine(
         except EngineError as error:
             _log.info("what the engine says of this host: %s", error)
             continue
-        if taken(said, engine):
+        changed = taken(said, engine)
+        if not said.esp and await asyncio.to_thread(can_encrypt):  # its module was installed
+            said.esp = changed = True
+        if changed:
             describe()

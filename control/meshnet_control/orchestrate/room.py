@@ -2,8 +2,8 @@
 
 Each node goes through the filters in this order and fails at the first that refuses it:
 
-    ready and active | resources | plugins | constraints | platform | privileges | host ports |
-    max replicas
+    ready and active | resources | plugins | constraints | platform | encryption | privileges |
+    host ports | max replicas
 
 Be aware: only reservations are counted, never what a container really uses.
 Source: swarmkit manager/scheduler (filter.go, nodeinfo.go).
@@ -19,7 +19,7 @@ from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
 from meshnet_control.api import control_pb2 as pb
-from meshnet_control.cluster import node_local, privileges
+from meshnet_control.cluster import encryption, node_local, privileges
 from meshnet_control.orchestrate import constraints
 from meshnet_control.orchestrate.folds import Usage
 from meshnet_control.orchestrate.generic import Name, amounts, names
@@ -70,6 +70,7 @@ class Demand:
                 or task.spec.log_driver.name
                 or node_local.of_task(task)
                 or privileges.LABELS & task.service_labels.keys()
+                or encryption.of_task(task)
             ),
         )
 
@@ -244,6 +245,8 @@ def _unfit(demand: Demand, node: pb.Node) -> str | None:
         return "constraints"
     if not constraints.runs_platform(node, list(spec.placement.platforms)):
         return "platform"
+    if encryption.of_task(demand.task) and not node.description.esp:
+        return "encryption"
     engine = node.description.engine
     return None if privileges.fits(demand.task.service_labels, engine.labels) else "privileges"
 

@@ -46,6 +46,10 @@ _REASONS = {  # of one node, of several; in the order of the filters
         "scheduling constraints not satisfied on {} nodes",
     ),
     "platform": ("unsupported platform on 1 node", "unsupported platform on {} nodes"),
+    "encryption": (
+        "kernel without ESP, for an encrypted network, on 1 node",
+        "kernel without ESP, for an encrypted network, on {} nodes",
+    ),
     "host ports": (
         "host-mode port already in use on 1 node",
         "host-mode port already in use on {} nodes",

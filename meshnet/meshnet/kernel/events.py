@@ -1,7 +1,8 @@
 """Tells when somebody changes links, addresses, routes, FDB rows, sysctls or nftables somewhere.
 
-rtnetlink(7) and nfnetlink multicast groups. The reconcilers are poked and look for themselves: what
-the event says is not used, so a lost event costs no more than the time to the next resync.
+rtnetlink(7) and nfnetlink multicast groups, and of the host XFRM's. The reconcilers are poked and
+look for themselves: what the event says is not used, so a lost event costs no more than the time to
+the next resync.
 
 Be aware: ARP and FDB rows come and age all the time, and we make them. Of lost ones those that aged
 are not told of; of new ones those that ``disturbs`` says are not as they should be.
@@ -18,9 +19,10 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack, suppress
 from typing import Final
 
-from meshnet.errors import MeshnetError, NotFoundError, WireError, kernel_error
+from meshnet.errors import KernelError, MeshnetError, NotFoundError, WireError, kernel_error
 from meshnet.kernel import netns, nlmsg
 from meshnet.kernel.rtnetlink import IFADDRMSG, NDMSG, RTMSG, Af, Ifa, Nda, Nud, Rta, Rtm
+from meshnet.kernel.xfrm_codec import GROUPS, NETLINK_XFRM
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +76,13 @@ class Watcher:
         self._loop = asyncio.get_running_loop()
         groups = _ROUTE_GROUPS if path is None else _ROUTE_GROUPS | _INNER_GROUPS
         with netns.inside(path), ExitStack() as stack:
-            self._sockets = (
+            self._sockets = [
                 stack.enter_context(_listen(_NETLINK_ROUTE, groups)),
                 stack.enter_context(_listen(_NETLINK_NETFILTER, _NFT_GROUP)),
-            )
+            ]
+            if path is None:
+                with suppress(KernelError):  # a kernel without XFRM has nothing to tell
+                    self._sockets.append(stack.enter_context(_listen(NETLINK_XFRM, GROUPS)))
             stack.pop_all()
         for listening in self._sockets:
             self._loop.add_reader(listening, self._read, listening)
@@ -89,7 +94,7 @@ class Watcher:
             listening.close()
 
     def _read(self, listening: socket.socket) -> None:
-        is_nft = listening is self._sockets[1]
+        is_route, is_nft = (listening is each for each in self._sockets[:2])
         relevant = False
         with suppress(BlockingIOError):
             while True:
@@ -100,9 +105,9 @@ class Watcher:
                         raise
                     relevant = True  # ENOBUFS: events were lost, which is one more reason to look
                     continue
-                relevant = relevant or is_nft or self._is_relevant(data)
+                relevant = relevant or not is_route or self._is_relevant(data)
         if relevant:
-            reason = NFT_CHANGED if is_nft else "links, routes or sysctls changed"
+            reason = NFT_CHANGED if is_nft else "links, routes, sysctls or encryption changed"
             self._changed(reason, (self._path,))
 
     def _is_relevant(self, data: bytes) -> bool:

@@ -5,9 +5,9 @@
  a says of b: 1400 (measured)                 an overlay that both are on: 1400 - 50 = 1350
 ```
 Law: the MTU of an overlay is never above the smallest known way between two of its members less
-what VXLAN adds; what its user set is a bound too. All members come to the same MTU, as a bridge
-drops a frame that is larger than its own without a word (net/bridge/br_forward.c,
-is_skb_forwardable).
+what VXLAN adds, and ESP where it is encrypted; what its user set is a bound too. All members come
+to the same MTU, as a bridge drops a frame that is larger than its own without a word
+(net/bridge/br_forward.c, is_skb_forwardable).
 
 Be aware: who sets no MTU gets what every node's interface takes, members or not, so that it does
 not move as tasks do; only ways that were measured to be narrow count by members, and those of nodes
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from meshnet.model import esp
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Network, Node, Snapshot
 
@@ -54,13 +55,17 @@ class Ways:
         """Bytes of a packet inside ``network``; its members are asked for only if they count."""
         lowest = self.lowest
         if network.mtu is None and not self.narrow:
-            return lowest - VXLAN_BYTES
+            return _inside(network, lowest)
         here = members()
         if network.mtu is not None:
             lowest = min((self.interfaces.get(each, _USUAL) for each in here), default=_USUAL)
         ways = (size for one, other, size in self.narrow if one in here and other in here)
-        known = min((lowest, *ways)) - VXLAN_BYTES
+        known = _inside(network, min((lowest, *ways)))
         return known if network.mtu is None else min(network.mtu, known)
+
+
+def _inside(network: Network, outer: int) -> int:
+    return esp.inside(outer) if network.encrypted else outer - VXLAN_BYTES
 
 
 def ways_of(nodes: Iterable[Node]) -> Ways:

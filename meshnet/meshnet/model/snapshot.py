@@ -61,6 +61,9 @@ class Node:
     """Nodes that it found its largest packets not to reach uncut, and the bytes that do."""
     weight: int | None = None
     """Of its tasks, for services that are weighted and do not name it; None: 1."""
+    salt: bytes = b""
+    """What its keys of encrypted overlays are fresh by (``meshnet.model.esp``); empty: it is on
+    none, or has not told it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ class Network:
     """Its further subnets, on the same link as the first."""
     subnets6: tuple[IPv6Network, ...] = ()
     """Of a dual stack network, likewise."""
+    encrypted: bool = False
+    """What goes from node to node is in ESP, or goes nowhere."""
 
     @property
     def subnets(self) -> tuple[IPv4Network, ...]:
@@ -207,6 +212,7 @@ class Snapshot:
         vxlan_port: UDP port of VXLAN on every node.
         taken: ports of this host that its own processes wait at, and keep: nothing that is
             published there is led away from them.
+        esp_keys: what keys of encrypted overlays are made of: the first seals, all open.
     """
 
     revision: int
@@ -221,6 +227,7 @@ class Snapshot:
     epochs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     vxlan_port: int = VXLAN_PORT
     taken: frozenset[Port] = frozenset()
+    esp_keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property
     def published(self) -> frozenset[Port]:

@@ -14,6 +14,7 @@ from meshnet.errors import MeshnetError
 from meshnet.model.families import Address, Interface, IpNetwork
 from meshnet.model.ids import MacAddress
 from meshnet.netstate.changes import Netns
+from meshnet.netstate.esp import Esp
 from meshnet.netstate.objects import Link, Rule, Vxlan
 
 AddressOn: TypeAlias = tuple[str, Interface]
@@ -118,6 +119,8 @@ class Desired:
 
     specs: Mapping[Netns, NetnsSpec]
     veths: tuple[Veth, ...] = ()
+    esp: Esp | None = None
+    """Of the host's VXLAN packets; None: none is encrypted, or others look after that."""
 
 
 def kept(before: Desired, now: Desired) -> Desired:
@@ -129,10 +132,11 @@ def kept(before: Desired, now: Desired) -> Desired:
     }
     same = before.veths is now.veths or before.veths == now.veths
     veths = before.veths if same else now.veths
-    same = same and specs.keys() == before.specs.keys()
+    esp = before.esp if before.esp == now.esp else now.esp
+    same = same and specs.keys() == before.specs.keys() and before.esp is esp
     if same and all(before.specs[path] is spec for path, spec in specs.items()):
         return before
-    return Desired(specs, veths)
+    return Desired(specs, veths, esp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from meshnet.model.differences import touched
+from meshnet.model.esp import port_of
 from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
 from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
 from meshnet.model.paths import Members, Ways, ways_of
@@ -51,6 +52,7 @@ from meshnet.netstate.values import (
     VxlanSpec,
     kept,
 )
+from meshnet.overlay.esp import Encryption
 
 PREFIX: Final = "mn-"
 BRIDGE: Final = "br0"
@@ -118,6 +120,7 @@ class Overlays:
         self._ways = Ways({}, ())
         self._members: dict[NetworkId, tuple[frozenset[FdbRow], Members]] = {}
         self._veths_of: object = None
+        self._encryption = Encryption()
         self._thin: frozenset[NetworkId] = frozenset()
         """Networks that are too narrow for IPv6."""
 
@@ -149,7 +152,9 @@ class Overlays:
         if before is None or before.sandboxes is not snapshot.sandboxes or self._veths_of != of:
             self._veths_of = of
             veths = tuple(_veths(snapshot, self._netns_dir, networks, mtus))
-        self._made = kept(self._made, Desired(specs, veths))
+        encrypted = {str(self._netns_dir / netns_name(n.id)) for n in networks if n.encrypted}
+        secured = self._encryption.of(snapshot, networks, encrypted)
+        self._made = kept(self._made, Desired(specs, veths, secured))
         return self._made
 
     def _on(self, snapshot: Snapshot, network: NetworkId) -> Members:
@@ -163,7 +168,8 @@ class Overlays:
     def _overlay(self, path: str, snapshot: Snapshot, network: Network, mtu: int) -> NetnsSpec:
         rows = self._rows[network.id]
         made = self._made.specs.get(path)
-        vxlan = Vxlan(network.vni, snapshot.nodes[snapshot.self_id].vtep, snapshot.vxlan_port)
+        port = snapshot.vxlan_port if not network.encrypted else port_of(snapshot.vxlan_port)
+        vxlan = Vxlan(network.vni, snapshot.nodes[snapshot.self_id].vtep, port)
         wanted = VxlanSpec(vxlan, mtu, BRIDGE)
         dual = bool(network.subnets6) and network.id not in self._thin
         neighbours = rows.neighbours

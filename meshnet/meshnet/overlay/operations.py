@@ -3,6 +3,9 @@
 Before ``mn-ingress`` is made the host's routes are looked at: the ingress network's connected route
 would take the way to whatever is behind one that it overlaps. Then the host does not take part in
 the mesh and says so, every round, until one of the two is another.
+
+Encrypted overlays fail closed: what makes the kernel encrypt is there before their links, and goes
+after them; on a host whose kernel cannot encrypt nothing of them is made.
 """
 
 from __future__ import annotations
@@ -13,17 +16,21 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TypeAlias
 
-from meshnet.errors import SubnetTakenError, about
+from meshnet.errors import MeshnetError, SubnetTakenError, about
 from meshnet.kernel import changer, host, netns, observer
 from meshnet.kernel.rtnl import RtnlClient, Watch, watch_nothing
+from meshnet.kernel.xfrm import XfrmClient
 from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
+from meshnet.netstate import esp_plan
 from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import Change as NetnsChange
+from meshnet.netstate.changes import DelLink, DelNetns
+from meshnet.netstate.esp import DelPolicy, EspChange, EspState
 from meshnet.netstate.values import Desired, NetnsState
 from meshnet.netstate.values import Observed as NetnsObserved
-from meshnet.overlay.desired import PREFIX, Overlays
+from meshnet.overlay.desired import PREFIX, VXLAN, Overlays
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ class Observed:
 
     netns: NetnsObserved
     routes: tuple[tuple[IPv4Network, str], ...] = ()
+    esp: EspState | None = None
+    """What of ours XFRM has; None: it was not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +51,33 @@ class Refuse:
     route: tuple[IPv4Network, str]
 
 
-Change: TypeAlias = NetnsChange | Refuse
+@dataclass(frozen=True, slots=True)
+class Encrypt:
+    """Bring XFRM about, for overlays that have these namespaces."""
+
+    changes: tuple[EspChange, ...]
+    namespaces: frozenset[str] = frozenset()
+
+
+Change: TypeAlias = NetnsChange | Refuse | Encrypt
 
 
 def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     """Changes from ``observed`` to ``desired``; ``[]`` when equal. Pure."""
+    changes = _plan_links(desired, observed, prune=prune)
+    if observed.esp is None:
+        return changes
+    esp = esp_plan.plan(desired.esp, observed.esp, prune=prune)
+    if desired.esp is None:
+        return [*changes, Encrypt(tuple(esp))] if esp else changes
+    last = tuple(each for each in esp if isinstance(each, DelPolicy))
+    first = tuple(each for each in esp if not isinstance(each, DelPolicy))
+    if first:
+        changes.insert(0, Encrypt(first, desired.esp.namespaces))
+    return [*changes, Encrypt(last)] if last else changes
+
+
+def _plan_links(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     refused = _refused(desired, observed)
     if refused is None:
         return [*netstate.plan(desired, observed.netns, prune=prune)]
@@ -71,6 +102,7 @@ class OverlayOperations:
         host_netns: path of the namespace that stands for the host; None: the process's own.
         netns_dir: where the networks' namespaces are named.
         give_way, watch: as in ``RtnlClient``.
+        on_life: as in ``XfrmClient``.
     """
 
     name = "overlay"
@@ -82,11 +114,13 @@ class OverlayOperations:
         netns_dir: Path = netns.NETNS_DIR,
         give_way: Callable[[], None] = lambda: None,
         watch: Watch = watch_nothing,
+        on_life: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._rtnl = RtnlClient(host_netns, give_way, watch)
         self._observer = observer.Observer(self._rtnl)
         self._netns_dir = netns_dir
         self._overlays = Overlays(netns_dir)
+        self._xfrm = XfrmClient(host_netns, on_life)
 
     def desired(self, snapshot: Snapshot) -> Desired:
         """See ``meshnet.overlay.desired``."""
@@ -103,11 +137,12 @@ class OverlayOperations:
         )
         self._rtnl.keep({path for path in desired.specs if path is not None} | made)
         found = self._observer.observe(desired, made, since)
+        esp = self._xfrm.observe() if _is_looked_at(desired, since) else None
         if found.looked is not None and None not in found.looked:
-            return Observed(found)
+            return Observed(found, esp=esp)
         if INGRESS_LINK in found.states.get(None, NetnsState()).links:
-            return Observed(found)
-        return Observed(found, tuple(host.host_routes(self._rtnl)))
+            return Observed(found, esp=esp)
+        return Observed(found, tuple(host.host_routes(self._rtnl)), esp)
 
     def is_disturbed(self, path: str | None, row: bytes) -> bool:
         """Whether somebody else made a row there (``Observer.is_disturbed``)."""
@@ -123,23 +158,58 @@ class OverlayOperations:
         Raises:
             ExceptionGroup: of the MeshnetErrors of those that failed or were refused.
         """
-        failed: list[Exception] = [
-            about(
-                SubnetTakenError(str(each.subnet), f"{each.route[0]} dev {each.route[1]}"),
-                (None, INGRESS_LINK),
-            )
-            for each in changes
-            if isinstance(each, Refuse)
-        ]
-        made = [each for each in changes if not isinstance(each, Refuse)]
+        failed: list[Exception] = []
+        closed: frozenset[str] = frozenset()
+        links: list[NetnsChange] = []
+        ends: list[Encrypt] = []
+        for each in changes:
+            if isinstance(each, Refuse):
+                error = SubnetTakenError(str(each.subnet), f"{each.route[0]} dev {each.route[1]}")
+                failed.append(about(error, (None, INGRESS_LINK)))
+            elif not isinstance(each, Encrypt):
+                links.append(each)
+            elif each.namespaces:
+                try:
+                    self._xfrm.apply(each.changes)
+                except (MeshnetError, ExceptionGroup) as error:
+                    failed.append(_of_overlays(error, each.namespaces))
+                    closed = each.namespaces
+            else:
+                ends.append(each)
+        made = [each for each in links if not _is_kept_from(each, closed)]
         self._observer.changed(made)
         try:
             changer.apply(self._rtnl, made)
         except ExceptionGroup as group:
             failed.append(group)
+        for each in ends if not failed else ():
+            self._xfrm.apply(each.changes)
         if failed:
             raise ExceptionGroup("overlay", failed)
 
     def close(self) -> None:
         """Close the sockets; the networks stay."""
         self._rtnl.close()
+        self._xfrm.close()
+
+
+def _is_looked_at(desired: Desired, since: Since[Desired] | None) -> bool:
+    """Whether XFRM may be otherwise than it should be."""
+    return since is None or None in since.disturbed or since.realised.esp is not desired.esp
+
+
+def _is_kept_from(change: NetnsChange, closed: frozenset[str]) -> bool:
+    """Whether it would make something of an overlay that could be in clear."""
+    if isinstance(change, DelLink | DelNetns):
+        return False
+    return not closed.isdisjoint({getattr(change, "netns", None), getattr(change, "path", None)})
+
+
+def _of_overlays(error: Exception, namespaces: frozenset[str]) -> Exception:
+    """The same error; what is on these overlays waits for it, and nothing else."""
+    group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("encryption", [error])
+    places = [(path, VXLAN) for path in sorted(namespaces)]
+    for each in group.exceptions:
+        if isinstance(each, MeshnetError):
+            about(each, *places)
+    return group

@@ -348,3 +348,36 @@ def test_services_with_ports_are_those_that_have_some_now():
     assert [each.id for each in state.published] == ["a"]
     state = merge(state, pb.Assignments(removed_services=["a"]))
     assert (len(state.published), len(state.services)) == (0, 1)
+
+
+def test_keys_of_encrypted_overlays_are_told_to_who_is_on_one_alone():
+    on, off = pb.Task(id="t", node_id="n1"), pb.Task(id="u", node_id="n2")
+    plain, secret = pb.Network(id="a"), pb.Network(id="b")
+    secret.spec.driver_configuration.options["encrypted"] = ""
+    for task, network in ((on, "b"), (off, "a")):
+        task.status.state = pb.TASK_STATE_RUNNING
+        task.networks_attachments.add().network.id = network
+    before = assignments.Objects(
+        pb.Cluster(id="c", gossip_keys=[b"g"], esp_keys=[b"k"]),
+        networks={"a": plain, "b": secret},
+        tasks={"t": on, "u": off},
+    )
+    assert list(assignments.node_assignments(before, "n1").esp_keys) == [b"k"]
+    assert not assignments.node_assignments(before, "n2").esp_keys
+    over = pb.Task()
+    over.CopyFrom(on)
+    over.status.state = pb.TASK_STATE_COMPLETE
+    changes: list[assignments.Change] = [(pb.Task, "t", over)]
+    after = before.after(changes)
+    needs = assignments.needs_of(before, "n1")
+    message, _ = news.news(before, after, "n1", needs, news.touched(before, after, changes))
+    assert message is not None
+    assert not message.esp_keys, "and no more when its last task there is over"
+    turned = pb.Cluster()
+    turned.CopyFrom(before.cluster)
+    turned.esp_rotation.next_key = b"n"
+    rotated = before.with_cluster(turned)
+    for node, keys in (("n1", [b"k", b"n"]), ("n2", None)):
+        needs = assignments.needs_of(before, node)
+        message, _ = news.news(before, rotated, node, needs, news.Touched())
+        assert (list(message.esp_keys) if message is not None else None) == keys

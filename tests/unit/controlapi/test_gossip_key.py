@@ -10,6 +10,7 @@ import pytest
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_ring
 from meshnet_control.controlapi.access import Access
+from meshnet_control.controlapi.networks import Networks
 from meshnet_control.controlapi.nodes import Nodes
 from meshnet_control.controlapi.swarm import Swarm
 from meshnet_control.store.sqlite import SqliteStore
@@ -42,3 +43,21 @@ async def test_a_key_can_be_asked_for(access):
     after = await Swarm(access).inspect()
     assert gossip_ring.is_rotating(after)
     assert after.version.asked == before.version.asked
+
+
+async def test_the_first_encrypted_network_brings_keys_and_no_other_network_does(access):
+    def asked(name: str, options: dict[str, str]) -> pb.NetworkCreateRequest:
+        return pb.NetworkCreateRequest(name=name, driver="overlay", options=options)
+
+    networks = Networks(access)
+    before = await Swarm(access).inspect()
+    await networks.create(asked("plain", {"encrypted": "false"}), ())
+    assert not (await Swarm(access).inspect()).esp_keys
+    await networks.create(asked("secret", {"encrypted": ""}), ())
+    after = await Swarm(access).inspect()
+    assert [len(key) for key in after.esp_keys] == [16]
+    assert after.version.asked == before.version.asked, "docker swarm update goes on"
+    await networks.create(asked("more", {"encrypted": "true"}), ())
+    assert (await Swarm(access).inspect()).esp_keys == after.esp_keys
+    await Nodes(access).remove("n1", force=False)
+    assert gossip_ring.is_rotating(await Swarm(access).inspect(), gossip_ring.OVERLAYS)

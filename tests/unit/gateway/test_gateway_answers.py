@@ -213,7 +213,12 @@ async def test_networks_of_both_worlds(manager: TestClient):
     )
     assert (await ask(manager, "POST", "/networks/create", {"Name": "l1"}))[0] == 201
     encrypted = {"Name": "e", "Driver": "overlay", "Options": {"encrypted": ""}}
-    assert (await ask(manager, "POST", "/networks/create", encrypted))[0] == 501
+    status, made = await ask(manager, "POST", "/networks/create", encrypted)
+    assert status == 201
+    shown = (await ask(manager, "GET", f"/networks/{made['Id']}"))[1]["Options"]
+    assert shown["encrypted"] == ""
+    strange = {"Name": "f", "Driver": "overlay", "Options": {"encrypted": "maybe"}}
+    assert (await ask(manager, "POST", "/networks/create", strange))[0] == 400
 
 
 async def test_a_network_keeps_the_scope_of_its_driver(manager: TestClient):

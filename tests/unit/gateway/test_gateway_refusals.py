@@ -93,12 +93,6 @@ LACKING = [
     ),
     (
         "/networks/create",
-        {"Name": "n", "Driver": "overlay", "Options": {"encrypted": ""}},
-        "encrypted",
-        "--opt encrypted",
-    ),
-    (
-        "/networks/create",
         {"Name": "n", "Driver": "overlay", "Ingress": True, "EnableIPv6": True},
         "IPv6 on the ingress network",
         "--ipv6",

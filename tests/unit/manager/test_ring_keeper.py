@@ -70,14 +70,14 @@ def _message(session: AgentStream, objects: Objects) -> None:
 def test_a_node_has_the_ring_that_it_was_told_last_when_it_acknowledged():
     session, node = AgentStream(), pb.Node(id="n1")
     _message(session, Objects(pb.Cluster(id="c", gossip_keys=[b"1"]), {"n1": node}))
-    assert not session.ring
-    assert not session.acknowledged(0)
-    assert not session.acknowledged(7), "of an earlier stream"
+    assert not session.gossip.ring
+    assert not session.acknowledged(0, 1.0)
+    assert not session.acknowledged(7, 1.0), "of an earlier stream"
     _message(session, Objects(pb.Cluster(id="c", gossip_keys=[b"2", b"1"]), {"n1": node}))
     node = pb.Node(id="n1", ingress_address="10.0.0.2/24")
     _message(session, Objects(pb.Cluster(id="c", gossip_keys=[b"2"]), {"n1": node}))
-    assert session.acknowledged(1)
-    assert list(session.ring) == [b"1"]
-    assert not session.acknowledged(1)
-    assert session.acknowledged(3), "two at once"
-    assert list(session.ring) == [b"2"]
+    assert session.acknowledged(1, 2.0)
+    assert list(session.gossip.ring) == [b"1"]
+    assert not session.acknowledged(1, 2.0)
+    assert session.acknowledged(3, 3.0), "two at once"
+    assert list(session.gossip.ring) == [b"2"]

@@ -112,3 +112,12 @@ def test_what_a_user_sets_is_a_bound_of_its_members():
 def test_a_host_that_joined_anew_has_the_lower_of_its_lives():
     again = replace(node(C, underlay_mtu=1400), vtep=AT[A])
     assert ways_of([again, node(A)]).lowest == ways_of([node(A), again]).lowest == 1400
+
+
+def test_an_encrypted_overlay_leaves_room_for_esp():
+    ways = ways_of([node(A), node(B, narrow=((A, 1400),)), node(C)])
+    secret = replace(NET, encrypted=True)
+    assert ways.mtu(secret, lambda: {AT[A], AT[C]}) == 1416
+    assert ways.mtu(secret, lambda: {AT[A], AT[B]}) == 1316
+    assert ways_of([node(A)]).mtu(secret, lambda: {AT[A]}) == 1416
+    assert ways_of([node(A)]).mtu(replace(secret, mtu=1400), lambda: {AT[A]}) == 1400

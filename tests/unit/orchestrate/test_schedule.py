@@ -288,3 +288,16 @@ def test_a_privileged_task_goes_to_a_node_that_allows_it_alone() -> None:
     allows = node("c")
     allows.description.engine.labels["meshnet.privileged"] = "true"
     assert placed(node("a"), node("b"), allows, asks).tasks["t"].node_id == "c"
+
+
+def test_a_task_on_an_encrypted_network_goes_to_a_node_whose_kernel_has_esp() -> None:
+    secret = task("t")
+    network = secret.networks_attachments.add().network
+    network.spec.driver_configuration.options["encrypted"] = "true"
+    words = "no suitable node (kernel without ESP, for an encrypted network, on 2 nodes)"
+    assert error(placed(node("a"), node("b"), secret)) == words
+    able = node("c")
+    able.description.esp = True
+    assert placed(node("a"), node("b"), able, secret).tasks["t"].node_id == "c"
+    network.spec.driver_configuration.options["encrypted"] = "false"
+    assert placed(node("a"), secret).tasks["t"].node_id == "a"

@@ -11,7 +11,7 @@ from typing import Final
 
 from meshnet.errors import ControlError
 from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest
-from meshnet_control.cluster import vxlan_ids
+from meshnet_control.cluster import encryption, vxlan_ids
 from meshnet_control.controlapi.refusals import invalid, unimplemented
 
 _PREDEFINED_LABEL: Final = "com.docker.swarm.predefined"
@@ -37,6 +37,11 @@ def check(request: NetworkCreateRequest) -> None:
             "give it one --subnet that is large enough"
         )
     _vxlan_id(request)
+    try:
+        encryption.read(request.options)
+    except ValueError as error:
+        said = str(error)
+        raise invalid(f"invalid value {said!r} of option encrypted: true or false") from None
 
 
 def check_vxlan_id(request: NetworkCreateRequest, others: Iterable[Network]) -> None:
