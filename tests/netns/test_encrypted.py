@@ -277,7 +277,7 @@ def test_a_kernel_without_esp_has_nothing_of_an_encrypted_overlay_and_everything
     errors = list(single(caught.value))
     path = str(bed.netns_dir(1) / netns_name(NET))
     assert not netns.is_netns(Path(path))
-    assert [type(each) for each in errors] == [NoEspError]
+    assert [type(each) for each in errors] == [NoEspError], "and nothing that follows from it"
     assert [each.about for each in errors] == [{(path, "vx0")}]
     assert "kernel without ESP" in str(errors[0])
     clear = snapshot(bed, 1, TASKS)

@@ -104,9 +104,16 @@ class AttachmentsService(control_pb2_grpc.AttachmentsServicer):
             networks = {network.id: network for network in await self._store.list(pb.Network)}
             tasks = await self._store.list(pb.Task, st.Where(nodes=frozenset({node_id})))
             now = self._wall()
-            alone = len(await self._store.list(pb.Node)) == 1
+            nodes = {node.id: node for node in await self._store.list(pb.Node)}
+            itself = nodes.get(node_id, pb.Node()).description
             found = attachments.changes(
-                node_id, request.attachments, tasks, networks, now, alone=alone
+                node_id,
+                request.attachments,
+                tasks,
+                networks,
+                now,
+                alone=len(nodes) == 1,
+                esp=itself.esp,
             )
             try:
                 await self._store.commit(found.writes, found.expect)

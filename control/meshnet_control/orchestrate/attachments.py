@@ -21,6 +21,7 @@ from typing import Final, TypeAlias
 from meshnet.model.families import FAMILIES
 from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.cluster import encryption
 from meshnet_control.cluster.attachments import (
     MOST,
     attachment_id,
@@ -57,6 +58,7 @@ def changes(
     now: float,
     *,
     alone: bool = False,
+    esp: bool = True,
 ) -> Changes:
     """What a node's word changes.
 
@@ -67,6 +69,7 @@ def changes(
         networks: by id.
         now: Unix seconds.
         alone: the cluster has no other node.
+        esp: its kernel can encrypt.
     """
     found = Changes()
     places: Counter[str] = Counter()
@@ -82,7 +85,7 @@ def changes(
             continue
         fresh.append((each, old))
     for each, old in fresh:
-        trouble = refusal(each, networks)
+        trouble = refusal(each, networks, esp=esp)
         if not trouble:
             trouble = _too_many(places[each.network_id], networks[each.network_id], alone=alone)
         found.states[each.container_id, each.network_id] = (0, trouble)
@@ -99,13 +102,15 @@ def changes(
     return found
 
 
-def refusal(wanted: pb.Attachment, networks: Mapping[str, pb.Network]) -> str:
+def refusal(wanted: pb.Attachment, networks: Mapping[str, pb.Network], *, esp: bool) -> str:
     """Why a container may not have a place; empty: it may."""
     network = networks.get(wanted.network_id)
     if network is None:
         return not_found(wanted.network_id)
     if not network.spec.attachable:
         return not_attachable(network.spec.name)
+    if encryption.is_encrypted(network) and not esp:
+        return "it is encrypted, and this node has a kernel without ESP (module esp4)"
     for address in _asked(wanted):
         if not _inside(address, network):
             return f"requested address {address} is not in the network's subnet"

@@ -25,8 +25,8 @@ from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate import esp_plan
 from meshnet.netstate import netns_plan as netstate
+from meshnet.netstate.changes import AddVeth, DelLink, DelNetns
 from meshnet.netstate.changes import Change as NetnsChange
-from meshnet.netstate.changes import DelLink, DelNetns
 from meshnet.netstate.esp import DelPolicy, EspChange, EspState
 from meshnet.netstate.values import Desired, NetnsState
 from meshnet.netstate.values import Observed as NetnsObserved
@@ -176,7 +176,7 @@ class OverlayOperations:
                     closed = each.namespaces
             else:
                 ends.append(each)
-        made = [each for each in links if not _is_kept_from(each, closed)]
+        made = _without(links, closed)
         self._observer.changed(made)
         try:
             changer.apply(self._rtnl, made)
@@ -198,11 +198,21 @@ def _is_looked_at(desired: Desired, since: Since[Desired] | None) -> bool:
     return since is None or None in since.disturbed or since.realised.esp is not desired.esp
 
 
-def _is_kept_from(change: NetnsChange, closed: frozenset[str]) -> bool:
-    """Whether it would make something of an overlay that could be in clear."""
-    if isinstance(change, DelLink | DelNetns):
-        return False
-    return not closed.isdisjoint({getattr(change, "netns", None), getattr(change, "path", None)})
+def _without(changes: Sequence[NetnsChange], closed: frozenset[str]) -> list[NetnsChange]:
+    """Those that make nothing of overlays that would be in clear, nor need what is not made."""
+    ends = {
+        (each.peer_netns, each.peer)
+        for each in changes
+        if isinstance(each, AddVeth) and each.netns in closed
+    }
+
+    def is_kept_from(change: NetnsChange) -> bool:
+        if isinstance(change, DelLink | DelNetns):
+            return False
+        where, name = getattr(change, "netns", None), getattr(change, "name", "")
+        return where in closed or getattr(change, "path", None) in closed or (where, name) in ends
+
+    return [each for each in changes if not is_kept_from(each)]
 
 
 def _of_overlays(error: Exception, namespaces: frozenset[str]) -> Exception:

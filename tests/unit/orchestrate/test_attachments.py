@@ -189,3 +189,14 @@ def test_the_only_node_may_have_all_addresses():
     assert sum(bool(why) for _, why in found.states.values()) == 1
     tiny = view(network("net", "10.9.0.0/30")).networks["net"]
     assert attachments.share(tiny, alone=False) == 1
+
+
+def test_a_node_without_esp_has_no_container_on_an_encrypted_network():
+    secret = network("net")
+    secret.spec.driver_configuration.options["encrypted"] = ""
+    of = view(secret)
+    tasks, networks = of.tasks.values(), of.networks
+    refused = attachments.changes(NODE, [place(C1)], tasks, networks, NOW, esp=False)
+    assert refused.writes == []
+    assert "kernel without ESP" in refused.states[C1, "net"][1]
+    assert attachments.changes(NODE, [place(C1)], tasks, networks, NOW, esp=True).writes
