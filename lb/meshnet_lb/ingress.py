@@ -187,6 +187,7 @@ def _encrypted(snapshot: Snapshot, vtep: str) -> tuple[tuple[str, ...], tuple[st
     return (
         (
             f"ip daddr {vtep} {port} meta ipsec missing counter drop",
+            f"ip daddr {vtep} {port} ip saddr @{VTEPS} notrack accept",
             f"ip daddr {vtep} {port} notrack accept",
         ),
         (

@@ -117,7 +117,9 @@ class Networks:
             raise exists(f"ingress network ({present.id}) is already present")
         if request.driver not in node_local.DRIVERS:
             network_checks.check_vxlan_id(request, others)
-            routes = list(host_routes.of(await self._access.all(Node)))
+            nodes = await self._access.all(Node)
+            network_checks.check_encrypted_ingress(request, nodes)
+            routes = list(host_routes.of(nodes))
             for config in request.ipam.config:
                 self._check_subnet(_subnet(config.subnet), others, routes)
         network = network_resource.to_spec(request)

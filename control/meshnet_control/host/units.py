@@ -64,6 +64,7 @@ TimeoutStopSec={stop}
 TimeoutAbortSec=5
 KillMode=mixed
 LimitNOFILE=1048576
+LimitCORE=0
 OOMScoreAdjust=-500
 {sandbox}
 [Install]

@@ -27,6 +27,7 @@ from meshnet.kernel.nft import NftChange
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate.changes import DelLink, DelNetns
+from meshnet.overlay.operations import Encrypt
 from meshnet.reconcile import Operations
 from meshnet_control.agent.agent import remove_task_containers
 from meshnet_control.agent.attached_record import ATTACHED
@@ -115,6 +116,8 @@ def describe(changes: Iterable[Any]) -> Iterator[str]:
                 kinds.setdefault("network namespaces", []).append(Path(path).name)
             case DelLink(netns=None, name=name):
                 kinds.setdefault("links", []).append(name)
+            case Encrypt():
+                kinds.setdefault("XFRM", []).append("keys and policies of encrypted overlays")
             case SetRules(rules=()):
                 kinds.setdefault("iptables rules", []).append("ours in DOCKER-USER")
             case NftChange(tables=tables, netns=None) if tables:

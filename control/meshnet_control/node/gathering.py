@@ -23,7 +23,8 @@ from meshnet.kernel.netns import NETNS_DIR, Identity, identity_of
 from meshnet.kernel.nft import HOST
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model import paths
-from meshnet.model.snapshot import Node, Snapshot
+from meshnet.model.esp import port_of
+from meshnet.model.snapshot import Network, Node, Snapshot
 from meshnet.model.wellknown import CONTROL_PORT, GOSSIP_PORT, PEER_PORT
 from meshnet.overlay.desired import PREFIX, netns_name
 from meshnet_control.api import explain_pb2 as xpb
@@ -74,7 +75,7 @@ def facts(snapshot: Snapshot, managers: Sequence[str], state_dir: Path) -> xpb.H
             if not code:
                 chains = json.loads(listed)["nftables"]
                 found.droppers.extend(droppers(chains))
-                found.droppers.extend(_dropped(chains, snapshot.vxlan_port, library, identity))
+                found.droppers.extend(_dropped(chains, _vxlan_ports(snapshot), library, identity))
     finally:
         rtnl.close()
         library.close()
@@ -99,10 +100,13 @@ def droppers(listing: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _dropped(
-    chains: Iterable[Mapping[str, Any]], vxlan_port: int, library: Libnftables, identity: Identity
+    chains: Iterable[Mapping[str, Any]],
+    vxlan: Set[int],
+    library: Libnftables,
+    identity: Identity,
 ) -> Iterator[str]:
     ours = {(each, "tcp") for each in (CONTROL_PORT, PEER_PORT, GOSSIP_PORT)}
-    ours |= {(GOSSIP_PORT, "udp"), (vxlan_port, "udp")}
+    ours |= {(port, "udp") for port in (GOSSIP_PORT, *vxlan)}
     for entry in chains:
         chain = entry.get("chain", {})
         if chain.get("hook") in {"input", "prerouting"} and chain["table"] not in _OURS:
@@ -238,7 +242,7 @@ def _packets(snapshot: Snapshot, others: Sequence[Node]) -> Iterator[xpb.Reach]:
         if mesh is not None and node.ingress_address and itself.ingress_address:
             inner = paths.mtu_of(snapshot, mesh)
             address = str(node.ingress_address)
-            wanted.append((node, address, _SMALL, f"VXLAN ({snapshot.vxlan_port}/udp)"))
+            wanted.append((node, address, _SMALL, _vxlan(snapshot, mesh)))
             wanted.append((node, address, inner, f"{inner} bytes"))
     probes = {(address, size) for _, address, size, _ in wanted}
     heard = echo.heard([*probes, *((address, _SMALL) for address, _ in probes)], WITHIN_S)
@@ -248,6 +252,18 @@ def _packets(snapshot: Snapshot, others: Sequence[Node]) -> Iterator[xpb.Reach]:
             continue  # the way is closed or echo is filtered: sizes say nothing
         why = "" if heard[address, size] else f"no answer of {address} within {WITHIN_S:.0f} s"
         yield xpb.Reach(host=node.hostname, address=str(node.vtep), what=what, why=why)
+
+
+def _vxlan(snapshot: Snapshot, network: Network) -> str:
+    if network.encrypted:
+        return f"VXLAN (ESP, and {port_of(snapshot.vxlan_port)}/udp in it)"
+    return f"VXLAN ({snapshot.vxlan_port}/udp)"
+
+
+def _vxlan_ports(snapshot: Snapshot) -> set[int]:
+    """UDP ports that the networks here have."""
+    encrypted = any(network.encrypted for network in snapshot.networks.values())
+    return {snapshot.vxlan_port} | ({port_of(snapshot.vxlan_port)} if encrypted else set())
 
 
 def _routes(snapshot: Snapshot, rtnl: RtnlClient) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from meshnet.errors import ControlError
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import gossip_ring
 from meshnet_control.controlapi.access import Access
@@ -61,3 +62,18 @@ async def test_the_first_encrypted_network_brings_keys_and_no_other_network_does
     assert (await Swarm(access).inspect()).esp_keys == after.esp_keys
     await Nodes(access).remove("n1", force=False)
     assert gossip_ring.is_rotating(await Swarm(access).inspect(), gossip_ring.OVERLAYS)
+
+
+async def test_the_ingress_network_is_encrypted_when_every_node_can_alone(access):
+    asked = pb.NetworkCreateRequest(
+        name="mesh", driver="overlay", ingress=True, options={"encrypted": ""}
+    )
+    able, old = pb.Node(id="n2"), pb.Node(id="n3")
+    able.description.esp, able.status.state, old.status.state = True, "ready", "ready"
+    old.description.hostname = "h3"
+    await access.store.commit([Put(able), Put(old)])
+    with pytest.raises(ControlError, match="too old: h3"):
+        await Networks(access).create(asked, ())
+    old.description.esp = True
+    await access.store.commit([Put(old)])
+    await Networks(access).create(asked, ())

@@ -67,7 +67,13 @@ def test_systemd_finds_it_confined(written, name):
 @pytest.mark.parametrize("name", EXPOSED)
 def test_one_that_dies_or_hangs_is_started_again_whatever_happened_before(name):
     text = units.texts()[name]
-    for line in ("Type=notify", "Restart=always", "StartLimitIntervalSec=0", "LimitNOFILE=1048576"):
+    for line in (
+        "Type=notify",
+        "Restart=always",
+        "StartLimitIntervalSec=0",
+        "LimitNOFILE=1048576",
+        "LimitCORE=0",
+    ):
         assert line in text.splitlines()
     assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
     pause = re.search(r"^RestartSec=(\d+)ms$", text, re.MULTILINE)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from meshnet.errors import ControlError
-from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest
+from meshnet_control.api.control_pb2 import Network, NetworkCreateRequest, Node
 from meshnet_control.cluster import encryption, vxlan_ids
 from meshnet_control.controlapi.refusals import invalid, unimplemented
 
@@ -54,6 +54,26 @@ def check_vxlan_id(request: NetworkCreateRequest, others: Iterable[Network]) -> 
     for other in others if asked is not None else ():
         if asked in {other.vni, vxlan_ids.wanted(other)}:
             raise invalid(f"could not assign vxlan id {asked}: network {other.spec.name} has it")
+
+
+def check_encrypted_ingress(request: NetworkCreateRequest, nodes: Iterable[Node]) -> None:
+    """Refuse to encrypt the ingress network, which every node is on, while one cannot.
+
+    Raises:
+        ControlError: which ones (400).
+    """
+    if not request.ingress or not encryption.read(request.options):
+        return
+    without = sorted(
+        each.description.hostname or each.id
+        for each in nodes
+        if each.status.state != "down" and not each.description.esp
+    )
+    if without:
+        raise invalid(
+            "the ingress network is on every node, and cannot be encrypted on those whose kernel "
+            f"has no ESP (module esp4) or whose meshnet is too old: {', '.join(without)}"
+        )
 
 
 def _vxlan_id(request: NetworkCreateRequest) -> int | None:
