@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from vm_cluster import HOSTS, until_quiet
+from vm_cluster import HOSTS, each
 
 from meshnet_control.lab.play import Play, StepError
 from meshnet_control.lab.vms import hosts
@@ -25,6 +25,7 @@ def secret(play: Play) -> Iterator[Play]:
 
     A service on an encrypted network with a task on each machine, gone afterwards.
     """
+    formed(play)
     play.on("h1", "docker network create -d overlay --opt encrypted secret")
     create = "docker service create --detach --quiet --network secret --name secret --mode global"
     play.on("h1", f"{create} meshnet/web:1")
@@ -33,6 +34,17 @@ def secret(play: Play) -> Iterator[Play]:
     play.on("h1", "docker service rm secret")
     gone = "docker network rm secret; docker network ls --format '{{.Name}}'"
     play.until("h1", gone, lambda said: "secret" not in said.split()[1:], timeout_s=120)
+
+
+def formed(play: Play) -> None:
+    """A cluster of both machines, as the files before this one leave it, or made now."""
+    if "h2" in play.attempt("h1", "docker node ls")[1]:
+        return
+    each(lambda host: play.on(host, "meshnet up --install", timeout_s=300))
+    first, second = (host.address.ip for host in play.lab.layout.hosts)
+    play.on("h1", f"docker swarm init --advertise-addr {first}")
+    token = play.quietly("h1", "docker swarm join-token -q worker")
+    play.on("h2", f"docker swarm join --token {token} --advertise-addr {second} {first}:2377")
 
 
 def until_there(play: Play) -> None:
@@ -120,7 +132,8 @@ def test_a_machine_that_booted_takes_part_again(secret):
         time.sleep(0.5)
     assert isinstance(secret.lab.hosts, hosts.Vms)
     secret.lab.hosts.wait(secret.lab.layout, "h2")
-    until_quiet(secret)
+    ready = "docker node ls --format '{{.Status}}'"
+    secret.until("h1", ready, lambda said: said.split() == ["Ready", "Ready"], timeout_s=300)
     until_there(secret)
     for host in HOSTS:
         assert answering(asked(secret, host)) == 2
