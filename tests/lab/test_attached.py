@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from docker_hosts import WEB, Hosts
-
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
+from lab_swarm import swarm_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 NAME = "mnattach"
@@ -50,20 +48,12 @@ def cluster() -> Iterator[Hosts]:
 
     A manager, a worker, an attachable network and one that is not, removed whatever happens.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        hosts = Hosts(lab)
-        hosts.sh("h1", "docker swarm init >/dev/null")
-        token = hosts.sh("h1", "docker swarm join-token -q worker")
-        hosts.sh("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as swarm:
+        hosts = Hosts(swarm.lab)
         hosts.docker("h1", "network create -d overlay --attachable open")
         hosts.docker("h1", "network create -d overlay --attachable second")
         hosts.docker("h1", "network create -d overlay closed")
         yield hosts
-    finally:
-        lab.down(lambda *_: None)
 
 
 @pytest.fixture

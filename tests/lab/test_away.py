@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
-from meshnet_control.lab.play import Play
+from lab_swarm import swarm_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 NAME = "mnaway"
@@ -23,20 +20,11 @@ def play():
 
     A lab of two hosts in a cluster with short heartbeats and a service with two tasks, one on each.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init >/dev/null")
+    with swarm_of(NAME) as made:
         made.on("h1", "docker swarm update --dispatcher-heartbeat 1s")
-        token = made.quietly("h1", "docker swarm join-token -q worker").strip()
-        made.on("h2", f"docker swarm join --token {token} h1:2377")
         made.until("h1", nodes("h2"), lambda said: said.strip() == "Ready")
         made.on("h1", "docker service create -q --name web --replicas 2 meshnet/web:1")
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 def nodes(name: str) -> str:

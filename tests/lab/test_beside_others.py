@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from lab_swarm import swarm_of
 
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
-from meshnet_control.lab.play import Play, answers
+from meshnet_control.lab.play import answers
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 NAME = "mnbeside"
@@ -21,18 +20,9 @@ def play():
 
     A cluster of two hosts, gone after the tests.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
-        token = made.quietly("h1", "docker swarm join-token -q worker")
-        made.on("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as made:
         made.on("h1", "docker network create -d overlay app")
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 @pytest.fixture

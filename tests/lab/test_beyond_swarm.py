@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from lab_swarm import swarm_of
 
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
@@ -50,18 +49,9 @@ def play() -> Iterator[Play]:
 
     A swarm of two; removed also when a test fails.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
-        token = made.quietly("h1", "docker swarm join-token -q worker")
-        made.on("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as made:
         made.until("h1", "docker node ls", lambda said: said.count(" Ready ") == 2)
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 @pytest.fixture

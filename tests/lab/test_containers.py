@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from lab_swarm import swarm_of
 
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
@@ -34,16 +33,9 @@ def play() -> Iterator[Play]:
 
     One host, a swarm and an overlay network; removed also when a test fails.
     """
-    lab = Lab(Layout(NAME, size=1))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
+    with swarm_of(NAME, 1) as made:
         made.on("h1", "docker network create -d overlay --attachable net")
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 def container_of(play: Play, service: str) -> str:

@@ -7,10 +7,7 @@ import subprocess
 import sys
 
 import pytest
-
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
-from meshnet_control.lab.play import Play
+from lab_swarm import swarm_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 NAME = "mndrain"
@@ -34,22 +31,13 @@ def play():
 
     A cluster of two hosts with two tasks of a service on the second, gone after the tests.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
-        token = made.quietly("h1", "docker swarm join-token -q worker")
-        made.on("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as made:
         made.on(
             "h1",
             "docker service create -q --name web --replicas 2 --constraint node.hostname==h2"
             " --label meshnet.drain=100 --stop-grace-period 1s -p 8080:80 meshnet/web:1",
         )
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 def backends(said):

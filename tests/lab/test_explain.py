@@ -6,10 +6,7 @@ import json
 import time
 
 import pytest
-
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
-from meshnet_control.lab.play import Play
+from lab_swarm import swarm_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 NAME = "mnexp"
@@ -24,20 +21,11 @@ def play():
 
     A cluster of three with a service of four replicas and a caller on the first, gone afterwards.
     """
-    lab = Lab(Layout(NAME, 3))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        yield cluster(Play(lab, show=print))
-    finally:
-        lab.down(lambda *_: None)
+    with swarm_of(NAME, 3) as made:
+        yield cluster(made)
 
 
 def cluster(play):
-    play.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
-    token = play.quietly("h1", "docker swarm join-token -q worker")
-    for host in ("h2", "h3"):
-        play.on(host, f"docker swarm join --token {token} h1:2377")
     play.on("h1", "docker network create -d overlay app")
     play.on(
         "h1",

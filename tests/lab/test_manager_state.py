@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from docker_clis import distinct_clis
+from lab_swarm import swarm_of
 
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play, requests
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -28,14 +27,7 @@ def play() -> Iterator[Play]:
 
     Two hosts in a cluster and a service on both, seen from outside.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init >/dev/null")
-        token = made.quietly("h1", "docker swarm join-token -q worker")
-        made.on("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as made:
         for kind, word in zip(("secret", "config"), WORDS, strict=True):
             made.on("h1", f"printf {word} | docker {kind} create {kind}1 -")
         made.on(
@@ -45,8 +37,6 @@ def play() -> Iterator[Play]:
         )
         made.until("client", "curl -sS -m 2 http://h1:8080/", lambda said: "sees" in said)
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 def serves(play: Play) -> None:

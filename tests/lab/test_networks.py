@@ -11,9 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from docker_hosts import WEB, Hosts
-
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
+from lab_swarm import swarm_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 NAME = "mnnets"
@@ -30,18 +28,9 @@ def hosts() -> Iterator[Hosts]:
 
     A manager and a worker, removed whatever happens.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Hosts(lab)
-        pools = "--default-addr-pool 10.20.0.0/24 --default-addr-pool 10.30.0.0/26"
-        made.docker("h1", f"swarm init {pools} --default-addr-pool-mask-length 26")
-        token = made.docker("h1", "swarm join-token -q worker")
-        made.docker("h2", f"swarm join --token {token} h1:2377")
-        yield made
-    finally:
-        lab.down(lambda *_: None)
+    pools = "--default-addr-pool 10.20.0.0/24 --default-addr-pool 10.30.0.0/26"
+    with swarm_of(NAME, init=f"{pools} --default-addr-pool-mask-length 26") as swarm:
+        yield Hosts(swarm.lab)
 
 
 @contextmanager

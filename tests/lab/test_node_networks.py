@@ -9,9 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from docker_hosts import WEB, Hosts
-
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
+from lab_swarm import swarm_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 NAME = "mnmacvlan"
@@ -26,20 +24,12 @@ def hosts() -> Iterator[Hosts]:
 
     A manager and a worker, each with a configuration ``lan``, removed whatever happens.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Hosts(lab)
-        made.sh("h1", "docker swarm init >/dev/null")
-        token = made.sh("h1", "docker swarm join-token -q worker")
-        made.sh("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as swarm:
+        made = Hosts(swarm.lab)
         for host, addresses in RANGES.items():
             of = f"--subnet {SUBNET} --ip-range {addresses} -o parent=eth0"
             made.docker(host, f"network create --config-only {of} lan")
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 @pytest.fixture

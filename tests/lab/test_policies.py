@@ -7,10 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
-from meshnet_control.lab.play import Play
+from lab_swarm import swarm_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 NAME = "mnpol"
@@ -25,14 +22,7 @@ def play():
 
     A cluster of two with two tasks of a published service on each host, gone afterwards.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
-        token = made.quietly("h1", "docker swarm join-token -q worker")
-        made.on("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as made:
         made.on("h1", "docker network create -d overlay app")
         made.on(
             "h1",
@@ -46,8 +36,6 @@ def play():
         )
         made.notes["caller"] = made.quietly("h1", "docker ps -qf name=caller")
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 def shown(play, host):

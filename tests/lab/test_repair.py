@@ -10,12 +10,11 @@ import socket
 import time
 
 import pytest
+from lab_swarm import swarm_of
 
 from meshnet.kernel import netns
 from meshnet_control.lab import adapter
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
-from meshnet_control.lab.play import Play, StepError, answers, in_container
+from meshnet_control.lab.play import StepError, answers, in_container
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(150)]
 NAME = "mnfix"
@@ -31,19 +30,11 @@ def play():
 
     A cluster of two with a service of four replicas and a client, gone after the tests.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        yield cluster(Play(lab, show=print))
-    finally:
-        lab.down(lambda *_: None)
+    with swarm_of(NAME) as made:
+        yield cluster(made)
 
 
 def cluster(play):
-    play.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
-    token = play.quietly("h1", "docker swarm join-token -q worker")
-    play.on("h2", f"docker swarm join --token {token} h1:2377")
     play.on("h1", "docker network create -d overlay app")
     play.on(
         "h1",

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 
 import pytest
 from docker_clis import distinct_clis
+from lab_swarm import swarm_of
 
 from meshnet_control.lab import adapter
-from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.layout import Layout
 from meshnet_control.lab.play import Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
@@ -41,14 +40,7 @@ def play() -> Iterator[Play]:
     A swarm of two with a task of ``say`` (three lines each) and of ``count`` on both; removed also
     when a test fails.
     """
-    lab = Lab(Layout(NAME, 2))
-    lab.down(lambda *_: None)
-    try:
-        lab.up(lambda *_: None)
-        made = Play(lab, show=print)
-        made.on("h1", "docker swarm init --advertise-addr 192.168.50.11")
-        token = made.quietly("h1", "docker swarm join-token -q worker")
-        made.on("h2", f"docker swarm join --token {token} h1:2377")
+    with swarm_of(NAME) as made:
         create = "docker service create -d -q --no-resolve-image --stop-grace-period 1s --name"
         third = "echo out $(hostname) 2; sleep 1000"
         made.on("h1", f"{create} say --replicas 2 meshnet/tools:1 {SAY.format(then=third)}")
@@ -57,8 +49,6 @@ def play() -> Iterator[Play]:
         made.on("h1", f"{create} mute --log-driver none meshnet/tools:1 sleep 1000")
         made.until("h1", "docker service logs say 2>&1", lambda said: said.count(" 2\n") == 2)
         yield made
-    finally:
-        lab.down(lambda *_: None)
 
 
 @pytest.fixture(scope="module", params=CLIS)

@@ -7,7 +7,6 @@ from collections.abc import Generator
 import pytest
 
 from meshnet_control.lab.lab import Lab
-from meshnet_control.lab.play import Play
 
 LETTERS = 6000
 """Of each log."""
@@ -20,7 +19,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and call.when != "teardown":
         for value in getattr(item, "funcargs", {}).values():
-            lab = value.lab if isinstance(value, Play) else value
+            lab = getattr(value, "lab", value)  # of a Play or of Hosts
             if isinstance(lab, Lab):
                 report.sections += last_words(lab)
     return report
