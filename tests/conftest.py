@@ -4,7 +4,8 @@ A tier that cannot run is skipped with the reason; so is a test alone whose mark
 only it needs: ``pytest.mark.clients("haproxy")``. ``MESHNET_REQUIRE=etcd,netns,docker,lab,clients``
 turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
 Fast tiers run first; machines that boot (vm) are there when they are asked for. With ``-n 2`` one
-process has what is pure (unit, sim), the other all that meets the machine, one after another.
+process has what keeps to itself (unit, sim, then etcd and packages), the other all that makes
+networks and engines, one after another.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=Tr
 settings.load_profile("searching")
 
 TIERS = ("unit", "sim", "etcd", "package", "netns", "docker", "lab", "clients", "vm")
-PURE = ("unit", "sim")
+BY_ITSELF = ("unit", "sim", "etcd", "package")
+"""Tiers whose tests meet nothing of what others do at the same time."""
 PROGRAMS = {
     "package": (
         "mmdebstrap", "dpkg-buildpackage", "dh", "dh_virtualenv", "systemd-analyze", "vagrant",
@@ -91,10 +93,10 @@ def _order(tier: str) -> int:
 
 
 class OneForTheMachine(LoadScopeScheduling):
-    """Whatever meets the machine is one process's; the files of pure tests are spread."""
+    """Whatever makes networks or engines is one process's; the files of other tests are spread."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0] if _tier(nodeid) in PURE else "the machine"
+        return nodeid.partition("::")[0] if _tier(nodeid) in BY_ITSELF else "the machine"
 
 
 def pytest_xdist_make_scheduler(config, log):
