@@ -16,7 +16,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TypeAlias
 
-from meshnet.errors import MeshnetError, SubnetTakenError, about
+from meshnet.errors import KernelError, MeshnetError, SubnetTakenError, about
 from meshnet.kernel import changer, host, netns, observer
 from meshnet.kernel.rtnl import RtnlClient, Watch, watch_nothing
 from meshnet.kernel.xfrm import XfrmClient
@@ -130,19 +130,28 @@ class OverlayOperations:
         """Read the namespaces back.
 
         Raises:
-            KernelError: the host's routes cannot be read.
+            KernelError: the host's routes cannot be read, or what is encrypted where any is.
         """
         made = frozenset(
             str(self._netns_dir / name) for name in netns.names(self._netns_dir, PREFIX)
         )
         self._rtnl.keep({path for path in desired.specs if path is not None} | made)
         found = self._observer.observe(desired, made, since)
-        esp = self._xfrm.observe() if _is_looked_at(desired, since) else None
+        esp = self._encryption(desired) if _is_looked_at(desired, since) else None
         if found.looked is not None and None not in found.looked:
             return Observed(found, esp=esp)
         if INGRESS_LINK in found.states.get(None, NetnsState()).links:
             return Observed(found, esp=esp)
         return Observed(found, tuple(host.host_routes(self._rtnl)), esp)
+
+    def _encryption(self, desired: Desired) -> EspState | None:
+        """What of ours XFRM has; where nothing is to be encrypted it may be silent (None)."""
+        try:
+            return self._xfrm.observe()
+        except KernelError:
+            if desired.esp is not None:
+                raise
+            return None
 
     def is_disturbed(self, path: str | None, row: bytes) -> bool:
         """Whether somebody else made a row there (``Observer.is_disturbed``)."""
