@@ -84,7 +84,10 @@ SIDES = {
     "Swarm": Side(
         "/run/docker.sock",
         "docker version",
-        "docker -H unix:///run/docker.sock swarm leave --force;"
+        # One whose power was cut is refused while its node still starts.
+        "until docker -H unix:///run/docker.sock info --format '{{.Swarm.LocalNodeState}}' |"
+        " grep -qx inactive;"
+        " do docker -H unix:///run/docker.sock swarm leave --force; sleep 1; done;"
         " docker -H unix:///run/docker.sock network rm docker_gwbridge",
     ),
 }
@@ -103,6 +106,8 @@ ROWS: dict[str, tuple[Goal, str]] = {
     "a rolling update: 1 + requests lost": (_LESS, "lost"),
     POWER_CUT: (_LESS, "s"),
 }
+
+FORMING = {what: ROWS[what] for what in ("`swarm init`", "`swarm join`")}
 
 
 class Machines:
@@ -150,7 +155,7 @@ class Cluster:
 
     def play(self) -> Figures:
         """All figures of :data:`ROWS`."""
-        self._form()
+        self.form()
         self._services()
         self._mesh()
         self._vip()
@@ -164,7 +169,8 @@ class Cluster:
         self._power_cut()
         return self.figures
 
-    def _form(self) -> None:
+    def form(self) -> Figures:
+        """Only what it takes to have a cluster: ``FORMING`` of the rows."""
         on, docker = self.machines, self.docker
         at = {host: on.address(host) for host in HOSTS}
         init = f"{docker} swarm init --advertise-addr {at['h1']}"
@@ -172,6 +178,7 @@ class Cluster:
         token = on.on("h1", f"{docker} swarm join-token -q worker")
         join = f"{docker} swarm join --token {token} --advertise-addr {at['h2']} {at['h1']}:2377"
         self.figures["`swarm join`"] = on.timed("h2", join)
+        return self.figures
 
     def _services(self) -> None:
         create = f"{self.docker} service create -d -q --no-resolve-image --network app"
@@ -301,19 +308,30 @@ def machines() -> Iterator[Machines]:
         lab.down(lambda *_: None)
 
 
-def play(on: Machines, side: Side) -> Figures:
+def play(on: Machines, side: Side, part: Callable[[Cluster], Figures]) -> Figures:
     """One side's turn; both machines are up, and without a cluster, before and after it."""
     on.each(lambda host: on.on(host, side.start))
     try:
-        return Cluster(on, side).play()
+        return part(Cluster(on, side))
     finally:
         if "h2" not in on.lab.observe().inits:
             on.lab.start("h2", lambda *_: None)
         on.each(lambda host: on.on(host, f"{side.stop}; true"))
 
 
-def measure(rounds: int = ROUNDS, say: Callable[[str], None] = print) -> list[Line]:
+def measure(
+    rounds: int = ROUNDS,
+    say: Callable[[str], None] = print,
+    rows: Mapping[str, tuple[Goal, str]] = ROWS,
+    part: Callable[[Cluster], Figures] = Cluster.play,
+) -> list[Line]:
     """So many rounds, the order turned in each.
+
+    Args:
+        rounds: how many.
+        say: prints a line.
+        rows: what ``part`` measures.
+        part: plays a side's cluster, from nothing.
 
     Raises:
         BenchError: not even one round could be played.
@@ -323,7 +341,7 @@ def measure(rounds: int = ROUNDS, say: Callable[[str], None] = print) -> list[Li
         for number in range(rounds):
             names = list(SIDES) if number % 2 == 0 else list(reversed(SIDES))
             try:
-                played = {name: play(on, SIDES[name]) for name in names}
+                played = {name: play(on, SIDES[name], part) for name in names}
             except (BenchError, MeshnetError, subprocess.TimeoutExpired) as error:
                 say(f"    round {number + 1} does not count: {error}")
                 continue
@@ -340,5 +358,5 @@ def measure(rounds: int = ROUNDS, say: Callable[[str], None] = print) -> list[Li
             [figures[what] for figures in seen["Swarm"]],
             unit, f"{done} of {rounds} rounds",
         )
-        for what, (goal, unit) in ROWS.items()
+        for what, (goal, unit) in rows.items()
     ]  # fmt: skip

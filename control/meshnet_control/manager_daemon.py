@@ -28,6 +28,7 @@ from meshnet import ends, measures
 from meshnet.errors import ControlError, MeshnetError
 from meshnet.process import garbage, turns
 from meshnet_control.api import manager_pb2_grpc
+from meshnet_control.host import standby
 from meshnet_control.host.paths import MANAGER, MANAGER_SOCKET
 from meshnet_control.host.program import Program, parsed, parser
 from meshnet_control.host.standby import Standby
@@ -99,10 +100,12 @@ class ManagerDaemon:
 
     async def _standing_by(self) -> Identity | None:
         """Who this node is as soon as it is a manager; None: a signal came before that."""
+        standby.load()
+        garbage.put_aside()  # what is loaded: that takes longer than all else of a beginning
         _log.info("standing by: this node is in no cluster")
-        with Standby(self._run_dir) as standby:
+        with Standby(self._run_dir) as there:
             while (who := _manager(self._state_dir)) is None:
-                if not await self._program.idle(standby.woken()):
+                if not await self._program.idle(there.woken()):
                     return None
         return who
 

@@ -125,19 +125,6 @@ async def test_it_serves_the_cluster_and_ends_in_order(manager: Manager, link: M
     assert await manager.end() == 0
 
 
-async def test_a_node_is_waited_for_until_the_cluster_has_it_as_ready(link: ManagerLink):
-    await link.started()
-    (node,) = await link.store.list(pb.Node)
-    assert not await link.node_is_ready(node.id, 0.1)
-    waiting = asyncio.ensure_future(link.node_is_ready(node.id, 20.0))
-    node.status.message = "not yet"
-    await link.store.commit([Put(node)])
-    assert not waiting.done()
-    node.status.state = "ready"
-    await link.store.commit([Put(node)])
-    assert await waiting
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_nothing_is_lost_when_it_ends(
     manager: Manager, link: ManagerLink, how: signal.Signals

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from later_package import later
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,7 +157,8 @@ def test_an_upgrade_leaves_the_state_alone_a_removal_too_and_a_purge_does_not(
     state = debian.path / STATE
     state.parent.mkdir(parents=True, exist_ok=True)
     state.write_text("who it is")
-    debian.dpkg("--install", f"/root/{following(debian, package, tmp_path)}")
+    later(package, tmp_path / "next.deb").replace(debian.path / "root" / "next.deb")
+    debian.dpkg("--install", "/root/next.deb")
     assert "ii  meshnet" in debian.run("dpkg", "-l", "meshnet").stdout
     assert debian.run("dpkg-query", "-W", "-f", "${Version}", "meshnet").stdout.endswith("+next")
     assert state.read_text() == "who it is"
@@ -166,17 +168,3 @@ def test_an_upgrade_leaves_the_state_alone_a_removal_too_and_a_purge_does_not(
     assert not (debian.path / "usr/lib/meshnet").exists()
     debian.dpkg("--purge", "meshnet")
     assert not state.parent.exists()
-
-
-def following(debian, package, tmp_path) -> str:
-    """The same package under a later version."""
-    again = tmp_path / "again"
-    subprocess.run(["dpkg-deb", "--raw-extract", package, again], check=True)
-    control = again / "DEBIAN" / "control"
-    lines = control.read_text().splitlines()
-    control.write_text(
-        "".join(f"{x}+next\n" if x.startswith("Version:") else f"{x}\n" for x in lines)
-    )
-    argv = ["dpkg-deb", "-Znone", "--build", again, debian.path / "root" / "next.deb"]
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-    return "next.deb"

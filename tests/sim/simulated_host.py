@@ -373,6 +373,7 @@ class Node(ClusterMember):
             wall=world.wall,
         )
         stack.push_async_callback(self.agent.close)
+        self._works.set()
         self.attaching: Any = _Attaching()
         description = pb.NodeDescription(
             hostname=host.name, underlay_mtu=MTU, gossip_key=signer.public

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,13 @@ class QuietEngine:
 class Host:
     """This node, a manager."""
 
+    gives_way = False
+
     def __init__(self, store: VolatileStore | None) -> None:
         self._store = store
+
+    def answering(self, method: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     @property
     def state(self) -> str:

@@ -18,13 +18,26 @@ from meshnet_control.node import peers
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
 
 
+LOOKS = (
+    "docker run --detach --quiet --name looks --restart always"
+    " --volume /var/run/docker.sock:/var/run/docker.sock meshnet/tools:1 sleep infinity"
+)
+ASKS = "docker exec looks curl -sS -m 20 --unix-socket /var/run/docker.sock http://docker/info"
+
+
 def test_a_worker_is_rebooted(play):
+    """With a container that has docker.sock: it finds the swarm there again."""
     until_spread(play)
+    play.on("h2", LOOKS)
+    assert '"LocalNodeState":"active"' in play.on("h2", ASKS).replace(" ", "")
     with traffic(play, outside=("h1",)) as seen:
         reboot(play, "h2", seen)
     assert_little_was_lost(seen)
     until_quiet(play)
     assert play.on("h2", "systemctl is-active meshnetd meshnet-resolver").split() == ["active"] * 2
+    swarm = '"LocalNodeState":"active"'
+    play.until("h2", ASKS, lambda said: swarm in said.replace(" ", ""), timeout_s=60)
+    play.on("h2", "docker rm --force looks")
     assert units.HOST_STOPS in play.on("h2", "journalctl -b -1 -u meshnetd --no-pager -n 40")
 
 
@@ -68,6 +81,24 @@ def test_a_worker_is_suspended_and_resumed(play, seconds):
     assert "h2 is back" in said
     assert peers.UNHEARD in play.on("h2", "meshnet status")
     play.on("h2", f"date -s @{time.time():.0f}")  # its clock stood still
+
+
+def test_a_worker_sleeps_and_is_woken(play):
+    """Suspend to RAM (ACPI S3), as a laptop does; its clock is set by the hardware's on waking."""
+    until_spread(play)
+    if "mem" not in play.on("h2", "cat /sys/power/state").split():
+        pytest.skip("this machine does not sleep")
+    with traffic(play) as seen:
+        play.attempt("h2", "systemctl suspend")
+        monitor.until_asleep(play.lab.layout, "h2")
+        time.sleep(20)
+        monitor.wake(play.lab.layout, "h2")
+        seen.cause_ends()
+        until_quiet(play)
+    assert seen.recovery_s <= RECOVERS_S
+    assert "h2 gave no sign of life" in play.on("h1", "meshnet status")
+    assert peers.UNHEARD in play.on("h2", "meshnet status")
+    assert abs(float(play.on("h2", "date +%s")) - time.time()) <= LATE_S
 
 
 def assert_little_was_lost(seen: Account) -> None:

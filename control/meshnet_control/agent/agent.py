@@ -73,7 +73,7 @@ class Agent:
         hostname: its name, for templates.
         run_dir: directory for what lives as long as the host is up; ``tasks`` in it is ours.
         state_dir: directory for what outlives a reboot; ``tasks`` in it is ours.
-        gwbridge: docker_gwbridge of the local engine.
+        gwbridge: docker_gwbridge of the local engine; None: ``attach`` gives it.
         proc: proc(5) with the processes of the engine's containers.
         wall: Unix time, seconds.
         allows_privileged: services may ask for more of this host (``cluster/privileges``).
@@ -89,7 +89,7 @@ class Agent:
         hostname: str,
         run_dir: Path,
         state_dir: Path,
-        gwbridge: Gwbridge,
+        gwbridge: Gwbridge | None = None,
         proc: Path = PROC,
         wall: Callable[[], float] = time.time,
         allows_privileged: bool = False,
@@ -132,8 +132,7 @@ class Agent:
             memories_dir=state_dir / TASKS,
             proc=proc,
             socket=engine_socket.lent_path(state_dir),
-            gwbridge=gwbridge,
-            gateway=self._gateways.of,
+            gateways=self._gateways,
             numbered=self._numbered,
             assigned=lambda kind, object_id: self._files.get((kind, object_id)),
             networks=self.networks,
@@ -142,6 +141,10 @@ class Agent:
         )
 
     # ---- messages in ----
+
+    def attach(self, gwbridge: Gwbridge) -> None:
+        """Gives the agent the local engine's docker_gwbridge; before ``run``."""
+        self._gateways.bridge = gwbridge
 
     def assign(self, assignments: NodeState) -> None:
         """All tasks of this node, with their secrets and configs."""

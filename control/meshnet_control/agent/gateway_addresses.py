@@ -19,12 +19,14 @@ _FIRST_HOST: Final = 3
 class GatewayAddresses:
     """Who has which.
 
-    Args:
-        bridge: docker_gwbridge of the local engine.
+    Attributes:
+        bridge: docker_gwbridge of the local engine; to be there before anything is asked.
     """
 
-    def __init__(self, bridge: Gwbridge) -> None:
-        self._bridge = bridge
+    def __init__(self, bridge: Gwbridge | None = None) -> None:
+        self.bridge: Gwbridge
+        if bridge is not None:
+            self.bridge = bridge
         self._used: dict[str, IPv4Interface] = {}
         """By task ID, or by key of an attached container."""
 
@@ -45,7 +47,7 @@ class GatewayAddresses:
 
     def keep(self, key: str, address: IPv4Interface) -> bool:
         """That address is a key's already; False: it is none of this bridge, which is another."""
-        if address.network != self._bridge.subnet:
+        if address.network != self.bridge.subnet:
             return False
         self.hold(key, address)
         return True
@@ -55,8 +57,8 @@ class GatewayAddresses:
         self._used.pop(key, None)
 
     def _free(self) -> IPv4Interface:
-        subnet = self._bridge.subnet
-        taken = {interface.ip for interface in self._used.values()} | {self._bridge.gateway}
+        subnet = self.bridge.subnet
+        taken = {interface.ip for interface in self._used.values()} | {self.bridge.gateway}
         for host in range(_FIRST_HOST, subnet.num_addresses - 1):
             if subnet[host] not in taken:
                 return IPv4Interface(f"{subnet[host]}/{subnet.prefixlen}")

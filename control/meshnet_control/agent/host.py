@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
 from pathlib import Path
 
-from meshnet.model.snapshot import Gwbridge
 from meshnet_control.agent.collaborators import DataPlane, Engine
 from meshnet_control.agent.container import Place
+from meshnet_control.agent.gateway_addresses import GatewayAddresses
 from meshnet_control.agent.node_networks import NodeNetworks
 from meshnet_control.agent.program import ProgramKey
 from meshnet_control.agent.task_files import Assigned
@@ -33,10 +32,8 @@ class Host:
     """proc(5) with the processes of the engine's containers."""
     socket: Path
     """What containers get in place of docker.sock, if it is there."""
-    gwbridge: Gwbridge
-    """docker_gwbridge of the local engine."""
-    gateway: Callable[[str], IPv4Interface]
-    """Allocates an address of docker_gwbridge for a task ID."""
+    gateways: GatewayAddresses
+    """Addresses of docker_gwbridge, by task ID."""
     numbered: Callable[[pb.Task], pb.Task]
     """The task with a free number for every host-mode port that has none."""
     assigned: Callable[[str, str], Assigned | None]

@@ -356,7 +356,7 @@ class Worker:
             image = await self._host.engine.image(spec.image, spec.pull_options.registry_auth)
         finally:
             self._pulling = False
-        gateway = self._host.gateway(self.task.id) if self._needs_gateway() else None
+        gateway = self._host.gateways.of(self.task.id) if self._needs_gateway() else None
         self._announcement.gateway = gateway
         if not task_networks.on_host_network(self.task):
             self.task = self._host.numbered(self.task)
@@ -364,7 +364,7 @@ class Worker:
         self._see(container=Seen(made.id), outdated=self._hot.outdated(self.task))
         self._announcement.hostname = made.hostname
         self._stop_signal = inspected.stop_signal_of(self.task, image.get("Config") or {})
-        host = self._host.gwbridge.gateway
+        host = self._host.gateways.bridge.gateway
         self._dir.write_hosts(task_networks.hosts_file(self.task, made.hostname, host))
 
     def _needs_gateway(self) -> bool:

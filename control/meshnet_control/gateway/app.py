@@ -77,7 +77,7 @@ def application(
         lent: the socket that containers get in place of docker.sock; None: the engine's own.
     """
     context = HandlerContext(node, engine, conflicting_route, lent)
-    middlewares = [_timed, _engine_form(context)]
+    middlewares = [_timed, _courteous(node), _engine_form(context)]
     app = web.Application(middlewares=middlewares, client_max_size=_MAX_BODY_BYTES)
     events = EventRoutes(context)
     app.cleanup_ctx.append(events.remembering)
@@ -110,6 +110,15 @@ def application(
 async def _timed(request: web.Request, handler: Handler) -> web.StreamResponse:
     _BEGAN.set(time.perf_counter())
     return await handler(request)
+
+
+def _courteous(node: NodeControl) -> Middleware:
+    @web.middleware
+    async def courteous(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with node.answering(request.method):
+            return await handler(request)
+
+    return courteous
 
 
 def _measure(request: web.Request, status: int) -> None:

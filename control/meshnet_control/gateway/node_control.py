@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from meshnet_control.agent.attachments import Attachments
@@ -56,6 +57,15 @@ class NodeControl(Protocol):
     @property
     def state(self) -> NodeState:
         """This node's part in the swarm now."""
+        ...
+
+    def answering(self, method: str) -> AbstractContextManager[None]:
+        """To be entered while a request of this method of HTTP is answered."""
+        ...
+
+    @property
+    def gives_way(self) -> bool:
+        """Who had this node begin is still being answered: what nobody waits for comes later."""
         ...
 
     async def init(self, request: SwarmInitRequest) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,18 @@ from typing import Final, Self
 SOCKET: Final = "manager.standby"
 """In the run directory; root's alone."""
 _WORD: Final = b"begin"
+_LATE: Final = (
+    "cryptography.hazmat.backends.openssl.backend",
+    "encodings.idna",
+    "meshnet_control.store.sqlite",
+)
+"""Modules that are else imported when a key is made, a host is reached, a store is opened."""
+
+
+def load() -> None:
+    """Load what the beginning of a node needs and nothing before it. Blocks shortly."""
+    for name in _LATE:
+        importlib.import_module(name)
 
 
 class Standby:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -311,7 +312,7 @@ def look() -> Mapping[str, Seen]:
     found = seen(properties(_show()))
     if found.keys() != {RESOLVER, MANAGER, DAEMON}:
         raise UnitError("systemctl show: systemd does not answer")
-    return {name: each for name, each in found.items() if wanted(name)}
+    return asked_for({name: each for name, each in found.items() if wanted(name)})
 
 
 def properties(shown: str) -> dict[str, dict[str, str]]:
@@ -339,6 +340,17 @@ def seen(shown: Mapping[str, Mapping[str, str]]) -> dict[str, Seen]:
             doing=unit.get("StatusText") or waits,
         )
     return found
+
+
+def asked_for(found: Mapping[str, Seen]) -> dict[str, Seen]:
+    """The same, but a meshnet-manager that does not run is one that comes. Pure.
+
+    meshnetd writes MARK before it asks systemd, which takes a slow host a second, and nobody else
+    ends it: systemd starts again what fails.
+    """
+    return {
+        name: replace(each, lost=False) if name == MANAGER else each for name, each in found.items()
+    }
 
 
 def last_words(name: str) -> str:

@@ -28,7 +28,6 @@ from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.link.images import RemoteImages
 from meshnet_control.link.logs import RemoteLogs
 from meshnet_control.link.remote_store import ABSENT, AGAIN_S, RemoteStore
-from meshnet_control.store.store import CompactedError, StoreError
 
 STARTS_S: Final = 60.0
 """For a meshnet-manager that was asked for to say whether it serves; a slow machine takes 20."""
@@ -110,19 +109,6 @@ class ManagerLink:
             await self.unlock(unlock_key)
         if self.error:
             raise ControlError(self.error, 500)
-
-    async def node_is_ready(self, node_id: str, within_s: float) -> bool:
-        """Wait until the cluster has a node as Ready; False: it has not, in that time."""
-        try:
-            async with asyncio.timeout(within_s):
-                changes = self.store.watch(self.store.revision)
-                node = await self.store.get(pb.Node, node_id)
-                while node is None or node.status.state != "ready":
-                    await anext(changes)
-                    node = await self.store.get(pb.Node, node_id)
-        except (TimeoutError, StopAsyncIteration, StoreError, CompactedError):
-            return False
-        return True
 
     async def unlock(self, key: bytes) -> mpb.ManagerState:
         """Give it the key of its store; the state after it.

@@ -57,6 +57,7 @@ def birth(
     now: float,
     rng: Rng,
     routes: Iterable[IPv4Network] = (),
+    described: pb.NodeDescription | None = None,
 ) -> Birth:
     """A cluster whose only node is this one.
 
@@ -69,6 +70,8 @@ def birth(
         rng: a cryptographic source of randomness.
         routes: destinations this host has routes to. The ingress network has an interface in the
             host's own namespace, so its subnet keeps clear of them.
+        described: what the engine says of this host: its node is Ready from the first moment, as
+            one that was Ready when its manager was started anew. None: once its agent says so.
 
     Raises:
         ControlError: the address pools, or the size of the subnets from them, cannot be used.
@@ -116,6 +119,9 @@ def birth(
     node.spec.role, node.spec.availability = "manager", identity.availability
     node.status.state, node.status.addr = "unknown", advertise[0]
     node.status.data_path_addr = data_path
+    if described is not None:
+        node.description.CopyFrom(described)
+        node.status.state = "ready"
     node.manager_status.leader, node.manager_status.reachability = True, "reachable"
     node.manager_status.addr = addr
     ingress = ingress_network(rng)

@@ -19,9 +19,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -38,7 +39,7 @@ from meshnet.gossip.members import State
 from meshnet.gossip.runner import GossipRunner
 from meshnet.gossip.signing import SEED_BYTES, Signer
 from meshnet.model.ids import NodeId
-from meshnet.model.snapshot import Snapshot
+from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.model.wellknown import GOSSIP_PORT
 from meshnet_control.agent.agent import Agent, remove_task_containers
 from meshnet_control.api import control_pb2 as pb
@@ -49,7 +50,7 @@ from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.cluster.roles import MANAGER
 from meshnet_control.dataplane.overlays import Known, Overlays
 from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
-from meshnet_control.engine.client import EngineClient
+from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.explain import changes
@@ -67,6 +68,7 @@ from meshnet_control.node.log_source import LogSource
 from meshnet_control.node.managing import STARTING, Managing
 from meshnet_control.node.path_prober import PathProber
 from meshnet_control.node.questions import Questions
+from meshnet_control.store.store import RETRY
 
 _log = logging.getLogger(__name__)
 
@@ -91,10 +93,18 @@ class Places:
 
 @dataclass(frozen=True)
 class Begins:
-    """A manager that is not there yet: the first of a cluster, or another one that joins."""
+    """A node that is not there yet: the first of a cluster, or one that joins."""
 
+    description: pb.NodeDescription
+    """What the engine says of this host."""
+    answered: Callable[[], Awaitable[None]]
+    """Returns when who asked for it has been answered."""
+    hurry: Callable[[], None]
+    """Somebody waits for a task: ``answered`` is to return."""
     within_s: float
-    """For it to serve."""
+    """For a manager to serve."""
+    ready: bool = False
+    """It was born as Ready: its session can wait for ``answered``, too."""
     unlock_key: bytes = b""
     """Of a cluster that is born locked; empty: it is not."""
 
@@ -129,6 +139,10 @@ class ClusterMember:
         self._stack = AsyncExitStack()
         self._seeds: frozenset[str] = frozenset()
         self._leaving = False
+        self._begins: Begins | None = None
+        self._works = asyncio.Event()
+        """It has docker_gwbridge, and looks after tasks."""
+        self._gwbridge_error = ""
         self._manager_away = False
         self.assignments = NodeState.of(pb.Assignments())
         self._overlays = Known()
@@ -149,13 +163,15 @@ class ClusterMember:
         """Start everything.
 
         Args:
-            begins: a manager is to serve before anything else starts. None: a node goes on, and
-                what its meshnet-manager has to say comes later.
+            begins: a manager is to serve before anything else starts, and tasks are looked after
+                when who asked has been answered. None: a node goes on, and what its
+                meshnet-manager has to say comes later.
 
         Raises:
             ControlError: a port is taken, an address is gone, the engine or the store fails; one
                 sentence. What was started is stopped again, but for meshnet-manager.
         """
+        self._begins = begins
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.managing.close)
             if begins is not None and self.identity.role == MANAGER:
@@ -187,6 +203,7 @@ class ClusterMember:
         Who could put something back is ended before it is removed: the session (assignments), the
         agent (sandboxes), gossip (records), and only then the kernel is emptied.
         """
+        await ends.within(TASKS_S, self._works.wait(), "what this node begins is left")
         await ends.within(GOODBYE_S, self.attaching.leave(), "addresses of containers are kept")
         await ends.ended(self.session_task)
         await say_goodbye(self.session.identity, dial=self.session.dial)
@@ -238,6 +255,7 @@ class ClusterMember:
         networks = dataplane.snapshot.networks.values()
         subnets = [(each.name, subnet) for each in networks for subnet in each.subnets]
         ways = host_routes.crossing(subnets, self._description.routes)
+        ours += [self._gwbridge_error] if self._gwbridge_error else []
         return [*ours, *dataplane.port_troubles, *ways]
 
     @property
@@ -261,13 +279,14 @@ class ClusterMember:
         vtep = IPv4Address(self.identity.data_path_addr)
         mtu = underlay.mtu(vtep)
         keeper = GwbridgeKeeper(self._engine, self._places.run_dir)
-        gwbridge = await keeper.start()
+        begins = self._begins
+        gwbridge = None if begins is not None else await keeper.start()
         if not self.identity.gossip_key:
             fresh = replace(self.identity, gossip_key=secrets.token_bytes(SEED_BYTES))
             self._identity_keeper.keep(fresh)
         signer = Signer(self.identity.gossip_key)
         self._description = await describing.described(
-            await self._engine.describe(self._hostname),
+            begins.description if begins else await self._engine.describe(self._hostname),
             self._places.state_dir,
             mtu=mtu,
             gossip_key=signer.public,
@@ -302,15 +321,6 @@ class ClusterMember:
             ) from error
         gossiping = self._spawn(self.gossip.run(), "gossip")
         stack.push_async_callback(ends.ended, gossiping)
-        self.kernel.dataplane.attach(self.gossip, gwbridge, mtu)
-        prober = PathProber(
-            lambda: self.kernel.dataplane.snapshot,
-            lambda narrow: self.gossip.set_record(
-                gossip_records.NODE_KEY, gossip_records.encode_node(mtu, narrow)
-            ),
-        )
-        probing = self._spawn(prober.run(), "look at ways to other nodes")
-        stack.push_async_callback(ends.ended, probing)
         self.agent = Agent(
             self._engine,
             self.kernel.dataplane,
@@ -319,7 +329,6 @@ class ClusterMember:
             hostname=self._hostname,
             run_dir=self._places.run_dir,
             state_dir=self._places.state_dir,
-            gwbridge=gwbridge,
             allows_privileged=self.allows_privileged,
         )
         stack.push_async_callback(ends.closed, self.agent.close)
@@ -357,9 +366,7 @@ class ClusterMember:
         )
         saving = self._spawn(self._identity_keeper.run(), "keep identity")
         stack.push_async_callback(ends.ended, saving)
-        keeping = self._spawn(keeper.run(), "keep docker_gwbridge")
-        stack.push_async_callback(ends.ended, keeping)
-        self.agent_task = self._spawn(self.agent.run(), "agent")
+        self.agent_task = self._spawn(self._work(keeper, gwbridge, mtu), "agent")
         stack.push_async_callback(ends.ended, self.agent_task)
         routes = describing.follow_routes(self._description, self.session.describe)
         stack.push_async_callback(ends.ended, self._spawn(routes, "tell of routes"))
@@ -367,8 +374,49 @@ class ClusterMember:
             self._description, lambda: self._engine.describe(self._hostname), self.session.describe
         )
         stack.push_async_callback(ends.ended, self._spawn(engine, "tell of the engine"))
-        self.session_task = self._spawn(self.session.run(), "session")
+        self.session_task = self._spawn(self._hold_session(), "session")
         stack.push_async_callback(ends.ended, self.session_task)
+
+    async def _work(self, keeper: GwbridgeKeeper, gwbridge: Gwbridge | None, mtu: int) -> None:
+        """Wire and run tasks until cancelled; of a node that begins, not before it is answered."""
+        if self._begins is not None:
+            await self._begins.answered()
+        if gwbridge is None:
+            gwbridge = await self._made(keeper)
+        self.kernel.dataplane.attach(self.gossip, gwbridge, mtu)
+        self.agent.attach(gwbridge)
+        self._works.set()
+        prober = PathProber(
+            lambda: self.kernel.dataplane.snapshot,
+            lambda narrow: self.gossip.set_record(
+                gossip_records.NODE_KEY, gossip_records.encode_node(mtu, narrow)
+            ),
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.agent.run(), name="tasks")
+            group.create_task(keeper.run(), name="keep docker_gwbridge")
+            group.create_task(prober.run(), name="look at ways to other nodes")
+
+    async def _hold_session(self) -> None:
+        """Until removed or cancelled."""
+        if self._begins is not None and self._begins.ready:
+            await self._begins.answered()
+        await self.session.run()
+
+    async def _made(self, keeper: GwbridgeKeeper) -> Gwbridge:
+        """docker_gwbridge, as soon as the engine makes it."""
+        for delay in RETRY.delays(random.random):
+            try:
+                made = await keeper.start()
+            except EngineError as error:
+                if str(error) != self._gwbridge_error:
+                    _log.warning("docker_gwbridge cannot be made, trying again: %s", error)
+                self._gwbridge_error = f"no task can begin here: docker_gwbridge: {error}"
+                await asyncio.sleep(delay)
+            else:
+                self._gwbridge_error = ""
+                return made
+        raise AssertionError("the delays never end")
 
     def _assigned(self, assignments: NodeState) -> None:
         if self._leaving:
@@ -390,6 +438,8 @@ class ClusterMember:
             self._seeds = seeds
             self.gossip.join([(addr, GOSSIP_PORT) for addr in sorted(seeds)])
         self._tell_hosts()
+        if self._begins is not None and assignments.tasks:
+            self._begins.hurry()
         self.kernel.dataplane.assignments(assignments, self.session.named)
         self.agent.assign(assignments)
 

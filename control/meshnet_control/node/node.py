@@ -17,7 +17,7 @@ import secrets
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -40,6 +40,7 @@ from meshnet_control.node import advertise, dispatcher_client, underlay
 from meshnet_control.node.attach_link import AttachLink
 from meshnet_control.node.birth import Birth, birth
 from meshnet_control.node.cleanup import clean_up, clear_way
+from meshnet_control.node.courtesy import Courtesy
 from meshnet_control.node.goodbye import say_goodbye, undo_join
 from meshnet_control.node.managing import JOINS_S
 from meshnet_control.node.member import Begins, ClusterMember, Places
@@ -54,8 +55,6 @@ _log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.25
 """How often it is looked whether this node is in a cluster, or in another one."""
-READY_S: Final = 10.0
-"""For a new cluster to have its first node as Ready; its node goes on in any case."""
 
 
 class Node:
@@ -76,9 +75,19 @@ class Node:
         )
         self._found: Identity | None = None
         self._resuming = Resuming(spawn, self._resumed)
+        self._courtesy = Courtesy()
         self.membership: ClusterMember | None = None
         self.error = ""
         """Why this node is not what its state directory says."""
+
+    def answering(self, method: str) -> AbstractContextManager[None]:
+        """To be entered while a request of this method of HTTP is answered."""
+        return self._courtesy.answering(method)
+
+    @property
+    def gives_way(self) -> bool:
+        """Who had this node begin is still being answered: what nobody waits for comes later."""
+        return self._courtesy.gives_way
 
     @property
     def state(self) -> Literal["inactive", "worker", "manager"]:
@@ -120,6 +129,7 @@ class Node:
             request.data_path_addr, told[0], local, (listen[0], underlay.way_to(underlay.FAR_AWAY))
         )
         await self._clear_way((("tcp", *listen), vxlan(request.data_path_port)))
+        described = await self._engine.describe(self._hostname)
         born = birth(
             request,
             listen,
@@ -128,11 +138,9 @@ class Node:
             time.time(),
             secrets.SystemRandom(),
             [destination for destination, _ in underlay.routes()],
+            described,
         )
-        await self._become(born.identity, born)
-        link = self._link
-        if link is not None and not await link.node_is_ready(born.identity.node_id, READY_S):
-            _log.warning("the new cluster does not have its first node as Ready yet")
+        await self._become(born.identity, described, born)
         return born.identity.node_id
 
     async def join(self, request: pb.SwarmJoinRequest) -> None:
@@ -156,17 +164,18 @@ class Node:
             ),
         )
         await self._clear_way()
+        described = await self._engine.describe(self._hostname)
         joined = await dispatcher_client.join(
             request.join_token,
             list(request.remote_addrs),
-            await self._engine.describe(self._hostname),
+            described,
             listen_addr=f"{listen[0]}:{listen[1]}",
             advertise_addr=f"{addr[0]}:{addr[1]}",
             data_path_addr=str(data_path),
             availability=request.availability.lower() or "active",
             routes=underlay.routes(),
         )
-        await self._become(joined, joins=True)
+        await self._become(joined, described, joins=True)
 
     async def unlock(self, key: bytes) -> None:
         """Go on in the cluster with the key that opens this manager's store.
@@ -337,8 +346,21 @@ class Node:
             await clear_way(self._places.run_dir, self._engine, (*ports, *GOSSIP))
 
     async def _become(
-        self, who: Identity, born: Birth | None = None, *, joins: bool = False
+        self,
+        who: Identity,
+        described: pb.NodeDescription | None = None,
+        born: Birth | None = None,
+        *,
+        joins: bool = False,
     ) -> None:
+        """Be in a cluster.
+
+        Args:
+            who: this node in it.
+            described: what the engine says of this host, of one that begins; None: it goes on.
+            born: the cluster is new, and nobody else's.
+            joins: it is others'.
+        """
         async with self._changing, AsyncExitStack() as stack:
             if self.membership is not None:  # another request was faster
                 if joins:
@@ -356,16 +378,21 @@ class Node:
                 who, self._places, self._engine, self._hostname, self._spawn, self._removed
             )
             begins = None
-            if born is not None:
-                begins = Begins(STARTS_S, born.cluster.unlock_key)
-            elif joins:
-                begins = Begins(JOINS_S)
+            if described is not None:
+                begins = Begins(
+                    described,
+                    self._courtesy.over,
+                    self._courtesy.hurry,
+                    within_s=JOINS_S if born is None else STARTS_S,
+                    unlock_key=born.cluster.unlock_key if born is not None else b"",
+                    ready=born is not None,
+                )
             await membership.start(begins)
             self.membership, self._found = membership, None
             self.error = ""
             stack.pop_all()
             if joins and who.role != MANAGER:  # nobody waits for it
-                self._spawn(self._standing_by.end(), "end meshnet-manager that stood by")
+                self._spawn(self._end_standing_by(), "end meshnet-manager that stood by")
 
     async def _keep(self, who: Identity, born: Birth | None) -> None:
         """Write who this node is, the identity last: what is there without it counts for nothing.
@@ -383,6 +410,10 @@ class Node:
             raise ControlError(str(error), 500) from error
         except OSError as error:
             raise ControlError(f"cannot keep this node's identity: {error}", 500) from error
+
+    async def _end_standing_by(self) -> None:
+        await self._courtesy.over()
+        await self._standing_by.end()
 
     def _removed(self) -> None:
         """A manager removed this node: what it had goes too."""

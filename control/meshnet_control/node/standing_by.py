@@ -66,3 +66,4 @@ class StandingBy:
                 with suppress(ManagerProcessError, OSError):
                     await asyncio.to_thread(manager_process.stand_by, self._state_dir)
                     self._loads = True
+                await asyncio.to_thread(standby.load)

@@ -77,6 +77,8 @@ CREATE TABLE IF NOT EXISTS store (
 );
 INSERT OR IGNORE INTO store VALUES (1, 0);
 """
+_NEW: Final = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+"""One transaction: each of its own would wait for the disk."""
 
 
 class SqliteStore:
@@ -395,11 +397,10 @@ def write_database(path: Path, objects: Iterable[Object], revision: int, sealer:
     try:
         path.touch(mode=0o600, exist_ok=False)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-            database.executescript(_SCHEMA)
+            database.executescript(_NEW)
             with _transaction(database):
                 database.executemany("INSERT INTO object VALUES (?, ?, ?, ?)", rows)
                 database.execute("UPDATE store SET revision = ?", (revision,))
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except (OSError, sqlite3.Error) as error:
         path.unlink(missing_ok=True)
         raise _typed(error)(f"cannot copy the store to {path}: {error}") from None
@@ -434,13 +435,14 @@ def _load(database: sqlite3.Connection, ring: Keyring) -> Memory:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version not in range(SCHEMA_VERSION + 1):
         raise ValueError(f"it has format {version}, this version knows {SCHEMA_VERSION}")
-    database.executescript(_SCHEMA)
+    if version == 0:
+        database.executescript(_NEW)
     if version == 1:
         _seal_all(database, ring)
     if version in {1, 2}:
         database.execute("VACUUM")  # the pages that plaintext lay in
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     kinds = {kind.__name__: kind for kind in KINDS}
     sealer, objects = ring.sealer, list[Object]()
     for name, identifier, revision, body in _rows(database):

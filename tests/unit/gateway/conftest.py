@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,6 +25,7 @@ from meshnet_control.gateway.app import application
 from meshnet_control.gateway.engine_http import EngineHttp
 from meshnet_control.gateway.node_control import Images
 from meshnet_control.link.locked import LOCKED
+from meshnet_control.node.courtesy import Courtesy
 from meshnet_control.orchestrate.allocate import ingress_network
 from meshnet_control.store.faulty import FaultyStore
 from meshnet_control.store.sqlite import SqliteStore
@@ -54,8 +56,16 @@ class Host:
         self.sends: Images | None = None
         self.registry: dict[str, dict[str, Any]] = {}
         """What the engine hears of images from their registries."""
+        self.courtesy = Courtesy()
         self.looked_up: list[tuple[str, str]] = []
         """Images, and the credentials that came with the question."""
+
+    def answering(self, method: str) -> AbstractContextManager[None]:
+        return self.courtesy.answering(method)
+
+    @property
+    def gives_way(self) -> bool:
+        return self.courtesy.gives_way
 
     @property
     def state(self):

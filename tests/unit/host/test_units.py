@@ -143,6 +143,13 @@ def test_one_that_nobody_starts_is_lost_and_one_that_waits_for_its_turn_is_not(s
     assert not daemon(daemon=state, job=17).lost
 
 
+def test_a_manager_that_systemd_is_not_asked_for_yet_comes():
+    """meshnetd has written MARK, and its word to systemd takes a slow host a second."""
+    away = Seen(ready=False, lost=True)
+    found = units.asked_for({MANAGER: away, DAEMON: away})
+    assert found == {MANAGER: Seen(ready=False), DAEMON: away}
+
+
 def test_one_that_is_about_to_be_restarted_is_not_ready():
     assert daemon(daemon="active").ready
     assert not daemon(daemon="active", job=18).ready

@@ -128,3 +128,11 @@ def test_accepted_pools_have_room_for_a_network(pools, size):
         given_subnet = subnet_for(found.cluster, [])
         assert given_subnet is not None
         assert given_subnet.prefixlen == (size or 24)
+
+
+def test_a_node_that_the_engine_described_is_born_ready():
+    described = pb.NodeDescription(hostname="h1")
+    at = ("192.168.50.11", 2377)
+    made = birth(pb.SwarmInitRequest(), at, at, at[0], NOW, random.Random(1), described=described)
+    assert (made.node.status.state, made.node.description.hostname) == ("ready", "h1")
+    assert born().node.status.state == "unknown"

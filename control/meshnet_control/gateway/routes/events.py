@@ -31,6 +31,7 @@ from meshnet_control.gateway.node_events import NodeEvents
 from meshnet_control.gateway.own_events import OwnEvents
 from meshnet_control.gateway.request import HandlerContext
 from meshnet_control.gateway.routes import swarm_events
+from meshnet_control.store.store import Store
 
 _MOST_LINES: Final = 64
 """Kept for a client that does not read; then the engine waits, and drops as it does for any."""
@@ -59,12 +60,14 @@ class EventRoutes:
 
     async def remembering(self, _: web.Application) -> AsyncIterator[None]:
         """Keep the cluster's events for as long as the application runs (``cleanup_ctx``)."""
-        keeping = asyncio.create_task(
-            self._cluster.remember(self._context.node.store), name="past events"
-        )
+        keeping = asyncio.create_task(self._cluster.remember(self._store), name="past events")
         looking = asyncio.create_task(self._node.remember(self._context.node), name="node events")
         yield
         await ends.ended(keeping, looking)
+
+    def _store(self) -> Store | None:
+        node = self._context.node
+        return None if node.gives_way else node.store()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """``GET /events``."""
