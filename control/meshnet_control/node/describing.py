@@ -90,6 +90,7 @@ async def follow_engine(
     said: pb.NodeDescription,
     ask: Callable[[], Awaitable[pb.NodeDescription]],
     describe: Callable[[], None],
+    encrypts: Callable[[], bool] = lambda: False,
 ) -> None:
     """Tell what the engine says of itself and of the host when it is otherwise, until cancelled.
 
@@ -99,6 +100,7 @@ async def follow_engine(
         said: what the managers were told last; changed.
         ask: the engine.
         describe: tells them.
+        encrypts: whether the kernel can by now, as its module may come later; blocking.
     """
     while True:
         await asyncio.sleep(_ENGINE_S)
@@ -108,7 +110,7 @@ async def follow_engine(
             _log.info("what the engine says of this host: %s", error)
             continue
         changed = taken(said, engine)
-        if not said.esp and await asyncio.to_thread(can_encrypt):  # its module was installed
+        if not said.esp and await asyncio.to_thread(encrypts):
             said.esp = changed = True
         if changed:
             describe()

@@ -38,6 +38,7 @@ from meshnet.gossip.events import Changes
 from meshnet.gossip.members import State
 from meshnet.gossip.runner import GossipRunner
 from meshnet.gossip.signing import SEED_BYTES, Signer
+from meshnet.kernel.xfrm import can_encrypt
 from meshnet.model.ids import NodeId
 from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.model.wellknown import GOSSIP_PORT
@@ -371,7 +372,10 @@ class ClusterMember:
         routes = describing.follow_routes(self._description, self.session.describe)
         stack.push_async_callback(ends.ended, self._spawn(routes, "tell of routes"))
         engine = describing.follow_engine(
-            self._description, lambda: self._engine.describe(self._hostname), self.session.describe
+            self._description,
+            lambda: self._engine.describe(self._hostname),
+            self.session.describe,
+            can_encrypt,
         )
         stack.push_async_callback(ends.ended, self._spawn(engine, "tell of the engine"))
         self.session_task = self._spawn(self._hold_session(), "session")
