@@ -20,6 +20,6 @@ def later(package: Path, made: Path) -> Path:
     control.write_text(
         "".join(f"{x}+next\n" if x.startswith("Version:") else f"{x}\n" for x in lines)
     )
-    argv = ["dpkg-deb", "-Znone", "--build", str(again), str(made)]
+    argv = ["dpkg-deb", "-Zzstd", "-z1", "--build", str(again), str(made)]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
     return made

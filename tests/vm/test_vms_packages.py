@@ -5,6 +5,7 @@ On the manager, so that all that runs is run anew.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -27,10 +28,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     Name: package; Scope: session; Depends: nothing.
 
-    The Debian package of this clone.
+    The Debian package of this clone, or that in MESHNET_PACKAGES, a directory.
     """
-    made = tmp_path_factory.mktemp("packages")
-    subprocess.run([CLONE / "packaging" / "build", made], check=True)
+    there = os.environ.get("MESHNET_PACKAGES")
+    made = Path(there) if there else tmp_path_factory.mktemp("packages")
+    if not there:
+        subprocess.run([CLONE / "packaging" / "build", made], check=True)
     (deb,) = made.glob("*.deb")
     return deb
 

@@ -23,7 +23,7 @@ import json
 import logging
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +70,27 @@ class GwbridgeKeeper:
         self._network = _read(self._memory)
         await self._keep()
         return self._bridge()
+
+    async def started(self, tell: Callable[[str], None]) -> Gwbridge:
+        """The bridge, as soon as the engine makes it.
+
+        Args:
+            tell: called with why it does not, in a sentence, and with nothing when it does.
+        """
+        said = ""
+        for delay in _RETRY.delays(random.random):
+            try:
+                made = await self.start()
+            except EngineError as error:
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("docker_gwbridge cannot be made, trying again: %s", said)
+                    tell(f"no task can begin here, as docker_gwbridge cannot be made: {said}")
+                await asyncio.sleep(delay)
+            else:
+                tell("")
+                return made
+        raise AssertionError("there is always another delay")
 
     async def run(self) -> None:
         """Keep it until cancelled; after ``start``."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -51,7 +50,7 @@ from meshnet_control.cluster.node_state import NodeState
 from meshnet_control.cluster.roles import MANAGER
 from meshnet_control.dataplane.overlays import Known, Overlays
 from meshnet_control.dataplane.reconcilers import NodeReconcilers, Spawn
-from meshnet_control.engine.client import EngineClient, EngineError
+from meshnet_control.engine.client import EngineClient
 from meshnet_control.engine.gwbridge_keeper import MEMORY as GWBRIDGE_MEMORY
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
 from meshnet_control.explain import changes
@@ -69,7 +68,6 @@ from meshnet_control.node.log_source import LogSource
 from meshnet_control.node.managing import STARTING, Managing
 from meshnet_control.node.path_prober import PathProber
 from meshnet_control.node.questions import Questions
-from meshnet_control.store.store import RETRY
 
 _log = logging.getLogger(__name__)
 
@@ -386,7 +384,7 @@ class ClusterMember:
         if self._begins is not None:
             await self._begins.answered()
         if gwbridge is None:
-            gwbridge = await self._made(keeper)
+            gwbridge = await keeper.started(self._no_gwbridge)
         self.kernel.dataplane.attach(self.gossip, gwbridge, mtu)
         self.agent.attach(gwbridge)
         self._works.set()
@@ -401,26 +399,14 @@ class ClusterMember:
             group.create_task(keeper.run(), name="keep docker_gwbridge")
             group.create_task(prober.run(), name="look at ways to other nodes")
 
+    def _no_gwbridge(self, why: str) -> None:
+        self._gwbridge_error = why
+
     async def _hold_session(self) -> None:
         """Until removed or cancelled."""
         if self._begins is not None and self._begins.ready:
             await self._begins.answered()
         await self.session.run()
-
-    async def _made(self, keeper: GwbridgeKeeper) -> Gwbridge:
-        """docker_gwbridge, as soon as the engine makes it."""
-        for delay in RETRY.delays(random.random):
-            try:
-                made = await keeper.start()
-            except EngineError as error:
-                if str(error) != self._gwbridge_error:
-                    _log.warning("docker_gwbridge cannot be made, trying again: %s", error)
-                self._gwbridge_error = f"no task can begin here: docker_gwbridge: {error}"
-                await asyncio.sleep(delay)
-            else:
-                self._gwbridge_error = ""
-                return made
-        raise AssertionError("the delays never end")
 
     def _assigned(self, assignments: NodeState) -> None:
         if self._leaving:

@@ -1,14 +1,16 @@
-"""A bridge that cannot be looked for is not taken for one that is gone."""
+"""docker_gwbridge is waited for; one that cannot be looked for is not taken for gone."""
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+import virtual_run
 
-from meshnet_control.engine.client import EngineClient
+from meshnet_control.engine.client import EngineClient, EngineError
 from meshnet_control.engine.gwbridge_keeper import GwbridgeKeeper
 
 NETWORK = {
@@ -44,3 +46,23 @@ async def test_without_a_descriptor_nothing_is_known(keeper):
     with no_descriptors():
         there = keeper._link_is_there()
     assert there is True
+
+
+class Refusing:
+    """An engine that makes no network until it has refused so often."""
+
+    def __init__(self, *refusals: str) -> None:
+        self._refusals = list(refusals)
+
+    async def gwbridge_network(self, _before: object) -> Mapping[str, Any]:
+        if self._refusals:
+            raise EngineError(self._refusals.pop(0))
+        return NETWORK | {"Options": {"com.docker.network.bridge.name": "lo"}}
+
+
+def test_a_node_that_begins_waits_for_its_bridge_and_says_why(tmp_path):
+    engine: Any = Refusing("no chain", "no chain", "overlaps", "no chain")
+    told: list[str] = []
+    made = virtual_run.run(GwbridgeKeeper(engine, tmp_path).started(told.append))
+    assert made.name == "lo"
+    assert [said.rpartition(": ")[2] for said in told] == ["no chain", "overlaps", "no chain", ""]
