@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Final
 
 from meshnet import ends, happened, measures
@@ -134,7 +134,7 @@ def conflicting_route(subnet: str) -> str | None:
     """Destination and link of a route of this host that overlaps ``subnet`` (CIDR), or None."""
     rtnl = RtnlClient()
     try:
-        found = host.conflicting_route(IPv4Network(subnet, strict=False), host.host_routes(rtnl))
+        found = host.conflicting_route(ip_network(subnet, strict=False), host.host_routes(rtnl))
     finally:
         rtnl.close()
     return f"{found[0]} dev {found[1]}" if found is not None else None

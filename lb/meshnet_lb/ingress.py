@@ -15,9 +15,14 @@ A port without a ready task is refused before the host's own firewall can drop i
 Snapshot is complete: until then a task may be ready that we do not know of. The packets of the
 VXLAN overlays themselves are not tracked, and taken from the cluster's nodes alone.
 
-Be aware: localhost works only with ``route_localnet`` set; forwarding needs
-``ip_forward``, and no other table may drop in forward (the Engine sets its own FORWARD policy to
-DROP when it was it that turned forwarding on). A drop elsewhere cannot be overruled from here.
+On a dual stack ingress network ``table ip6 meshnet`` is there, too, of the same make: the mesh of
+IPv6. VXLAN goes by IPv4, and so do docker_gwbridge and ``mode=host``.
+
+Be aware: localhost works only with ``route_localnet`` set, of IPv6 with a route (``overlay``);
+forwarding needs ``ip_forward``, and no other table may drop in forward (the Engine sets its own
+FORWARD policy to DROP when it was it that turned forwarding on). A drop elsewhere cannot be
+overruled from here. Nothing forwards what comes from a link-local address of IPv6, so who asks at
+one is refused by the host itself.
 """
 
 from __future__ import annotations
@@ -31,20 +36,21 @@ from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.snapshot import Gwbridge, Port, Service, Snapshot
 from meshnet.nft.objects import Chain, Ruleset, Set
 from meshnet_lb.choice import Choice
+from meshnet_lb.dialect import IPV4, Dialect
 from meshnet_lb.published import Backends, PublishedPorts, Rule, Terms, rule
-from meshnet_lb.service import REFUSE
+from meshnet_lb.service import refuse
 
 VTEPS = "vteps"
 """The set of the other nodes' VTEPs; each element counts what came from there."""
 _VNI = "@th,96,24"
 """Bits of the transport header: 8 bytes of UDP and 4 of VXLAN stand before the VNI."""
-_TO_PORTS = "fib daddr type local meta l4proto . th dport vmap @ports"
 
 
 class HostTable:
-    """What the host's ``table ip meshnet`` holds, Snapshot after Snapshot."""
+    """What the host's table ``meshnet`` of one family holds, Snapshot after Snapshot."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect = IPV4) -> None:
+        self._dialect = dialect
         self._ports = PublishedPorts()
         self._vteps: tuple[object, Set] = (None, Set(VTEPS, "ipv4_addr", counts=True))
 
@@ -63,34 +69,27 @@ class HostTable:
             backends: who is on the ingress network.
             choices: how backends are chosen, of services that do not take strict turns.
         """
-        itself, ports = snapshot.nodes.get(snapshot.self_id), self._ports
-        connected = itself is not None and itself.ingress_address is not None
-        terms = Terms(connected, snapshot.complete, snapshot.taken)
-        ports.follow(services, backends, _host_mode(snapshot), terms, choices)
-        vxlan_in, vxlan_out = _vxlan(snapshot)
+        dialect, ports, first = self._dialect, self._ports, self._dialect is IPV4
+        itself = snapshot.nodes.get(snapshot.self_id)
+        connected = itself is not None and dialect.gateway(itself) is not None
+        terms = Terms(connected, snapshot.complete, dialect.taken(snapshot))
+        ports.follow(services, backends, _host_mode(snapshot) if first else {}, terms, choices)
+        to_ports = f"{dialect.local} meta l4proto . th dport vmap @ports"
+        bridge = snapshot.gwbridge if first else None
         chains = (
-            Chain("prerouting", (_TO_PORTS,), "type nat hook prerouting priority -100;"),
-            Chain("output", (_TO_PORTS,), "type nat hook output priority -100;"),
-            Chain(
-                "postrouting",
-                _masquerading(snapshot.gwbridge),
-                "type nat hook postrouting priority 100;",
-            ),
-            Chain(
-                "raw_in",
-                (*vxlan_in, *_guarding(snapshot.gwbridge)),
-                "type filter hook prerouting priority -300;",
-            ),
-            Chain("raw_out", vxlan_out, "type filter hook output priority -300;"),
-            REFUSE,
+            Chain("prerouting", (to_ports,), "type nat hook prerouting priority -100;"),
+            Chain("output", (to_ports,), "type nat hook output priority -100;"),
+            Chain("postrouting", _masquerading(bridge), "type nat hook postrouting priority 100;"),
+            *(_raw(snapshot) if first else ()),
+            refuse(dialect),
             *ports.chains(),
         )
-        gateways = _host_mode_targets(snapshot)
+        gateways = _host_mode_targets(snapshot) if first else None
         led_to = ports.led_to | gateways if gateways else ports.led_to
         there = backends.there | gateways if gateways else backends.there
         avoided = frozenset(str(each) for some in backends.doubted.values() for each in some)
-        sets = (ports.ports, self._of(snapshot), *ports.sets())
-        return Ruleset("ip", "meshnet", chains, sets, led_to, there, avoided)
+        sets = (ports.ports, *((self._of(snapshot),) if first else ()), *ports.sets())
+        return Ruleset(dialect.table, "meshnet", chains, sets, led_to, there, avoided)
 
     def _of(self, snapshot: Snapshot) -> Set:
         """The other hosts' VTEPs."""
@@ -135,6 +134,19 @@ def _masquerading(gwbridge: Gwbridge | None) -> tuple[str, ...]:
         # straight from task to task on the bridge and be nobody's.
         f'oifname "{gwbridge.name}" ct status dnat ip saddr {gwbridge.subnet} masquerade',
         f'oifname "{gwbridge.name}" ct status dnat fib saddr type local masquerade',
+    )
+
+
+def _raw(snapshot: Snapshot) -> tuple[Chain, ...]:
+    """Before conntrack: of IPv4 alone."""
+    vxlan_in, vxlan_out = _vxlan(snapshot)
+    return (
+        Chain(
+            "raw_in",
+            (*vxlan_in, *_guarding(snapshot.gwbridge)),
+            "type filter hook prerouting priority -300;",
+        ),
+        Chain("raw_out", vxlan_out, "type filter hook output priority -300;"),
     )
 
 

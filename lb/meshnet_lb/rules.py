@@ -1,7 +1,7 @@
 """All nftables tables of the load balancer on this node, from one Snapshot: pure.
 
-The model: one table in the host's network namespace (``meshnet_lb.ingress``), one to three in that
-of each container (``meshnet_lb.sandbox``). What containers on one network have in common is
+The model: one or two tables in the host's network namespace (``meshnet_lb.ingress``), one to three
+in that of each container (``meshnet_lb.sandbox``). What containers on one network have in common is
 computed once and shared.
 
 Be aware: a mapping names every namespace that should hold something. Conntrack entries are not
@@ -57,8 +57,9 @@ class Rules:
         self._second = Chosen(IPV6)
         self._balancing: dict[_Networks, tuple[_Inputs, Balancing]] = {}
         self._sandboxes: dict[TaskId, tuple[_Inputs, tuple[Ruleset, ...]]] = {}
-        self._host: tuple[_Inputs, tuple[Ruleset, ...]] = ((), ())
-        self._table = ingress.HostTable()
+        self._hosts: dict[Dialect, tuple[_Inputs, Ruleset]] = {}
+        self._host: tuple[Ruleset, ...] = ()
+        self._tables = {each: ingress.HostTable(each) for each in (IPV4, IPV6)}
         self._gateways: tuple[object, Gateways] = (None, Gateways())
 
     def rulesets(self, snapshot: Snapshot) -> Mapping[str | None, tuple[Ruleset, ...]]:
@@ -94,7 +95,19 @@ class Rules:
         return found
 
     def _of_host(self, snapshot: Snapshot) -> tuple[Ruleset, ...]:
-        chosen, mesh = self._chosen, snapshot.ingress
+        mesh = snapshot.ingress
+        made = [self._of_host_in(IPV4, self._chosen, snapshot)]
+        if mesh is not None and mesh.subnets6:
+            made.append(self._of_host_in(IPV6, self._second, snapshot))
+        elif IPV6 in self._hosts:
+            del self._hosts[IPV6]
+            self._tables[IPV6] = ingress.HostTable(IPV6)
+        if not _same(self._host, tuple(made)):
+            self._host = tuple(made)
+        return self._host
+
+    def _of_host_in(self, dialect: Dialect, chosen: Chosen, snapshot: Snapshot) -> Ruleset:
+        mesh = snapshot.ingress
         on_mesh = chosen.ready.get(mesh.id, _NO_BACKENDS) if mesh is not None else _NO_BACKENDS
         doubted = chosen.doubted.get(mesh.id, _NO_BACKENDS) if mesh is not None else _NO_BACKENDS
         there = chosen.there.get(mesh.id, _NOBODY) if mesh is not None else _NOBODY
@@ -107,12 +120,13 @@ class Rules:
             there,
             *(getattr(snapshot, name) for name in _HOST_PARTS),
         )
-        if not all(map(_alike, self._host[0] or (None,) * len(inputs), inputs)):
+        had = self._hosts.get(dialect)
+        if had is None or not all(map(_alike, had[0], inputs)):
             services = chosen.published if mesh is not None else _NO_SERVICES
             backends = Backends(on_mesh, doubted, there)
-            made = self._table.ruleset(snapshot, services, backends, choices)
-            self._host = (inputs, (made,))
-        return self._host[1]
+            made = self._tables[dialect].ruleset(snapshot, services, backends, choices)
+            had = self._hosts[dialect] = (inputs, made)
+        return had[1]
 
     def _of_networks(
         self,

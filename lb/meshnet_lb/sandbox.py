@@ -25,6 +25,10 @@ that on docker_gwbridge. Such an answer would be no part of the flow, so a clien
 translated to that address on the way in, and the answers back by conntrack. (TCP needs no such
 thing: an accepted connection has its address, and with ``tcp_fwmark_accept`` its mark.)
 
+Where the ingress network is dual stack, ``table ip6 meshnet`` has the same of IPv6, with the same
+marks and MACs. There nothing leads away from the ingress address but marks, and for datagrams their
+port (a rule of the overlay's): a server on all addresses answers from that address by itself.
+
 Be aware: a kernel without conntrack zones refuses the table; distributions' have them.
 Rule, route, neighbour and sysctls of the way
 back are the overlay reconciler's. Marks use the low 24 bits of the gateway's address, so an
@@ -133,7 +137,7 @@ def rulesets(
         gateways: ``gateways(snapshot)``.
         balancing6: of those of its networks that are dual stack; None: none is.
     """
-    second = () if balancing6 is None else (_second(sandbox, balancing6),)
+    second = () if balancing6 is None else (_second(sandbox, balancing6, ingress, gateways),)
     guarding, guard_sets = guard([sandbox.interface(at) for at in range(len(sandbox.networks))])
     chains, sets = (*balancing.chains, *guarding), (*balancing.sets, *guard_sets)
     facts = balancing.backends, balancing.there, balancing.avoided
@@ -144,7 +148,7 @@ def rulesets(
         Ruleset(
             "ip",
             "meshnet",
-            (*chains, *_mesh_chains(interface), *_mesh_udp(interface, sandbox, ingress)),
+            (*chains, *_mesh_chains(interface, IPV4), *_mesh_udp(interface, sandbox, ingress)),
             (*sets, _targets(sandbox), gateways.marks),
             *facts,
         ),
@@ -153,13 +157,19 @@ def rulesets(
     )
 
 
-def _second(sandbox: Sandbox, balancing: Balancing) -> Ruleset:
+def _second(
+    sandbox: Sandbox, balancing: Balancing, ingress: Network | None, gateways: Gateways
+) -> Ruleset:
     """The table of IPv6."""
     dual = dict(sandbox.networks6)
     names = [
         sandbox.interface(at) for at, (network, _) in enumerate(sandbox.networks) if network in dual
     ]
     chains, sets = guard(names)
+    if ingress is not None and ingress.id in dual:
+        interface = _ingress_interface(sandbox, ingress) or ""
+        chains = (*chains, *_mesh_chains(interface, IPV6))
+        sets = (*sets, _targets(sandbox), gateways.marks)
     return Ruleset(
         IPV6.table,
         "meshnet",
@@ -196,7 +206,7 @@ def gateways(snapshot: Snapshot) -> Gateways:
     )
 
 
-def _mesh_chains(interface: str) -> tuple[Chain, ...]:
+def _mesh_chains(interface: str, dialect: Dialect) -> tuple[Chain, ...]:
     return (
         Chain(
             "mesh_zone",
@@ -216,7 +226,9 @@ def _mesh_chains(interface: str) -> tuple[Chain, ...]:
             (f"ct direction reply {_MESH_MARKED} meta mark set ct mark",),
             "type route hook output priority -150;",
         ),
-        Chain("mesh_only", _only_published(interface), "type filter hook input priority 0;"),
+        Chain(
+            "mesh_only", _only_published(interface, dialect), "type filter hook input priority 0;"
+        ),
     )
 
 
@@ -231,13 +243,13 @@ def _mesh_udp(interface: str, sandbox: Sandbox, ingress: Network) -> tuple[Chain
     return (Chain("mesh_udp", (rule,), "type nat hook prerouting priority -100;"),)
 
 
-def _only_published(interface: str) -> tuple[str, ...]:
+def _only_published(interface: str, dialect: Dialect) -> tuple[str, ...]:
     """Refuse what comes in from the ingress network and is for no published port."""
     new = f'iifname "{interface}" ct state new'
     return (
         f"{new} meta l4proto . th dport @targets accept",
         f"{new} meta l4proto tcp reject with tcp reset",
-        f"{new} meta l4proto {{ udp, sctp }} reject with icmp port-unreachable",
+        f"{new} meta l4proto {{ udp, sctp }} reject with {dialect.unreachable}",
     )
 
 

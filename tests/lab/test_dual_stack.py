@@ -1,11 +1,11 @@
-"""A dual stack overlay on two hosts, as typed: names, virtual IPs and containers by IPv6."""
+"""Dual stack overlays on two hosts, as typed: names, virtual IPs, containers, published ports."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator
-from ipaddress import IPv6Address, IPv6Network, ip_interface
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network, ip_interface
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from meshnet_control.lab.layout import Layout
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 NAME = "mndual"
 REPLICAS = 4
+LAN = {"h1": "fd50::11", "h2": "fd50::12", "client": "fd50::100"}
 ON_BOTH = "busybox httpd -f -p [::]:80 -h /www"
 """A server that answers clients of both families; that of the image does those of IPv4 alone."""
 
@@ -36,12 +37,21 @@ def hosts() -> Iterator[Hosts]:
         made.sh("h1", "docker swarm init >/dev/null")
         token = made.sh("h1", "docker swarm join-token -q worker")
         made.sh("h2", f"docker swarm join --token {token} h1:2377")
+        for host, address in LAN.items():
+            made.sh(host, f"ip addr add {address}/64 dev eth0 nodad")
+        made.sh("h1", "yes | docker network rm ingress")
+        made.docker("h1", "network create -d overlay --ingress --ipv6 ingress")
         made.docker("h1", "network create -d overlay --attachable --ipv6 dual")
         made.docker("h1", "network create -d overlay --attachable plain")
         made.sh(
             "h1",
             f"docker service create -q --no-resolve-image --name web --replicas {REPLICAS}"
             f" --network dual --placement-pref spread=node.hostname {WEB} {ON_BOTH}",
+        )
+        made.sh(
+            "h1",
+            f"docker service create -q --no-resolve-image --name pub --replicas {REPLICAS}"
+            f" -p 8080:80 --placement-pref spread=node.hostname {WEB} {ON_BOTH}",
         )
         made.docker("h1", "run -d --name one --network dual meshnet/tools:1")
         yield made
@@ -143,3 +153,32 @@ def test_containers_without_it_have_no_ipv6_and_no_such_names(hosts: Hosts) -> N
     hosts.docker("h1", "run -d --name three --network plain meshnet/tools:1")
     assert hosts.docker("h1", "exec three ip -6 addr show") == ""
     assert hosts.docker("h1", "exec three dig +short three AAAA") == ""
+
+
+def test_a_published_port_leads_by_ipv6_to_all_tasks_and_each_sees_its_client(
+    hosts: Hosts,
+) -> None:
+    asked = "for n in $(seq 8); do curl -g -sS -m 5 http://{}:8080/cgi-bin/index.cgi || exit; done"
+    ways = [
+        *(("client", f"[{LAN[host]}]", f"[{LAN['client']}]") for host in ("h1", "h2")),
+        ("h2", f"[{LAN['h1']}]", f"[{LAN['h2']}]"),
+        *((host, "[::1]", "[fd") for host in ("h1", "h2")),
+        *(("client", host, "192.168.50.100") for host in ("h1", "h2")),
+    ]
+    for where, at, seen in ways:
+        said = hosts.sh(where, asked.format(at)).splitlines()
+        assert all(seen in line.partition("sees")[2] for line in said), (where, at, said)
+        answered = Counter(line.split()[1] for line in said)
+        assert answered == dict.fromkeys(answered, 2), "strictly in turn"
+        assert len(answered) == REPLICAS
+
+
+def test_the_ingress_network_shows_its_subnet_and_its_end_on_a_host(hosts: Hosts) -> None:
+    network = inspected(hosts, "network inspect ingress")
+    assert (network["Ingress"], network["EnableIPv6"]) == (True, True)
+    space = IPv6Network(network["IPAM"]["Config"][1]["Subnet"])
+    ends = [IPv6Interface(each["IPv6Address"]) for each in network["Containers"].values()]
+    assert all(end.ip in space for end in ends)
+    assert f"inet6 {network['Containers']['ingress-sbox']['IPv6Address']}" in hosts.sh(
+        "h1", "ip -6 addr show dev mn-ingress"
+    )

@@ -10,7 +10,7 @@ import socket
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import grpc
 import pytest
@@ -267,7 +267,12 @@ async def test_a_host_whose_way_the_ingress_network_would_take_is_refused(cluste
     with pytest.raises(ControlError, match=why):
         await cluster.join(routes=[lan])
     assert len(await cluster.store.list(pb.Node)) == before
-    assert await cluster.join(routes=[(IPv4Network("10.1.0.0/16"), "eth0")])
+    six = (IPv6Network("fd00::/48"), "vpn0")
+    assert await cluster.join(routes=[(IPv4Network("10.1.0.0/16"), "eth0"), six])
+    ingress.ipam_options.configs.add(subnet="fd00::/64")
+    await cluster.store.commit([Put(ingress)])
+    with pytest.raises(ControlError, match="ingress network fd00::/64 overlaps fd00::/48 dev vpn0"):
+        await cluster.join(routes=[six])
 
 
 async def test_a_closed_port_is_said_at_once():

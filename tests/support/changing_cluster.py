@@ -36,11 +36,13 @@ from meshnet.model.snapshot import (
 SELF = NodeId("n0")
 NODES = [NodeId(f"n{i}") for i in range(3)]
 NETS = [NetworkId(f"net{i}".ljust(25, "0")) for i in range(3)]
-"""The first is the ingress network, the last is dual stack, or said to be by nodes alone."""
-DUAL = NETS[2]
+"""The first is the ingress network; it and the last are dual stack, or nodes alone say so."""
+MESH, DUAL = NETS[0], NETS[2]
 SERVICES = [ServiceId(f"svc{i}".ljust(25, "0")) for i in range(3)]
 TASKS = [TaskId(f"t{i}".ljust(25, "0")) for i in range(6)]
 _OWN6, _OTHER6 = IPv6Network("fd00:0:0:2::/64"), IPv6Network("fd00:0:0:99::/64")
+_MESH6 = IPv6Network("fd00::/64")
+_SUBNETS6 = {MESH: ((_MESH6,), ()), DUAL: ((_OWN6,), (_OWN6, _OTHER6), ())}
 _BRIDGE = Gwbridge("docker_gwbridge", IPv4Network("172.18.0.0/16"), IPv4Address("172.18.0.1"))
 
 
@@ -52,14 +54,18 @@ def second(address: IPv4Address) -> IPv6Address:
 
 def _seconds(draw: Any, addresses: Mapping[NetworkId, IPv4Address]) -> dict[NetworkId, IPv6Address]:
     """Those on the dual stack network; a node of before tells of none."""
-    if DUAL not in addresses or not draw(st.sampled_from([True, True, False])):
-        return {}
-    return {DUAL: second(addresses[DUAL])}
+    return {
+        network: second(addresses[network])
+        for network in (MESH, DUAL)
+        if network in addresses and draw(st.sampled_from([True, True, False]))
+    }
 
 
 @st.composite
 def _node(draw: Any, node: NodeId) -> Node:
     number = int(node[1:])
+    own = draw(st.sampled_from([None, IPv4Address(f"10.0.0.{number + 2}")]))
+    own6 = second(own) if own is not None and draw(st.booleans()) else None
     return Node(
         node,
         node,
@@ -68,7 +74,8 @@ def _node(draw: Any, node: NodeId) -> Node:
         narrow=draw(
             st.sampled_from([(), (), ((SELF, 1280),), ((NODES[0], 1450), (NODES[2], 1300))])
         ),
-        ingress_address=draw(st.sampled_from([None, IPv4Address(f"10.0.0.{number + 2}")])),
+        ingress_address=own,
+        ingress_address6=own6,
         live=node == SELF or draw(st.booleans()),
         doubted=node != SELF and draw(st.booleans()),
         down=node != SELF and draw(st.booleans()),
@@ -88,7 +95,7 @@ def _network(draw: Any, network: NetworkId) -> Network:
         ingress=at == 0,
         mtu=draw(st.sampled_from([None, None, 1300, 9000])),
         more=draw(st.sampled_from([(), (IPv4Network(f"10.1.{at}.0/24"),)])) if at else (),
-        subnets6=draw(st.sampled_from([(_OWN6,), (_OWN6, _OTHER6), ()])) if network == DUAL else (),
+        subnets6=draw(st.sampled_from(_SUBNETS6.get(network, ((),)))),
     )
 
 
@@ -136,7 +143,9 @@ def _sandbox(draw: Any, task: TaskId) -> Sandbox:
     at = TASKS.index(task)
     nets = sorted(draw(st.frozensets(st.sampled_from(NETS), min_size=1)))
     own = draw(st.sampled_from([None, IPv4Interface(f"172.18.0.{at + 2}/16")]))
-    ports = draw(st.sampled_from([(), (PublishedPort("udp", 80, 9000, "host"),)]))
+    own_port, in_mesh = PublishedPort("udp", 80, 9000, "host"), PublishedPort("udp", 54, 9000)
+    ports = draw(st.sampled_from([(), (own_port,), (in_mesh,)]))
+    mesh6 = draw(st.booleans())
     return Sandbox(
         task,
         f"/run/{task}",
@@ -144,7 +153,9 @@ def _sandbox(draw: Any, task: TaskId) -> Sandbox:
         own,
         ports,
         networks6=tuple(
-            (n, IPv6Interface(f"fd00:0:0:{NETS.index(n)}::{at + 10}/64")) for n in nets if n == DUAL
+            (n, IPv6Interface(f"fd00:0:0:{NETS.index(n)}::{at + 10}/64"))
+            for n in nets
+            if n == DUAL or (n == MESH and mesh6)
         ),
     )
 
@@ -185,7 +196,9 @@ def histories(draw: Any) -> list[Snapshot]:
         for kind, put, drop in changes:
             now = replace(now, **{kind: getattr(now, kind).changed(put, drop)})
         complete = now.complete or draw(st.booleans())
-        taken = draw(st.sampled_from([now.taken, frozenset(), frozenset({("udp", 9000)})]))
+        some = [frozenset(), frozenset({("udp", 9000)})]
+        taken = draw(st.sampled_from([now.taken, *some]))
+        taken6 = draw(st.sampled_from([now.taken6, *some]))
         revision = now.revision + 1
-        found.append(replace(now, revision=revision, complete=complete, taken=taken))
+        found.append(replace(now, revision=revision, complete=complete, taken=taken, taken6=taken6))
     return found

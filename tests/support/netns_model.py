@@ -13,7 +13,7 @@ from meshnet.model.ids import MacAddress
 from meshnet.model.snapshot import Gwbridge, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
-from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, NO_QDISC, STANDARD_RULES, Link, Rule
+from meshnet.netstate.objects import LOCAL_TABLE, MAIN_TABLE, NO_QDISC, STANDARD_RULES, Link
 from meshnet.netstate.values import NetnsState, Observed, RouteSpec
 from meshnet.overlay import desired as overlay
 
@@ -222,8 +222,7 @@ class Kernel:
 
     def _AddRule(self, change: ch.AddRule) -> None:  # noqa: N802
         state = self.netns[change.netns]
-        rule = Rule(change.mark, change.mask, change.table, change.priority)
-        self._set(change.netns, rules=state.rules | {rule})
+        self._set(change.netns, rules=state.rules | {change.rule})
 
     def _SetSysctl(self, change: ch.SetSysctl) -> None:  # noqa: N802
         state = self.netns[change.netns]

@@ -149,11 +149,12 @@ def snapshot(
     tasks: dict[int, int],
     *,
     dual: bool = False,
+    mesh6: bool = False,
     **more: object,
 ) -> Snapshot:
     """``tasks``: task number -> node number; task n has 10.0.1.n and, on ingress, 10.0.0.n.
 
-    ``dual``: and fd00:1::n, those above 20 fd00:2::n.
+    ``dual``: and fd00:1::n, those above 20 fd00:2::n; ``mesh6``: and fd00::n on ingress.
     """
     networks = {
         NET: Network(
@@ -162,7 +163,7 @@ def snapshot(
         ),
         INGRESS: Network(
             INGRESS, "ingress", VNI[INGRESS], IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"),
-            ingress=True,
+            ingress=True, subnets6=(IPv6Network("fd00::/64"),) if mesh6 else (),
         ),
     }  # fmt: skip
     nodes = {
@@ -171,6 +172,7 @@ def snapshot(
             f"h{n}",
             IPv4Address(f"10.99.0.{n}"),
             ingress_address=IPv4Address(f"10.0.0.{200 + n}"),
+            ingress_address6=IPv6Address(f"fd00::{200 + n}") if mesh6 else None,
         )
         for n in NODES
     }
@@ -182,7 +184,10 @@ def snapshot(
         second = IPv6Address(f"fd00:{2 if task > 20 else 1}::{task}")
         endpoints[name] = Endpoint(
             name, f"web.{task}", NODES[node], ServiceId("svc"), {INGRESS: mesh, NET: net},
-            addresses6={NET: second} if dual else {},
+            addresses6={
+                **({NET: second} if dual else {}),
+                **({INGRESS: IPv6Address(f"fd00::{task}")} if mesh6 else {}),
+            },
         )  # fmt: skip
         if node == self_number:
             sandboxes[name] = Sandbox(
@@ -190,7 +195,10 @@ def snapshot(
                 bed.container(str(task)),
                 ((INGRESS, IPv4Interface(f"{mesh}/24")), (NET, IPv4Interface(f"{net}/24"))),
                 IPv4Interface(f"172.18.0.{task}/16"),
-                networks6=((NET, IPv6Interface((second, 64))),) if dual else (),
+                networks6=(
+                    *(((INGRESS, IPv6Interface(f"fd00::{task}/64")),) if mesh6 else ()),
+                    *(((NET, IPv6Interface((second, 64))),) if dual else ()),
+                ),
             )
     made = Snapshot(
         1, NODES[self_number], nodes, networks, {}, endpoints, sandboxes,

@@ -134,7 +134,7 @@ class TLSInfo(_message.Message):
     def __init__(self, trust_root: _Optional[str] = ..., cert_issuer_subject: _Optional[bytes] = ..., cert_issuer_public_key: _Optional[bytes] = ...) -> None: ...
 
 class NodeDescription(_message.Message):
-    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "underlay_mtu", "routes", "gossip_key", "esp")
+    __slots__ = ("hostname", "platform", "resources", "engine", "tls_info", "underlay_mtu", "routes", "gossip_key", "esp", "routes6")
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class NodeDescription(_message.Message):
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     GOSSIP_KEY_FIELD_NUMBER: _ClassVar[int]
     ESP_FIELD_NUMBER: _ClassVar[int]
+    ROUTES6_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     platform: Platform
     resources: NodeResources
@@ -153,7 +154,8 @@ class NodeDescription(_message.Message):
     routes: _containers.RepeatedCompositeFieldContainer[HostRoute]
     gossip_key: bytes
     esp: bool
-    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., resources: _Optional[_Union[NodeResources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., underlay_mtu: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[HostRoute, _Mapping]]] = ..., gossip_key: _Optional[bytes] = ..., esp: _Optional[bool] = ...) -> None: ...
+    routes6: _containers.RepeatedCompositeFieldContainer[HostRoute]
+    def __init__(self, hostname: _Optional[str] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., resources: _Optional[_Union[NodeResources, _Mapping]] = ..., engine: _Optional[_Union[EngineDescription, _Mapping]] = ..., tls_info: _Optional[_Union[TLSInfo, _Mapping]] = ..., underlay_mtu: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[HostRoute, _Mapping]]] = ..., gossip_key: _Optional[bytes] = ..., esp: _Optional[bool] = ..., routes6: _Optional[_Iterable[_Union[HostRoute, _Mapping]]] = ...) -> None: ...
 
 class HostRoute(_message.Message):
     __slots__ = ("destination", "link")
@@ -205,7 +207,7 @@ class ManagerStatus(_message.Message):
     def __init__(self, leader: _Optional[bool] = ..., reachability: _Optional[str] = ..., addr: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "description", "status", "manager_status", "ingress_address", "certificate")
+    __slots__ = ("id", "version", "created_at", "updated_at", "spec", "description", "status", "manager_status", "ingress_address", "certificate", "ingress_address6")
     ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -216,6 +218,7 @@ class Node(_message.Message):
     MANAGER_STATUS_FIELD_NUMBER: _ClassVar[int]
     INGRESS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_ADDRESS6_FIELD_NUMBER: _ClassVar[int]
     id: str
     version: Version
     created_at: _timestamp_pb2.Timestamp
@@ -226,7 +229,8 @@ class Node(_message.Message):
     manager_status: ManagerStatus
     ingress_address: str
     certificate: bytes
-    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[NodeSpec, _Mapping]] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., status: _Optional[_Union[NodeStatus, _Mapping]] = ..., manager_status: _Optional[_Union[ManagerStatus, _Mapping]] = ..., ingress_address: _Optional[str] = ..., certificate: _Optional[bytes] = ...) -> None: ...
+    ingress_address6: str
+    def __init__(self, id: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., spec: _Optional[_Union[NodeSpec, _Mapping]] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., status: _Optional[_Union[NodeStatus, _Mapping]] = ..., manager_status: _Optional[_Union[ManagerStatus, _Mapping]] = ..., ingress_address: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ingress_address6: _Optional[str] = ...) -> None: ...
 
 class Driver(_message.Message):
     __slots__ = ("name", "options")
@@ -1460,7 +1464,7 @@ class SwarmInfo(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., node_addr: _Optional[str] = ..., local_node_state: _Optional[str] = ..., control_available: _Optional[bool] = ..., error: _Optional[str] = ..., remote_managers: _Optional[_Iterable[_Union[RemoteManager, _Mapping]]] = ..., nodes: _Optional[int] = ..., managers: _Optional[int] = ..., cluster: _Optional[_Union[Cluster, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeView(_message.Message):
-    __slots__ = ("id", "hostname", "addr", "ingress_address", "role", "down", "gossip_key", "weight")
+    __slots__ = ("id", "hostname", "addr", "ingress_address", "role", "down", "gossip_key", "weight", "ingress_address6")
     ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
@@ -1469,6 +1473,7 @@ class NodeView(_message.Message):
     DOWN_FIELD_NUMBER: _ClassVar[int]
     GOSSIP_KEY_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_ADDRESS6_FIELD_NUMBER: _ClassVar[int]
     id: str
     hostname: str
     addr: str
@@ -1477,7 +1482,8 @@ class NodeView(_message.Message):
     down: bool
     gossip_key: bytes
     weight: int
-    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., ingress_address: _Optional[str] = ..., role: _Optional[str] = ..., down: _Optional[bool] = ..., gossip_key: _Optional[bytes] = ..., weight: _Optional[int] = ...) -> None: ...
+    ingress_address6: str
+    def __init__(self, id: _Optional[str] = ..., hostname: _Optional[str] = ..., addr: _Optional[str] = ..., ingress_address: _Optional[str] = ..., role: _Optional[str] = ..., down: _Optional[bool] = ..., gossip_key: _Optional[bytes] = ..., weight: _Optional[int] = ..., ingress_address6: _Optional[str] = ...) -> None: ...
 
 class ServiceView(_message.Message):
     __slots__ = ("id", "name", "endpoint_mode", "virtual_ips", "ports", "networks", "lb", "lb_weights")
@@ -1606,20 +1612,22 @@ class SessionReply(_message.Message):
     def __init__(self, assignments: _Optional[_Union[Assignments, _Mapping]] = ..., removed: _Optional[bool] = ...) -> None: ...
 
 class IssueRequest(_message.Message):
-    __slots__ = ("csr", "availability", "description", "addr", "routes", "manager_addr")
+    __slots__ = ("csr", "availability", "description", "addr", "routes", "manager_addr", "routes6")
     CSR_FIELD_NUMBER: _ClassVar[int]
     AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ADDR_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     MANAGER_ADDR_FIELD_NUMBER: _ClassVar[int]
+    ROUTES6_FIELD_NUMBER: _ClassVar[int]
     csr: bytes
     availability: str
     description: NodeDescription
     addr: str
     routes: _containers.RepeatedScalarFieldContainer[str]
     manager_addr: str
-    def __init__(self, csr: _Optional[bytes] = ..., availability: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ..., manager_addr: _Optional[str] = ...) -> None: ...
+    routes6: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, csr: _Optional[bytes] = ..., availability: _Optional[str] = ..., description: _Optional[_Union[NodeDescription, _Mapping]] = ..., addr: _Optional[str] = ..., routes: _Optional[_Iterable[str]] = ..., manager_addr: _Optional[str] = ..., routes6: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class IssueReply(_message.Message):
     __slots__ = ("node_id", "certificate", "ca_certificate", "cluster_id", "role", "data_path_port")

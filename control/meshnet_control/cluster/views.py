@@ -73,6 +73,7 @@ def told_node(node: pb.Node) -> pb.NodeView:
         hostname=node.description.hostname,
         addr=data_path_addr(node),
         ingress_address=node.ingress_address,
+        ingress_address6=node.ingress_address6,
         role=MANAGER if is_manager(node) else WORKER,
         down=node.status.state == "down",
         gossip_key=node.description.gossip_key,

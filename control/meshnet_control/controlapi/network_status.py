@@ -77,7 +77,8 @@ def _held(
                 if attached.network.id == network.id:
                     yield from _numbers(attached.addresses)
     if network.spec.ingress:
-        yield from _numbers(node.ingress_address for node in nodes.values())
+        for node in nodes.values():
+            yield from _numbers((node.ingress_address, node.ingress_address6))
 
 
 def _holds(task: pb.Task, nodes: dict[str, pb.Node]) -> bool:

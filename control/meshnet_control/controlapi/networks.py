@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import Any
 
 from meshnet.errors import ControlError
-from meshnet.model.families import IpNetwork
+from meshnet.model.families import IpNetwork, overlap
 from meshnet.patterns import Pattern
 from meshnet_control.api.control_pb2 import (
     Cluster,
@@ -210,11 +210,6 @@ class Networks:
                 "by this version of meshnet: leave out --scope swarm, or use -d overlay"
             )
         network_checks.check(request)
-        if request.enable_ipv6 and request.ingress:
-            raise unimplemented(
-                "IPv6 on the ingress network is not supported by this version of meshnet: "
-                "leave out --ipv6"
-            )
         if request.HasField("enable_ipv4") and not request.enable_ipv4:
             raise unimplemented(
                 "overlay networks without IPv4 are not supported by this version of meshnet: "
@@ -243,12 +238,10 @@ class Networks:
         for other in others:
             for config in other.ipam_options.configs or other.spec.ipam_options.configs:
                 taken = _subnet(config.subnet)
-                if taken is not None and _overlap(taken, subnet):
+                if taken is not None and overlap(taken, subnet):
                     raise invalid(
                         f"subnet {subnet} overlaps with {taken} of network {other.spec.name}"
                     )
-        if not isinstance(subnet, IPv4Network):
-            return  # nodes tell of routes of IPv4 alone
         route = self._access.conflicting_route(str(subnet))
         if route is not None:
             raise invalid(f"subnet {subnet} overlaps with the route {route} of this host")
@@ -321,10 +314,6 @@ def _subnet(said: str) -> IpNetwork | None:
     return ip_network(said, strict=False) if said else None
 
 
-def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)
-
-
 def _check_config(config: IPAMConfig, *, dual: bool) -> None:
     """Refuse an address range that is none, or lies outside its subnet.
 
@@ -362,7 +351,7 @@ def _check_config(config: IPAMConfig, *, dual: bool) -> None:
 
 
 def _within(inside: IpNetwork, subnet: IpNetwork) -> bool:
-    return _overlap(inside, subnet) and inside.prefixlen >= subnet.prefixlen
+    return overlap(inside, subnet) and inside.prefixlen >= subnet.prefixlen
 
 
 def _check_local(config: IPAMConfig) -> None:
@@ -404,5 +393,5 @@ def _on_a_line(said: str) -> str:
 def _check_apart(configs: Sequence[IPAMConfig]) -> None:
     subnets = [found for config in configs if (found := _subnet(config.subnet)) is not None]
     for one, other in combinations(subnets, 2):
-        if _overlap(one, other):
+        if overlap(one, other):
             raise invalid(f"ipam configuration: subnets {one} and {other} overlap")

@@ -140,6 +140,7 @@ class Builder:
             vxlan_port=assignments.settings.data_path_port or VXLAN_PORT,
             taken=before.taken,
             esp_keys=tuple(assignments.settings.esp_keys),
+            taken6=before.taken6,
         )
         return before if _same(before, fresh) else replace(fresh, revision=before.revision + 1)
 

@@ -67,7 +67,8 @@ def taken(
     vips: list[Place] = []
     for service in services:
         vips += [*service.vips.items(), *service.vips6.items()]
-    addresses = [node.ingress_address for node in nodes if node.ingress_address is not None]
+    own = (each for node in nodes for each in (node.ingress_address, node.ingress_address6))
+    addresses = [address for address in own if address is not None]
     return [*vips, *((network, address) for network in ingress for address in addresses)]
 
 

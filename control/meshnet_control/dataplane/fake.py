@@ -15,6 +15,7 @@ from meshnet.errors import KernelError, KernelObject, MeshnetError, about
 from meshnet.gossip.audiences import Audiences, network_of, takes_part_key
 from meshnet.gossip.members import Member, State
 from meshnet.gossip.shares import Share, parts, share_of
+from meshnet.kernel.reserved_ports import Holders
 from meshnet.model.ids import NetworkId, NodeId
 from meshnet.model.snapshot import Port, Snapshot
 from meshnet.nft.flows import Flow
@@ -43,14 +44,20 @@ class FakeSockets:
     def __init__(self) -> None:
         self.processes: dict[Port, str] = {}
         """Port -> who waits there."""
+        self.processes6: dict[Port, str] = {}
+        """The same, of those that wait there by IPv6 alone."""
         self.held: frozenset[Port] = frozenset()
+        self.held6: frozenset[Port] = frozenset()
         self.short = False
 
-    def hold(self, wanted: Set[Port], /) -> Mapping[Port, str]:
+    def hold(self, wanted: Set[Port], wanted6: Set[Port], /) -> Holders:
         """As told."""
         taken = {port: self.processes[port] for port in wanted if port in self.processes}
-        self.held, self.short = frozenset(wanted - taken.keys()), bool(taken)
-        return taken
+        every6 = {**self.processes6, **self.processes}
+        taken6 = {port: every6[port] for port in wanted6 if port in every6}
+        self.held, self.held6 = frozenset(wanted - taken.keys()), frozenset(wanted6 - taken6.keys())
+        self.short = bool(taken or taken6)
+        return Holders(taken, taken6)
 
     def others(self) -> frozenset[Port]:
         """As told."""
@@ -58,7 +65,7 @@ class FakeSockets:
 
     def close(self) -> None:
         """Let all go."""
-        self.held = frozenset()
+        self.held = self.held6 = frozenset()
 
 
 class GossipRoom:

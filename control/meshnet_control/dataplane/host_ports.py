@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from dataclasses import replace
 from operator import is_
 from typing import NamedTuple, Protocol
 
+from meshnet.kernel.reserved_ports import Holders
 from meshnet.model.ids import TaskId
 from meshnet.model.snapshot import Port, Snapshot
 
@@ -28,8 +29,8 @@ class Sockets(Protocol):
         """Not every port that is wanted is held."""
         ...
 
-    def hold(self, wanted: Set[Port], /) -> Mapping[Port, str]:
-        """Hold exactly these; those that processes of this host have, and who that is."""
+    def hold(self, wanted: Set[Port], wanted6: Set[Port], /) -> Holders:
+        """Hold exactly these, of each family; those that processes have, and who that is."""
         ...
 
     def others(self) -> frozenset[Port]:
@@ -58,8 +59,8 @@ class PublishedPorts:
 
     def __init__(self, sockets: Sockets) -> None:
         self._sockets = sockets
-        self._holders: Mapping[Port, str] = {}
-        self._wanted: frozenset[Port] = frozenset()
+        self._holders = Holders()
+        self._wanted: tuple[frozenset[Port], frozenset[Port]] = (frozenset(), frozenset())
         self._made_of: tuple[object, object, object] = (None, None, None)
 
     def keep(self, before: Snapshot, now: Snapshot) -> Snapshot:
@@ -74,28 +75,28 @@ class PublishedPorts:
         """
         made_of = (now.services, now.networks, now.sandboxes)
         if not all(map(is_, made_of, self._made_of)):
-            self._made_of, self._wanted = made_of, now.published
+            self._made_of, self._wanted = made_of, (now.published, now.published6)
             self._hold()
-        taken = self._holders.keys()
-        if taken == now.taken:
+        taken, taken6 = map(frozenset, self._holders)
+        if taken == now.taken and taken6 == now.taken6:
             return now
-        return replace(now, taken=frozenset(taken), revision=before.revision + 1)
+        return replace(now, taken=taken, taken6=taken6, revision=before.revision + 1)
 
     def look(self) -> bool:
         """Whether somebody gave a port back, or took one, that was not to be had."""
-        before = self._holders.keys()
+        before = self._holders
         if self._sockets.short:
             self._hold()
-        return self._holders.keys() != before
+        return any(one.keys() != now.keys() for one, now in zip(before, self._holders, strict=True))
 
     def _hold(self) -> None:
-        before, self._holders = self._holders, self._sockets.hold(self._wanted)
-        for port in sorted(self._holders.keys() - before.keys()):
-            _log.warning("%s", _sentence(port, self._holders[port]))
+        before, self._holders = self._holders, self._sockets.hold(*self._wanted)
+        for sentence in sorted({*_sentences(self._holders)} - {*_sentences(before)}):
+            _log.warning("%s", sentence)
 
     def troubles(self) -> list[str]:
         """What is published and not led to its service on this node, a sentence each."""
-        return [_sentence(port, self._holders[port]) for port in sorted(self._holders)]
+        return _sentences(self._holders)
 
     def of_others(self, snapshot: Snapshot, task: TaskId) -> OthersPorts:
         """Ports that the container of a task cannot have.
@@ -113,8 +114,13 @@ class PublishedPorts:
         self._sockets.close()
 
 
-def _sentence(port: Port, holder: str) -> str:
-    return (
-        f"published port {port[1]}/{port[0]} does not lead to its service on this node:"
-        f" {holder or 'a process of this host'} had it before"
-    )
+def _sentences(holders: Holders) -> list[str]:
+    """Of what IPv6 alone has lost it is said so; who has both is said once."""
+    first, second = holders
+    only6 = {port: who for port, who in second.items() if port not in first}
+    return [
+        f"published port {port[1]}/{port[0]} does not lead to its service on this node{by}:"
+        f" {who or 'a process of this host'} had it before"
+        for those, by in ((first, ""), (only6, " by IPv6"))
+        for port, who in sorted(those.items())
+    ]

@@ -13,6 +13,7 @@ from ipaddress import (
     IPv4Address,
     IPv4Interface,
     IPv4Network,
+    IPv6Address,
     IPv6Interface,
     IPv6Network,
     ip_interface,
@@ -99,6 +100,12 @@ def address_of(said: str) -> IPv4Address:
     return IPv4Interface(said).ip
 
 
+@lru_cache(maxsize=8192)
+def _address6_of(said: str) -> IPv6Address | None:
+    """The same of IPv6; None: it has none."""
+    return IPv6Interface(said).ip if said else None
+
+
 def nodes_of(
     assignments: NodeState,
     self_id: NodeId,
@@ -129,6 +136,7 @@ def nodes_of(
             underlay_mtu=said[NodeId(node.id)][0],
             narrow=said[NodeId(node.id)][1],
             ingress_address=address_of(node.ingress_address) if node.ingress_address else None,
+            ingress_address6=_address6_of(node.ingress_address6),
             live=node.id == self_id or node.id not in gone,
             doubted=node.id != self_id and node.id in doubted,
             down=node.down and node.id != self_id,

@@ -14,7 +14,8 @@ from ipaddress import IPv4Address
 from meshnet.model.ids import NetworkId, TaskId, mac_of
 from meshnet.model.snapshot import Network, Sandbox
 from meshnet.netstate.values import NetnsSpec, NetnsState
-from meshnet.overlay.desired import RETURN_TABLE, VXLAN, netns_name, veth_name
+from meshnet.overlay.desired import VXLAN, netns_name, veth_name
+from meshnet.overlay.ends import RETURN_TABLE
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.explain import picture
 from meshnet_control.explain.departure import HOST, bridge_port, rows

@@ -145,7 +145,12 @@ def _ingress(network: pb.Network, snapshot: Snapshot) -> Json | None:
     if known is None or not known.ingress or node is None or node.ingress_address is None:
         return None
     address = IPv4Interface((node.ingress_address, known.subnet.prefixlen))
-    return _endpoint("ingress-endpoint", endpoint_id(known.id, node.id), address)
+    made = _endpoint("ingress-endpoint", endpoint_id(known.id, node.id), address)
+    second = node.ingress_address6
+    inside = (subnet for subnet in known.subnets6 if second is not None and second in subnet)
+    for subnet in inside:
+        made["IPv6Address"] = f"{second}/{subnet.prefixlen}"
+    return made
 
 
 def _peers(network: pb.Network, snapshot: Snapshot) -> list[Json]:

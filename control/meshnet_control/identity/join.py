@@ -19,7 +19,6 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network
 from typing import Final, TypeVar
 
 import grpc
@@ -29,6 +28,7 @@ from OpenSSL import SSL
 
 from meshnet.errors import ControlError
 from meshnet.gossip.signing import SEED_BYTES, Signer
+from meshnet.model.families import FAMILIES, IpNetwork
 from meshnet.model.wellknown import CONTROL_PORT, LARGEST_PORT, VXLAN_PORT
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc
@@ -52,7 +52,7 @@ async def join(
     advertise_addr: str = "",
     data_path_addr: str = "",
     availability: str = "active",
-    routes: Sequence[tuple[IPv4Network, str]] = (),
+    routes: Sequence[tuple[IpNetwork, str]] = (),
     timeout_s: float = JOIN_S,
 ) -> Identity:
     """Become a node of the cluster behind ``remotes``; nothing is written to disk.
@@ -84,7 +84,8 @@ async def join(
         description=described,
         addr=addr,
         manager_addr=advertise_addr.partition(":")[0],
-        routes=[f"{destination} dev {link}" for destination, link in routes],
+        routes=[f"{to} dev {link}" for to, link in routes if to.version == FAMILIES[0]],
+        routes6=[f"{to} dev {link}" for to, link in routes if to.version == FAMILIES[1]],
     )
     last = ControlError(f"Timeout was reached before node joined: no answer from {remotes[0]}", 503)
     share_s = timeout_s / len(remotes)  # a silent manager leaves time for the others

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Any, Literal, TypeAlias
 
 import grpc
@@ -124,7 +124,7 @@ class Authority(control_pb2_grpc.CAServicer):
         try:
             validation.issue(request)
             if who.kind == "join":
-                await self._clear_of_ingress(request.routes)
+                await self._clear_of_ingress((*request.routes, *request.routes6))
                 node_id = ca.node_id_of(request.csr)
                 addr = validation.address(request.addr or self.address(context))
                 node = await self._admit(node_id, who.role, request, addr)
@@ -151,12 +151,12 @@ class Authority(control_pb2_grpc.CAServicer):
             ControlError: it would, or a route cannot be read.
         """
         try:
-            theirs = [(IPv4Network(to), dev) for to, _, dev in (r.partition(" ") for r in routes)]
+            theirs = [(ip_network(to), dev) for to, _, dev in (r.partition(" ") for r in routes)]
         except ValueError as error:
             raise ControlError(f"routes: {error}") from None
         networks = [n for n in await self._store.list(pb.Network) if n.spec.ingress]
         for subnet in [c.subnet for n in networks for c in n.ipam_options.configs if c.subnet]:
-            found = host.conflicting_route(IPv4Network(subnet), theirs)
+            found = host.conflicting_route(ip_network(subnet), theirs)
             if found is not None:
                 raise ControlError(str(SubnetTakenError(subnet, f"{found[0]} {found[1]}")))
 

@@ -8,7 +8,7 @@ Each function raises ``InvalidError`` with a sentence that fits a log beside the
 
 from __future__ import annotations
 
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from google.protobuf.message import Message
@@ -26,7 +26,7 @@ HOSTNAME: Final = 255
 ADDRESS: Final = 15
 _ADDRESS6: Final = 45
 """Characters of its longest way to write one (INET6_ADDRSTRLEN - 1)."""
-LONGEST_NETWORK: Final = ADDRESS + 3
+LONGEST_NETWORK: Final = _ADDRESS6 + 4
 LINK: Final = 15
 """Characters of a link's name (IFNAMSIZ - 1)."""
 PORT: Final = 5
@@ -117,10 +117,12 @@ def description(said: pb.NodeDescription) -> None:
         raise InvalidError(f"hostname {said.hostname[:64]!r} cannot be one")
     if said.underlay_mtu and said.underlay_mtu not in _MTU:
         raise InvalidError(f"underlay MTU {said.underlay_mtu} is out of range")
-    if len(said.routes) > host_routes.MOST:
+    if len(said.routes) > host_routes.MOST or len(said.routes6) > host_routes.MOST6:
         raise InvalidError(f"more than {host_routes.MOST} routes")
     for route in said.routes:
-        _route(route)
+        _route(route, IPv4Network)
+    for route in said.routes6:
+        _route(route, IPv6Network)
     if len(said.gossip_key) not in {0, PUBLIC_BYTES}:
         raise InvalidError("the key that it signs gossip with is none")
     generic = (each.discrete_resource_spec for each in said.resources.generic_resources)
@@ -129,9 +131,11 @@ def description(said: pb.NodeDescription) -> None:
         raise InvalidError("resources below zero")
 
 
-def _route(said: pb.HostRoute) -> None:
+def _route(said: pb.HostRoute, of: type[IPv4Network | IPv6Network]) -> None:
+    if "%" in said.destination:  # a zone is of one host
+        raise InvalidError(f"{said.destination[:LONGEST_NETWORK]!r} is no destination")
     try:
-        IPv4Network(said.destination[:LONGEST_NETWORK])
+        of(said.destination[:LONGEST_NETWORK])
     except ValueError:
         raise InvalidError(f"{said.destination[:LONGEST_NETWORK]!r} is no destination") from None
     if len(said.link) > LINK or not said.link.isprintable():
@@ -144,7 +148,7 @@ def issue(request: pb.IssueRequest) -> None:
     Raises:
         InvalidError: something in it cannot be.
     """
-    if len(request.csr) > CSR_BYTES or len(request.routes) > ROUTES:
+    if len(request.csr) > CSR_BYTES or len(request.routes) + len(request.routes6) > ROUTES:
         raise InvalidError("certificate signing request is too long")
     if request.availability not in _AVAILABILITIES:
         raise InvalidError(f"invalid availability {request.availability[:16]!r}")

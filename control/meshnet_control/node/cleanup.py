@@ -118,8 +118,9 @@ def describe(changes: Iterable[Any]) -> Iterator[str]:
                 kinds.setdefault("links", []).append(name)
             case Encrypt():
                 kinds.setdefault("XFRM", []).append("keys and policies of encrypted overlays")
-            case SetRules(rules=()):
-                kinds.setdefault("iptables rules", []).append("ours in DOCKER-USER")
+            case SetRules(rules=(), second=second):
+                chain = "FORWARD (IPv6)" if second else "DOCKER-USER"
+                kinds.setdefault("iptables rules", []).append(f"ours in {chain}")
             case NftChange(tables=tables, netns=None) if tables:
                 names = [" ".join(each.table) for each in tables]
                 kinds.setdefault("nftables tables", []).extend(names)

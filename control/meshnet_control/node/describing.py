@@ -40,7 +40,7 @@ async def described(
     """
     engine.underlay_mtu = mtu
     engine.gossip_key = gossip_key
-    engine.routes.extend(host_routes.told(await asyncio.to_thread(underlay.routes)))
+    host_routes.tell(engine, await asyncio.to_thread(underlay.routes))
     engine.esp = await asyncio.to_thread(can_encrypt)
     engine.engine.labels.pop(privileges.NODE_LABEL, "")  # it is not the engine's to say
     if (state_dir / PRIVILEGED_MARK).exists():
@@ -58,13 +58,11 @@ async def follow_routes(said: pb.NodeDescription, describe: Callable[[], None]) 
     while True:
         await asyncio.sleep(_ROUTES_S)
         try:
-            routes = host_routes.told(await asyncio.to_thread(underlay.routes))
+            routes = await asyncio.to_thread(underlay.routes)
         except MeshnetError as error:
             _log.warning("routes of this host: %s", error)
             continue
-        if routes != list(said.routes):
-            del said.routes[:]
-            said.routes.extend(routes)
+        if host_routes.tell(said, routes):
             describe()
 
 

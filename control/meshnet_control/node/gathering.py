@@ -269,7 +269,7 @@ def _vxlan_ports(snapshot: Snapshot) -> set[int]:
 def _routes(snapshot: Snapshot, rtnl: RtnlClient) -> Iterator[str]:
     there = host.host_routes(rtnl)
     networks = snapshot.networks.values()
-    for name, subnet in ((each.name, subnet) for each in networks for subnet in each.subnets):
+    for name, subnet in ((each.name, subnet) for each in networks for subnet in each.every_subnet):
         found = host.conflicting_route(subnet, there)
         if found is not None:
             yield f"network {name} ({subnet}) overlaps route {found[0]} dev {found[1]}"

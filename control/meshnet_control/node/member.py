@@ -252,8 +252,10 @@ class ClusterMember:
         ours = [each for each in (trouble, self._identity_keeper.trouble, kept) if each]
         dataplane = self.kernel.dataplane
         networks = dataplane.snapshot.networks.values()
-        subnets = [(each.name, subnet) for each in networks for subnet in each.subnets]
-        ways = host_routes.crossing(subnets, self._description.routes)
+        subnets = [(each.name, subnet) for each in networks for subnet in each.every_subnet]
+        ways = host_routes.crossing(
+            subnets, (*self._description.routes, *self._description.routes6)
+        )
         ours += [self._gwbridge_error] if self._gwbridge_error else []
         return [*ours, *dataplane.port_troubles, *ways]
 

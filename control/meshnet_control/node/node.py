@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, Literal
 
@@ -137,7 +138,7 @@ class Node:
             str(data_path),
             time.time(),
             secrets.SystemRandom(),
-            [destination for destination, _ in underlay.routes()],
+            [to for to, _ in underlay.routes() if isinstance(to, IPv4Network)],
             described,
         )
         await self._become(born.identity, described, born)

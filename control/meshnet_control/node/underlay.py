@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Final
 
 from meshnet.errors import ControlError, KernelError
 from meshnet.kernel import host
 from meshnet.kernel.rtnl import RtnlClient
+from meshnet.model.families import IpNetwork
 from meshnet.model.wellknown import CONTROL_PORT
 from meshnet_control.node.advertise import Addresses
 
@@ -25,7 +26,7 @@ def local_addresses() -> Addresses:
         rtnl.close()
 
 
-def routes() -> list[tuple[IPv4Network, str]]:
+def routes() -> list[tuple[IpNetwork, str]]:
     """(destination, link) of every route but defaults and the overlays' own."""
     rtnl = RtnlClient()
     try:

@@ -220,7 +220,7 @@ def configs_of(network: pb.Network, family: Family) -> list[pb.IPAMConfig]:
 def subnet_for(
     cluster: pb.Cluster | None,
     networks: Iterable[pb.Network],
-    routes: Iterable[IPv4Network] = (),
+    routes: Iterable[IpNetwork] = (),
 ) -> IPv4Network | None:
     """The next subnet of the cluster's pools that overlaps no network's; None: none is left.
 
@@ -238,9 +238,14 @@ def subnet_for(
     return _next_subnet(spaces, size, networks, routes)
 
 
-def subnet6_for(cluster: pb.Cluster | None, networks: Iterable[pb.Network]) -> IPv6Network | None:
+def subnet6_for(
+    cluster: pb.Cluster | None,
+    networks: Iterable[pb.Network],
+    routes: Iterable[IpNetwork] = (),
+) -> IPv6Network | None:
     """The next /64 of the cluster's own addresses, by the same rules; None: none is left."""
-    return _next_subnet([own_space(cluster.id if cluster else "")], _SUBNET6, networks, ())
+    spaces = [own_space(cluster.id if cluster else "")]
+    return _next_subnet(spaces, _SUBNET6, networks, routes)
 
 
 def own_space(cluster_id: str) -> IPv6Network:
@@ -250,7 +255,7 @@ def own_space(cluster_id: str) -> IPv6Network:
 
 
 def _next_subnet(
-    spaces: list[_N], size: int, networks: Iterable[pb.Network], routes: Iterable[_N]
+    spaces: list[_N], size: int, networks: Iterable[pb.Network], routes: Iterable[IpNetwork]
 ) -> _N | None:
     family, of = spaces[0].version, type(spaces[0])
     taken: list[_N] = []
@@ -276,7 +281,7 @@ def _next_subnet(
         behind = [int(after.broadcast_address) + 1] + [0] * (len(spaces) - start - 1)
         later = spaces[start:]
     every = taken.copy()
-    every.extend(routes)
+    every.extend(route for route in routes if isinstance(route, of))
     for avoided in (every, taken):
         found: _N | None = _first_free(later, size, avoided, behind) or _first_free(
             spaces, size, avoided

@@ -2,12 +2,13 @@
 
     Network   VNI, subnet, gateway            once; one that nodes make for themselves: nothing;
                                               a dual stack network: a subnet of each family
-    Node      its address on the ingress network, as soon as the node exists
+    Node      its addresses on the ingress network, as soon as the node exists
     Service   virtual IPs (ingress first, then its networks in order), published ports
     Task      one address per network, in the same order; then it goes NEW -> PENDING,
               that of a container alone (``attachments``) NEW -> ASSIGNED
 
-On a dual stack network services and tasks have an address of IPv4 and, behind it, one of IPv6.
+On a dual stack network services, tasks and nodes have an address of IPv4 and, behind it, one of
+IPv6.
 
 What is given stays: an update of a service takes or returns only what the change needs, so a VIP
 is stable for the life of its service. A task's addresses are free again once its state is past
@@ -22,11 +23,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Interface, IPv4Network
+from ipaddress import ip_interface, ip_network
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from meshnet.model.families import Family
+from meshnet.model.families import FAMILIES, Family, IpNetwork
 from meshnet.model.ids import Rng, new_id
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import engine_networks, node_local, service_networks
@@ -88,20 +89,37 @@ def ingress_of(view: StoreView) -> pb.Network | None:
     return min(view.indexes.ingress.values(), key=lambda n: n.id, default=None)
 
 
-def _ingress_subnet(view: StoreView) -> IPv4Network | None:
+def _ingress_subnets(view: StoreView) -> Mapping[Family, IpNetwork]:
+    """Of each family the subnet that nodes have addresses of."""
     ingress = ingress_of(view)
     if ingress is None or not allocated(ingress):
-        return None
-    return IPv4Network(ingress.ipam_options.configs[0].subnet, strict=False)
+        return {}
+    firsts = ((family, configs_of(ingress, family)[:1]) for family in families_of(ingress))
+    return {
+        family: ip_network(config.subnet, strict=False)
+        for family, configs in firsts
+        for config in configs
+    }
 
 
-def _node_lacks(node: pb.Node, subnet: IPv4Network | None) -> bool:
-    if subnet is None:
-        return bool(node.ingress_address)
+def _own_address(node: pb.Node, family: Family) -> str:
+    return node.ingress_address if family == FAMILIES[0] else node.ingress_address6
+
+
+def _node_lacks(node: pb.Node, subnets: Mapping[Family, IpNetwork]) -> list[Family]:
+    """Families of which its address is not what it should be."""
+    return [
+        family for family in FAMILIES if not _fits(_own_address(node, family), subnets.get(family))
+    ]
+
+
+def _fits(address: str, subnet: IpNetwork | None) -> bool:
+    if subnet is None or not address:
+        return subnet is None and not address
     try:
-        return IPv4Interface(node.ingress_address).ip not in subnet
-    except AddressValueError:
-        return True
+        return ip_interface(address).ip in subnet
+    except ValueError:
+        return False
 
 
 def _vip_networks(view: StoreView, service: pb.Service) -> list[str]:
@@ -264,15 +282,20 @@ class _Allocator:
     def nodes(self) -> list[Write]:
         """Ingress addresses of nodes."""
         writes: list[Write] = []
-        subnet = _ingress_subnet(self._view)
-        due = (node for node in self._view.due_nodes() if _node_lacks(node, subnet))
+        subnets = _ingress_subnets(self._view)
+        due = (node for node in self._view.due_nodes() if _node_lacks(node, subnets))
         for old in sorted(due, key=_age):
-            address = self._take(self._ingress.id) if self._ingress is not None else None
-            if address is None and subnet is not None:
-                self.lacking.add(old.id)
-            if (address or "") != old.ingress_address:
-                new = changed(old)
-                new.ingress_address = address or ""
+            new = changed(old)
+            for family in _node_lacks(old, subnets):
+                known = self._ingress is not None and family in subnets
+                address = self._take(self._ingress.id, family) if self._ingress and known else None
+                if address is None and known:
+                    self.lacking.add(old.id)
+                if family == FAMILIES[0]:
+                    new.ingress_address = address or ""
+                else:
+                    new.ingress_address6 = address or ""
+            if new != old:
                 writes.append(Put(new))
         return writes
 

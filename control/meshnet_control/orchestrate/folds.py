@@ -164,8 +164,10 @@ def _held(message: pb.Task | pb.Service | pb.Node) -> Iterator[tuple[str, int, H
     elif isinstance(message, pb.Service):
         for vip in message.endpoint.virtual_ips:
             yield vip.network_id, number_of(vip.addr), Hold.FIRM
-    elif message.ingress_address:
-        yield OF_NODES, number_of(message.ingress_address), Hold.FIRM
+    else:
+        for address in (message.ingress_address, message.ingress_address6):
+            if address:
+                yield OF_NODES, number_of(address), Hold.FIRM
 
 
 def looked_at(before: Map[str, Facts], changes: Pairs[pb.Node]) -> Map[str, Facts]:

@@ -7,10 +7,10 @@ for themselves gets nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network, ip_network
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import ip_network
 
-from meshnet.model.families import FAMILIES, Family
+from meshnet.model.families import FAMILIES, Family, IpNetwork
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import host_routes, node_local, vxlan_ids
 from meshnet_control.orchestrate.addresses import (
@@ -87,7 +87,7 @@ def _give_subnet(
     network: pb.Network,
     cluster: pb.Cluster | None,
     networks: Iterable[pb.Network],
-    routes: Iterable[IPv4Network],
+    routes: Collection[IpNetwork],
 ) -> bool:
     """Fill in what IPAMOptions lacks, in place, IPv4 first; False when no subnet is left."""
     others = list(networks)
@@ -103,7 +103,7 @@ def _give_subnet(
             options.configs.extend(there)
             continue
         of4 = family == FAMILIES[0]
-        subnet = subnet_for(cluster, others, routes) if of4 else subnet6_for(cluster, others)
+        subnet = (subnet_for if of4 else subnet6_for)(cluster, others, routes)
         if subnet is None:
             return False
         options.configs.add(subnet=str(subnet))

@@ -15,6 +15,7 @@ minute.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Final
 
@@ -28,6 +29,7 @@ from meshnet.netstate.values import Desired, NetnsSpec, RouteSpec, Veth
 _PORTS: Final = r"g[0-9a-z]{12}"
 _NAME_CHARS: Final = 12
 _DEFAULT: Final = IPv4Network("0.0.0.0/0")
+_MESH: Final = (f"-i {INGRESS_LINK}", f"-o {INGRESS_LINK}")
 
 
 def port_name(task: TaskId) -> str:
@@ -92,9 +94,18 @@ def forward_rules(snapshot: Snapshot) -> tuple[str, ...]:
         return ()
     bridge = snapshot.gwbridge.name
     matches = (
-        f"-i {INGRESS_LINK}",
-        f"-o {INGRESS_LINK}",
+        *_MESH,
         f"-i {bridge} ! -o {bridge}",
         f"-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT",
     )
+    return _accepting(matches)
+
+
+def forward_rules6(snapshot: Snapshot) -> tuple[str, ...]:
+    """Rules for the head of FORWARD of IPv6: what comes in through a dual stack mesh must pass."""
+    mesh = snapshot.ingress
+    return _accepting(_MESH) if mesh is not None and mesh.subnets6 else ()
+
+
+def _accepting(matches: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{match} -m comment --comment meshnet -j ACCEPT" for match in matches)

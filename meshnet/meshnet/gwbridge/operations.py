@@ -10,7 +10,7 @@ from typing import TypeAlias
 from meshnet.errors import MeshnetError, about
 from meshnet.gwbridge import desired as wanted
 from meshnet.kernel import changer, observer
-from meshnet.kernel.iptables import Firewall
+from meshnet.kernel.iptables import Firewall, FirewallError
 from meshnet.kernel.rtnl import RtnlClient, Watch, watch_nothing
 from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
@@ -23,10 +23,11 @@ from meshnet.netstate.values import kept
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Links and addresses, and the rules at the head of DOCKER-USER."""
+    """Links and addresses, and the rules at the head of DOCKER-USER, and of FORWARD of IPv6."""
 
     netns: NetnsDesired
     rules: tuple[str, ...]
+    rules6: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,15 @@ class Observed:
 
     netns: NetnsObserved
     rules: tuple[str, ...]
+    rules6: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SetRules:
-    """Make these the head of DOCKER-USER."""
+    """Make these the head of DOCKER-USER, or of FORWARD of IPv6."""
 
     rules: tuple[str, ...]
+    second: bool = False
 
 
 Change: TypeAlias = NetnsChange | SetRules
@@ -52,6 +55,8 @@ def plan(desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
     changes: list[Change] = []
     if desired.rules != observed.rules and (desired.rules or prune):
         changes.append(SetRules(desired.rules))
+    if desired.rules6 != observed.rules6 and (desired.rules6 or prune):
+        changes.append(SetRules(desired.rules6, second=True))
     changes += netstate.plan(desired.netns, observed.netns, prune=prune)
     return changes
 
@@ -76,16 +81,22 @@ class GwbridgeOperations:
         self._rtnl = RtnlClient(host_netns, give_way, watch)
         self._observer = observer.Observer(self._rtnl)
         self._firewall = Firewall(host_netns)
+        self._firewall6 = Firewall(host_netns, "ip6tables")
+        self._looks6 = True
         self._made: Desired | None = None
         self._made_of: tuple[object, ...] = ()
 
     def desired(self, snapshot: Snapshot) -> Desired:
         """See ``meshnet.gwbridge.desired``."""
-        of = (snapshot.sandboxes, snapshot.gwbridge, snapshot.nodes)
+        of = (snapshot.sandboxes, snapshot.gwbridge, snapshot.nodes, snapshot.networks)
         if self._made is not None and all(map(is_, of, self._made_of)):
             return self._made
         self._made_of = of
-        fresh = Desired(wanted.desired(snapshot), wanted.forward_rules(snapshot))
+        fresh = Desired(
+            wanted.desired(snapshot),
+            wanted.forward_rules(snapshot),
+            wanted.forward_rules6(snapshot),
+        )
         if self._made is not None:
             fresh = replace(fresh, netns=kept(self._made.netns, fresh.netns))
         if fresh != self._made:
@@ -103,7 +114,21 @@ class GwbridgeOperations:
         return Observed(
             netns=self._observer.observe(desired.netns, frozenset(), of_netns),
             rules=self._firewall.rules(),
+            rules6=self._rules6(desired),
         )
+
+    def _rules6(self, desired: Desired) -> tuple[str, ...]:
+        """Those of IPv6; where none are wanted they are looked for once."""
+        if not (desired.rules6 or self._looks6):
+            return ()
+        try:
+            found = self._firewall6.rules()
+        except FirewallError:
+            if desired.rules6:
+                raise
+            found = ()  # a host without the command has no such rules
+        self._looks6 = bool(desired.rules6 or found)
+        return found
 
     def plan(self, desired: Desired, observed: Observed, *, prune: bool) -> list[Change]:
         """See ``plan``."""
@@ -122,7 +147,8 @@ class GwbridgeOperations:
                 links.append(change)
                 continue
             try:
-                self._firewall.set_rules(change.rules)
+                firewall = self._firewall6 if change.second else self._firewall
+                firewall.set_rules(change.rules)
             except MeshnetError as error:
                 failed.append(about(error, (None, "")))
         self._observer.changed(links)
@@ -137,3 +163,4 @@ class GwbridgeOperations:
         """Close the sockets; ports and rules stay."""
         self._rtnl.close()
         self._firewall.close()
+        self._firewall6.close()

@@ -45,7 +45,7 @@ from meshnet.netstate.changes import (
     SetSysctl,
     Unreadable,
 )
-from meshnet.netstate.objects import Route, Rule
+from meshnet.netstate.objects import Route
 
 _MakesLink: TypeAlias = AddBridge | AddVxlan | AddVeth
 _OnLink: TypeAlias = (
@@ -243,7 +243,7 @@ def _change_links(at: RouteSocket, changes: Sequence[_OnLink]) -> list[MeshnetEr
 
 
 def _target(change: _OnLink) -> str:
-    return f"table {change.table}" if isinstance(change, AddRule) else change.name
+    return f"table {change.rule.table}" if isinstance(change, AddRule) else change.name
 
 
 def _message(change: _OnLink, numbers: _Numbers) -> Message:  # noqa: PLR0911, PLR0912
@@ -282,5 +282,5 @@ def _message(change: _OnLink, numbers: _Numbers) -> Message:  # noqa: PLR0911, P
                 local=change.local,
             )
             return encode.new_route(route, onlink=change.onlink)
-        case AddRule(mark=mark, mask=mask, table=table, priority=priority):
-            return encode.new_rule(Rule(mark, mask, table, priority))
+        case AddRule(rule=rule):
+            return encode.new_rule(rule)

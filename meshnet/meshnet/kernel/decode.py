@@ -26,6 +26,7 @@ from meshnet.kernel.rtnetlink import (
     IFADDRMSG,
     IFINFOMSG,
     NDMSG,
+    PORT_RANGE,
     RTMSG,
     Af,
     BrState,
@@ -64,8 +65,6 @@ _OTHER_SELECTORS: Final = frozenset(
         Fra.OIFNAME,
         Fra.L3MDEV,
         Fra.UID_RANGE,
-        Fra.IP_PROTO,
-        Fra.SPORT_RANGE,
         Fra.DPORT_RANGE,
     }
 )
@@ -191,11 +190,12 @@ def route(body: bytes) -> Route | None:
 @lru_cache(maxsize=_REMEMBERED)
 @_checked
 def rule(body: bytes) -> Rule | None:
-    """A NEWRULE's body; None when it selects by more than a mark. Mask 0: it selects all."""
-    _, to, source, tos, table, _, _, action, flags = RTMSG.unpack_from(body)
+    """A NEWRULE's body; None when it selects by more than our rules do. Mask 0: it selects all."""
+    family, to, source, tos, table, _, _, action, flags = RTMSG.unpack_from(body)
     found = attributes(body, RTMSG.size)
+    answers = _answers(found.pop(Fra.IP_PROTO, b""), found.pop(Fra.SPORT_RANGE, b""))
     selects = to or source or tos or flags & _FIB_RULE_INVERT or found.keys() & _OTHER_SELECTORS
-    if selects or action != FrAct.TO_TBL:
+    if selects or action != FrAct.TO_TBL or answers is False:
         return None
 
     def number(what: Fra, default: int) -> int:
@@ -206,7 +206,19 @@ def rule(body: bytes) -> Rule | None:
         mask=number(Fra.FWMASK, _ALL_BITS if Fra.FWMARK in found else 0),
         table=number(Fra.TABLE, table),
         priority=number(Fra.PRIORITY, 0),
+        family=6 if family == _INET6 else 4,
+        answers=None if answers is True else answers,
     )
+
+
+def _answers(protocol: bytes, ports: bytes) -> tuple[int, int] | bool:
+    """What a rule selects of a protocol and its source ports; True: all, False: not one port."""
+    if not protocol and not ports:
+        return True
+    if not protocol or not ports:
+        return False
+    first, last = PORT_RANGE.unpack(ports)
+    return (protocol[0], first) if first == last else False
 
 
 @_checked

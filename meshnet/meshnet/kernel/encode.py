@@ -18,6 +18,7 @@ from meshnet.kernel.rtnetlink import (
     IFINFOMSG,
     KERNEL_PROTOCOL,
     NDMSG,
+    PORT_RANGE,
     RTMSG,
     SKIP_STATS,
     TC_H_ROOT,
@@ -46,7 +47,14 @@ from meshnet.kernel.rtnetlink import (
 )
 from meshnet.model.families import Address, Family, Interface
 from meshnet.model.ids import MacAddress
-from meshnet.netstate.objects import STANDARD_RULES, Port, Route, Rule, Vxlan
+from meshnet.netstate.objects import (
+    STANDARD_RULES,
+    STANDARD_RULES6,
+    Port,
+    Route,
+    Rule,
+    Vxlan,
+)
 
 OUR_PROTOCOL: Final = 77
 """Origin that we put on our routes and rules (iproute2 rt_protos)."""
@@ -259,20 +267,25 @@ def get_routes(family: Family = 4) -> Message:
 
 def new_rule(rule: Rule) -> Message:
     """A rule: packets with the mark look a route up in the table."""
+    of_kernel = rule in STANDARD_RULES | STANDARD_RULES6
     body = (
-        RTMSG.pack(Af.INET, *bytes(6), FrAct.TO_TBL, 0)
+        RTMSG.pack(_FAMILIES[rule.family], *bytes(6), FrAct.TO_TBL, 0)
         + u32(Fra.PRIORITY, rule.priority)
         + u32(Fra.FWMARK, rule.mark)
         + u32(Fra.FWMASK, rule.mask)
         + u32(Fra.TABLE, rule.table)
-        + u8(Fra.PROTOCOL, KERNEL_PROTOCOL if rule in STANDARD_RULES else OUR_PROTOCOL)
+        + u8(Fra.PROTOCOL, KERNEL_PROTOCOL if of_kernel else OUR_PROTOCOL)
     )
+    if rule.answers is not None:
+        protocol, port = rule.answers
+        body += u8(Fra.IP_PROTO, protocol)
+        body += attribute(Fra.SPORT_RANGE, PORT_RANGE.pack(port, port))
     return Message(Rtm.NEWRULE, _CREATE, body)
 
 
-def get_rules() -> Message:
-    """Ask for all IPv4 policy rules."""
-    return Message(Rtm.GETRULE, 0, RTMSG.pack(Af.INET, *bytes(7), 0))
+def get_rules(family: Family = 4) -> Message:
+    """Ask for all policy rules of a family."""
+    return Message(Rtm.GETRULE, 0, RTMSG.pack(_FAMILIES[family], *bytes(7), 0))
 
 
 # ---- neighbours and FDB ----

@@ -6,9 +6,10 @@ Read only. The pure question asked of it: does a subnet overlap a route of this 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 
 from meshnet.kernel.rtnl import RtnlClient
+from meshnet.model.families import FAMILIES, IpNetwork, overlap
 from meshnet.netstate.objects import MAIN_TABLE
 
 _OVERLAYS = "mn-"
@@ -43,25 +44,27 @@ def underlay(rtnl: RtnlClient, address: IPv4Address) -> tuple[str, int] | None:
     return None
 
 
-def host_routes(rtnl: RtnlClient) -> list[tuple[IPv4Network, str]]:
+def host_routes(rtnl: RtnlClient) -> list[tuple[IpNetwork, str]]:
     """(destination, link) of every route of the main table but defaults and the overlays' own.
 
-    That of docker_gwbridge, which the engine made, is one of the host's.
+    That of docker_gwbridge, which the engine made, is one of the host's; those to what is on a
+    link alone (link-local), which each link has, lead nowhere. IPv4 comes first.
     """
     socket = rtnl.of(None)
     name = {link.index: link.name for link in socket.links()}
     return [
         (route.destination, name.get(route.index, ""))
-        for route in socket.routes()
+        for family in FAMILIES
+        for route in socket.routes(family)
         if route.table == MAIN_TABLE
-        and isinstance(route.destination, IPv4Network)
         and route.destination.prefixlen
+        and not (family == FAMILIES[1] and route.destination.is_link_local)
         and not name.get(route.index, "").startswith(_OVERLAYS)
     ]
 
 
 def conflicting_route(
-    subnet: IPv4Network, routes: Iterable[tuple[IPv4Network, str]]
-) -> tuple[IPv4Network, str] | None:
+    subnet: IpNetwork, routes: Iterable[tuple[IpNetwork, str]]
+) -> tuple[IpNetwork, str] | None:
     """The first route that overlaps ``subnet``, or None. Pure."""
-    return next((route for route in routes if route[0].overlaps(subnet)), None)
+    return next((route for route in routes if overlap(route[0], subnet)), None)

@@ -5,19 +5,21 @@ Be aware: what is bound and neither listens nor is connected is told of UDP alon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from meshnet.model.families import FAMILIES, Family
 from meshnet.model.snapshot import Port, Protocol
 
 PROC: Final = Path("/proc")
 _WAITS: Final = {"tcp": "0A", "udp": "07"}
 """State of a socket that is bound and connected to nobody (linux/tcp_states.h: LISTEN, CLOSE)."""
-_TABLES: Final[Mapping[Protocol, tuple[str, str]]] = {
-    "tcp": ("tcp", "tcp6"),
-    "udp": ("udp", "udp6"),
+_TABLES: Final[Mapping[Protocol, Mapping[Family, str]]] = {
+    "tcp": {4: "tcp", 6: "tcp6"},
+    "udp": {4: "udp", 6: "udp6"},
 }
+"""A socket of IPv6 that is also IPv4's is in the table of IPv6 alone."""
 _INODE: Final = 9
 """Column of the tables (proc_net_tcp.txt)."""
 
@@ -33,9 +35,15 @@ def open_ports(proc: Path = PROC) -> set[Port]:
     return {each.port for each in _sockets(proc)}
 
 
-def waited_at(proc: Path = PROC) -> dict[Port, int]:
-    """Ports at which a process waits for whoever comes, and the inode of a socket of each."""
-    return {each.port: each.inode for each in _sockets(proc) if each.state == _WAITS[each.port[0]]}
+def waited_at(proc: Path = PROC, families: Collection[Family] = FAMILIES) -> dict[Port, int]:
+    """Ports at which a process waits for whoever comes, and the inode of a socket of each.
+
+    Args:
+        proc: proc(5) of the host.
+        families: whose sockets; those of IPv6 may be IPv4's, too.
+    """
+    found = _sockets(proc, families)
+    return {each.port: each.inode for each in found if each.state == _WAITS[each.port[0]]}
 
 
 def holder(inode: int, proc: Path = PROC) -> str:
@@ -50,11 +58,11 @@ def holder(inode: int, proc: Path = PROC) -> str:
     return ""
 
 
-def _sockets(proc: Path) -> Iterator[_Socket]:
+def _sockets(proc: Path, families: Collection[Family] = FAMILIES) -> Iterator[_Socket]:
     for protocol, tables in _TABLES.items():
-        for table in tables:
+        for family in families:
             try:
-                lines = (proc / "net" / table).read_text().splitlines()[1:]
+                lines = (proc / "net" / tables[family]).read_text().splitlines()[1:]
             except FileNotFoundError:  # a kernel without IPv6
                 continue
             for line in lines:

@@ -194,7 +194,8 @@ def _unsettled(rulesets: Sequence[Ruleset], there: Observed) -> Iterator[str]:
         for wanted in ruleset.sets:
             found = table.sets.get(wanted.name) if table is not None else None
             elements = found.elements if found is not None else {}
-            yield from (k for k in wanted.leads if elements.get(k) != wanted.elements.get(k))
+            differ = (k for k in wanted.leads if elements.get(k) != wanted.elements.get(k))
+            yield from (flows.known_as(ruleset.family, key) for key in differ)
 
 
 def _hook_lines(text: str) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from meshnet.errors import MeshnetError, NotFoundError, about
 from meshnet.kernel import decode, netns, sysctl
-from meshnet.kernel.rtnetlink import Af, Nud
+from meshnet.kernel.rtnetlink import RA_PROTOCOL, Af, Nud
 from meshnet.kernel.rtnl import RtnlClient
 from meshnet.model.families import FAMILIES, Family, Interface
 from meshnet.model.since import Since
@@ -218,9 +218,25 @@ def _state(rtnl: RtnlClient, path: Netns, spec: NetnsSpec) -> NetnsState:
             for r in routes
             if r.index in name
         ),
-        rules=frozenset(socket.rules()) if spec.rules else frozenset(),
+        rules=frozenset(rule for family in families if spec.rules for rule in socket.rules(family)),
         sysctls=_sysctls(rtnl, path, spec.sysctls),
+        deaf=_deaf(
+            rtnl, path, {name[r.index] for r in routes if _is_advertised(r) and r.index in name}
+        )
+        if spec.advised
+        else frozenset(),
     )
+
+
+def _is_advertised(route: Route) -> bool:
+    """A route that a router's advertisement made."""
+    return route.protocol == RA_PROTOCOL
+
+
+def _deaf(rtnl: RtnlClient, path: Netns, links: Iterable[str]) -> frozenset[str]:
+    keys = {f"ipv6/conf/{link}/accept_ra": link for link in links}
+    found = _sysctls(rtnl, path, dict.fromkeys(keys, ""))
+    return frozenset(keys[key] for key, value in found.items() if value == "1")
 
 
 def _is_the_kernels(address: Interface) -> bool:

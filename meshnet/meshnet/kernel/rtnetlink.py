@@ -21,6 +21,8 @@ NDMSG: Final = struct.Struct("=BxxxiHBB")
 """family, link index, state, flags, type."""
 TCMSG: Final = struct.Struct("=BxxxiIII")
 """family, link index, handle, parent, info."""
+PORT_RANGE: Final = struct.Struct("=HH")
+"""The first and the last port that a rule selects (linux/fib_rules.h)."""
 TC_H_ROOT: Final = 0xFFFFFFFF
 """Parent of a link's root qdisc (linux/pkt_sched.h)."""
 
@@ -193,6 +195,10 @@ class RtScope(IntEnum):
 
 KERNEL_PROTOCOL: Final = 2
 """RTPROT_KERNEL: of the routes that the kernel makes with an address."""
+
+
+RA_PROTOCOL: Final = 9
+"""RTPROT_RA: of those that a router's advertisement made."""
 
 
 class RtnhF(IntFlag):

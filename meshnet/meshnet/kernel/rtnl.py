@@ -41,9 +41,9 @@ class RouteSocket(NetlinkSocket):
         found = self.dump(encode.get_routes(family), decode.route)
         return [entry for entry in found if entry is not None]
 
-    def rules(self) -> list[Rule]:
-        """All IPv4 rules that select by mark or not at all."""
-        found = self.dump(encode.get_rules(), decode.rule)
+    def rules(self, family: Family = 4) -> list[Rule]:
+        """All rules of a family that select by mark, by what a port answers, or not at all."""
+        found = self.dump(encode.get_rules(family), decode.rule)
         return [entry for entry in found if entry is not None]
 
     def neighbours(self, family: Af) -> list[Neighbour]:

@@ -22,3 +22,12 @@ FAMILIES: Final[tuple[Family, Family]] = (4, 6)
 def order(address: Address | Interface | IpNetwork) -> tuple[int, Address | Interface | IpNetwork]:
     """Sort key: IPv4 comes first; Python does not compare the two."""
     return address.version, address
+
+
+def overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    """Whether some address is in both; never of two families."""
+    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
+        return one.overlaps(other)
+    if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):
+        return one.overlaps(other)
+    return False

@@ -25,7 +25,7 @@ from ipaddress import (
 )
 from typing import Literal, TypeAlias
 
-from meshnet.model.families import IpNetwork
+from meshnet.model.families import Address, IpNetwork
 from meshnet.model.ids import MacAddress, NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
 from meshnet.model.policy import ROUND_ROBIN, Policy
 from meshnet.model.wellknown import VXLAN_PORT
@@ -64,6 +64,8 @@ class Node:
     salt: bytes = b""
     """What its keys of encrypted overlays are fresh by (``meshnet.model.esp``); empty: it is on
     none, or has not told it yet."""
+    ingress_address6: IPv6Address | None = None
+    """Beside ``ingress_address``, on an ingress network that is dual stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,18 @@ class Network:
         return (self.subnet, *self.more)
 
     @property
+    def every_subnet(self) -> tuple[IpNetwork, ...]:
+        """Those of both families."""
+        return *self.subnets, *self.subnets6
+
+    @property
     def further(self) -> tuple[IpNetwork, ...]:
         """All but the first, of both families."""
         return *self.more, *self.subnets6
 
-    def has(self, address: IPv4Address) -> bool:
+    def has(self, address: Address) -> bool:
         """Whether an address is in one of its subnets."""
-        return any(address in subnet for subnet in self.subnets)
+        return any(address in subnet for subnet in self.every_subnet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +220,7 @@ class Snapshot:
         taken: ports of this host that its own processes wait at, and keep: nothing that is
             published there is led away from them.
         esp_keys: what keys of encrypted overlays are made of: the first seals, all open.
+        taken6: the same of IPv6.
     """
 
     revision: int
@@ -228,23 +236,31 @@ class Snapshot:
     vxlan_port: int = VXLAN_PORT
     taken: frozenset[Port] = frozenset()
     esp_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    taken6: frozenset[Port] = frozenset()
 
     @property
     def published(self) -> frozenset[Port]:
         """Ports of this host that are published on it, by services or by containers here."""
-        in_mesh = (
-            port
-            for service in (self.services.values() if self.ingress is not None else ())
-            for port in service.ports
-            if port.mode == "ingress"
-        )
         here = (
             port
             for sandbox in self.sandboxes.values()
             for port in sandbox.ports
             if port.mode == "host" and sandbox.gateway_address is not None
         )
-        return frozenset((port.protocol, port.published) for port in (*in_mesh, *here))
+        own = frozenset((port.protocol, port.published) for port in here)
+        return own | self._in_mesh() if self.ingress is not None else own
+
+    @property
+    def published6(self) -> frozenset[Port]:
+        """Those of them that are so by IPv6, too: of a mesh that is dual stack."""
+        mesh = self.ingress
+        return self._in_mesh() if mesh is not None and mesh.subnets6 else frozenset()
+
+    def _in_mesh(self) -> frozenset[Port]:
+        every = (port for service in self.services.values() for port in service.ports)
+        return frozenset(
+            (port.protocol, port.published) for port in every if port.mode == "ingress"
+        )
 
     @property
     def reserved(self) -> frozenset[Port]:

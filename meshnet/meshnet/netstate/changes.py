@@ -13,7 +13,7 @@ from typing import TypeAlias
 from meshnet.errors import MeshnetError
 from meshnet.model.families import Address, Interface, IpNetwork
 from meshnet.model.ids import MacAddress
-from meshnet.netstate.objects import Port, Vxlan
+from meshnet.netstate.objects import Port, Rule, Vxlan
 
 Netns: TypeAlias = str | None
 
@@ -186,13 +186,10 @@ class AddRoute:
 
 @dataclass(frozen=True, slots=True)
 class AddRule:
-    """Packets with a mark look their route up in a table."""
+    """Packets that a rule selects look their route up in a table."""
 
     netns: Netns
-    mark: int
-    mask: int
-    table: int
-    priority: int
+    rule: Rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ _LONGEST_NAME = 15
 _NO_SPEC = NetnsSpec()
 _REMOTE = Port(learning=False)
 """Of a VXLAN device: what is behind it is said in rows."""
+_THOUGH_FORWARDING = "2"
+"""Of accept_ra: routers are heard though packets are forwarded (ip-sysctl.rst)."""
 _BEFORE_ADDRESSES = "ipv6/"
 """Sysctls without which a link takes no address, or takes others besides."""
 
@@ -294,6 +296,7 @@ def _without(state: NetnsState, lost: frozenset[str]) -> NetnsState:
             for key, value in state.sysctls.items()
             if not any(f"/{name}/" in key for name in lost)
         },
+        deaf=state.deaf - lost,
     )
 
 
@@ -312,6 +315,9 @@ def _stale(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
 
 
 def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change]:
+    # First: with forwarding the kernel drops the routes of those that hear no routers.
+    for name in sorted(state.deaf) if spec.advised else ():
+        yield SetSysctl(path, f"ipv6/conf/{name}/accept_ra", _THOUGH_FORWARDING)
     yield from _settings(path, spec, state, before_addresses=True)
     for name, address in sorted(spec.addresses - state.addresses, key=_address_order):
         yield AddAddress(path, name, address)
@@ -321,7 +327,7 @@ def _missing(path: Netns, spec: NetnsSpec, state: NetnsState) -> Iterator[Change
         yield AddNeighbour(path, name, at, mac)
     # A route's gateway is looked up by the rules.
     for rule in sorted(spec.rules - state.rules, key=str):
-        yield AddRule(path, rule.mark, rule.mask, rule.table, rule.priority)
+        yield AddRule(path, rule)
     # A dump does not say onlink; without its address a link has no route.
     there = {replace(route, source=None) for route in state.routes} | state.routes
     for route in sorted([*spec.routes, *_connected(spec, state)], key=_route_order):

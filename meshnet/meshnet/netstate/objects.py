@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
-from meshnet.model.families import Address, IpNetwork
+from meshnet.model.families import Address, Family, IpNetwork
 from meshnet.model.ids import MacAddress
 from meshnet.model.wellknown import VXLAN_PORT
 
@@ -106,12 +106,18 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A policy rule that selects by mark; mask 0: that selects everything."""
+    """A policy rule that selects by mark; mask 0: that selects everything.
+
+    Attributes:
+        answers: number of a protocol, and a port: it selects only what is sent from that.
+    """
 
     mark: int
     mask: int
     table: int
     priority: int
+    family: Family = 4
+    answers: tuple[int, int] | None = None
 
 
 STANDARD_RULES: Final = frozenset(
@@ -119,3 +125,8 @@ STANDARD_RULES: Final = frozenset(
     for table, priority in ((LOCAL_TABLE, 0), (MAIN_TABLE, 32766), (DEFAULT_TABLE, 32767))
 )
 """What every namespace begins with: look in these tables in turn (ip-rule(8))."""
+STANDARD_RULES6: Final = frozenset(
+    Rule(mark=0, mask=0, table=table, priority=priority, family=6)
+    for table, priority in ((LOCAL_TABLE, 0), (MAIN_TABLE, 32766))
+)
+"""The same of IPv6."""

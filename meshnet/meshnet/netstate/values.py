@@ -73,6 +73,8 @@ class NetnsSpec:
         owned: regular expression of the names of veth ends that are ours: others are removed.
         dual: IPv6 is ours there as IPv4 is, but for link-local addresses and for rules. Otherwise
             nothing of it is read or changed.
+        advised: links with a route that a router advertised go on hearing routers, though the
+            namespace forwards.
     """
 
     made: bool = False
@@ -93,6 +95,7 @@ class NetnsSpec:
     up: frozenset[str] = frozenset()
     owned: str = ""
     dual: bool = False
+    advised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,9 @@ class NetnsState:
     """``onlink`` is not told by the kernel's dump and is always False here."""
     rules: frozenset[Rule] = frozenset()
     sysctls: Mapping[str, str | None] = field(default_factory=dict)
+    deaf: frozenset[str] = frozenset()
+    """Links with a route that a router advertised, and that hear none once packets are forwarded;
+    read where a spec is ``advised``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ backend that is gone is reset so by whoever it is led to, instead of waiting for
 that a client uses again does not meet the old address.
 
 Be aware: a port of the host is told by its number, also where a datagram passes through the host to
-somebody else's; forgetting such a flow costs nothing, as nothing was translated. What is published
-is so by IPv4 alone: flows of IPv6 go by no port.
+somebody else's; forgetting such a flow costs nothing, as nothing was translated. A port of IPv6 is
+another one than that of IPv4 with its number.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Literal
+from typing import Final, Literal
 
-from meshnet.nft.objects import Ruleset
+from meshnet.nft.objects import Family, Ruleset
 
+_AND: Final = " . "
+"""Of a protocol and a port: an address tells its family itself."""
 Leads = Mapping[str, frozenset[str]]
-"""A VIP (``10.0.1.2``) or a port (``udp . 53``) -> backends it may lead to."""
+"""A VIP (``10.0.1.2``) or a port (``udp . 53``, of IPv6 ``ip6 udp . 53``) -> backends it may lead
+to."""
 Protocol = Literal["tcp", "udp", "other"]
 
 
@@ -104,9 +107,9 @@ class Stale:
         if flow.protocol != "udp":
             return Fate.STAYS
         leads = self.moved.get(flow.asked)
-        of_ports = ":" not in flow.asked and (translated or flow.answers_to == flow.source)
-        if leads is None and of_ports:
-            leads = self.moved.get(f"udp . {flow.port}")
+        if leads is None and (translated or flow.answers_to == flow.source):
+            family: Family = "ip6" if ":" in flow.asked else "ip"
+            leads = self.moved.get(known_as(family, f"udp . {flow.port}"))
         return Fate.FORGOTTEN if leads is not None and flow.backend not in leads else Fate.STAYS
 
 
@@ -189,4 +192,14 @@ def _avoided(tables: Iterable[Ruleset]) -> frozenset[str]:
 
 
 def _leads(tables: Iterable[Ruleset]) -> Leads:
-    return {key: to for table in tables for set_ in table.sets for key, to in set_.leads.items()}
+    return {
+        known_as(table.family, key): to
+        for table in tables
+        for set_ in table.sets
+        for key, to in set_.leads.items()
+    }
+
+
+def known_as(family: Family, key: str) -> str:
+    """The name in ``Leads`` of what a table of this family calls ``key``."""
+    return f"{family} {key}" if family == "ip6" and _AND in key else key

@@ -12,13 +12,10 @@
  br0:  FDB  <MAC> -> vx0, static
 ```
 The netns is there while a container of this host is on the network; the ingress network's is there
-always. Replies of the routing mesh go back through the node that the request came in on: see
-docs/decisions and ``meshnet_lb``; here are the rule, the route and the sysctls they need.
+always. What is in a container's and in the host's is in ``ends``.
 
-An address of IPv6 has the MAC of the IPv4 address beside it. The engine switches IPv6 off in the
-namespaces that it makes; it is on for the interfaces that have an address of it, and for loopback,
-through which a namespace reaches its own addresses. Nothing is taken from router advertisements. An
-overlay whose packets are smaller than IPv6 needs has none of it: the kernel takes no address there.
+An address of IPv6 has the MAC of the IPv4 address beside it. An overlay whose packets are smaller
+than IPv6 needs has none of it: the kernel takes no address there.
 
 Be aware: the device indexes, the netns and every name are derived from ids, so that a restarted
 process finds what it made.
@@ -29,29 +26,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
 from meshnet.model.differences import touched
 from meshnet.model.esp import port_of
-from meshnet.model.ids import MacAddress, NetworkId, TaskId, mac_of
-from meshnet.model.mesh import INGRESS_LINK, MESH_MARK
+from meshnet.model.ids import NetworkId, TaskId, mac_of
+from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.paths import Members, Ways, ways_of
 from meshnet.model.snapshot import Network, Sandbox, Snapshot
 from meshnet.netstate.changes import Netns
-from meshnet.netstate.objects import MAIN_TABLE, STANDARD_RULES, Rule, Vxlan
+from meshnet.netstate.objects import Vxlan
 from meshnet.netstate.values import (
-    AddressOn,
     Desired,
     FdbRow,
     NeighbourOn,
     NetnsSpec,
-    RouteSpec,
     Veth,
     VxlanSpec,
     kept,
 )
+from meshnet.overlay.ends import gateway, ipv6_on, of_host, of_sandbox
 from meshnet.overlay.esp import Encryption
 
 PREFIX: Final = "mn-"
@@ -60,22 +56,8 @@ VXLAN: Final = "vx0"
 INGRESS_PEER: Final = "vgw"
 _VETH_ENDS: Final = r"v[0-9a-z]{12}|vgw"
 _NAME_CHARS: Final = 12
-_COUNTS: Final = "netfilter/nf_conntrack_acct"
-"""Connections count their packets, for ``meshnet lb``. Comes with the first rule of a boot."""
-
-RETURN_TABLE: Final = 100
-_RETURN_PRIORITY: Final = 100
-_RETURN_GATEWAY: Final = IPv4Address("169.254.77.1")
-"""Stands for whichever node the request came in on; the frame's MAC is set at egress."""
-_RETURN_MAC: Final = MacAddress("02:42:a9:fe:4d:01")
-_DEFAULT: Final = IPv4Network("0.0.0.0/0")
-_LOOPBACK: Final = "lo"
-_LOOPBACK_ADDRESS: Final = IPv4Interface("127.0.0.1/8")
-"""The resolver is at 127.0.0.11; the engine gave both to the container."""
 _SMALLEST_MTU6: Final = 1280
 """RFC 8200 section 5."""
-_LOOPBACK6: Final = IPv6Interface("::1/128")
-_NO_ADVERTISEMENTS: Final = {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0"}
 
 
 def netns_name(network: NetworkId) -> str:
@@ -137,7 +119,7 @@ class Overlays:
         }
         thin = frozenset(network for network, mtu in mtus.items() if mtu < _SMALLEST_MTU6)
         was_thin, self._thin = self._thin, thin
-        specs: dict[Netns, NetnsSpec] = {None: _host(snapshot)}
+        specs: dict[Netns, NetnsSpec] = {None: of_host(snapshot, thin)}
         for network in networks:
             path = str(self._netns_dir / netns_name(network.id))
             specs[path] = self._overlay(path, snapshot, network, mtus[network.id])
@@ -146,9 +128,9 @@ class Overlays:
             same = alike and before is not None and before.sandboxes.get(task) is sandbox
             same = same and before is not None and _same_networks(sandbox, before, snapshot)
             spec = self._made.specs.get(sandbox.netns) if same else None
-            specs[sandbox.netns] = spec if spec is not None else _sandbox(snapshot, sandbox, thin)
+            specs[sandbox.netns] = spec if spec is not None else of_sandbox(snapshot, sandbox, thin)
         veths = self._made.veths
-        of = (networks, mtus, _gateway(snapshot))
+        of = (networks, mtus, gateway(snapshot))
         if before is None or before.sandboxes is not snapshot.sandboxes or self._veths_of != of:
             self._veths_of = of
             veths = tuple(_veths(snapshot, self._netns_dir, networks, mtus))
@@ -189,7 +171,7 @@ class Overlays:
             sysctls={
                 f"bridge/bridge-nf-call-{family}tables": "0" for family in ("ip", "ip6", "arp")
             }
-            | (_ipv6_on(VXLAN) if dual else {}),
+            | (ipv6_on(VXLAN) if dual else {}),
             exact=frozenset({VXLAN}),
             owned=_VETH_ENDS,
             dual=dual,
@@ -251,8 +233,9 @@ def _gateways(snapshot: Snapshot) -> set[_Remote]:
     ingress = snapshot.ingress
     if ingress is None:
         return set()
+    dual = bool(ingress.subnets6)
     return {
-        (ingress.id, node.ingress_address, None, node.vtep)
+        (ingress.id, node.ingress_address, node.ingress_address6 if dual else None, node.vtep)
         for node in snapshot.nodes.values()
         if node.id != snapshot.self_id and node.ingress_address is not None
     }
@@ -266,10 +249,6 @@ def _rows_of(remotes: Iterable[_Remote]) -> _Rows:
         ),
         frozenset((VXLAN, mac, to) for mac, _, _, vtep in macs for to in (vtep, None)),
     )
-
-
-def _ipv6_on(link: str) -> dict[str, str]:
-    return {f"ipv6/conf/{link}/{key}": value for key, value in _NO_ADVERTISEMENTS.items()}
 
 
 def _realised(snapshot: Snapshot) -> list[Network]:
@@ -287,89 +266,17 @@ def _same_networks(sandbox: Sandbox, before: Snapshot, now: Snapshot) -> bool:
     return all(before.networks.get(on) == now.networks.get(on) for on, _ in sandbox.networks)
 
 
-def _sandbox(snapshot: Snapshot, sandbox: Sandbox, thin: Set[NetworkId]) -> NetnsSpec:
-    addresses: set[AddressOn] = set()
-    routes: set[RouteSpec] = set()
-    rules = set(STANDARD_RULES)
-    neighbours: set[NeighbourOn] = set()
-    sysctls = {_COUNTS: "1"}
-    second = {network: address for network, address in sandbox.networks6 if network not in thin}
-    for number, (network, address) in enumerate(sandbox.networks):
-        name = sandbox.interface(number)
-        addresses.add((name, address))
-        known = snapshot.networks.get(network)
-        if network in second:
-            addresses |= {(name, second[network]), (_LOOPBACK, _LOOPBACK6)}
-            sysctls |= {**_ipv6_on(name), f"ipv6/conf/{_LOOPBACK}/disable_ipv6": "0"}
-            others = known.subnets6 if known is not None else ()
-            routes |= {
-                RouteSpec(name, MAIN_TABLE, subnet, None)
-                for subnet in others
-                if second[network].ip not in subnet
-            }
-        for subnet in known.subnets if known is not None else ():
-            if address.ip not in subnet:
-                routes.add(RouteSpec(name, MAIN_TABLE, subnet, None))
-        if known is not None and known.ingress:
-            routes.add(RouteSpec(name, RETURN_TABLE, _DEFAULT, _RETURN_GATEWAY, onlink=True))
-            rules.add(Rule(MESH_MARK, MESH_MARK, RETURN_TABLE, _RETURN_PRIORITY))
-            neighbours.add((name, _RETURN_GATEWAY, _RETURN_MAC))
-            sysctls |= {
-                "ipv4/tcp_fwmark_accept": "1",
-                "ipv4/conf/all/rp_filter": "0",
-                f"ipv4/conf/{name}/rp_filter": "0",
-            }
-    return NetnsSpec(
-        addresses=frozenset(addresses | {(_LOOPBACK, _LOOPBACK_ADDRESS)}),
-        neighbours=frozenset(neighbours),
-        routes=frozenset(routes),
-        rules=frozenset(rules),
-        sysctls=sysctls,
-        if_there=frozenset({_COUNTS}),
-        exact=frozenset(name for name, _ in addresses) - {_LOOPBACK},
-        up=frozenset({_LOOPBACK}),
-        dual=bool(second),
-    )
-
-
-def _host(snapshot: Snapshot) -> NetnsSpec:
-    gateway = _gateway(snapshot)
-    if gateway is None:
-        return NetnsSpec(owned=INGRESS_LINK)
-    return NetnsSpec(
-        addresses=frozenset({(INGRESS_LINK, gateway)}),
-        sysctls={
-            "ipv4/ip_forward": "1",
-            f"ipv4/conf/{INGRESS_LINK}/rp_filter": "2",
-            # 127.0.0.1:<published port>: the packet leaves lo with a loopback source.
-            f"ipv4/conf/{INGRESS_LINK}/route_localnet": "1",
-            _COUNTS: "1",
-        },
-        if_there=frozenset({_COUNTS}),
-        exact=frozenset({INGRESS_LINK}),
-        owned=INGRESS_LINK,
-    )
-
-
-def _gateway(snapshot: Snapshot) -> IPv4Interface | None:
-    """This node's address on the ingress network."""
-    network, node = snapshot.ingress, snapshot.nodes.get(snapshot.self_id)
-    if network is None or node is None or node.ingress_address is None:
-        return None
-    return IPv4Interface((node.ingress_address, network.subnet.prefixlen))
-
-
 def _veths(
     snapshot: Snapshot,
     netns_dir: Path,
     networks: Sequence[Network],
     mtus: Mapping[NetworkId, int],
 ) -> Iterator[Veth]:
-    gateway = _gateway(snapshot)
+    own = gateway(snapshot)
     paths = {network.id: str(netns_dir / netns_name(network.id)) for network in networks}
     for network in networks:
-        if network.ingress and gateway is not None:
-            mac = mac_of(gateway.ip)
+        if network.ingress and own is not None:
+            mac = mac_of(own.ip)
             yield Veth(
                 paths[network.id], INGRESS_PEER, BRIDGE, mtus[network.id], None, INGRESS_LINK, mac
             )

@@ -11,8 +11,7 @@ after them; on a host whose kernel cannot encrypt nothing of them is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv4Network
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +19,7 @@ from meshnet.errors import KernelError, MeshnetError, SubnetTakenError, about
 from meshnet.kernel import changer, host, netns, observer
 from meshnet.kernel.rtnl import RtnlClient, Watch, watch_nothing
 from meshnet.kernel.xfrm import XfrmClient
+from meshnet.model.families import IpNetwork, order
 from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.since import Since
 from meshnet.model.snapshot import Snapshot
@@ -28,7 +28,7 @@ from meshnet.netstate import netns_plan as netstate
 from meshnet.netstate.changes import AddVeth, DelLink, DelNetns
 from meshnet.netstate.changes import Change as NetnsChange
 from meshnet.netstate.esp import DelPolicy, EspChange, EspState
-from meshnet.netstate.values import Desired, NetnsState
+from meshnet.netstate.values import Desired, NetnsSpec, NetnsState
 from meshnet.netstate.values import Observed as NetnsObserved
 from meshnet.overlay.desired import PREFIX, VXLAN, Overlays
 
@@ -38,7 +38,7 @@ class Observed:
     """Links and rows; while there is no ``mn-ingress`` also the host's (destination, link)s."""
 
     netns: NetnsObserved
-    routes: tuple[tuple[IPv4Network, str], ...] = ()
+    routes: tuple[tuple[IpNetwork, str], ...] = ()
     esp: EspState | None = None
     """What of ours XFRM has; None: it was not looked at."""
 
@@ -47,8 +47,8 @@ class Observed:
 class Refuse:
     """Say that the ingress network cannot be on this host."""
 
-    subnet: IPv4Network
-    route: tuple[IPv4Network, str]
+    subnet: IpNetwork
+    route: tuple[IpNetwork, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,17 @@ def _plan_links(desired: Desired, observed: Observed, *, prune: bool) -> list[Ch
     if refused is None:
         return [*netstate.plan(desired, observed.netns, prune=prune)]
     specs = dict(desired.specs)
-    specs[None] = replace(specs[None], addresses=frozenset(), sysctls={}, exact=frozenset())
+    specs[None] = NetnsSpec(owned=specs[None].owned)
     veths = tuple(veth for veth in desired.veths if veth.peer != INGRESS_LINK)
     return [*netstate.plan(Desired(specs, veths), observed.netns, prune=prune), refused]
 
 
 def _refused(desired: Desired, observed: Observed) -> Refuse | None:
-    for name, address in desired.specs[None].addresses:
-        if name == INGRESS_LINK and isinstance(address, IPv4Interface):
-            route = host.conflicting_route(address.network, observed.routes)
-            return None if route is None else Refuse(address.network, route)
+    own = (address for on, address in desired.specs[None].addresses if on == INGRESS_LINK)
+    for address in sorted(own, key=order):
+        route = host.conflicting_route(address.network, observed.routes)
+        if route is not None:
+            return Refuse(address.network, route)
     return None
 
 

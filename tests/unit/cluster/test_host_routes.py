@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnet.model.families import IpNetwork
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster import host_routes
 
@@ -58,3 +59,28 @@ def test_a_node_says_which_of_its_networks_its_routes_cross() -> None:
     routes = host_routes.told([(IPv4Network("10.0.1.128/25"), "vpn0")])
     [said] = host_routes.crossing(subnets, routes)
     assert said.startswith("network app (10.0.1.0/24) overlaps with the route 10.0.1.128/25 (vpn0)")
+
+
+def test_routes_of_ipv6_are_told_apart_and_read_with_the_others() -> None:
+    """A manager of a version before refuses a node with a destination that it cannot read."""
+    four, six = (IPv4Network("10.0.0.0/8"), "vpn0"), (IPv6Network("fd00:7::/32"), "vpn0")
+    said = pb.NodeDescription(hostname="h2")
+    assert host_routes.tell(said, [six, four])
+    assert not host_routes.tell(said, [four, six, six]), "the same is no news"
+    assert [route.destination for route in said.routes] == ["10.0.0.0/8"]
+    assert [route.destination for route in said.routes6] == ["fd00:7::/32"]
+    routes = list(host_routes.of([pb.Node(id="n", description=said)]))
+    found = host_routes.overlapping(IPv6Network("fd00:7:1::/64"), routes)
+    assert str(found) == "the route fd00:7::/32 (vpn0) of node h2"
+    assert host_routes.overlapping(IPv6Network("fd00:8::/64"), routes) is None
+    subnets: list[tuple[str, IpNetwork]] = [
+        ("app", IPv6Network("fd00:7::/64")), ("app", IPv4Network("10.0.1.0/24")),
+    ]  # fmt: skip
+    crossed = host_routes.crossing(subnets, (*said.routes, *said.routes6))
+    assert [each.partition(" overlaps")[0] for each in crossed] == [
+        "network app (10.0.1.0/24)", "network app (fd00:7::/64)",
+    ]  # fmt: skip
+    assert host_routes.tell(said, [four])
+    assert not said.routes6
+    many = [(IPv6Network((number << 64, 64)), "x") for number in range(host_routes.MOST6 + 9)]
+    assert len(host_routes.told(many, 6)) == host_routes.MOST6

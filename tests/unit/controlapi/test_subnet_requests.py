@@ -64,6 +64,16 @@ async def test_a_subnet_that_some_node_has_a_route_for_is_refused_by_route_and_n
     assert made.subnet == "172.19.9.0/24"
 
 
+async def test_a_subnet_of_ipv6_over_a_node_s_route_is_refused_by_route_and_node() -> None:
+    node = pb.Node(id="n1", description=pb.NodeDescription(hostname="h2"))
+    node.description.routes6.add(destination="fd00:7::/48", link="vpn0")
+    route = r"overlaps with the route fd00:7::/48 \(vpn0\) of node h2"
+    with pytest.raises(ControlError, match=route):
+        await create(pb.IPAMConfig(subnet="fd00:7:0:9::/64"), nodes=[node], dual=True)
+    [made] = await create(pb.IPAMConfig(subnet="fd00:8::/64"), nodes=[node], dual=True)
+    assert made.subnet == "fd00:8::/64"
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 
 from plane_bed import Host, cluster, turn
 
@@ -57,6 +57,31 @@ def test_a_port_of_a_process_is_left_to_it_until_it_gives_it_back() -> None:
     assert not ports.look()
     ports.close()
     assert not sockets.held
+
+
+def test_a_port_may_be_a_process_s_by_ipv6_alone_and_is_said_so() -> None:
+    dual = replace(WIDE, subnets6=(IPv6Network("fd00::/64"),))
+    now = replace(SNAPSHOT, networks={INGRESS: dual})
+    assert (sorted(SNAPSHOT.published6), sorted(now.published6)) == ([], [("tcp", 8080)])
+    sockets = FakeSockets()
+    ports = PublishedPorts(sockets)
+    sockets.processes6 = {("tcp", 8080): "nginx"}
+    seen = ports.keep(now, now)
+    assert (sorted(seen.taken), sorted(seen.taken6)) == ([], [("tcp", 8080)])
+    assert (sockets.held, sockets.held6) == (now.published, frozenset())
+    [said] = ports.troubles()
+    assert "on this node by IPv6: nginx had it before" in said
+    sockets.processes = sockets.processes6
+    assert ports.look()
+    seen = ports.keep(seen, seen)
+    assert (sorted(seen.taken), sorted(seen.taken6)) == ([("tcp", 8080)], [("tcp", 8080)])
+    [said] = ports.troubles()
+    assert "on this node: nginx had it before" in said
+    sockets.processes = sockets.processes6 = {}
+    assert ports.look()
+    seen = ports.keep(seen, seen)
+    assert (seen.taken, seen.taken6) == (frozenset(), frozenset())
+    assert sockets.held6 == {("tcp", 8080)}
 
 
 def test_what_others_have_is_all_but_the_task_s_own() -> None:

@@ -93,12 +93,6 @@ LACKING = [
     ),
     (
         "/networks/create",
-        {"Name": "n", "Driver": "overlay", "Ingress": True, "EnableIPv6": True},
-        "IPv6 on the ingress network",
-        "--ipv6",
-    ),
-    (
-        "/networks/create",
         {"Name": "n", "Driver": "overlay", "EnableIPv6": True, "EnableIPv4": False},
         "without IPv4",
         "--ipv4=false",

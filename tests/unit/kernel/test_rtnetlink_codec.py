@@ -21,6 +21,7 @@ from meshnet.model.ids import MacAddress
 from meshnet.netstate.objects import Link, Neighbour, Port, Route, Rule, Vxlan
 
 BYTE, U32 = st.integers(0, 255), st.integers(0, 2**32 - 1)
+NUMBER = st.integers(0, 65535)
 INDEX = st.integers(1, 2**31 - 1)
 NAME = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1, max_size=15)
 ADDRESS = st.integers(1, 2**32 - 1).map(IPv4Address)
@@ -210,7 +211,11 @@ def test_a_route(route, onlink):
 
 
 @settings(max_examples=30)
-@given(st.builds(Rule, U32, U32, U32, U32))
+@given(
+    st.builds(
+        Rule, U32, U32, U32, U32, st.sampled_from([4, 6]), st.none() | st.tuples(BYTE, NUMBER)
+    )
+)
 def test_a_rule(rule):
     attrs = [
         ("FRA_PRIORITY", rule.priority),
@@ -219,7 +224,12 @@ def test_a_rule(rule):
         ("FRA_TABLE", rule.table),
         ("FRA_PROTOCOL", encode.OUR_PROTOCOL),
     ]
-    body = theirs(fibmsg, {"family": Af.INET, "action": 1}, attrs)
+    if rule.answers is not None:
+        protocol, port = rule.answers
+        attrs.append(("FRA_IP_PROTO", protocol))
+        attrs.append(("FRA_SPORT_RANGE", f"{port}:{port}"))
+    family = Af.INET if rule.family == 4 else Af.INET6
+    body = theirs(fibmsg, {"family": family, "action": 1}, attrs)
     assert encode.new_rule(rule).body == body
     assert decode.rule(body) == rule
 
@@ -233,8 +243,21 @@ def test_a_rule(rule):
         ({"tos": 4}, []),
         ({"flags": 2}, []),
         ({"action": 7}, []),
+        ({}, [("FRA_IP_PROTO", 17)]),
+        ({}, [("FRA_SPORT_RANGE", "5:5")]),
+        ({}, [("FRA_IP_PROTO", 17), ("FRA_SPORT_RANGE", "5:6")]),
     ],
-    ids=["interface", "source", "source network", "tos", "inverted", "unreachable"],
+    ids=[
+        "interface",
+        "source",
+        "source network",
+        "tos",
+        "inverted",
+        "unreachable",
+        "protocol",
+        "port",
+        "ports",
+    ],
 )
 def test_a_rule_that_selects_by_more_than_a_mark_is_none_of_ours(fields, attrs):
     whole = {"family": Af.INET, "action": 1}

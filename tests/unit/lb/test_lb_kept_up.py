@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Interface, IPv6Network
 
 import changing_cluster as world
 from hypothesis import given
@@ -32,7 +32,8 @@ def test_nothing_is_remembered_of_what_is_gone(history: list[Snapshot]):
         fresh = Rules()
         fresh.rulesets(snapshot)
         assert vars(rules._chosen) == vars(fresh._chosen)
-        assert vars(rules._table._ports) == vars(fresh._table._ports)
+        for dialect, table in rules._tables.items():
+            assert vars(table._ports) == vars(fresh._tables[dialect]._ports)
 
 
 @given(world.histories())
@@ -41,9 +42,13 @@ def test_tables_of_ipv6_are_those_of_ipv4_in_its_words(history: list[Snapshot]):
     alone = {t: replace(e, addresses=_on_dual(e.addresses)) for t, e in now.endpoints.items()}
     services = {s: replace(e, vips=_on_dual(e.vips)) for s, e in now.services.items()}
     boxes = {
-        t: replace(box, networks=tuple(each for each in box.networks if each[0] == world.DUAL))
+        t: replace(
+            box,
+            networks=tuple(each for each in box.networks if each[0] == world.DUAL),
+            networks6=own,
+        )
         for t, box in now.sandboxes.items()
-        if box.networks6
+        if (own := tuple(each for each in box.networks6 if each[0] == world.DUAL))
     }
     one = replace(now, endpoints=alone, services=services, sandboxes=boxes)
     both = replace(
@@ -65,6 +70,55 @@ def test_tables_of_ipv6_are_those_of_ipv4_in_its_words(history: list[Snapshot]):
         assert path is None or (table == rulesets(both)[path][0] and not more)
 
 
+@given(world.histories())
+def test_the_mesh_of_ipv6_is_that_of_ipv4_in_its_words(history: list[Snapshot]):
+    """But for VXLAN, docker_gwbridge and what servers of datagrams need by IPv4."""
+    now, mesh = history[-1], world.MESH
+    subnet, second = IPv4Network("10.0.0.0/24"), (IPv6Network("fd00::/64"),)
+    network = Network(mesh, "ingress", Vni(4096), subnet, subnet[1], ingress=True, subnets6=second)
+    nodes = {
+        n: replace(
+            node,
+            ingress_address6=world.second(node.ingress_address) if node.ingress_address else None,
+        )
+        for n, node in now.nodes.items()
+    }
+    endpoints = {
+        t: replace(each, addresses=own, addresses6=_second(own))
+        for t, each in now.endpoints.items()
+        for own in ({n: at for n, at in each.addresses.items() if n == mesh},)
+    }
+    boxes = {
+        t: replace(
+            box,
+            networks=on,
+            networks6=tuple((n, IPv6Interface((world.second(at.ip), 64))) for n, at in on),
+            gateway_address=None,
+        )
+        for t, box in now.sandboxes.items()
+        for on in (tuple(each for each in box.networks if each[0] == mesh),)
+        if on
+    }
+    both = replace(
+        now, nodes=nodes, networks={mesh: network}, endpoints=endpoints, sandboxes=boxes,
+        gwbridge=None, taken6=now.taken,
+    )  # fmt: skip
+    for path, tables in rulesets(both).items():
+        first, other = (next(t for t in tables if t.family == each) for each in ("ip", "ip6"))
+        if path is None:
+            first = replace(
+                first,
+                chains=tuple(each for each in first.chains if not each.name.startswith("raw_")),
+                sets=tuple(each for each in first.sets if each.name != "vteps"),
+            )
+        assert _words(first) == _words(other)
+        assert "10.0." not in str(other)
+        assert "fd00:" not in str(first)
+    plain = replace(both, networks={mesh: replace(network, subnets6=())})
+    assert [table.family for table in rulesets(plain)[None]] == ["ip"]
+    assert rulesets(plain)[None][0] == rulesets(both)[None][0]
+
+
 def _on_dual(addresses):
     return {net: at for net, at in addresses.items() if net == world.DUAL}
 
@@ -78,7 +132,8 @@ def _words(table):
 
     def text(said):
         for of, both in (
-            ("fd00:0:0:2::", "10.0.2."), ("fd00:0:0:2:", "10.0.2."), ("ip6 ", "ip "),
+            ("fd00:0:0:2::", "10.0.2."), ("fd00:0:0:2:", "10.0.2."), ("fd00::", "10.0.0."),
+            ("ip6 daddr != fe80::/10 ", ""), ("ip6 ", "ip "),
             ("ipv6_addr", "ipv4_addr"), ("icmpv6", "icmp"), ("[::1]", "127.0.0.1"),
         ):  # fmt: skip
             said = said.replace(of, both)

@@ -21,7 +21,7 @@ from netns_model import BRIDGE, DIR, Kernel
 from meshnet.errors import KernelError
 from meshnet.kernel.host import conflicting_route
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni, mac_of
-from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Snapshot
+from meshnet.model.snapshot import Endpoint, Network, Node, PublishedPort, Sandbox, Snapshot
 from meshnet.netstate import changes as ch
 from meshnet.netstate.netns_plan import plan
 from meshnet.netstate.objects import DOWN_QDISC, NO_QDISC, Link, Port
@@ -43,7 +43,11 @@ def _address6(network: int, host: int) -> IPv6Address:
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    """A small cluster seen from node 1: networks 0 (ingress) to 2 (dual stack), tasks anywhere."""
+    """A small cluster seen from node 1: networks 0 (ingress) to 2 (dual stack), tasks anywhere.
+
+    The ingress network is dual stack in some.
+    """
+    dual = draw(st.sampled_from(((2,), (0, 2))))
     networks = {
         NetworkId(f"net{n:022d}"[::-1]): Network(
             NetworkId(f"net{n:022d}"[::-1]),
@@ -52,7 +56,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             IPv4Network(f"10.0.{n}.0/24"),
             _address(n, 1),
             ingress=n == 0,
-            subnets6=(IPv6Network(f"fd00:0:0:{n}::/64"),) if n == 2 else (),
+            subnets6=(IPv6Network(f"fd00:0:0:{n}::/64"),) if n in dual else (),
         )
         for n in range(draw(st.integers(0, 3)))
     }
@@ -67,6 +71,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         )
         for n in range(1, draw(st.integers(2, 4)))
     }
+    nodes = {
+        key: replace(node, ingress_address6=_address6(0, int(str(key).removeprefix("node"))))
+        if node.ingress_address is not None and 0 in dual
+        else node
+        for key, node in nodes.items()
+    }
     endpoints, sandboxes = {}, {}
     for t in range(2, 2 + draw(st.integers(0, 6))):
         on = draw(st.lists(st.sampled_from(names), unique=True)) if names else []
@@ -78,7 +88,11 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         numbers = (*(names.index(n) for n in on), 9) if changes else ()
         task = TaskId((f"{t}y" if changes else f"{t}x{kept}x{way_out:d}").ljust(25, "0"))
         addresses = {network: _address(names.index(network), t) for network in on}
-        addresses6 = {network: _address6(2, t) for network in on if networks[network].subnets6}
+        addresses6 = {
+            network: _address6(names.index(network), 0x100 + t)
+            for network in on
+            if networks[network].subnets6
+        }
         endpoints[task] = Endpoint(
             task, f"web.{t}", where, ServiceId("web"), addresses, addresses6=addresses6
         )
@@ -88,6 +102,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 f"/containers/{task}",
                 tuple((network, IPv4Interface(f"{addresses[network]}/24")) for network in on),
                 IPv4Interface(f"172.18.0.{t + 1}/16") if way_out else None,
+                (PublishedPort("udp", 53, 5353), PublishedPort("tcp", 80, 8080)),
                 numbers=numbers,
                 networks6=tuple(
                     (network, IPv6Interface((address, 64)))
@@ -330,3 +345,45 @@ def test_a_setting_that_a_kernel_may_not_have_is_made_where_it_is_there(found, w
     there = Observed({None: NetnsState(sysctls={"a/b": found})})
     changes = plan(Desired({None: spec}), there, prune=True)
     assert changes == ([ch.SetSysctl(None, "a/b", "1")] if written else [])
+
+
+def test_a_link_that_hears_routers_is_told_to_go_on_before_packets_are_forwarded():
+    spec = NetnsSpec(
+        sysctls={"ipv6/conf/all/forwarding": "1"}, exact=frozenset({"x"}), dual=True, advised=True
+    )
+    state = NetnsState(deaf=frozenset({"eth0"}), sysctls={"ipv6/conf/all/forwarding": "0"})
+    first, second = plan(Desired({None: spec}), Observed({None: state}), prune=False)
+    assert first == ch.SetSysctl(None, "ipv6/conf/eth0/accept_ra", "2")
+    assert second == ch.SetSysctl(None, "ipv6/conf/all/forwarding", "1")
+    others = Desired({None: replace(spec, advised=False)})
+    assert plan(others, Observed({None: state}), prune=False) == [second]
+
+
+def test_answers_to_datagrams_of_the_mesh_find_their_way_by_the_port_they_come_from():
+    """And nothing else does: a container has no default route of IPv6."""
+    mesh, here, task = NetworkId("m" * 25), NodeId("node1"), TaskId("t" * 25)
+    network = Network(
+        mesh, "ingress", Vni(4096), IPv4Network("10.0.0.0/24"), _address(0, 1),
+        ingress=True, subnets6=(IPv6Network("fd00::/64"),),
+    )  # fmt: skip
+    ports = (
+        PublishedPort("udp", 53, 5353), PublishedPort("sctp", 9, 99), PublishedPort("tcp", 80, 80),
+        PublishedPort("udp", 54, 54, "host"),
+    )  # fmt: skip
+    box = Sandbox(
+        task, "/containers/t", ((mesh, IPv4Interface("10.0.0.9/24")),), None, ports,
+        networks6=((mesh, IPv6Interface("fd00::9/64")),),
+    )  # fmt: skip
+    nodes = {here: Node(here, "h1", IPv4Address("192.168.0.1"))}
+    snapshot = Snapshot(1, here, nodes, {mesh: network}, sandboxes={task: box})
+    spec = overlay.desired(snapshot, DIR).specs[box.netns]
+    second = {rule for rule in spec.rules if rule.family == 6}
+    assert {rule.answers for rule in second} == {None, (17, 53), (132, 9)}
+    by_port = {rule for rule in second if rule.answers is not None}
+    marked = {rule for rule in second if rule.mark}
+    assert {rule.table for rule in by_port | marked} == {100}
+    assert max(each.priority for each in second - by_port) < min(r.priority for r in by_port)
+    assert all(route.table == 100 for route in spec.routes if not route.destination.prefixlen)
+    alone = replace(snapshot, sandboxes={task: replace(box, networks6=())})
+    plain = overlay.desired(alone, DIR).specs[box.netns]
+    assert {rule.family for rule in plain.rules} == {4}

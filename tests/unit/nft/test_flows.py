@@ -28,6 +28,8 @@ def table(leads, there=frozenset(), avoided=frozenset()):
 
 AVOIDED = Stale(avoided=frozenset({ONE}))
 DRAINED, GONE = Stale(drained=frozenset({ONE})), Stale(gone=frozenset({ONE}))
+TWO6 = "fd00::3"
+MOVED6 = Stale(moved={"ip6 udp . 53": frozenset({TWO6})})
 MOVED = Stale(moved={VIP: frozenset({TWO}), "udp . 53": frozenset({TWO})})
 
 
@@ -56,7 +58,10 @@ MOVED = Stale(moved={VIP: frozenset({TWO}), "udp . 53": frozenset({TWO})})
         (MOVED, flow("udp", "192.0.2.1", "192.0.2.1"), Fate.FORGOTTEN),  # older than the port
         (MOVED, flow("udp", "192.0.2.1", TWO), Fate.STAYS),
         (MOVED, flow("udp", "192.0.2.1", "192.0.2.1", port=54), Fate.STAYS),
-        (MOVED, flow("udp", "2001:db8::1", "fd00::9"), Fate.STAYS),  # no port is published there
+        (MOVED, flow("udp", "2001:db8::1", "fd00::9"), Fate.STAYS),  # a port of the other family
+        (MOVED6, flow("udp", "2001:db8::1", "fd00::9"), Fate.FORGOTTEN),
+        (MOVED6, flow("udp", "2001:db8::1", TWO6), Fate.STAYS),
+        (MOVED6, flow("udp", "192.0.2.1", "192.0.2.1"), Fate.STAYS),
         # a datagram that this host forwards, and answers of which come to its own address
         (MOVED, flow("udp", "8.8.8.8", "8.8.8.8", answers_to="192.0.2.1"), Fate.STAYS),
     ],
@@ -156,3 +161,18 @@ def test_after_any_changes_no_flow_is_left_that_leads_where_nothing_leads(change
     ever = frozenset().union(*(now for now, _, _ in changes))
     assert seen & ever <= chosen | doubted
     assert {b for p, b in kept if p == "tcp" and b in ever} <= there
+
+
+def test_a_port_of_one_family_moves_without_the_other_s():
+    def ports(family, to):
+        leads = {"udp . 53": frozenset({to})}
+        set_ = Set("ports", "inet_proto . inet_service : verdict", {}, leads=leads)
+        return Ruleset(family, "meshnet", (), (set_,), frozenset({to}), frozenset({to}))
+
+    before = [ports("ip", ONE), ports("ip6", TWO6)]
+    known = flows.after(Known(), before, Stale())
+    now = [ports("ip", ONE), ports("ip6", "fd00::4")]
+    assert flows.stale(known, now, ()).moved == {"ip6 udp . 53": frozenset({"fd00::4"})}
+    unsettled = [flows.known_as(family, "udp . 53") for family in ("ip", "ip6")]
+    assert flows.stale(known, before, unsettled).moved.keys() == {"udp . 53", "ip6 udp . 53"}
+    assert flows.known_as("ip6", "fd00::9") == "fd00::9", "an address says its family"

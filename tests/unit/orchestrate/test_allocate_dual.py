@@ -269,3 +269,54 @@ def test_addresses_of_ipv6_follow_the_rules_of_ipv4(count, subnet, held) -> None
         assert [int(ip_interface(each).ip) - int(four[0]) for each in steps if each] == [
             int(each.ip) - int(space[0]) for each in given_out
         ]
+
+
+def ingress(*subnets: str, ipv6: bool = True) -> pb.Network:
+    made = dual("i", *subnets, born=0)
+    made.spec.ingress, made.spec.ipv6_enabled = True, ipv6
+    return made
+
+
+def own(node: pb.Node) -> tuple[str, str]:
+    return node.ingress_address, node.ingress_address6
+
+
+def test_nodes_have_an_address_of_each_family_on_a_dual_stack_ingress_network() -> None:
+    mesh = ingress("10.9.0.0/24", "fd09::/64")
+    web = service("web")
+    web.spec.endpoint_spec.ports.add(target_port=80, published_port=8080)
+    view = settle(CLUSTER, mesh, pb.Node(id="a"), pb.Node(id="b"), web, task(web, 1))
+    given_to = [own(view.nodes[name]) for name in ("a", "b")]
+    assert [len({*each}) for each in zip(*given_to, strict=True)] == [2, 2]
+    taken = [
+        *given_to,
+        tuple(vips(view.services["web"])),
+        *map(tuple, addresses(view.tasks["web-1"])),
+    ]
+    assert len({address for pair in taken for address in pair}) == 8, "nobody has another's"
+    for first, second in taken:
+        assert ip_interface(first).network == IPv4Network("10.9.0.0/24")
+        assert ip_interface(second).network == IPv6Network("fd09::/64")
+
+
+def test_nodes_follow_the_ingress_network_from_one_family_to_both_and_back() -> None:
+    node = pb.Node(id="a")
+    view = settle(CLUSTER, ingress("10.9.0.0/24", ipv6=False), node)
+    assert own(view.nodes["a"]) == ("10.9.0.2/24", "")
+    view = settle(view, ingress("10.9.0.0/24", "fd09::/64"))
+    assert own(view.nodes["a"]) == ("10.9.0.2/24", "fd09::2/64"), "the first stays"
+    view = settle(view.apply([Delete(pb.Network, "i")]), ingress("10.9.0.0/24", "fd08::/64"))
+    assert own(view.nodes["a"]) == ("10.9.0.2/24", "fd08::2/64")
+    view = settle(view, ingress("10.9.0.0/24", ipv6=False))
+    assert own(view.nodes["a"]) == ("10.9.0.2/24", "")
+    view = settle(view.apply([Delete(pb.Network, "i")]))
+    assert own(view.nodes["a"]) == ("", "")
+
+
+def test_a_node_that_gets_no_second_address_has_the_first_and_waits() -> None:
+    mesh = ingress("10.9.0.0/24", "fd09::/126")
+    nodes = [pb.Node(id=name) for name in "abc"]
+    view = settle(CLUSTER, mesh, *nodes)
+    assert all(view.nodes[each.id].ingress_address for each in nodes)
+    assert sum(bool(view.nodes[each.id].ingress_address6) for each in nodes) == 1
+    assert len(allocate.step(view, NOW, RNG).lacking) == 2

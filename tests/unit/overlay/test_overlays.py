@@ -40,6 +40,14 @@ def test_what_is_kept_up_is_what_is_made_from_scratch(history: list[Snapshot]):
                     if mac_of(each.addresses.get(network.id, NOBODYS)) in remote
                     and (second := each.addresses6.get(network.id)) is not None
                 }
+            if spec.dual and network.ingress:
+                expected |= {
+                    (VXLAN, node.ingress_address6, mac_of(node.ingress_address))
+                    for node in snapshot.nodes.values()
+                    if node.id != snapshot.self_id
+                    and node.ingress_address is not None
+                    and node.ingress_address6 is not None
+                }
             assert spec.neighbours == expected
             rows = {(VXLAN, mac, to) for mac, (_, vtep) in remote.items() for to in (vtep, None)}
             assert spec.fdb == rows

@@ -31,10 +31,11 @@ def check(request: NetworkCreateRequest) -> None:
         )
     if request.ingress and request.attachable:
         raise invalid("ingress network cannot be attachable")
-    if request.ingress and len(request.ipam.config) > 1:
+    families = [":" in config.subnet for config in request.ipam.config]
+    if request.ingress and len(set(families)) < len(families):
         raise unimplemented(
             "an ingress network of several subnets is not supported by this version of meshnet: "
-            "give it one --subnet that is large enough"
+            "give it one --subnet of a family that is large enough"
         )
     _vxlan_id(request)
     try:
