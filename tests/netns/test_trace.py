@@ -6,12 +6,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from overlay_bed import INGRESS, NET, PREFIX, settle, sh, snapshot, two_hosts
 
-from meshnet.kernel import netns
+from meshnet.kernel import flow_reader, netns
 from meshnet.kernel.nft import NftOperations
 from meshnet.model.ids import ServiceId, mac_of
 from meshnet.model.policy import Policy
@@ -27,6 +27,7 @@ from meshnet_lb.service import chain_name
 pytestmark = pytest.mark.netns
 
 VIP = IPv4Address("10.0.1.200")
+VIP6 = IPv6Address("fd00:1::200")
 SVC = ServiceId("svc")
 PORT = PublishedPort("tcp", 80, 8080)
 TASKS = {11: 1, 21: 2}
@@ -35,12 +36,13 @@ TASKS = {11: 1, 21: 2}
 class Hosts:
     """Two hosts, a container on each that is a task of one service, and what each host reads."""
 
-    def __init__(self, bed, operations):
+    def __init__(self, bed, operations, *, dual=False):
         self.bed, self._operations = bed, operations
         self.snapshots = {}
         for number in (1, 2):
-            made = snapshot(bed, number, TASKS)
-            service = Service(SVC, "web", vips={NET: VIP}, ports=(PORT,))
+            made = snapshot(bed, number, TASKS, dual=dual, mesh6=dual)
+            second = {NET: VIP6} if dual else {}
+            service = Service(SVC, "web", vips={NET: VIP}, vips6=second, ports=(PORT,))
             boxes = {t: replace(box, ports=(PORT,)) for t, box in made.sandboxes.items()}
             made = replace(made, services={SVC: service}, sandboxes=boxes)
             self.snapshots[number] = made
@@ -66,14 +68,14 @@ class Hosts:
     def overlay(self, number, network=NET):
         return f"--net={self.bed.netns_dir(number) / netns_name(network)}"
 
-    def by_vip(self):
+    def by_vip(self, vip=VIP):
         seen, box = self.look(1, [NET]), self.tasks[1]
         of = self.snapshots[1].endpoints[box.task]
-        return self._whole(departure.from_container(seen, of, box, [VIP], 80, "tcp"), [NET])
+        return self._whole(departure.from_container(seen, of, box, [vip], 80, "tcp"), [NET])
 
-    def by_port(self):
+    def by_port(self, family=4):
         service = self.snapshots[1].services[SVC]
-        found = departure.from_client(self.look(1, [INGRESS]), service, PORT)
+        found = departure.from_client(self.look(1, [INGRESS]), service, PORT, family)
         return self._whole(found, [INGRESS])
 
     def _whole(self, path, networks):
@@ -85,7 +87,7 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(tmp_path) -> Iterator[Hosts]:
+def hosts(tmp_path, request) -> Iterator[Hosts]:
     with two_hosts(tmp_path) as bed, ExitStack() as stack:
         made = {}
         for number in (1, 2):
@@ -96,7 +98,7 @@ def hosts(tmp_path) -> Iterator[Hosts]:
             )
             for each in made[number]:
                 stack.callback(each.close)
-        yield Hosts(bed, made)
+        yield Hosts(bed, made, dual=getattr(request, "param", None) == "dual")
 
 
 def wrong(steps):
@@ -227,3 +229,89 @@ def test_a_namespace_that_has_gone_is_where_it_ends(hosts):
     seen = looking.look(made, [gone], [NET], hosts.bed.netns_dir(1), hosts.bed.host(1))
     path = departure.from_container(seen, made.endpoints[box.task], gone, [VIP], 80, "tcp")
     assert [(step.what, step.ends) for step in path.steps] == [("network namespace", True)]
+
+
+DUAL = pytest.mark.parametrize("hosts", ["dual"], indirect=True)
+
+
+@DUAL
+def test_ways_by_ipv6_are_told_as_those_by_ipv4_are(hosts):
+    nobody = {"h1 who listens", "h2 who listens"}
+    steps = hosts.by_vip(VIP6)
+    assert set(wrong(steps)) == nobody
+    far, back = (mac_of(IPv4Address(f"10.0.1.{number}")) for number in (21, 11))
+    assert steps["h1 neighbour fd00:2::21"].found == far
+    assert steps[f"h1 FDB row {far}"].found == "10.99.0.2"
+    assert steps["h1 backends"].found == "one of fd00:1::11 fd00:2::21, in turn"
+    assert steps[f"h2 way back: FDB row {back}"].found == "10.99.0.1"
+    steps = hosts.by_port(6)
+    assert set(wrong(steps)) == nobody
+    assert steps["h1 published port tcp . 8080"].found == "goto port-tcp-8080"
+    assert steps["h1 forwarding"].found == "1"
+    assert (
+        steps["h2 way back: table of the mark"].found
+        == "table 100: default via fe80::77:1 dev eth0"
+    )
+    assert steps["h2 way back: neighbour fd00::201"].found == mac_of(IPv4Address("10.0.0.201"))
+    assert set(wrong(hosts.by_port())) == nobody, "by IPv4 as ever"
+
+
+@DUAL
+def test_why_this_backend_is_said_of_ipv6_too(hosts):
+    """The hash of an address of 16 bytes is the kernel's."""
+    for kind in ("source-hash", "sticky"):
+        hosts.choose_by(Policy(kind))
+        said = hosts.by_vip(VIP6)["h1 backends"]
+        assert said.ok
+        assert ", by the address of fd00:1::11; of fd00:1::11 fd00:2::21" in said.found
+        box = hosts.tasks[1]
+        with netns.inside(box.netns), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+            asking.sendto(b"?", (str(VIP6), 53))
+        flows = flow_reader.flows([box.netns])[0][box.netns]
+        led = {flow.backend for flow in flows if flow.asked == str(VIP6)}
+        assert led == {said.found.partition(",")[0]}
+    kept = hosts.by_vip(VIP6)["h1 backends"].found
+    assert "where fd00:1::11 went before" in kept
+
+
+@DUAL
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        ("nsenter {net1} ip -6 neigh del fd00:2::21 dev vx0", "h1 neighbour fd00:2::21"),
+        ("ip netns exec {c1} nft flush map ip6 meshnet vips", "h1 virtual IP fd00:1::200"),
+        ("ip -n {c2} addr del fd00:2::21/64 dev eth1", "h2 interface"),
+    ],
+    ids=["neighbour", "element", "address"],
+)
+def test_damage_of_ipv6_marks_its_step_of_a_virtual_ip(hosts, damage, name):
+    names = {"c1": f"{PREFIX}-c11", "c2": f"{PREFIX}-c21"}
+    sh(damage.format(net1=hosts.overlay(1), **names))
+    assert name in wrong(hosts.by_vip(VIP6))
+    assert name not in wrong(hosts.by_port(6))
+
+
+@DUAL
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        ("ip netns exec {h1} nft delete table ip6 meshnet", "h1 published port tcp . 8080"),
+        ("ip netns exec {h1} sysctl -qw net.ipv6.conf.all.forwarding=0", "h1 forwarding"),
+        (
+            "ip -n {c2} -6 rule del fwmark 0x10000000/0x10000000 lookup 100",
+            "h2 way back: table of the mark",
+        ),
+        ("ip netns exec {c2} nft flush set ip6 meshnet targets", "h2 published to tcp . 80"),
+    ],
+    ids=["table", "forwarding", "rule", "target"],
+)
+def test_damage_of_ipv6_marks_its_step_of_a_published_port(hosts, damage, name):
+    sh(damage.format(h1=f"{PREFIX}-h1", c2=f"{PREFIX}-c21"))
+    assert name in wrong(hosts.by_port(6))
+    assert set(wrong(hosts.by_port())) == {"h1 who listens", "h2 who listens"}
+
+
+def test_by_ipv6_a_way_ends_where_the_network_has_none_of_it(hosts):
+    (step,) = hosts.by_port(6).values()
+    assert step.ends
+    assert "--ingress --ipv6" in step.mend

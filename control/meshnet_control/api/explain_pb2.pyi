@@ -209,16 +209,18 @@ class Target(_message.Message):
     def __init__(self, task: _Optional[str] = ..., name: _Optional[str] = ..., node: _Optional[str] = ..., hostname: _Optional[str] = ..., network: _Optional[str] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ..., source: _Optional[str] = ..., mesh: _Optional[bool] = ...) -> None: ...
 
 class PathQuestion(_message.Message):
-    __slots__ = ("source", "to", "port", "protocol")
+    __slots__ = ("source", "to", "port", "protocol", "ipv6")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    IPV6_FIELD_NUMBER: _ClassVar[int]
     source: str
     to: str
     port: int
     protocol: str
-    def __init__(self, source: _Optional[str] = ..., to: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ...) -> None: ...
+    ipv6: bool
+    def __init__(self, source: _Optional[str] = ..., to: _Optional[str] = ..., port: _Optional[int] = ..., protocol: _Optional[str] = ..., ipv6: _Optional[bool] = ...) -> None: ...
 
 class PathAnswer(_message.Message):
     __slots__ = ("steps", "targets", "task", "address", "port")

@@ -29,14 +29,16 @@ _INDENT: Final = " " * 6
 @click.argument("source", metavar="FROM")
 @click.argument("to", metavar="TO[:PORT]")
 @click.option("--udp", is_flag=True, help="UDP instead of TCP.")
+@click.option("-6", "--ipv6", is_flag=True, help="By IPv6, where TO is no address.")
 @click.option("--send", is_flag=True, help="Connect, too, and say where it went.")
 @showing.FORMAT
-def trace(source: str, to: str, style: str, *, udp: bool, send: bool) -> None:
+def trace(source: str, to: str, style: str, *, udp: bool, ipv6: bool, send: bool) -> None:
     """Show the whole way from FROM to TO, what is in the kernel and what should be.
 
     FROM is a container, a task, a service, an address, or "client": somebody outside, who asks a
-    published port. TO is a container, a service, a name or an address; for a client a host, such
-    as h2:8080, or a service. Other hosts' part is asked of them, from a manager.
+    published port. TO is a container, a service, a name or an address, of IPv6 in brackets before
+    a port; for a client a host, such as h2:8080, or a service. Other hosts' part is asked of them,
+    from a manager.
 
     What another firewall may drop is marked "??": not all that its rule asks is known.
 
@@ -46,7 +48,7 @@ def trace(source: str, to: str, style: str, *, udp: bool, send: bool) -> None:
     host, port = parsed(to)
     if not host and source != CLIENT:
         raise HostError(f"{to} names nobody: a container, a service, a name or an address")
-    asked = xpb.PathQuestion(to=host, port=port, protocol="udp" if udp else "tcp")
+    asked = xpb.PathQuestion(to=host, port=port, protocol="udp" if udp else "tcp", ipv6=ipv6)
     asked.source = source
     if send and (udp or source == CLIENT):
         raise HostError("--send connects from a container by TCP: name one, and leave out --udp")
@@ -82,7 +84,17 @@ def parsed(to: str) -> tuple[str, int]:
     Raises:
         HostError: what stands behind the colon is no port.
     """
-    host, colon, port = to.rpartition(":")
+    bracketed, closed, behind = to.removeprefix("[").partition("]")
+    if to.startswith("[") and closed:
+        if not behind:
+            return bracketed, 0
+        host, colon, port = bracketed, behind[:1], behind[1:]
+        if colon != ":":
+            raise HostError(f"{to} is no address and port: [ADDRESS]:PORT")
+    elif to.count(":") > 1:  # an address of IPv6 alone
+        return to, 0
+    else:
+        host, colon, port = to.rpartition(":")
     digits = port.isascii() and port.isdigit()
     if digits and 0 < int(port) <= _PORTS:
         return host, int(port)

@@ -9,16 +9,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
-from meshnet.model.ids import NetworkId, TaskId, mac_of
+from meshnet.model.families import Address, Family
+from meshnet.model.ids import MacAddress, NetworkId, TaskId
 from meshnet.model.snapshot import Network, Sandbox
 from meshnet.netstate.values import NetnsSpec, NetnsState
 from meshnet.overlay.desired import VXLAN, netns_name, veth_name
 from meshnet.overlay.ends import RETURN_TABLE
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.explain import picture
-from meshnet_control.explain.departure import HOST, bridge_port, rows
+from meshnet_control.explain.departure import HOST, addresses_on, bridge_port, rows
 from meshnet_control.explain.picture import LB, NOTHING, OVERLAY, Picture
 from meshnet_lb.sandbox import mark_of
 
@@ -42,10 +43,10 @@ def _steps(seen: Picture, target: xpb.Target) -> Iterator[xpb.Step]:
         return
     name = netns_name(network.id)
     netns = next((path for path in seen.specs if path and path.endswith(name)), "")
-    place, source = f"network {network.name}", IPv4Address(target.source)
+    place, source = f"network {network.name}", ip_address(target.source)
     local = _is_here(seen, network, source)
     if not local:
-        yield from _received(seen, netns, place, source)
+        yield from _received(seen, netns, place, network.id, source)
     yield bridge_port(seen, netns, place, veth_name(sandbox.task))
     at = next((n for n, (on, _) in enumerate(sandbox.networks) if on == network.id), 0)
     name = sandbox.interface(at)
@@ -62,25 +63,28 @@ def _steps(seen: Picture, target: xpb.Target) -> Iterator[xpb.Step]:
     if target.mesh:
         yield from _marked_back(seen, sandbox, target.name, source)
     if not local:
-        for step in rows(seen, netns, place, source):
+        for step in rows(seen, netns, place, network.id, source):
             step.what = f"way back: {step.what}"
             yield step
 
 
-def _is_here(seen: Picture, network: Network, source: IPv4Address) -> bool:
+def _is_here(seen: Picture, network: Network, source: Address) -> bool:
     """Whether who is answered is on this host."""
     snapshot = seen.snapshot
     itself = snapshot.nodes.get(snapshot.self_id)
-    if itself is not None and network.ingress and itself.ingress_address == source:
+    gateways = (itself.ingress_address, itself.ingress_address6) if itself is not None else ()
+    if network.ingress and source in gateways:
         return True
     return any(
         on == network.id and address.ip == source
         for sandbox in snapshot.sandboxes.values()
-        for on, address in sandbox.networks
+        for on, address in addresses_on(sandbox, source.version)
     )
 
 
-def _received(seen: Picture, netns: str, place: str, source: IPv4Address) -> Iterator[xpb.Step]:
+def _received(
+    seen: Picture, netns: str, place: str, network: NetworkId, source: Address
+) -> Iterator[xpb.Step]:
     """That this host takes VXLAN packets of the network from the other one."""
     wanted = seen.spec(netns).vxlans.get(VXLAN)
     link = seen.state(netns).links.get(VXLAN)
@@ -89,20 +93,20 @@ def _received(seen: Picture, netns: str, place: str, source: IPv4Address) -> Ite
     if link is not None and link.vxlan is not None:
         is_ = f"VNI {link.vxlan.vni}, UDP {link.vxlan.port}" + ("" if link.up else ", down")
     yield seen.step(place, "VXLAN device", is_, should, OVERLAY)
-    vtep = picture.fdb(seen.spec(netns), mac_of(source), VXLAN)
+    vtep = picture.fdb(seen.spec(netns), seen.mac(network, source) or MacAddress(""), VXLAN)
     if vtep != NOTHING:
         yield seen.step(HOST, f"VXLAN from {vtep} is taken", *seen.element(None, "vteps", vtep), LB)
         yield from seen.blocked(IPv4Address(vtep))
 
 
 def _published(
-    seen: Picture, sandbox: Sandbox, target: xpb.Target, source: IPv4Address
+    seen: Picture, sandbox: Sandbox, target: xpb.Target, source: Address
 ) -> Iterator[xpb.Step]:
-    key = f"{target.protocol} . {target.port}"
-    is_, should = seen.element(sandbox.netns, "targets", key)
+    key, family = f"{target.protocol} . {target.port}", source.version
+    is_, should = seen.element(sandbox.netns, "targets", key, family)
     yield seen.step(target.name, f"published to {key}", is_, should, LB, ends=is_ == NOTHING)
-    mac = mac_of(source)
-    is_, should = seen.element(sandbox.netns, "gateways", mac)
+    mac = seen.mac(NetworkId(target.network), source) or MacAddress("")
+    is_, should = seen.element(sandbox.netns, "gateways", mac, family)
     yield seen.step(target.name, f"mark of entry {mac}", is_, should, LB)
 
 
@@ -123,17 +127,21 @@ def _listens(seen: Picture, sandbox: Sandbox, target: xpb.Target) -> Iterator[xp
 
 
 def _marked_back(
-    seen: Picture, sandbox: Sandbox, place: str, source: IPv4Address
+    seen: Picture, sandbox: Sandbox, place: str, source: Address
 ) -> Iterator[xpb.Step]:
     """Replies go out by the interface of the mesh, to the node that they came in by."""
     yield seen.step(
         place,
         "way back: table of the mark",
-        _marked(seen.state(sandbox.netns)),
-        _marked(seen.spec(sandbox.netns)),
+        _marked(seen.state(sandbox.netns), source.version),
+        _marked(seen.spec(sandbox.netns), source.version),
         OVERLAY,
     )
-    key = f"{mark_of(source):#010x}"
+    gateway = source
+    for node in seen.snapshot.nodes.values():
+        if node.ingress_address6 == source and node.ingress_address is not None:
+            gateway = node.ingress_address  # which the mark is made of
+    key = f"{mark_of(gateway):#010x}" if isinstance(gateway, IPv4Address) else NOTHING
     wanted = [
         each.elements.get(key, NOTHING)
         for ruleset in seen.rulesets.get(sandbox.netns, ())
@@ -146,9 +154,17 @@ def _marked_back(
     yield seen.step(place, f"way back: MAC of mark {key}", is_, (wanted or [NOTHING])[0], LB)
 
 
-def _marked(of: NetnsSpec | NetnsState) -> str:
-    rules = [rule for rule in of.rules if rule.table == RETURN_TABLE]
-    routes = [route for route in of.routes if route.table == RETURN_TABLE]
+def _marked(of: NetnsSpec | NetnsState, family: Family) -> str:
+    rules = [
+        rule
+        for rule in of.rules
+        if rule.table == RETURN_TABLE and rule.mark and rule.family == family
+    ]
+    routes = [
+        route
+        for route in of.routes
+        if route.table == RETURN_TABLE and route.destination.version == family
+    ]
     if not rules or not routes:
         return NOTHING
     return f"table {RETURN_TABLE}: {picture.shown(routes[0])}"

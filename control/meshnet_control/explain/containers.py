@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Address
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from meshnet.errors import ControlError
+from meshnet.model.families import FAMILIES, Address, Family
+from meshnet.model.ids import NetworkId
 from meshnet.model.snapshot import Endpoint, Node, Sandbox, Snapshot
 from meshnet_control.explain import references
 
@@ -47,7 +48,7 @@ def caller(snapshot: Snapshot, reference: str) -> Endpoint:
         snapshot.live_endpoints(), key=lambda each: (each.node != snapshot.self_id, each.name)
     )
     for each in every:
-        if reference in map(str, each.addresses.values()):
+        if reference in map(str, (*each.addresses.values(), *each.addresses6.values())):
             return each
     services = {each.id for each in snapshot.services.values() if reference in {each.id, each.name}}
     for each in every:
@@ -57,16 +58,25 @@ def caller(snapshot: Snapshot, reference: str) -> Endpoint:
     return endpoint(snapshot, reference, [CLIENT, *names])
 
 
-def common(snapshot: Snapshot, one: Endpoint, other: Endpoint) -> IPv4Address:
+def common(snapshot: Snapshot, one: Endpoint, other: Endpoint, family: Family = 4) -> Address:
     """The address by which ``one`` reaches ``other``.
 
     Raises:
-        ControlError: they are on no network together.
+        ControlError: they are on no network together, or on none of that family.
     """
-    for network, address in other.addresses.items():
+    first = family == FAMILIES[0]
+    theirs: Mapping[NetworkId, Address] = other.addresses if first else other.addresses6
+    ours: Mapping[NetworkId, Address] = one.addresses if first else one.addresses6
+    for network, address in theirs.items():
         known = snapshot.networks.get(network)
-        if network in one.addresses and known is not None and not known.ingress:
+        if network in ours and known is not None and not known.ingress:
             return address
+    if not first and not one.addresses.keys().isdisjoint(other.addresses):
+        raise ControlError(
+            f"{one.name} and {other.name} are on no dual stack network together: docker network "
+            "create --ipv6 makes one",
+            404,
+        )
     raise ControlError(
         f"{one.name} and {other.name} are on no network together: docker service update "
         "--network-add NETWORK SERVICE",

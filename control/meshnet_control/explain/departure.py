@@ -10,12 +10,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, ip_address
 from typing import Final
 
 from meshnet.errors import ControlError
-from meshnet.model.ids import NetworkId, mac_of
+from meshnet.model.families import FAMILIES, Address, Family, Interface, order
+from meshnet.model.ids import MacAddress, NetworkId
 from meshnet.model.mesh import INGRESS_LINK
 from meshnet.model.policy import ROUND_ROBIN
 from meshnet.model.snapshot import Endpoint, Network, PublishedPort, Sandbox, Service, Snapshot
@@ -23,16 +24,20 @@ from meshnet.overlay.desired import BRIDGE, INGRESS_PEER, VXLAN, netns_name, vet
 from meshnet_control.api import explain_pb2 as xpb
 from meshnet_control.explain import choosing, containers, picture, references
 from meshnet_control.explain.picture import GWBRIDGE, LB, NOTHING, OVERLAY, Picture
+from meshnet_lb.chosen import Chosen
+from meshnet_lb.dialect import IPV4, IPV6, Dialect
 from meshnet_lb.service import TO_REFUSE, chain_name
 
 HOST: Final = "host"
+_DIALECTS: Final[Mapping[Family, Dialect]] = {4: IPV4, 6: IPV6}
+_FORWARDS: Final[Mapping[Family, str]] = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 
 
 def from_container(
     seen: Picture,
     of: Endpoint,
     sandbox: Sandbox,
-    addresses: Sequence[IPv4Address],
+    addresses: Sequence[Address],
     port: int,
     protocol: str,
 ) -> xpb.PathAnswer:
@@ -68,20 +73,25 @@ def from_container(
         found.steps.extend(_outside(seen, of.name, sandbox, address))
         return found
     found.steps.append(_interface(seen, of.name, sandbox, direct.id))
-    ends = sorted({each for each in addresses if direct.has(each)})
+    ends = sorted({each for each in addresses if direct.has(each)}, key=order)
     _each(seen, found, direct, list(map(str, ends)), sandbox, port, protocol)
     return found
 
 
-def from_client(seen: Picture, service: Service, port: PublishedPort) -> xpb.PathAnswer:
-    """The way of what comes to a published port of this host from outside."""
+def from_client(
+    seen: Picture, service: Service, port: PublishedPort, family: Family = 4
+) -> xpb.PathAnswer:
+    """The way of what comes to a published port of this host from outside, by a family."""
     found = xpb.PathAnswer(port=port.published)
     snapshot, key = seen.snapshot, f"{port.protocol} . {port.published}"
-    is_, should = seen.element(None, "ports", key)
+    network = snapshot.ingress
+    if family != FAMILIES[0] and network is not None and not network.subnets6:
+        found.steps.append(_of_ipv4(seen, network))
+        return found
+    is_, should = seen.element(None, "ports", key, family)
     name = f"port-{port.protocol}-{port.published}"
     refused = is_ in {TO_REFUSE, NOTHING}
     found.steps.append(seen.step(HOST, f"published port {key}", is_, should, LB, ends=refused))
-    network = snapshot.ingress
     if refused or network is None:
         last = found.steps[-1]
         if is_ == TO_REFUSE:
@@ -90,19 +100,34 @@ def from_client(seen: Picture, service: Service, port: PublishedPort) -> xpb.Pat
             last.ok, last.should = False, f"goto {name}"
             last.mend = f"see who else has the port: meshnet doctor on {seen.hostname}"
         return found
-    found.steps.append(seen.step(HOST, "rule", *seen.chain(None, name), LB))
+    found.steps.append(seen.step(HOST, "rule", *seen.chain(None, name, family), LB))
     is_ = picture.interface(seen.state(None), INGRESS_LINK)
     should = picture.interface(seen.spec(None), INGRESS_LINK)
     found.steps.append(seen.step(HOST, "way into the mesh", is_, should, OVERLAY))
-    forwards = seen.state(None).sysctls.get("ipv4/ip_forward") or NOTHING
-    found.steps.append(seen.step(HOST, "ip_forward", forwards, "1", OVERLAY, ends=forwards != "1"))
-    backends: Sequence[str] = [str(each) for each in snapshot.backends(service.id, network.id)]
+    setting = _FORWARDS[family]
+    forwards = seen.state(None).sysctls.get(setting) or NOTHING
+    what = setting.rpartition("/")[2]
+    found.steps.append(seen.step(HOST, what, forwards, "1", OVERLAY, ends=forwards != "1"))
+    chosen = Chosen(_DIALECTS[family])
+    chosen.follow(snapshot)
+    ready = chosen.ready.get(network.id, {}).get(service.id, ())
+    backends: Sequence[str] = [str(each) for each in ready]
     if service.policy != ROUND_ROBIN:
-        led = choosing.led(seen, None, service, network.id, None)
+        led = choosing.led(seen, None, service, network.id, None, family)
         found.steps.append(seen.step(HOST, "backends", led.found, led.should, LB))
         backends = led.backends
     _each(seen, found, network, backends, None, port.target, port.protocol)
     return found
+
+
+def _of_ipv4(seen: Picture, network: Network) -> xpb.Step:
+    """Nothing is published by IPv6."""
+    step = seen.step(HOST, f"network {network.name}", "IPv4 alone", "IPv4 alone", LB, ends=True)
+    step.mend = (
+        "where nothing publishes a port: docker network rm ingress, then docker network create "
+        "-d overlay --ingress --ipv6 ingress (docs/networks.md)"
+    )
+    return step
 
 
 def published(
@@ -156,19 +181,17 @@ def _led(service: Service, port: PublishedPort) -> tuple[Service, PublishedPort]
     return service, port
 
 
-def _vip(
-    snapshot: Snapshot, sandbox: Sandbox, address: IPv4Address
-) -> tuple[Service, Network] | None:
+def _vip(snapshot: Snapshot, sandbox: Sandbox, address: Address) -> tuple[Service, Network] | None:
     on = {network for network, _ in sandbox.networks}
     for service in snapshot.services.values():
-        for network, vip in service.vips.items():
+        for network, vip in (*service.vips.items(), *service.vips6.items()):
             if vip == address and network in on and service.mode == "vip":
                 return service, snapshot.networks[network]
     return None
 
 
-def _network_of(snapshot: Snapshot, sandbox: Sandbox, address: IPv4Address) -> Network | None:
-    for network, _ in sandbox.networks:
+def _network_of(snapshot: Snapshot, sandbox: Sandbox, address: Address) -> Network | None:
+    for network, _ in addresses_on(sandbox, address.version):
         known = snapshot.networks.get(network)
         if known is not None and known.has(address):
             return known
@@ -179,23 +202,28 @@ def _balanced(
     seen: Picture,
     place: str,
     sandbox: Sandbox,
-    vip: IPv4Address,
+    vip: Address,
     service: Service,
     network: NetworkId,
 ) -> tuple[list[xpb.Step], list[str]]:
     """The steps of a VIP, and where connections to it are led by the kernel."""
-    netns = sandbox.netns
-    is_, should = seen.element(netns, "vips", str(vip))
+    netns, family = sandbox.netns, vip.version
+    is_, should = seen.element(netns, "vips", str(vip), family)
     first = seen.step(place, f"virtual IP {vip}", is_, should, LB, ends=is_ == TO_REFUSE)
     if is_ == TO_REFUSE:
         first.mend = first.mend or _nobody(service)
     if first.ends:
         return [first], []
     name = chain_name(service.id, network)
-    rule = seen.step(place, "rule", *seen.chain(netns, name), LB)
-    own = next(address.ip for on, address in sandbox.networks if on == network)
-    led = choosing.led(seen, netns, service, network, own)
+    rule = seen.step(place, "rule", *seen.chain(netns, name, family), LB)
+    own = next((address.ip for on, address in addresses_on(sandbox, family) if on == network), None)
+    led = choosing.led(seen, netns, service, network, own, family)
     return [first, rule, seen.step(place, "backends", led.found, led.should, LB)], [*led.backends]
+
+
+def addresses_on(sandbox: Sandbox, family: Family) -> Sequence[tuple[NetworkId, Interface]]:
+    """Networks that a container has addresses of a family on."""
+    return sandbox.networks if family == FAMILIES[0] else sandbox.networks6
 
 
 def _interface(seen: Picture, place: str, sandbox: Sandbox, network: NetworkId) -> xpb.Step:
@@ -223,13 +251,18 @@ def _each(
     place = f"network {network.name}"
     port_ = INGRESS_PEER if sandbox is None else veth_name(sandbox.task)
     found.steps.append(bridge_port(seen, netns, place, port_))
-    itself = snapshot.nodes.get(snapshot.self_id)
+    family: Family = 6 if any(":" in each for each in backends) else 4
+    itself, dialect = snapshot.nodes.get(snapshot.self_id), _DIALECTS[family]
     if sandbox is not None:
-        source = next(str(address.ip) for on, address in sandbox.networks if on == network.id)
+        own = (address.ip for on, address in addresses_on(sandbox, family) if on == network.id)
+        source = str(next(own, ""))
     else:
-        source = str(itself.ingress_address) if itself is not None else ""
-    ends = {str(each.addresses[network.id]): each for each in snapshot.endpoints.values()
-            if network.id in each.addresses}  # fmt: skip
+        source = str(dialect.gateway(itself)) if itself is not None else ""
+    ends = {
+        str(at): each
+        for each in snapshot.endpoints.values()
+        if (at := dialect.addresses(each).get(network.id)) is not None
+    }
     for address in backends:
         end = ends.get(address)
         if end is None:
@@ -242,7 +275,7 @@ def _each(
         if end.node != snapshot.self_id:
             vtep = node.vtep if node is not None else None
             blocked = seen.blocked(vtep) if vtep is not None else ()
-            way = rows(seen, netns, place, IPv4Address(address))
+            way = rows(seen, netns, place, network.id, ip_address(address))
             for step in (*way, _underlay(seen, vtep), *blocked):
                 step.target = end.task
                 found.steps.append(step)
@@ -270,9 +303,12 @@ def bridge_port(seen: Picture, netns: str, place: str, name: str) -> xpb.Step:
     return seen.step(place, "bridge port", is_, f"{name} in {BRIDGE}", OVERLAY)
 
 
-def rows(seen: Picture, netns: str, place: str, address: IPv4Address) -> Iterator[xpb.Step]:
+def rows(
+    seen: Picture, netns: str, place: str, network: NetworkId, address: Address
+) -> Iterator[xpb.Step]:
     """By which MAC and which VTEP an address of another host is reached."""
-    state, spec, mac = seen.state(netns), seen.spec(netns), mac_of(address)
+    state, spec = seen.state(netns), seen.spec(netns)
+    mac = seen.mac(network, address) or MacAddress("")
     yield seen.step(
         place,
         f"neighbour {address}",
@@ -300,9 +336,7 @@ def _underlay(seen: Picture, vtep: IPv4Address | None) -> xpb.Step:
     return step
 
 
-def _outside(
-    seen: Picture, place: str, sandbox: Sandbox, address: IPv4Address
-) -> Iterator[xpb.Step]:
+def _outside(seen: Picture, place: str, sandbox: Sandbox, address: Address) -> Iterator[xpb.Step]:
     snapshot = seen.snapshot
     other = next((net for net in snapshot.networks.values() if net.has(address)), None)
     if other is not None:
@@ -315,7 +349,8 @@ def _outside(
         step.mend = f"docker service update --network-add {other.name} SERVICE, of the caller's"
         yield step
         return
-    gateway = snapshot.gwbridge
+    first = address.version == FAMILIES[0]
+    gateway = snapshot.gwbridge if first else None
     wanted = f"default via {gateway.gateway}" if gateway and sandbox.gateway_address else NOTHING
     route = picture.way(seen.state(sandbox.netns), address)
     is_ = picture.shown(route)
@@ -323,7 +358,11 @@ def _outside(
     step = seen.step(place, f"route to {address}", is_, is_ if same else wanted, GWBRIDGE,
                      ends=route is None)  # fmt: skip
     if wanted == NOTHING and same:
-        step.mend = "all networks of the container are internal: it has no way out"
+        step.mend = (
+            "all networks of the container are internal: it has no way out"
+            if first
+            else "containers have a way out by IPv4 alone (docs/networks.md)"
+        )
     yield step
     if route is None:
         return

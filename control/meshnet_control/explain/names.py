@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Final
 
-from meshnet.model.families import order
+from meshnet.model.families import Address, order
 from meshnet.model.ids import NetworkId
 from meshnet.model.snapshot import Endpoint, Sandbox, Snapshot
 from meshnet_control.api import explain_pb2 as xpb
@@ -91,12 +91,12 @@ def answer(
     return found
 
 
-def addresses(found: xpb.NameAnswer) -> list[IPv4Address]:
+def addresses(found: xpb.NameAnswer) -> list[Address]:
     """Those that were heard, in their order; what else was heard (the names of CNAMEs) is none."""
-    heard = []
+    heard: list[Address] = []
     for record in found.records:
         with suppress(ValueError):
-            heard.append(IPv4Address(record))
+            heard.append(ip_address(record))
     return heard
 
 

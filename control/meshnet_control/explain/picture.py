@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from meshnet.model.families import order
-from meshnet.model.ids import MacAddress
+from meshnet.model.families import FAMILIES, Address, Family, order
+from meshnet.model.ids import MacAddress, NetworkId, mac_of
 from meshnet.model.snapshot import Snapshot
 from meshnet.netstate.changes import Netns
 from meshnet.netstate.objects import MAIN_TABLE
@@ -65,43 +65,58 @@ class Picture:
         """What is there."""
         return self.states.get(netns, NetnsState())
 
-    def element(self, netns: Netns, set_: str, key: str) -> tuple[str, str]:
+    def element(self, netns: Netns, set_: str, key: str, family: Family = 4) -> tuple[str, str]:
         """(what is, what should be) the value at a key; ``nothing`` where there is none."""
-        wanted = next((each for each in self._sets(netns) if each.name == set_), None)
-        found = self.table(netns).sets.get(set_)
+        wanted = next((each for each in self._sets(netns, family) if each.name == set_), None)
+        found = self.table(netns, family).sets.get(set_)
         return (
             _shown(found.elements if found is not None else {}, key),
             _shown(wanted.elements if wanted is not None else {}, key),
         )
 
-    def values(self, netns: Netns, set_: str) -> tuple[frozenset[str], frozenset[str]]:
+    def values(
+        self, netns: Netns, set_: str, family: Family = 4
+    ) -> tuple[frozenset[str], frozenset[str]]:
         """(what are, what should be) the values of a map."""
-        found = self.table(netns).sets.get(set_)
-        wanted = [each for each in self._sets(netns) if each.name == set_]
+        found = self.table(netns, family).sets.get(set_)
+        wanted = [each for each in self._sets(netns, family) if each.name == set_]
         return (
             frozenset(found.elements.values()) if found is not None else frozenset(),
             frozenset(value for each in wanted for value in each.elements.values()),
         )
 
-    def size(self, netns: Netns, set_: str) -> int:
+    def size(self, netns: Netns, set_: str, family: Family = 4) -> int:
         """How many elements a set should have."""
-        return sum(len(each.elements) for each in self._sets(netns) if each.name == set_)
+        return sum(len(each.elements) for each in self._sets(netns, family) if each.name == set_)
 
-    def chain(self, netns: Netns, name: str) -> tuple[str, str]:
+    def chain(self, netns: Netns, name: str, family: Family = 4) -> tuple[str, str]:
         """(what is, what should be) said of a chain: its rules, or that they are another's."""
         wanted = next(
-            (c for r in self.rulesets.get(netns, ()) for c in r.chains if c.name == name), None
+            (c for r in self._rulesets(netns, family) for c in r.chains if c.name == name), None
         )
         should = "; ".join(wanted.rules) if wanted is not None else NOTHING
-        found = self.table(netns).chains.get(name)
+        found = self.table(netns, family).chains.get(name)
         if found is None:
             return NOTHING, should
         same = wanted is not None and found == as_observed(wanted)
         return (should if same else "rules that are not ours"), should
 
-    def table(self, netns: Netns) -> ObservedTable:
-        """Our table ``ip meshnet`` there."""
-        return self.tables.get(netns, {}).get(("ip", "meshnet"), ObservedTable())
+    def table(self, netns: Netns, family: Family = 4) -> ObservedTable:
+        """Our table ``ip meshnet`` there, or ``ip6 meshnet``."""
+        key: TableKey = ("ip" if family == FAMILIES[0] else "ip6", "meshnet")
+        return self.tables.get(netns, {}).get(key, ObservedTable())
+
+    def mac(self, network: NetworkId, address: Address) -> MacAddress | None:
+        """Whose an address on a network is; None: nobody's. It follows from the one of IPv4."""
+        if isinstance(address, IPv4Address):
+            return mac_of(address)
+        for each in self.snapshot.endpoints.values():
+            if each.addresses6.get(network) == address and network in each.addresses:
+                return mac_of(each.addresses[network])
+        for node in self.snapshot.nodes.values():
+            if node.ingress_address6 == address and node.ingress_address is not None:
+                return mac_of(node.ingress_address)
+        return None
 
     def step(
         self, place: str, what: str, is_: str, should: str, reconciler: str, *, ends: bool = False
@@ -159,10 +174,13 @@ class Picture:
                     f"nft insert rule {drop.chain} {peer} accept (docs/firewalls.md)",
                 )
 
-    def _sets(self, netns: Netns) -> list[Set]:
-        """Of IPv4, which is what is explained."""
-        tables = (each for each in self.rulesets.get(netns, ()) if each.family != "ip6")
-        return [each for table in tables for each in table.sets]
+    def _rulesets(self, netns: Netns, family: Family) -> list[Ruleset]:
+        """Those of a family, and those of none."""
+        other = "ip6" if family == FAMILIES[0] else "ip"
+        return [each for each in self.rulesets.get(netns, ()) if each.family != other]
+
+    def _sets(self, netns: Netns, family: Family) -> list[Set]:
+        return [each for table in self._rulesets(netns, family) for each in table.sets]
 
 
 def interface(rows: NetnsSpec | NetnsState, name: str) -> str:
@@ -184,13 +202,13 @@ def fdb(rows: NetnsSpec | NetnsState, mac: MacAddress, device: str) -> str:
     return " ".join(sorted(str(row[2]) for row in found if row[2] is not None)) or NOTHING
 
 
-def neighbour(rows: NetnsSpec | NetnsState, address: IPv4Address, device: str) -> str:
+def neighbour(rows: NetnsSpec | NetnsState, address: Address, device: str) -> str:
     """The MAC of an address."""
     found: list[NeighbourOn] = [row for row in rows.neighbours if row[:2] == (device, address)]
     return " ".join(sorted(row[2] for row in found)) or NOTHING
 
 
-def way(state: NetnsState, address: IPv4Address) -> RouteSpec | None:
+def way(state: NetnsState, address: Address) -> RouteSpec | None:
     """The route of the main table that leads to an address; None: there is none."""
     found = [
         route

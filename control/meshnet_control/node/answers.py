@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from meshnet import ends, happened
 from meshnet.errors import ControlError
 from meshnet.kernel import flow_reader
+from meshnet.model.families import FAMILIES, Address, Family
 from meshnet.model.ids import NetworkId, TaskId
 from meshnet.model.snapshot import Endpoint, Snapshot
 from meshnet_control.api import explain_pb2 as xpb
@@ -153,13 +154,17 @@ class Answers:
 
     def _path(self, asked: xpb.PathQuestion) -> xpb.PathAnswer:
         snapshot, protocol = self._snapshot(), asked.protocol or "tcp"
+        family: Family = 6 if asked.ipv6 else 4
         if asked.source == containers.CLIENT:
-            service, port = departure.published(snapshot, asked.to, asked.port, protocol)
+            to = asked.to
+            if _is_address6(to):  # one of this host's, which nobody is told of
+                to, family = "", 6
+            service, port = departure.published(snapshot, to, asked.port, protocol)
             mesh = [snapshot.ingress.id] if snapshot.ingress is not None else []
-            return departure.from_client(looking.look(snapshot, [], mesh), service, port)
+            return departure.from_client(looking.look(snapshot, [], mesh), service, port, family)
         of = containers.caller(snapshot, asked.source)
         sandbox = containers.sandbox(snapshot, of)
-        addresses, steps = self._addresses(snapshot, of, asked.to)
+        addresses, steps = self._addresses(snapshot, of, asked.to, family)
         seen = looking.look(snapshot, [sandbox], [network for network, _ in sandbox.networks])
         for step in steps:
             step.host = seen.hostname
@@ -171,12 +176,13 @@ class Answers:
         return whole
 
     def _addresses(
-        self, snapshot: Snapshot, of: Endpoint, to: str
-    ) -> tuple[list[IPv4Address], list[xpb.Step]]:
+        self, snapshot: Snapshot, of: Endpoint, to: str, family: Family
+    ) -> tuple[list[Address], list[xpb.Step]]:
         """What a name leads to: as the container hears it, else of the container that is meant."""
         with suppress(ValueError):
-            return [IPv4Address(to)], []
-        said = self._name(xpb.NameQuestion(container=of.task, name=to))
+            return [ip_address(to)], []
+        kind = "A" if family == FAMILIES[0] else "AAAA"
+        said = self._name(xpb.NameQuestion(container=of.task, name=to, type=kind))
         heard = names.addresses(said)
         if heard:
             return heard, [names.step(said, of.name)]
@@ -185,7 +191,7 @@ class Answers:
             other = containers.endpoint(snapshot, to, known)
         except ControlError as error:
             return [], [names.step(said, of.name, str(error))]
-        return [containers.common(snapshot, of, other)], []
+        return [containers.common(snapshot, of, other, family)], []
 
     def _arrival(self, asked: xpb.ArrivalQuestion) -> xpb.ArrivalAnswer:
         snapshot, found = self._snapshot(), xpb.ArrivalAnswer()
@@ -224,3 +230,10 @@ class Answers:
                 repaired_s=change.repaired_s,
             )
         return found
+
+
+def _is_address6(said: str) -> bool:
+    try:
+        return ip_address(said).version == FAMILIES[1]
+    except ValueError:
+        return False

@@ -115,7 +115,8 @@ def probe(path: str, address: str, port: int) -> xpb.ProbeAnswer:
     """
     try:
         with netns.inside(path):
-            asking = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            asking = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise KernelError("open", f"socket in {path}", error.errno or 0) from error
     found, began = xpb.ProbeAnswer(result="connected"), time.monotonic()
@@ -139,7 +140,9 @@ def probe(path: str, address: str, port: int) -> xpb.ProbeAnswer:
 def sight(snapshot: Snapshot, address: str, source_port: int) -> xpb.SightAnswer:
     """Whether a probe came into the namespace of the container with that address."""
     for sandbox in snapshot.sandboxes.values():
-        if address in {str(at.ip) for _, at in sandbox.networks}:
+        own = {str(at.ip) for _, at in sandbox.networks}
+        own |= {str(at.ip) for _, at in sandbox.networks6}
+        if address in own:
             flows = flow_reader.flows([sandbox.netns])[0].get(sandbox.netns, [])
             arrived = any(f.source_port == source_port and f.asked == address for f in flows)
             return xpb.SightAnswer(task=sandbox.task, arrived=arrived)

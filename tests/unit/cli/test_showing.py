@@ -120,13 +120,18 @@ def test_what_was_heard_of_a_name():
         ("8080", "", 8080),
         (":8080", "", 8080),
         ("10.0.1.2:80", "10.0.1.2", 80),
+        ("[fd00::1]:80", "fd00::1", 80),
+        ("[fd00::1]", "fd00::1", 0),
+        ("fd00::1:80", "fd00::1:80", 0),
     ],
 )
 def test_where_a_trace_goes(to, host, port):
     assert trace.parsed(to) == (host, port)
 
 
-@pytest.mark.parametrize("to", ["web:x", "web:0", "web:65536", "web:", "0", ":", "web:²"])
+@pytest.mark.parametrize(
+    "to", ["web:x", "web:0", "web:65536", "web:", "0", ":", "web:²", "[fd00::1]:0"]
+)
 def test_what_is_no_port_is_refused(to):
     with pytest.raises(HostError, match=r"is no port: TO:PORT, of 1 to 65535$"):
         trace.parsed(to)
