@@ -8,7 +8,9 @@ TLS, in a process of their own).
 The exponent says how a cost grows with the cluster: 0 not at all, 1 as the cluster does. Costs are
 processor time of one process, so that other work on the machine counts little.
 
-Be aware: 10 000 new tasks are a thousand services of ten, asked for one after the other.
+Be aware: 10 000 new tasks are a thousand services of ten, asked for one after the other, of a
+leader that has looked at all there was before. What another request waits is told twice: by the
+clock, and as the processor time that this process spent meanwhile, whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc.aio
 
 from bench.rounds import BenchError, Goal, Line
 from bench.scale_agents import NODE_KEY
 from bench.scale_cluster import NODES, NOW, SERVICES, TASKS, node, service, settled
+from meshnet.model.ids import Rng
 from meshnet.process import garbage
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.api import control_pb2_grpc, manager_pb2_grpc
@@ -41,10 +44,10 @@ from meshnet_control.convert import engine_json
 from meshnet_control.identity.identity import Certificates, Identity
 from meshnet_control.link.remote_store import RemoteStore
 from meshnet_control.manager.dispatcher import Dispatcher
-from meshnet_control.manager.leader import Manager
+from meshnet_control.manager.leader import Manager, beside
 from meshnet_control.manager.mirror import Mirror
 from meshnet_control.manager.store_service import StoreService
-from meshnet_control.orchestrate.plan import Plan, decide
+from meshnet_control.orchestrate.plan import Decision, Plan, decide
 from meshnet_control.orchestrate.store_view import Put, StoreView, changed
 from meshnet_control.store.sqlite import SqliteStore
 from meshnet_control.store.store import Object
@@ -205,17 +208,29 @@ async def _listed(size: int) -> list[float]:
         return found[1:]
 
 
+_Wait: TypeAlias = tuple[float, float]
+"""Seconds by the clock, and of them those in which this process had a processor, at most."""
+
+
 async def _placed() -> list[Line]:
     """New tasks, from the request to a node, while others ask the store."""
     async with _store(1) as store:
-        manager = Manager(store, random.Random(1), lambda: NOW + time.monotonic())
+        rested = asyncio.Event()
+
+        async def deciding(plan: Plan, now: float, rng: Rng) -> Decision:
+            """As ever; and whether there is nothing left to decide."""
+            decision = await beside(plan, now, rng)
+            if not decision.batches and decision.after.due_at() is None:
+                rested.set()
+            return decision
+
+        clock = lambda: NOW + time.monotonic()  # noqa: E731
+        manager = Manager(store, random.Random(1), clock, deciding=deciding)
         leading = asyncio.create_task(manager.run())
-        waits: list[float] = []
+        waits: list[_Wait] = []
         asking = asyncio.create_task(_asking(store, waits))
-        async with asyncio.timeout(60):
-            async for _ in store.watch(0 if store.revision < 5 else store.revision - 1):
-                if all(each.ingress_address for each in await store.list(pb.Node)):
-                    break
+        async with asyncio.timeout(120):
+            await rested.wait()
         changes = store.watch(store.revision)
         waits.clear()
         began, processor = time.monotonic(), time.process_time()
@@ -236,25 +251,31 @@ async def _placed() -> list[Line]:
         leading.cancel()
         await asyncio.gather(asking, leading, return_exceptions=True)
     what = f"{NEW} new tasks beside {_sized(1)}"
-    ordered = sorted(waits)
+    by_clock, by_us = (sorted(each) for each in zip(*waits, strict=True))
     return [
         Line(f"{what}: placed per second of processor time", Goal(1500, at_least=True),
              [NEW / used], unit="tasks/s"),
         Line(f"{what}: placed per second by the clock", None, [NEW / took], unit="tasks/s"),
-        Line(f"{what}: longest time that another request waited", Goal(100, at_least=False),
-             [ordered[-1] * 1e3], unit="ms"),
-        Line(f"{what}: 99 of 100 other requests waited less than", Goal(20, at_least=False),
-             [ordered[len(ordered) * 99 // 100] * 1e3], unit="ms"),
+        Line(f"{what}: longest time that another request waited for us", Goal(100, at_least=False),
+             [by_us[-1] * 1e3], unit="ms", note="processor time of this process"),
+        Line(f"{what}: 99 of 100 other requests waited for us less than", Goal(20, at_least=False),
+             [by_us[len(by_us) * 99 // 100] * 1e3], unit="ms"),
+        Line(f"{what}: longest time that another request waited by the clock",
+             Goal(100, at_least=False), [by_clock[-1] * 1e3], unit="ms"),
+        Line(f"{what}: 99 of 100 other requests waited by the clock less than",
+             Goal(20, at_least=False), [by_clock[len(by_clock) * 99 // 100] * 1e3], unit="ms"),
     ]  # fmt: skip
 
 
-async def _asking(store: SqliteStore, waits: list[float]) -> None:
+async def _asking(store: SqliteStore, waits: list[_Wait]) -> None:
     """A request every few milliseconds."""
+    pause = 0.005
     while True:
-        began = time.perf_counter()
-        await asyncio.sleep(0.005)
+        due, used = time.perf_counter() + pause, time.process_time()
+        await asyncio.sleep(pause)
         await store.get(pb.Service, "")
-        waits.append(time.perf_counter() - began - 0.005)
+        late = max(0.0, time.perf_counter() - due)
+        waits.append((late, min(late, time.process_time() - used)))
 
 
 class _Caller:

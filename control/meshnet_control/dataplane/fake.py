@@ -76,10 +76,13 @@ class GossipRoom:
         self.records: dict[tuple[NodeId, str], bytes] = {}
         self.listeners: dict[NodeId, Callable[[], None]] = {}
         self.applied: dict[NodeId, Mapping[Share, tuple[int, int]]] = {}
+        self.taking: set[tuple[NodeId, str]] = set()
+        """Who takes part in which network, as their records say."""
 
     def enter(self, node: NodeId, changed: Callable[[], None] = lambda: None) -> FakeGossip:
         """The gossip of a node whose process starts: what it said before is forgotten."""
         self.records = {place: v for place, v in self.records.items() if place[0] != node}
+        self.taking = {each for each in self.taking if each[0] != node}
         self.applied.pop(node, None)
         self.listeners[node] = changed
         self.judge(node, State.ALIVE)
@@ -129,6 +132,11 @@ class FakeGossip:
     def set_record(self, key: str, value: bytes | None) -> None:
         """Changes one of our records."""
         self.writes.append(key)
+        network = network_of(key)
+        if network is not None:
+            self._room.taking.discard((self._node, network))
+            if value is not None:
+                self._room.taking.add((self._node, network))
         if value is None:
             self._room.records.pop((self._node, key), None)
         else:
@@ -147,10 +155,8 @@ class FakeGossip:
     def audiences(self) -> Audiences:
         """As all say; everybody hears everything in this room."""
         found = Audiences(self._node)
-        for owner, key in self._room.records:
-            network = network_of(key)
-            if network is not None:
-                found.said(owner, network, takes_part=True)
+        for owner, network in self._room.taking:
+            found.said(owner, network, takes_part=True)
         return found
 
     def applied(self, marks: Mapping[Share, tuple[int, int]]) -> None:
