@@ -8,8 +8,9 @@ While this manager leads (``leadership``), with a store that writes only as long
 
 Be aware: a commit names the version of every object it changes, so a decision made from an older
 picture is never written; it is made again. So is one that could not be written because the disk
-was full or failed. Changes that arrive close together (5 ms) are decided on together. Every few
-minutes everything is looked at, whether it changed or not. Errors of our own code end ``run``.
+was full or failed. Changes that arrive close together (5 ms) are decided on together; where they go
+on coming, so are those of as long as the decision before took. Every few minutes everything is
+looked at, whether it changed or not. Errors of our own code end ``run``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from meshnet_control.store.store import (
 _log = logging.getLogger(__name__)
 
 DEBOUNCE_S: Final = 0.005
+PAUSE_S: Final = 0.05
+"""The longest time for which more is let come after a decision that took as long."""
 ANEW_S: Final = 300.0
 """Between two looks at everything."""
 CONFLICTS: Final = 10
@@ -153,6 +156,7 @@ class Manager:
     async def _lead(self, watcher: asyncio.Task[None]) -> None:
         """Decide, commit, wait; until the store closes or what is known proves to be old."""
         conflicts = 0
+        clock = asyncio.get_running_loop().time
         while not self._closed:
             self._woken.clear()
             self._take_in()
@@ -164,6 +168,7 @@ class Manager:
                 await self._wait(min(due_at or self._anew_at, self._anew_at), watcher)
                 await asyncio.sleep(DEBOUNCE_S)
                 continue
+            began = clock()
             decision = await self._deciding(self._plan, now, self._rng)
             try:
                 revisions = [await self._commit(batch) for batch in decision.batches]
@@ -180,6 +185,8 @@ class Manager:
             await self._reach(max(revisions, default=0), watcher)
             self._plan = decision.after
             self._take_in(revisions)
+            if self._plan.is_small():
+                await asyncio.sleep(min(clock() - began, PAUSE_S))
 
     def _take_in(self, ours: Collection[int] = ()) -> None:
         """Bring the Plan up to what arrived; changes older than it are dropped.

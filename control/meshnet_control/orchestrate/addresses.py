@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import chain
 from typing import Final, Protocol, TypeVar
@@ -47,6 +46,7 @@ LAST_VNI = vxlan_ids.LAST
 
 BLOCK: Final = 8
 """Bits of an address that are looked at together."""
+_BYTES4: Final = 4
 _SUBNET6: Final = 64
 _LOCAL: Final = b"\xfd"
 _GLOBAL_ID: Final = 5
@@ -179,10 +179,10 @@ class Subnets:
 
     def take(self) -> str | None:
         """As of ``Addresses``."""
-        ways = chain(
-            (each.take_fresh for each in self._each), (each.take_any for each in self._each)
-        )
-        return next((found for way in ways if (found := way()) is not None), None)
+        for each in self._each:
+            if (found := each.take_fresh()) is not None:
+                return found
+        return next((found for each in self._each if (found := each.take_any()) is not None), None)
 
     def take_this(self, address: str) -> str | None:
         """As of ``Addresses``."""
@@ -197,13 +197,16 @@ class Subnets:
                 each.give_back(address)
 
 
-@lru_cache(maxsize=1 << 14)
 def number_of(address: str) -> int:
     """An address, plain or with a prefix length, as a number.
 
     No two of a network have one: what is below 2^32 in IPv6 is no host's address.
     """
-    return int(ip_address(address.partition("/")[0]))
+    plain = address.partition("/")[0]
+    parts = plain.split(".")
+    if len(parts) == _BYTES4:
+        return int.from_bytes(bytes(map(int, parts)), "big")
+    return int(ip_address(plain))
 
 
 def family_of(address: str) -> Family:

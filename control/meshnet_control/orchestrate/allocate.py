@@ -171,8 +171,10 @@ class _Wanted:
     endpoint: pb.EndpointSpec
     networks: Sequence[str]
     aliases: Mapping[str, Sequence[str]]
-    missing: str | None
+    missing: str | None = None
     """In words."""
+    free: Sequence[tuple[pb.Network, Sequence[Subnets]]] = ()
+    """Those networks, if nothing is missing, and what they have left of each family."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,10 @@ class _Allocator:
             alone = is_attachment(old)
             if service is None and not alone:
                 continue
-            missing = self._missing(old, service) if service is not None else None
+            wants = None
+            if service is not None and not _wants_engine(old):
+                wants = self._wants(old, service)
+            missing = self._missing(wants, service) if wants and service else None
             if missing is not None and missing == old.status.err:
                 continue
             new = changed(old)
@@ -317,14 +322,17 @@ class _Allocator:
                 error = self._attach_alone(new)
             elif missing is not None:
                 error = missing
+            elif wants is not None:
+                error = self._attach(new, wants)
             else:
-                error = None if _on_engine(new) else self._attach(new, service)
+                _attach_to_engine(new)
+                error = None
             if error is None:
                 new.allocated_at.CopyFrom(given_at)
                 new.status.state = pb.TASK_STATE_ASSIGNED if alone else pb.TASK_STATE_PENDING
                 new.status.message = ATTACHED_MESSAGE if alone else PENDING_MESSAGE
             new.status.err = error or ""
-            if new != old:
+            if error is None or new != old:
                 new.status.timestamp.CopyFrom(timestamp(now))
                 writes.append(Put(new))
         return writes
@@ -379,7 +387,6 @@ class _Allocator:
             endpoint=task.endpoint_spec,
             networks=wanted_networks(self._view, task.spec, endpoint),
             aliases={config.target: list(config.aliases) for config in task.spec.networks},
-            missing=None,
         )
         has_vip = set(map(_which, service.endpoint.virtual_ips))
         needs_vip = set(_vips(self._view, service))
@@ -395,44 +402,45 @@ class _Allocator:
                 found.missing = NO_VIP
             if found.missing is not None:
                 break
+        else:
+            once = dict.fromkeys(found.networks)
+            found.free = [(self._view.networks[name], self._left(name)) for name in once]
         self._wanted[key] = found
         return found
 
-    def _missing(self, task: pb.Task, service: pb.Service) -> str | None:
+    def _left(self, network_id: str) -> Sequence[Subnets]:
+        """What a network has left of each family; of one that nodes make nothing is given."""
+        if _is_local(self._view, network_id):
+            return ()
+        every = (self._free_of(network_id, family) for family in self._families(network_id))
+        return [each for each in every if each is not None]
+
+    def _missing(self, wants: _Wanted, service: pb.Service) -> str | None:
         """Why a task cannot get its addresses now, in words; None: perhaps it can."""
-        if any(config.target in engine_networks.NAMES for config in task.spec.networks):
-            return None
         if service.id in self._ports_short:
             return ports.NO_PORT
-        wants = self._wants(task, service)
         if wants.missing is not None:
             return wants.missing
-        free = (
-            self._free_of(network_id, family)
-            for network_id in wants.networks
-            for family in self._families(network_id)
-        )
-        return NO_ADDRESS if any(each is not None and each.exhausted for each in free) else None
+        exhausted = any(each.exhausted for _, families in wants.free for each in families)
+        return NO_ADDRESS if exhausted else None
 
-    def _attach(self, task: pb.Task, service: pb.Service) -> str | None:
+    def _attach(self, task: pb.Task, wants: _Wanted) -> str | None:
         """Give a task its addresses, in place and all or none; what is missing, in words."""
-        wants = self._wants(task, service)
-        taken: dict[str, list[str]] = {}
-        for network_id in wants.networks:
-            local = _is_local(self._view, network_id)
-            taken[network_id] = []
-            for family in () if local else self._families(network_id):
-                address = self._take(network_id, family)
+        taken: list[tuple[pb.Network, list[str]]] = []
+        for network, families in wants.free:
+            taken.append((network, []))
+            for free in families:
+                address = free.take()
                 if address is None:
-                    for name, addresses in taken.items():
-                        self._give_back(name, addresses)
+                    for each, addresses in taken:
+                        self._give_back(each.id, addresses)
                     return NO_ADDRESS
-                taken[network_id].append(address)
+                taken[-1][1].append(address)
         del task.networks_attachments[:]
-        for network_id, addresses in taken.items():
+        for network, addresses in taken:
             attachment = task.networks_attachments.add(addresses=addresses)
-            attachment.network.CopyFrom(self._view.networks[network_id])
-            attachment.aliases.extend(wants.aliases.get(network_id, ()))
+            attachment.network.CopyFrom(network)
+            attachment.aliases.extend(wants.aliases.get(network.id, ()))
         return None
 
 
@@ -441,14 +449,17 @@ def _asks(task: pb.Task) -> bool:
     return any(config.addresses for config in task.spec.networks)
 
 
-def _on_engine(task: pb.Task) -> bool:
-    """Attach a task that wants a network of its engine, in place; False: it wants none."""
-    networks = [engine_networks.network(config.target) for config in task.spec.networks]
-    found = [network for network in networks if network is not None]
-    if found:
-        del task.networks_attachments[:]
-        task.networks_attachments.add(network=found[0])
-    return bool(found)
+def _wants_engine(task: pb.Task) -> bool:
+    """The task wants a network of its engine, and so no other."""
+    return any(config.target in engine_networks.NAMES for config in task.spec.networks)
+
+
+def _attach_to_engine(task: pb.Task) -> None:
+    """Attach such a task, in place."""
+    networks = (engine_networks.network(config.target) for config in task.spec.networks)
+    found = next(network for network in networks if network is not None)
+    del task.networks_attachments[:]
+    task.networks_attachments.add(network=found)
 
 
 def timestamp(now: float) -> Timestamp:

@@ -148,7 +148,8 @@ class Indexes:
         given_ns = self.given_ns
         for _, _, task in tasks:
             if task is not None and task.HasField("allocated_at"):
-                given_ns = max(given_ns, task.allocated_at.ToNanoseconds())
+                at = task.allocated_at
+                given_ns = max(given_ns, at.seconds * slots.SECOND + at.nanos)
         return Indexes(
             lists={which: kept.after(tasks) for which, kept in self.lists.items()},
             waits=self.waits.after(tasks),

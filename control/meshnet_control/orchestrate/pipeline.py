@@ -5,6 +5,8 @@
       └─────── again ─────── schedule <- allocate <- attachments <- reap
 
 One call takes a new service to assigned tasks; its writes are committed together, each object once.
+A step is asked again when something was written since that it may decide by: what ``PLACING``
+writes (addresses, NEW -> PENDING -> ASSIGNED) no step before them does.
 
 Be aware: steps that undo each other would go round for ever; that is a programming error and is
 raised after ``MAX_ROUNDS``.
@@ -46,6 +48,7 @@ STEPS: Sequence[StepFunction] = (
     allocate.step,
     schedule.step,
 )
+PLACING = frozenset({allocate.step, schedule.step})
 MAX_ROUNDS = 50
 
 
@@ -66,22 +69,34 @@ def converge(view: StoreView, now: float, rng: Rng, steps: Sequence[StepFunction
         RuntimeError: the steps do not come to an end.
     """
     current, last = view, dict[Key, Write]()
+    said, asked_at = dict[StepFunction, Step](), dict[StepFunction, tuple[int, int]]()
+    decided = placed = 0
     for _ in range(MAX_ROUNDS):
         quiet = True
-        wakes, lacking = dict[Due, float](), frozenset[str]()
         for step in steps:
-            wanted = step(current, now, rng)
-            lacking |= wanted.lacking
-            for key, at in wanted.wakes.items():
-                wakes[key] = min(at, wakes.get(key, at))
+            now_at = decided, placed if step in PLACING else 0
+            if asked_at.get(step) == now_at:
+                continue
+            asked_at[step], said[step] = now_at, (wanted := step(current, now, rng))
             if wanted.writes:
                 quiet = False
                 current = current.apply(wanted.writes)
                 last.update((key_of(write), write) for write in wanted.writes)
+                placed, decided = placed + (step in PLACING), decided + (step not in PLACING)
         if quiet:
-            return Step(tuple(_effective(view, last.values())), wakes, lacking)
+            return _together(_effective(view, last.values()), said.values())
     names = ", ".join(f"{kind.DESCRIPTOR.name} {key}" for kind, key in sorted(last, key=str)[:5])
     raise RuntimeError(f"orchestration does not settle after {MAX_ROUNDS} rounds: {names}")
+
+
+def _together(writes: Iterable[Write], said: Iterable[Step]) -> Step:
+    """What is to be written, and what each step said of its wakes when it was asked last."""
+    wakes, lacking = dict[Due, float](), frozenset[str]()
+    for step in said:
+        lacking |= step.lacking
+        for key, at in step.wakes.items():
+            wakes[key] = min(at, wakes.get(key, at))
+    return Step(tuple(writes), wakes, lacking)
 
 
 def key_of(write: Write) -> Key:

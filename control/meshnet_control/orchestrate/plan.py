@@ -60,6 +60,10 @@ class Plan:
         """Everything is due."""
         return replace(self, view=self.view.within(self.view.everything()))
 
+    def is_small(self) -> bool:
+        """What is due is less than a decision looks at: more may come to it."""
+        return not self.view.scope.cut(PART)[1]
+
     def due_at(self) -> float | None:
         """When there is something to decide, Unix seconds; 0.0: now; None: never by time alone."""
         return 0.0 if self.view.scope else min(self.wakes.values(), default=None)

@@ -37,9 +37,8 @@ SlotKey = tuple[int, str]
 
 def stamp(at: float) -> Timestamp:
     """Unix seconds as a protobuf timestamp."""
-    result = Timestamp()
-    result.FromNanoseconds(round(at * SECOND))
-    return result
+    seconds, nanos = divmod(round(at * SECOND), SECOND)
+    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def displaced(task: pb.Task) -> bool:

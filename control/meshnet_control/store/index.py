@@ -59,9 +59,12 @@ class Index:
 
     def put(self, message: Object, old: Object | None) -> None:
         """An object is there, or has changed."""
+        keys = list(self._keys(message))
         if old is not None:
+            if keys == list(self._keys(old)):
+                return
             self.drop(old)
-        for index, key in self._keys(message):
+        for index, key in keys:
             index.setdefault(key, set()).add(message.id)
 
     def drop(self, message: Object) -> None:

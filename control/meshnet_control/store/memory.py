@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TypeVar, cast
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from meshnet_control.api.control_pb2 import Task
 from meshnet_control.store.index import Index, brief
 from meshnet_control.store.store import (
@@ -34,6 +36,7 @@ from meshnet_control.store.store import (
     key_of,
 )
 
+_SECOND = 1_000_000_000
 HISTORY = 1024
 """Commits remembered for watches that start in the past."""
 
@@ -107,11 +110,13 @@ class Memory:
             last.pop(key, None)
             last[key] = write
         revision = self.revision + 1
+        seconds, nanos = divmod(now_ns, _SECOND)
+        at = Timestamp(seconds=seconds, nanos=nanos)
         changes: list[Change] = []
         for (kind, name), write in last.items():
             known = self._objects[kind].get(name)
             if isinstance(write, Put):
-                stamped = _stamped(write.message, known, revision, now_ns)
+                stamped = _stamped(write.message, known, revision, at)
                 changes.append(Change(kind, name, stamped, revision))
             elif known is not None:
                 changes.append(Change(kind, name, None, revision))
@@ -202,11 +207,11 @@ def _copy(message: Object) -> Object:
     return copied
 
 
-def _stamped(message: Object, known: Object | None, revision: int, now_ns: int) -> Object:
+def _stamped(message: Object, known: Object | None, revision: int, at: Timestamp) -> Object:
     stamped = _copy(message)
     stamped.version.index = revision
     stamped.version.asked = stamped.version.asked or revision
-    stamped.updated_at.FromNanoseconds(now_ns)
+    stamped.updated_at.CopyFrom(at)
     if known is not None and known.HasField("created_at"):
         stamped.created_at.CopyFrom(known.created_at)
     elif not stamped.HasField("created_at"):

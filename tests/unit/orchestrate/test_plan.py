@@ -10,14 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from meshnet.model.ids import Rng
 from meshnet_control.api import control_pb2 as pb
+from meshnet_control.orchestrate import pipeline
 from meshnet_control.orchestrate import plan as plans
 from meshnet_control.orchestrate.allocate import ingress_network, timestamp
 from meshnet_control.orchestrate.indexes import Indexes
-from meshnet_control.orchestrate.pipeline import converge, key_of
+from meshnet_control.orchestrate.pipeline import STEPS, converge, find, key_of
 from meshnet_control.orchestrate.plan import Plan, batches, decide
-from meshnet_control.orchestrate.scope import Scope, scope_of
-from meshnet_control.orchestrate.store_view import Delete, Put, StoreView, Write, changed
+from meshnet_control.orchestrate.scope import Due, Scope, scope_of
+from meshnet_control.orchestrate.store_view import (
+    Delete,
+    Put,
+    Step,
+    StepFunction,
+    StoreView,
+    Write,
+    changed,
+)
 from meshnet_control.store.store import Object
 
 NOW = 1_700_000_000.0
@@ -172,6 +182,29 @@ def by_key(writes: tuple[Write, ...] | list[Write]) -> dict[Any, Write]:
     return {key_of(write): write for write in writes}
 
 
+def asked_until_quiet(view: StoreView, now: float, rng: Rng) -> Step:
+    """What ``converge`` finds, by asking every step again after each write of any."""
+    current, last = view, dict[Any, Write]()
+    while True:
+        said = []
+        for step in STEPS:
+            said.append(step(current, now, rng))
+            current = current.apply(said[-1].writes)
+            last.update(by_key(said[-1].writes))
+        if not any(each.writes for each in said):
+            wakes: dict[Due, float] = {}
+            for each in said:
+                for due, at in each.wakes.items():
+                    wakes[due] = min(at, wakes.get(due, at))
+            writes = tuple(write for write in last.values() if has_effect(view, write))
+            return Step(writes, wakes, frozenset().union(*(each.lacking for each in said)))
+
+
+def has_effect(view: StoreView, write: Write) -> bool:
+    old = find(view, key_of(write))
+    return old is not None if isinstance(write, Delete) else write.message != old
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_looking_at_what_changed_decides_what_looking_at_everything_does(
@@ -189,6 +222,9 @@ def test_looking_at_what_changed_decides_what_looking_at_everything_does(
         full = converge(everything, now, random.Random(seed))
         decided = [write for batch in decision.batches for write in batch]
         assert by_key(decided) == by_key(full.writes)
+        plain = asked_until_quiet(everything, now, random.Random(seed))
+        assert by_key(full.writes) == by_key(plain.writes)
+        assert (full.wakes, full.lacking) == (plain.wakes, plain.lacking)
         after = decision.after.written(written(decided, version))
         assert not converge(after.view.within(after.view.everything()), now, rng).writes
         due_at = after.due_at()  # what is gone may wake once more, nothing that is there too late
@@ -256,6 +292,26 @@ def test_what_is_written_again_is_decided_again() -> None:
     again = decide(later, NOW, random.Random(1))
     tasks = [w for batch in again.batches for w in batch if key_of(w)[0] is pb.Task]
     assert len(tasks) == 1
+
+
+def test_steps_that_nothing_new_concerns_are_not_asked_again() -> None:
+    asked: list[str] = []
+
+    def noting(step: StepFunction) -> StepFunction:
+        def asks(view: StoreView, now: float, rng: Rng) -> Step:
+            asked.append(step.__module__.rpartition(".")[2])
+            return step(view, now, rng)
+
+        return asks
+
+    noted = {step: noting(step) for step in STEPS}
+    view = StoreView.of([*first(), replicated("one")])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline, "PLACING", frozenset(map(noted.__getitem__, pipeline.PLACING)))
+        made = converge(view, NOW, random.Random(1), tuple(noted.values()))
+    assert any(isinstance(w, Put) and isinstance(w.message, pb.Task) for w in made.writes)
+    again = asked[len(STEPS) :]
+    assert again == ["roots", "returned", "globals", "replicated", "allocate", "schedule"]
 
 
 def test_a_slots_tasks_are_written_together() -> None:
