@@ -129,7 +129,7 @@ class DataPlane:
             self._named = None if named is None else self._named | named
         self._judge.assigned(assignments)
         self.own.assigned(assignments)
-        self.changed()
+        self._schedule()
 
     def gossip_changed(self, news: News | None = None, *, members: bool = True) -> None:
         """Members or records are new.

@@ -9,14 +9,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Set
+from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from operator import is_
 from typing import NamedTuple, Protocol
 
 from meshnet.kernel.reserved_ports import Holders
-from meshnet.model.ids import TaskId
-from meshnet.model.snapshot import Port, Snapshot
+from meshnet.model.ids import ServiceId, TaskId
+from meshnet.model.shared_map import difference
+from meshnet.model.snapshot import Port, Service, Snapshot, in_mesh
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,9 @@ class PublishedPorts:
         self._holders = Holders()
         self._wanted: tuple[frozenset[Port], frozenset[Port]] = (frozenset(), frozenset())
         self._made_of: tuple[object, object, object] = (None, None, None)
+        self._services: Mapping[ServiceId, Service] = {}
+        self._in_mesh: Counter[Port] = Counter()
+        """By how many of those services each port is published in the mesh."""
 
     def keep(self, before: Snapshot, now: Snapshot) -> Snapshot:
         """Hold what is published.
@@ -75,12 +80,31 @@ class PublishedPorts:
         """
         made_of = (now.services, now.networks, now.sandboxes)
         if not all(map(is_, made_of, self._made_of)):
-            self._made_of, self._wanted = made_of, (now.published, now.published6)
-            self._hold()
+            self._made_of = made_of
+            published = self._published(now)
+            mesh = now.ingress
+            wanted6 = (
+                frozenset(self._in_mesh) if mesh is not None and mesh.subnets6 else frozenset()
+            )
+            if (wanted := (published, wanted6)) != self._wanted:
+                self._wanted = wanted
+                self._hold()
         taken, taken6 = map(frozenset, self._holders)
         if taken == now.taken and taken6 == now.taken6:
             return now
         return replace(now, taken=taken, taken6=taken6, revision=before.revision + 1)
+
+    def _published(self, now: Snapshot) -> frozenset[Port]:
+        """``now.published``, at the cost of the services that are others than before."""
+        services = now.services if now.ingress is not None else {}
+        for id_ in difference(self._services, services):
+            for service, sign in ((self._services.get(id_), -1), (services.get(id_), 1)):
+                for port in in_mesh(service) if service is not None else ():
+                    self._in_mesh[port] += sign
+                    if not self._in_mesh[port]:
+                        del self._in_mesh[port]
+        self._services = services
+        return now.published_here.union(self._in_mesh)
 
     def look(self) -> bool:
         """Whether somebody gave a port back, or took one, that was not to be had."""

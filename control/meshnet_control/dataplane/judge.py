@@ -34,13 +34,18 @@ class Judge:
         self._addresses: Mapping[NodeId, IPv4Address] = {}
         self._down: Mapping[NodeId, bool] = {}
         self._judged = False
+        self._told: object = None
+        """What the managers said of nodes last."""
         self.nodes: frozenset[NodeId] = frozenset()
         self.gone: frozenset[NodeId] = frozenset()
         self.not_chosen: frozenset[NodeId] = frozenset()
         self.doubted: frozenset[NodeId] = frozenset()
 
     def assigned(self, assignments: NodeState) -> None:
-        """What the managers say of nodes."""
+        """What the managers say of nodes; the same object as before says nothing new."""
+        if assignments.nodes is self._told:
+            return
+        self._told = assignments.nodes
         self._addresses = {
             NodeId(node.id): snapshot.address_of(node.addr)
             for node in assignments.nodes

@@ -413,14 +413,23 @@ class ClusterMember:
     def _assigned(self, assignments: NodeState) -> None:
         if self._leaving:
             return
-        self.assignments = assignments
+        before, self.assignments = self.assignments, assignments
+        self.gossip.set_keys(list(assignments.settings.gossip_keys))
+        if assignments.nodes is not before.nodes:
+            self._nodes_assigned(assignments)
+        self._tell_hosts()
+        if self._begins is not None and assignments.tasks:
+            self._begins.hurry()
+        self.kernel.dataplane.assignments(assignments, self.session.named)
+        self.agent.assign(assignments)
+
+    def _nodes_assigned(self, assignments: NodeState) -> None:
         heard = {str(node) for node in self.gossip.members()}
         self.hostnames = {
             **{node: name for node, name in self.hostnames.items() if node in heard},
             **{node.id: node.hostname for node in assignments.nodes},
         }
         self.gossip.expect({NodeId(node.id): node.gossip_key for node in assignments.nodes})
-        self.gossip.set_keys(list(assignments.settings.gossip_keys))
         seeds = frozenset(
             node.addr
             for node in assignments.nodes
@@ -429,11 +438,6 @@ class ClusterMember:
         if seeds != self._seeds:
             self._seeds = seeds
             self.gossip.join([(addr, GOSSIP_PORT) for addr in sorted(seeds)])
-        self._tell_hosts()
-        if self._begins is not None and assignments.tasks:
-            self._begins.hurry()
-        self.kernel.dataplane.assignments(assignments, self.session.named)
-        self.agent.assign(assignments)
 
     def _gossip_changed(self, changes: Changes) -> None:
         news = {place: self.gossip.record(*place) for place in changes.records}

@@ -241,26 +241,25 @@ class Snapshot:
     @property
     def published(self) -> frozenset[Port]:
         """Ports of this host that are published on it, by services or by containers here."""
-        here = (
-            port
+        services = self.services.values() if self.ingress is not None else ()
+        return self.published_here.union(*map(in_mesh, services))
+
+    @property
+    def published_here(self) -> frozenset[Port]:
+        """Those of them that containers here publish."""
+        return frozenset(
+            (port.protocol, port.published)
             for sandbox in self.sandboxes.values()
             for port in sandbox.ports
             if port.mode == "host" and sandbox.gateway_address is not None
         )
-        own = frozenset((port.protocol, port.published) for port in here)
-        return own | self._in_mesh() if self.ingress is not None else own
 
     @property
     def published6(self) -> frozenset[Port]:
         """Those of them that are so by IPv6, too: of a mesh that is dual stack."""
         mesh = self.ingress
-        return self._in_mesh() if mesh is not None and mesh.subnets6 else frozenset()
-
-    def _in_mesh(self) -> frozenset[Port]:
-        every = (port for service in self.services.values() for port in service.ports)
-        return frozenset(
-            (port.protocol, port.published) for port in every if port.mode == "ingress"
-        )
+        services = self.services.values() if mesh is not None and mesh.subnets6 else ()
+        return frozenset[Port]().union(*map(in_mesh, services))
 
     @property
     def reserved(self) -> frozenset[Port]:
@@ -320,3 +319,9 @@ class Snapshot:
                 if node.id != self.self_id and node.ingress_address is not None:
                     found[mac_of(node.ingress_address)] = (node.ingress_address, node.vtep)
         return found
+
+
+def in_mesh(service: Service) -> frozenset[Port]:
+    """Ports that a service publishes on every node."""
+    ports = (port for port in service.ports if port.mode == "ingress")
+    return frozenset((port.protocol, port.published) for port in ports)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 
+from hypothesis import given
+from hypothesis import strategies as st
 from plane_bed import Host, cluster, turn
 
 from meshnet.model.ids import NetworkId, NodeId, ServiceId, TaskId, Vni
+from meshnet.model.shared_map import SharedMap
 from meshnet.model.snapshot import Network, PublishedPort, Sandbox, Service, Snapshot
 from meshnet_control.api import control_pb2 as pb
 from meshnet_control.cluster.node_state import NodeState
@@ -35,6 +38,49 @@ def test_the_mesh_is_published_here_and_what_containers_here_publish_themselves(
     assert replace(SNAPSHOT, networks={}).published == {("udp", 5353)}
     box = replace(BOX, gateway_address=None)
     assert replace(SNAPSHOT, networks={}, sandboxes={TASK: box}).published == frozenset()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.dictionaries(
+                st.sampled_from([ServiceId(name) for name in "abc"]),
+                st.frozensets(st.integers(8080, 8083), max_size=3),
+            ),
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=6,
+    )
+)
+def test_whatever_came_before_what_is_published_is_what_the_snapshot_says(
+    history: list[tuple[dict[ServiceId, frozenset[int]], bool, bool]],
+) -> None:
+    sockets = FakeSockets()
+    ports, before = PublishedPorts(sockets), replace(SNAPSHOT, services={})
+    for said, on_mesh, box in history:
+        services = {
+            id_: Service(id_, id_, ports=tuple(PublishedPort("tcp", 80, n) for n in sorted(on)))
+            for id_, on in said.items()
+        }
+        now = replace(
+            before,
+            services=SharedMap(services),
+            networks={INGRESS: WIDE} if on_mesh else {},
+            sandboxes={TASK: BOX} if box else {},
+        )
+        assert ports.keep(before, now).taken == frozenset()
+        assert sockets.held == now.published
+        before = now
+
+
+def test_a_service_that_is_gone_holds_no_port() -> None:
+    sockets = FakeSockets()
+    ports = PublishedPorts(sockets)
+    seen = ports.keep(SNAPSHOT, SNAPSHOT)
+    gone = replace(seen, services={})
+    ports.keep(seen, gone)
+    assert sockets.held == {("udp", 5353)}
 
 
 def test_a_port_of_a_process_is_left_to_it_until_it_gives_it_back() -> None:
