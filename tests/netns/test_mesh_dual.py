@@ -17,7 +17,6 @@ from ipaddress import (
 )
 
 import pytest
-from overlay_bed import settle
 
 from meshnet.gwbridge.operations import GwbridgeOperations
 from meshnet.kernel import netns
@@ -55,6 +54,19 @@ MESH = Network(
     INGRESS, "ingress", Vni(4096), IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"),
     ingress=True, subnets6=(IPv6Network("fd00::/64"),),
 )  # fmt: skip
+
+
+def settle(operations, wanted):
+    """Rounds as a reconciler makes them until nothing is left to do; how many changes that took.
+
+    A busy kernel tells of a carrier, and makes the routes that follow from it, a moment later.
+    """
+    desired, made, until = operations.desired(wanted), 0, time.monotonic() + 15
+    while changes := operations.plan(desired, operations.observe(desired), prune=True):
+        assert time.monotonic() < until, changes
+        operations.apply(changes)
+        made += len(changes)
+    return made
 
 
 class World:
