@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from later_package import later
-from vm_cluster import RECOVERS_S, STARTS_S, UNITS, show, until_quiet
+from vm_cluster import STARTS_S, UNITS, show, until_quiet
 from vm_traffic import send, traffic
 
 from meshnet_control.lab.play import Play
@@ -86,7 +86,7 @@ def test_an_upgrade_of_the_package_loses_nothing(play, package, tmp_path):
 
 
 def test_the_engine_is_upgraded_as_unattended_upgrades_does(play, tmp_path):
-    """docker.io and containerd; its tasks are stopped with it, by Debian's own scripts."""
+    """docker.io and containerd: Debian starts containerd anew, and leaves dockerd as it runs."""
     names = ["docker.io", "containerd"]
     subprocess.run(["apt-get", "-qq", "download", *names], check=True, cwd=tmp_path)
     packages = [
@@ -98,9 +98,8 @@ def test_the_engine_is_upgraded_as_unattended_upgrades_does(play, tmp_path):
     with traffic(play, inside=("h1",)) as seen:
         play.show(f"upgrade of the engine: {installed(play, 'h2', *packages):.1f} s")
         seen.cause_ends()
-    assert seen.recovery_s <= RECOVERS_S
-    assert show(play, "h2", "docker", "MainPID") not in {before, "0"}
-    assert "the Docker daemon was away" in play.on("h2", "meshnet status")
+    assert seen.lost == {}
+    assert show(play, "h2", "docker", "MainPID") == before
     until_quiet(play)
 
 
