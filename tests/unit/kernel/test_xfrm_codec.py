@@ -74,7 +74,7 @@ def test_what_others_made_is_none_of_ours():
 def test_garbage_is_a_wire_error_or_nothing_of_ours(data):
     for read in (xfrm_codec.association_of, xfrm_codec.life_of, xfrm_codec.policy_of):
         try:
-            read(data)  # type: ignore[operator]
+            read(data)
         except WireError:
             assert len(data) < xfrm_codec.SA_BYTES
     with pytest.raises(WireError):

@@ -138,10 +138,10 @@ def test_a_container_may_ask_for_an_address_of_any_subnet() -> None:
     both = network("net", *subnets("10.9.0.0/29", "10.8.0.0/30"))
     view = settle(StoreView(), both)
     wanted = pb.Attachment(container_id="c", network_id="net", address="10.8.0.2")
-    assert attachments.refusal(wanted, view.networks) == ""
+    assert attachments.refusal(wanted, view.networks, esp=True) == ""
     assert Subnets(both.spec.ipam_options.configs, Known()).take_this("10.8.0.2") == "10.8.0.2/30"
     wanted.address = "10.7.0.2"
-    assert "not in the network's subnet" in attachments.refusal(wanted, view.networks)
+    assert "not in the network's subnet" in attachments.refusal(wanted, view.networks, esp=True)
     assert attachments.share(view.networks["net"], alone=True) == 5 + 1
 
 
