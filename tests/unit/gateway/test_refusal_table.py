@@ -158,7 +158,7 @@ CREATE: list[Row] = [
      f"{INVALID}could not assign vxlan id 5000: network inner has it"),
     (overlay(Ingress=True, IPAM={"Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.8.0.0/24"}]}),
      501, "an ingress network of several subnets is not supported by this version of meshnet: "
-     "give it one --subnet that is large enough"),
+     "give it one --subnet of a family that is large enough"),
     (mine(ConfigOnly=True), 403,
      "configuration network can only contain network specific fields. Network operator fields like "
      "[ ingress | internal | attachable | scope ] are not supported."),
