@@ -83,10 +83,12 @@ def test_init_and_leave(play, seed):
 def test_a_leftover_of_an_earlier_life_is_removed(play):
     does(play, "h1", "docker swarm init >/dev/null")
     does(play, "h1", "docker service create -qd --replicas 2 -p 8080:80 meshnet/web:1")
-    time.sleep(1)
+    made = time.monotonic()
+    while "mn-ingress" not in traces(play, "h1"):
+        assert time.monotonic() - made < 20
+        time.sleep(0.1)
     forgotten = "rm $MESHNET_STATE_DIR/state.json"  # and the store is of nobody now
     does(play, "h1", f"{forgotten}; kill -9 {BOTH}")
-    assert "mn-ingress" in traces(play, "h1")
     does(play, "h1", "meshnet up --no-context")
     does(play, "h1", "docker swarm init >/dev/null")
     assert does(play, "h1", "docker service ls -q") == ""

@@ -129,8 +129,11 @@ class Networks:
 
     async def _put(self, network: Network) -> None:
         """With the first encrypted network the cluster gets keys for it."""
+        if not encryption.is_encrypted(network):
+            await self._access.put(network)
+            return
         (cluster,) = await self._access.all(Cluster)
-        if not encryption.is_encrypted(network) or cluster.esp_keys:
+        if cluster.esp_keys:
             await self._access.put(network)
             return
         keyed = Cluster()
