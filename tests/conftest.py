@@ -4,8 +4,8 @@ A tier that cannot run is skipped with the reason; so is a test alone whose mark
 only it needs: ``pytest.mark.clients("haproxy")``. ``MESHNET_REQUIRE=etcd,netns,docker,lab,clients``
 turns such a skip into an error, so that a machine for tests cannot go green by lacking something.
 Fast tiers run first; machines that boot (vm) are there when they are asked for. With ``-n 2`` one
-process has what keeps to itself (unit, sim, then etcd and packages), the other all that makes
-networks and engines, one after another.
+process has what keeps to itself (unit, sim, etcd), the other all that meets the machine, one after
+another.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ settings.register_profile("fuzz", deadline=None, max_examples=300, print_blob=Tr
 settings.load_profile("searching")
 
 TIERS = ("unit", "sim", "etcd", "package", "netns", "docker", "lab", "clients", "vm")
-BY_ITSELF = ("unit", "sim", "etcd", "package")
+BY_ITSELF = ("unit", "sim", "etcd")
 """Tiers whose tests meet nothing of what others do at the same time."""
 PROGRAMS = {
     "package": (
@@ -93,7 +93,7 @@ def _order(tier: str) -> int:
 
 
 class OneForTheMachine(LoadScopeScheduling):
-    """Whatever makes networks or engines is one process's; the files of other tests are spread."""
+    """Whatever meets the machine is one process's; the files of other tests are spread."""
 
     def _split_scope(self, nodeid: str) -> str:
         return nodeid.partition("::")[0] if _tier(nodeid) in BY_ITSELF else "the machine"

@@ -6,6 +6,7 @@ Engines only: these tests are about namespaces, links, tables, processes, mounts
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,8 +38,10 @@ def traces() -> set[str]:
     found |= {f"link {name}" for name in link_names()}
     found |= {f"nft {line}" for line in output("nft", "list", "tables")}
     mounts = Path("/proc/mounts").read_text().splitlines()
-    # The directory of names is mounted on itself once in a boot, as ip-netns(8) does, and stays.
-    found |= {f"mount {line}" for line in mounts if line.split()[1] != str(netns.NETNS_DIR)}
+    # The directory of names is mounted on itself once in a boot, as ip-netns(8) does, and stays;
+    # in it are the namespaces of whoever else is at work.
+    others = re.compile(rf"{netns.NETNS_DIR}(/(?!{NAME}).*)?")
+    found |= {f"mount {line}" for line in mounts if not others.fullmatch(line.split()[1])}
     found |= {f"cgroup {path}" for path in Path("/sys/fs/cgroup").rglob(f"{NAME}*")}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
