@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -79,13 +80,21 @@ class RemoteImages:
                 with call_ends():
                     yield _last(await hearing, sent)
         except CallEndedError:
-            yield Progress(sent, error=ENDED)
+            yield await _last_word(hearing, sent)
         except TimeoutError:
             yield Progress(sent, error=STALLED)
         finally:
             call.cancel()
             if hearing is not None:
                 await ends.ended(hearing)
+
+
+async def _last_word(hearing: asyncio.Task[object] | None, sent: int) -> Progress:
+    """Of a call that is over: what was said before its end, else that it has ended."""
+    if hearing is not None:
+        with contextlib.suppress(CallEndedError), call_ends():
+            return _last(await hearing, sent)
+    return Progress(sent, error=ENDED)
 
 
 def _last(said: object, sent: int) -> Progress:
