@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -207,10 +208,20 @@ def snapshot(
     return replace(made, **more)  # type: ignore[arg-type]
 
 
+SETTLES_S = 5.0
+
+
 def settle(operations: Any, wanted: Snapshot) -> int:
-    """Plan and apply; then nothing is left to do. The number of changes."""
+    """Plan and apply; then nothing is left to do. The number of changes.
+
+    A busy kernel tells of a carrier, and makes the routes that follow from it, a moment later: what
+    is left then is gone by itself, or by another round.
+    """
     desired = operations.desired(wanted)
     changes = operations.plan(desired, operations.observe(desired), prune=wanted.complete)
     operations.apply(changes)
-    assert operations.plan(desired, operations.observe(desired), prune=True) == []
+    until = time.monotonic() + SETTLES_S
+    while left := operations.plan(desired, operations.observe(desired), prune=True):
+        assert time.monotonic() < until, left
+        operations.apply(left)
     return len(changes)

@@ -13,11 +13,12 @@ import changing_cluster as world
 import msgpack
 from hypothesis import given, settings
 
-from meshnet.model.ids import NetworkId, ServiceId, Vni
+from meshnet.model.ids import NetworkId, NodeId, ServiceId, Vni
 from meshnet.model.shared_map import SharedMap
 from meshnet.model.snapshot import (
     Endpoint,
     Network,
+    Node,
     PublishedPort,
     Sandbox,
     Service,
@@ -229,6 +230,17 @@ def test_a_second_virtual_ip_that_comes_later_is_found_by_name_and_address():
         (IPv4Address("10.0.1.2"),),
     ]
     assert [IPv6Address("fd00::2") in zone.pointers for zone in seen] == [False, True, False]
+
+
+def test_a_task_on_a_host_that_is_silent_is_named_only_where_nobody_else_is():
+    net, kept, away = world.NETS[1], KeptZones(), world.TASKS[1]
+    other = replace(small().endpoints[away], node=NodeId("h2"))
+    seen = replace(small(), endpoints=SharedMap({**small().endpoints, away: other}))
+    silent = Node(NodeId("h2"), "h2", IPv4Address("192.0.2.2"), doubted=True)
+    both = kept.of(seen, {net})[net].zone.names["tasks.web"]
+    one = kept.of(replace(seen, revision=2, nodes={silent.id: silent}), {net})[net].zone
+    assert sorted(map(str, both)) == ["10.0.1.10", "10.0.1.11"]
+    assert one.names["tasks.web"] == (IPv4Address("10.0.1.10"),)
 
 
 def test_a_name_that_two_services_have_is_logged_once(tmp_path, caplog):
