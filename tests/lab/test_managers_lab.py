@@ -216,6 +216,8 @@ def test_a_manager_leaves_by_force_and_joins_again(play: Play) -> None:
     said = play.on(old, join)
     assert "joined a swarm as a manager" in said
     play.until(old, INFO, lambda said: said.split() == ["true", "3", "3", "3"], timeout_s=30)
+    # Its mesh is made when who had it join has been answered.
+    play.until("client", f"curl -sS -m 2 http://{old}:8080/", lambda said: "sees" in said)
     serves(play, *HOSTS)
 
 

@@ -19,7 +19,7 @@ from typing import Final
 
 QUIET_S: Final = 0.5
 """Without a request: nobody asks on."""
-LONGEST_S: Final = 5.0
+LONGEST_S: Final = 2.0
 """That others are given the turn, whoever asks."""
 _READS: Final = frozenset({"GET", "HEAD"})
 
