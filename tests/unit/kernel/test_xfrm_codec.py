@@ -56,10 +56,11 @@ def test_a_policy_that_selects_otherwise_is_not_that_policy(policy, at, by):
 
 def test_a_policy_that_blocks_or_lets_through_is_another():
     policy = Policy("out", IPv4Address("192.0.2.1"), 4790)
-    body = bytearray(xfrm_codec.add_policy(policy).body)
-    body[xfrm_codec.POLICY_BYTES - 7] = 1
-    assert xfrm_codec.policy_of(bytes(body)) is None, "action"
-    assert xfrm_codec.policy_of(bytes(body[: xfrm_codec.POLICY_BYTES])) is None, "no template"
+    whole = xfrm_codec.add_policy(policy).body
+    blocks = bytearray(whole)
+    blocks[xfrm_codec.POLICY_BYTES - 7] = 1
+    assert xfrm_codec.policy_of(bytes(blocks)) is None, "action"
+    assert xfrm_codec.policy_of(whole[: xfrm_codec.POLICY_BYTES]) is None, "no template"
 
 
 def test_what_others_made_is_none_of_ours():

@@ -42,6 +42,13 @@ def test_another_key_of_the_ring_or_another_life_of_either_is_another_key(lives)
     assert all(256 <= spi < 1 << 32 and len(secret) == 20 for spi, secret in found)
 
 
+def test_a_host_that_has_booted_neither_sends_nor_hears_by_a_key_of_before():
+    again = b"c" * SALT_BYTES
+    before = derived(OLD, A, B)
+    assert derived(OLD, replace(A, salt=again), B) != before
+    assert derived(OLD, A, replace(B, salt=again)) != before
+
+
 def test_ids_do_not_run_into_each_other():
     one = derived(OLD, replace(A, id=NodeId("xy")), replace(B, id=NodeId("z")))
     assert one != derived(OLD, replace(A, id=NodeId("x")), replace(B, id=NodeId("yz")))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import changing_cluster as world
 from hypothesis import given
 
-from meshnet.model.ids import TaskId, Vni, mac_of
+from meshnet.model.ids import NodeId, TaskId, Vni, mac_of
 from meshnet.model.paths import mtu_of
-from meshnet.model.snapshot import Network, Node, Sandbox, Snapshot
+from meshnet.model.shared_map import SharedMap
+from meshnet.model.snapshot import Endpoint, Network, Node, Sandbox, Snapshot
 from meshnet.netstate.values import NeighbourOn
 from meshnet.overlay.desired import BRIDGE, VXLAN, Overlays, netns_name
 
@@ -52,6 +53,38 @@ def test_what_is_kept_up_is_what_is_made_from_scratch(history: list[Snapshot]):
             rows = {(VXLAN, mac, to) for mac, (_, vtep) in remote.items() for to in (vtep, None)}
             assert spec.fdb == rows
             assert spec.bridges == {BRIDGE: mtu_of(snapshot, network)}
+
+
+def test_a_network_that_becomes_dual_stack_has_rows_for_what_was_there_before():
+    net = Network(
+        world.NETS[1], "net", Vni(4097), IPv4Network("10.0.1.0/24"), IPv4Address("10.0.1.1")
+    )
+    here, there = world.TASKS[:2]
+    away = Node(NodeId("h2"), "h2", IPv4Address("192.0.2.2"))
+    itself = Node(world.SELF, "h1", IPv4Address("192.0.2.1"))
+    box = Sandbox(here, "/run/a", ((net.id, IPv4Interface("10.0.1.10/24")),), None)
+    task = Endpoint(
+        there, "web.1", away.id, world.SERVICES[0], {net.id: IPv4Address("10.0.1.11")},
+        addresses6={net.id: IPv6Address("fd00::11")},
+    )  # fmt: skip
+    one = Snapshot(
+        1,
+        world.SELF,
+        {itself.id: itself, away.id: away},
+        {net.id: net},
+        {},
+        SharedMap({there: task}),
+        {here: box},
+    )
+    both = replace(
+        one, revision=2, networks={net.id: replace(net, subnets6=(IPv6Network("fd00::/64"),))}
+    )
+    overlays = Overlays(DIR)
+    rows = [
+        {at for _, at, _ in overlays.of(each).specs[str(DIR / netns_name(net.id))].neighbours}
+        for each in (one, both, one)
+    ]
+    assert [IPv6Address("fd00::11") in each for each in rows] == [False, True, False]
 
 
 def test_a_container_learns_of_subnets_that_its_network_has_now():
