@@ -303,6 +303,16 @@ def test_nodes_have_an_address_of_each_family_on_a_dual_stack_ingress_network() 
         assert ip_interface(second).network == IPv6Network("fd09::/64")
 
 
+def test_what_a_node_has_is_nobody_else_s_whoever_decides_next() -> None:
+    node = pb.Node(id="a", ingress_address="10.9.0.2/24", ingress_address6="fd09::2/64")
+    web = service("web")
+    web.spec.endpoint_spec.ports.add(target_port=80, published_port=8080)
+    view = settle(CLUSTER, ingress("10.9.0.0/24", "fd09::/64"), node, web, task(web, 1))
+    assert own(view.nodes["a"]) == ("10.9.0.2/24", "fd09::2/64")
+    given = [tuple(vips(view.services["web"])), *map(tuple, addresses(view.tasks["web-1"]))]
+    assert not {"10.9.0.2/24", "fd09::2/64"} & {address for pair in given for address in pair}
+
+
 def test_nodes_follow_the_ingress_network_from_one_family_to_both_and_back() -> None:
     node = pb.Node(id="a")
     view = settle(CLUSTER, ingress("10.9.0.0/24", ipv6=False), node)
