@@ -202,7 +202,8 @@ class ClusterMember:
         Who could put something back is ended before it is removed: the session (assignments), the
         agent (sandboxes), gossip (records), and only then the kernel is emptied.
         """
-        await ends.within(TASKS_S, self._works.wait(), "what this node begins is left")
+        if not self._gwbridge_error:
+            await ends.within(TASKS_S, self._works.wait(), "what this node begins is left")
         await ends.within(GOODBYE_S, self.attaching.leave(), "addresses of containers are kept")
         await ends.ended(self.session_task)
         await say_goodbye(self.session.identity, dial=self.session.dial)
