@@ -6,7 +6,6 @@
 | ``random`` | any | ``numgen random`` over the same |
 | ``nearest`` | the next one of this node; of all, when it has none | ``rr`` over those |
 | ``weighted`` | the next turn, each has as many as its node weighs | ``numgen inc`` over turns |
-| ``least`` | the next turn, and who has few connections has more | ``numgen inc`` over turns |
 | ``source-hash`` | the backend of the client's address | ``jhash ip saddr`` over rendezvous slots |
 | ``sticky`` | where the client went before, else as ``source-hash`` | a map that forgets |
 
