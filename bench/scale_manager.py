@@ -224,7 +224,9 @@ async def _placed() -> list[Line]:
                 rested.set()
             return decision
 
-        clock = lambda: NOW + time.monotonic()  # noqa: E731
+        def clock() -> float:
+            return NOW + time.monotonic()
+
         manager = Manager(store, random.Random(1), clock, deciding=deciding)
         leading = asyncio.create_task(manager.run())
         waits: list[_Wait] = []

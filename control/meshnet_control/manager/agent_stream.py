@@ -71,7 +71,9 @@ class AgentStream:
         """
         if version > self.version:
             return False
-        return any([ring.acknowledged(version, now) for ring in (self.gossip, self.overlays)])  # noqa: C419 - both
+        gossip = self.gossip.acknowledged(version, now)
+        overlays = self.overlays.acknowledged(version, now)
+        return gossip or overlays
 
     @property
     def over(self) -> bool:
