@@ -69,8 +69,7 @@ def test_the_package_takes_over_from_another_installation(play, package):
 
 
 def test_an_upgrade_of_the_package_loses_nothing(play, package, tmp_path):
-    if THERE not in play.on("h1", "systemctl show -P ExecStart meshnetd"):
-        pytest.skip("is not run from the package")
+    assert THERE in play.on("h1", "systemctl show -P ExecStart meshnetd"), "see the test before"
     until_quiet(play)
     before = pids(play)
     fresh = later(package, tmp_path / "next.deb")
